@@ -1,0 +1,1 @@
+"""The sample that comes with the package: images, labels and a trained checkpoint."""

@@ -1,0 +1,38 @@
+"""rexnet-export: ship a trained ReXNet to phones and boards in INT8, every artifact executed and measured."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rexnet_export.pipeline.report import Report
+
+__all__ = ["__version__", "export"]
+__version__ = version("rexnet-export")
+
+
+def export(
+    checkpoint: str | Path | None = None, *, targets: str | list[str] | None = None, **options: object
+) -> Report:
+    """Export a checkpoint (default: the bundled one) and return the report that `report.json` holds.
+
+    `targets` are names as after `--target` (default all); other keywords are the fields of
+    `pipeline.options.Options`, for example `precision="int8"`, `calibration_data=...`, `output=...`. Raises the
+    errors of `pipeline.errors`; prints nothing of its own.
+    """
+    # Imported here so that `import rexnet_export` stays instant: torch alone takes seconds.
+    from rexnet_export.apps.page import render  # noqa: PLC0415
+    from rexnet_export.pipeline import run  # noqa: PLC0415
+    from rexnet_export.pipeline.options import Options, from_mapping  # noqa: PLC0415
+    from rexnet_export.pipeline.progress import Silent  # noqa: PLC0415
+    from rexnet_export.targets import chosen  # noqa: PLC0415
+
+    given = dict(options)
+    if checkpoint is not None:
+        given["checkpoint"] = checkpoint
+    if targets is not None:
+        given["target"] = targets
+    settled = Options(**from_mapping(given, "export()"))
+    return run.export(settled, chosen(settled.target), Silent(), render)

@@ -1,0 +1,115 @@
+"""The values that flow through the pipeline: frozen records that name files and facts, never live objects."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+type Precision = Literal["int8", "fp16", "fp32"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision.__value__)
+
+type Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation.__value__)
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """How an image becomes the network's input.
+
+    The short side is resized to `floor(size / crop_ratio)` with PIL (timm's rounding), the centre `size` x `size`
+    is cut out, and pixels in [0, 1] are normalised by `mean` and `std` (RGB order).
+    """
+
+    size: int = 224
+    crop_ratio: float = 0.875
+    interpolation: Interpolation = "bicubic"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    @property
+    def resize(self) -> int:
+        """Pixels of the short side before cropping."""
+        return math.floor(self.size / self.crop_ratio)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFile:
+    """A file (or folder bundle such as `.mlpackage`) and the digest of its content."""
+
+    path: Path
+    sha256: str
+    bytes: int
+
+
+def stored_file(path: Path) -> StoredFile:
+    """Record a finished file; a folder's digest covers its relative names and contents in sorted order."""
+    if path.is_file():
+        return StoredFile(path=path, sha256=file_sha256(path), bytes=path.stat().st_size)
+    members = sorted(member for member in path.rglob("*") if member.is_file())
+    digest = hashlib.sha256()
+    for member in members:
+        digest.update(f"{member.relative_to(path).as_posix()}\0{file_sha256(member)}\n".encode())
+    return StoredFile(path=path, sha256=digest.hexdigest(), bytes=sum(m.stat().st_size for m in members))
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What every artifact says about itself."""
+
+    name: str
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+    checkpoint_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A finished, converted file of one target.
+
+    `presets` are the same network for other processors, runnable by the same target; `companions` lie beside it
+    (a QDQ `.onnx`, an operator config).
+    """
+
+    target: str
+    precision: Precision
+    file: StoredFile
+    presets: Mapping[str, StoredFile] = field(default_factory=dict)
+    companions: tuple[StoredFile, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """What the file really computes in: multiply-accumulates by kind, and the float operators left between
+    input and logits (as `name (type)`), counted from the file, not from intent."""
+
+    int8_macs: int
+    total_macs: int
+    float_ops: tuple[str, ...]
+
+    @property
+    def int8_mac_fraction(self) -> float:
+        """Share of multiply-accumulates computed INT8 x INT8."""
+        return self.int8_macs / self.total_macs
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotMeasured:
+    """A measurement that was not taken, and why; it can never read as one that passed."""
+
+    reason: str
+
+
+type Measurement[T] = T | NotMeasured

@@ -1,0 +1,69 @@
+"""What the pipeline asks of a deployment target; `targets/` holds one implementation per file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rexnet_export.pipeline.records import Artifact, Coverage, ModelCard, Precision, StoredFile
+from rexnet_export.quantization.qparams import QuantParams
+from rexnet_export.quantization.table import QuantTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """All a target may convert from: the checkpoint, its float ONNX, and for INT8 the table and QDQ ONNX."""
+
+    card: ModelCard
+    precision: Precision
+    checkpoint: StoredFile
+    float_onnx: StoredFile
+    table: QuantTable | None = None
+    table_sha256: str | None = None
+    qdq_onnx: StoredFile | None = None
+
+
+class Session(Protocol):
+    """An artifact loaded into a runtime."""
+
+    @property
+    def executed_by(self) -> str:
+        """The runtime and its version, as the report prints it."""
+
+    @property
+    def timed(self) -> bool:
+        """Whether its speed is a runtime's own; that of a reference interpreter says nothing."""
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]."""
+
+
+class Target(Protocol):
+    """One deployment target. Toolchain imports live inside the methods."""
+
+    @property
+    def name(self) -> str:
+        """The word after `--target`."""
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """What it can be converted to."""
+
+    def require(self) -> None:
+        """Raise `TargetUnavailable`, with the command that mends it, when the toolchain is missing."""
+
+    def convert(self, source: Source, folder: Path, stem: str) -> Artifact:
+        """Write `folder/stem.*`; `folder` is private to this call and is moved into place by the caller."""
+
+    def open(self, artifact: Artifact) -> Session:
+        """Load the file for execution; raises `TargetUnavailable` where nothing here can execute it."""
+
+    def coverage(self, artifact: Artifact) -> Coverage:
+        """Count INT8 and float arithmetic in the file on disk."""
+
+    def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:
+        """What the file on disk stores, by ONNX tensor name."""
