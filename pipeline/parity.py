@@ -1,0 +1,108 @@
+"""Proof that the float ONNX file computes what the torch network computes, on real images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rexnet_export.pipeline.errors import ConversionError, DataError
+from rexnet_export.pipeline.records import Preprocess
+from rexnet_export.pipeline.rexnet import ReXNet
+
+type Logits = NDArray[np.float32]
+
+TOLERANCE = 1e-4
+PIXELS_AT_ONCE = 8 * 224 * 224
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """Largest difference of a logit, the largest logit it is judged by, and how many of `n` images agree in top-1."""
+
+    max_abs_difference: float
+    largest_logit: float
+    same_top1: int
+    n: int
+
+
+def check_parity(network: ReXNet, onnx_path: Path, images: NDArray[np.uint8], preprocess: Preprocess) -> Parity:
+    """Run torch and ONNX Runtime, both on the CPU, on `images` [n, S, S, 3]; ConversionError where they disagree.
+
+    Logits may differ by `TOLERANCE` of the largest one; top-1 only on an image whose two best logits are closer
+    to each other than torch's are to ONNX Runtime's. Puts `network` in evaluation mode.
+    """
+    side = preprocess.size
+    if images.dtype != np.uint8 or images.shape != (len(images), side, side, 3) or not len(images):
+        raise DataError(f"parity needs uint8 images [n, {side}, {side}, 3], got {images.dtype} {list(images.shape)}")
+    difference, largest, same, overturned = 0.0, 0.0, 0, 0
+    for expected, actual in _logit_pairs(network, onnx_path, images, preprocess):
+        apart = np.abs(expected - actual).max(axis=1)
+        agree = expected.argmax(axis=1) == actual.argmax(axis=1)
+        same += int(agree.sum())
+        overturned += int((~agree & (_margin(expected) > apart)).sum())
+        difference, largest = max(difference, float(apart.max())), max(largest, float(np.abs(expected).max()))
+    if overturned or difference > TOLERANCE * largest:
+        raise ConversionError(
+            f"{onnx_path.name} is not the torch network: logits differ by {difference:.3g} where they reach "
+            f"{largest:.3g}, top-1 on {len(images) - same} of {len(images)} images; report this with the checkpoint"
+        )
+    return Parity(max_abs_difference=difference, largest_logit=largest, same_top1=same, n=len(images))
+
+
+def _margin(logits: Logits) -> Logits:
+    best = np.sort(logits, axis=1)[:, -2:]
+    margin: Logits = best[:, -1] - best[:, 0]
+    return margin
+
+
+def _logit_pairs(
+    network: ReXNet, onnx_path: Path, images: NDArray[np.uint8], preprocess: Preprocess
+) -> Iterator[tuple[Logits, Logits]]:
+    run = _onnx_runner(onnx_path)
+    network.eval()
+    batch = max(1, PIXELS_AT_ONCE // preprocess.size**2)
+    for start in range(0, len(images), batch):
+        pixels = np.ascontiguousarray(images[start : start + batch])
+        expected, actual = _torch_logits(network, pixels, preprocess), run(pixels)
+        if expected.shape != actual.shape:
+            raise ConversionError(f"{onnx_path.name} gives logits {list(actual.shape)}, torch {list(expected.shape)}")
+        if not (np.isfinite(expected).all() and np.isfinite(actual).all()):
+            raise ConversionError(f"{onnx_path.name}: logits are not finite on real images; use another checkpoint")
+        yield expected, actual
+
+
+def _torch_logits(network: ReXNet, pixels: NDArray[np.uint8], preprocess: Preprocess) -> Logits:
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocess.mean, preprocess.std))
+    with torch.inference_mode():
+        logits: Logits = network((torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - mean) / std).numpy()
+    return logits
+
+
+def _onnx_runner(onnx_path: Path) -> Callable[[NDArray[np.uint8]], Logits]:
+    import onnxruntime  # noqa: PLC0415 - a second that only those who check should wait
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+
+    def run(pixels: NDArray[np.uint8]) -> Logits:
+        try:
+            (logits,) = session.run(["logits"], {"image": pixels})
+        except Exception as error:
+            raise ConversionError(f"ONNX Runtime cannot run {onnx_path.name}: {_first_line(error)}") from error
+        result: Logits = logits
+        return result
+
+    try:
+        session = onnxruntime.InferenceSession(onnx_path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ConversionError(f"ONNX Runtime cannot open {onnx_path.name}: {_first_line(error)}") from error
+    return run
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
