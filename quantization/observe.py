@@ -1,0 +1,181 @@
+"""Calibration: what values every tensor takes over many images, in memory that does not grow with them.
+
+Every number kept merges exactly, so neither the order of the images nor their grouping into batches changes it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from rexnet_export.pipeline.errors import ConversionError
+
+BINS = 4096
+SAMPLES = 4096
+MOST_WORKERS = 4
+GROUP_PIXELS = 2**17
+LARGEST_GROUP = 16
+SMALLEST_EXPONENT = -160  # at which float32's smallest number fills the histogram
+
+
+type Runner = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorStatistics:
+    """What a tensor was over `images` images.
+
+    `counts` [2 * BINS] is a histogram of a strided sample; bin i covers [(i - BINS), (i - BINS + 1)) * 2^exponent.
+    """
+
+    images: int
+    minimum: float
+    maximum: float
+    sum_of_minima: Fraction
+    sum_of_maxima: Fraction
+    exponent: int
+    counts: NDArray[np.int64]
+
+    @property
+    def mean_minimum(self) -> float:
+        """Average over images of the smallest value."""
+        return float(self.sum_of_minima / self.images)
+
+    @property
+    def mean_maximum(self) -> float:
+        """Average over images of the largest value."""
+        return float(self.sum_of_maxima / self.images)
+
+
+def observe(model: Path, batches: Iterable[NDArray[np.uint8]], tensors: Sequence[str]) -> dict[str, TensorStatistics]:
+    """Run uint8 [n, S, S, 3] batches through a float model and gather statistics of the named tensors."""
+    observe_group = partial(_observe_group, _runner(model, tensors), tensors)
+    totals: dict[str, TensorStatistics] = {}
+    images = 0
+    # ONNX Runtime and numpy both release the interpreter lock, so groups run side by side.
+    with ThreadPoolExecutor(min(MOST_WORKERS, os.cpu_count() or 1)) as pool:
+        for batch in batches:
+            for found in pool.map(observe_group, *zip(*_groups(batch, images), strict=True)):
+                totals = {name: merge(totals[name], found[name]) for name in tensors} if totals else found
+            images += len(batch)
+    if not images:
+        raise ConversionError("calibration got no images; give a folder with at least one")
+    return totals
+
+
+def _groups(batch: NDArray[np.uint8], first: int) -> Iterator[tuple[NDArray[np.uint8], int]]:
+    """Images to run at once, small enough that all their activations fit in memory, and the first one's index."""
+    size = max(1, min(LARGEST_GROUP, GROUP_PIXELS // math.prod(batch.shape[1:3])))
+    for start in range(0, len(batch), size):
+        yield batch[start : start + size], first + start
+
+
+def _runner(model: Path, tensors: Sequence[str]) -> Runner:
+    import onnxruntime  # noqa: PLC0415 - a toolchain, loaded only by those who calibrate
+
+    proto = onnx.load(model)
+    known = {name for node in proto.graph.node for name in node.output}
+    if missing := [name for name in tensors if name not in known]:
+        raise ConversionError(f"{model} has no tensor {missing[0]!r} to observe; take the names from this model")
+    del proto.graph.output[:]
+    proto.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        raise ConversionError(f"ONNX Runtime cannot load {model} for calibration: {_first_line(error)}") from error
+    source = session.get_inputs()[0].name
+
+    def run(images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        values: list[NDArray[np.float32]] = session.run(list(tensors), {source: images})
+        return values
+
+    return run
+
+
+def _observe_group(
+    run: Runner, tensors: Sequence[str], images: NDArray[np.uint8], first: int
+) -> dict[str, TensorStatistics]:
+    try:
+        values = run(images)
+    except Exception as error:  # as above
+        raise ConversionError(f"calibration image {first} does not run: {_first_line(error)}") from error
+    return {name: _summarise(name, value, first) for name, value in zip(tensors, values, strict=True)}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _summarise(name: str, values: NDArray[np.float32], first: int) -> TensorStatistics:
+    """Statistics of one tensor [images, ...]: exact extremes, histogram of at most `SAMPLES` values of each image."""
+    flat = values.reshape(len(values), -1)
+    lows, highs = flat.min(axis=1), flat.max(axis=1)
+    finite = np.isfinite(lows) & np.isfinite(highs)
+    if not finite.all():
+        index = first + int(np.argmin(finite))
+        raise ConversionError(f"tensor {name} is NaN or infinite on calibration image {index}; check the weights")
+    exponent = _exponent(max(-float(lows.min()), float(highs.max())))
+    sample = flat[:, :: _stride(flat.shape[1])].ravel()
+    bins = np.floor(sample.astype(np.float64) * 2.0**-exponent).astype(np.int64)
+    return TensorStatistics(
+        images=len(values),
+        minimum=float(lows.min()),
+        maximum=float(highs.max()),
+        sum_of_minima=sum(map(Fraction, lows.tolist()), Fraction(0)),
+        sum_of_maxima=sum(map(Fraction, highs.tolist()), Fraction(0)),
+        exponent=exponent,
+        counts=np.bincount(bins + BINS, minlength=2 * BINS),
+    )
+
+
+def _stride(size: int) -> int:
+    # Without a common factor the stride visits every row, column and channel alike.
+    stride = -(-size // SAMPLES)
+    while math.gcd(stride, size) > 1:
+        stride += 1
+    return stride
+
+
+def _exponent(magnitude: float) -> int:
+    """Of the narrowest power-of-two bin for which BINS bins reach past `magnitude`."""
+    return math.frexp(magnitude)[1] - int(math.log2(BINS)) if magnitude else SMALLEST_EXPONENT
+
+
+def merge(one: TensorStatistics, other: TensorStatistics) -> TensorStatistics:
+    """Statistics of both sets of images; exact, so commutative and associative."""
+    exponent = max(one.exponent, other.exponent)
+    return TensorStatistics(
+        images=one.images + other.images,
+        minimum=min(one.minimum, other.minimum),
+        maximum=max(one.maximum, other.maximum),
+        sum_of_minima=one.sum_of_minima + other.sum_of_minima,
+        sum_of_maxima=one.sum_of_maxima + other.sum_of_maxima,
+        exponent=exponent,
+        counts=_widened(one, exponent) + _widened(other, exponent),
+    )
+
+
+def _widened(statistics: TensorStatistics, exponent: int) -> NDArray[np.int64]:
+    """Counts in bins of 2^exponent: every doubling adds neighbours pairwise, floor(floor(x) / 2) = floor(x / 2)."""
+    counts = statistics.counts
+    doublings = exponent - statistics.exponent
+    if not doublings:
+        return counts
+    bins = (np.arange(2 * BINS) - BINS) >> min(doublings, 62)
+    wide = np.zeros_like(counts)
+    np.add.at(wide, bins + BINS, counts)
+    return wide

@@ -1,0 +1,248 @@
+"""The quantization table: the one file that decides what every artifact's INT8 means.
+
+On disk it is `qparams.json` (schema in `table.schema.json`), written so that the same table is the same bytes and
+read strictly.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal, get_args
+
+from rexnet_export.pipeline.errors import ConversionError
+from rexnet_export.quantization.qparams import INT8_MAX, INT8_MIN, QuantParams
+
+type Decision = Literal["observed", "fixed", "shared", "derived", "weights", "fused", "float"]
+
+
+SCHEMA_VERSION = 1
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_NEEDS: Mapping[str, frozenset[str]] = {
+    "observed": frozenset({"params", "observed", "statistic"}),
+    "fixed": frozenset({"params"}),
+    "shared": frozenset({"params", "source"}),
+    "derived": frozenset({"params", "source"}),
+    "weights": frozenset({"params"}),
+    "fused": frozenset({"source"}),
+    "float": frozenset({"reason"}),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorEntry:
+    """How one ONNX tensor is represented, and why.
+
+    `observed` from calibration, `fixed` by the operator (sigmoid, ReLU6, the image), `shared` with `source`,
+    `derived` from the scales of `source` (biases), `weights` from the values themselves; `fused` into `source`,
+    the activation that follows and clamps it, so the tensor exists in no artifact; `float` for `reason`.
+    """
+
+    decision: Decision
+    params: QuantParams | None = None
+    source: str | None = None
+    observed: tuple[float, float] | None = None
+    statistic: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Which images the ranges come from: a digest over their pixels in order, how many, and the statistic."""
+
+    images_sha256: str
+    images: int
+    statistic: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantTable:
+    """Entries by ONNX tensor name, the digest of the float ONNX they belong to, and the calibration."""
+
+    model_sha256: str
+    calibration: Calibration
+    tensors: Mapping[str, TensorEntry]
+
+
+def save_table(table: QuantTable, path: Path) -> None:
+    """Write the table; the same table gives the same bytes, and `path` appears complete or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(table_text(table), encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise ConversionError(f"cannot write {path}: {error.strerror}; choose another --output") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def table_text(table: QuantTable) -> str:
+    """JSON, one tensor a line in name order; numbers are written so that they read back exactly."""
+    head = {
+        "schema_version": SCHEMA_VERSION,
+        "model_sha256": table.model_sha256,
+        "calibration": {field.name: getattr(table.calibration, field.name) for field in fields(Calibration)},
+    }
+    tensors = {name: _entry_fields(entry) for name, entry in sorted(table.tensors.items())}
+    return f'{{\n{_lines(head)},\n"tensors": {{\n{_lines(tensors)}\n}}\n}}\n'
+
+
+def _lines(members: Mapping[str, object]) -> str:
+    return ",\n".join(f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in members.items())
+
+
+def _entry_fields(entry: TensorEntry) -> dict[str, object]:
+    return {key: value for key, value in asdict(entry).items() if value is not None}
+
+
+def load_table(path: Path) -> QuantTable:
+    """Read a table written by `save_table`; anything unexpected is a `ConversionError` naming where it is."""
+    try:
+        return parse_table(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConversionError(f"cannot read the quantization table {path}: {error.strerror}") from error
+    except (
+        ValueError,
+        RecursionError,
+        OverflowError,
+    ) as error:  # JSON and UTF-8 errors are ValueErrors, too large an integer overflows
+        raise ConversionError(f"{path} is not a quantization table: {error}; export again to get one") from error
+    except ConversionError as error:
+        raise ConversionError(f"{path}: {error}") from error
+
+
+def parse_table(text: str) -> QuantTable:
+    """Parse and check the JSON text of a table."""
+    root = _object(
+        json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant),
+        "the table",
+        {"schema_version", "model_sha256", "calibration", "tensors"},
+    )
+    if type(root["schema_version"]) is not int or root["schema_version"] != SCHEMA_VERSION:
+        raise ConversionError(f"schema_version is {root['schema_version']!r}, this program reads {SCHEMA_VERSION}")
+    calibration = _object(root["calibration"], "calibration", {"images_sha256", "images", "statistic", "seed"})
+    tensors = {name: _entry(value, name) for name, value in _object(root["tensors"], "tensors").items()}
+    for name, entry in tensors.items():
+        _check_source(name, entry, tensors)
+    return QuantTable(
+        model_sha256=_sha256(root["model_sha256"], "model_sha256"),
+        calibration=Calibration(
+            images_sha256=_sha256(calibration["images_sha256"], "calibration.images_sha256"),
+            images=_integer(calibration["images"], "calibration.images", 1),
+            statistic=_text(calibration["statistic"], "calibration.statistic"),
+            seed=_integer(calibration["seed"], "calibration.seed", 0),
+        ),
+        tensors=tensors,
+    )
+
+
+def _entry(value: object, name: str) -> TensorEntry:
+    decision = value.get("decision") if isinstance(value, dict) else None
+    for known in get_args(Decision.__value__):
+        if decision == known:
+            found = _object(value, name, {"decision", *_NEEDS[known]})
+            return TensorEntry(
+                decision=known,
+                params=_params(found["params"], name, known) if "params" in found else None,
+                source=_text(found["source"], f"{name}.source") if "source" in found else None,
+                observed=_range(found["observed"], f"{name}.observed") if "observed" in found else None,
+                statistic=_text(found["statistic"], f"{name}.statistic") if "statistic" in found else None,
+                reason=_text(found["reason"], f"{name}.reason") if "reason" in found else None,
+            )
+    raise ConversionError(f"{name} has decision {decision!r}; known are {', '.join(_NEEDS)}")
+
+
+def _params(value: object, name: str, decision: Decision) -> QuantParams:
+    where = f"{name}.params"
+    found = _object(value, where, {"scale", "zero_point", "axis", "bits"})
+    by_channel = decision in {"weights", "derived"}
+    bits, low, high = 32 if decision == "derived" else 8, *((0, 0) if by_channel else (INT8_MIN, INT8_MAX))
+    scale = tuple(_number(item, f"{where}.scale") for item in _array(found["scale"], f"{where}.scale"))
+    points = _array(found["zero_point"], f"{where}.zero_point")
+    zero_point = tuple(_integer(item, f"{where}.zero_point", low, high) for item in points)
+    axis = _integer(found["axis"], f"{where}.axis", 0) if by_channel else found["axis"]
+    if min(scale) <= 0.0:
+        raise ConversionError(f"{where}.scale holds {min(scale)}; scales are above zero")
+    if len(scale) != len(zero_point) or (not by_channel and (axis is not None or len(scale) > 1)):
+        raise ConversionError(f"{where} has {len(scale)} scales, {len(zero_point)} zero points and axis {axis!r}")
+    return QuantParams(
+        scale=scale,
+        zero_point=zero_point,
+        axis=axis if isinstance(axis, int) else None,
+        bits=_integer(found["bits"], f"{where}.bits", bits, bits),
+    )
+
+
+def _check_source(name: str, entry: TensorEntry, tensors: Mapping[str, TensorEntry]) -> None:
+    if entry.source is None:
+        return
+    if entry.source not in tensors:
+        raise ConversionError(f"{name} refers to {entry.source!r}, which the table does not have")
+    if entry.decision == "shared" and entry.params != tensors[entry.source].params:
+        raise ConversionError(f"{name} shares the parameters of {entry.source}, but they differ")
+
+
+def _object(value: object, where: str, required: Collection[str] | None = None) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise ConversionError(f"{where} is not an object")
+    if required is not None:
+        if missing := sorted(set(required) - value.keys()):
+            raise ConversionError(f"{where} lacks {', '.join(missing)}")
+        if unknown := sorted(value.keys() - required):
+            raise ConversionError(f"{where} has unknown {', '.join(unknown)}")
+    return value
+
+
+def _array(value: object, where: str) -> list[object]:
+    if not isinstance(value, list) or not value:
+        raise ConversionError(f"{where} is not a list of numbers")
+    return value
+
+
+def _number(value: object, where: str) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise ConversionError(f"{where} holds {value!r}, not a finite number")
+    return float(value)
+
+
+def _integer(value: object, where: str, low: int, high: int = 2**63 - 1) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ConversionError(f"{where} holds {value!r}, not an integer from {low} to {high}")
+    return value
+
+
+def _range(value: object, where: str) -> tuple[float, float]:
+    numbers = [_number(item, where) for item in _array(value, where)]
+    if len(numbers) != 2 or numbers[0] > numbers[1]:
+        raise ConversionError(f"{where} holds {numbers}, not [low, high]")
+    return numbers[0], numbers[1]
+
+
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConversionError(f"{where} is not a text")
+    return value
+
+
+def _sha256(value: object, where: str) -> str:
+    if not isinstance(value, str) or not _SHA256.fullmatch(value):
+        raise ConversionError(f"{where} is not a SHA-256 in hexadecimal")
+    return value
+
+
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ConversionError(f"{next(name for name in names if names.count(name) > 1)} is there twice")
+    return found
+
+
+def _no_constant(name: str) -> float:
+    raise ConversionError(f"{name} is not a number a table can hold")

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import settings
+
+from rexnet_export.pipeline.graph import float_graph
+from rexnet_export.pipeline.records import Preprocess
+from rexnet_export.pipeline.rexnet import ReXNet, Variant, architecture
+from rexnet_export.quantization.observe import observe
+from rexnet_export.quantization.scheme import decide, observed_tensors
+from rexnet_export.quantization.table import Calibration
+
+SIZE = 32
+
+settings.register_profile("shared-machine", deadline=None, max_examples=40)
+settings.load_profile("shared-machine")
+
+
+def random_network(variant: Variant, width: float) -> ReXNet:
+    """Seeded, with BatchNorm statistics that keep the signal alive."""
+    torch.manual_seed(0)
+    network = ReXNet(architecture(variant, width, classes=10)).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, 0.0, 0.3)
+            torch.nn.init.normal_(module.running_mean, 0.0, 0.2)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return network
+
+
+def calibrated(folder: Path, variant: Variant) -> SimpleNamespace:
+    """A tiny network as `path` and `model`, its calibration `images`, `statistics` and `table`."""
+    model = float_graph(random_network(variant, 0.25), Preprocess(size=SIZE))
+    onnx.helper.set_model_props(model, {"model": f"tiny {variant}", "labels": "[]"})
+    path = folder / f"{variant}.onnx"
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    images = np.random.default_rng(0).integers(0, 256, (12, SIZE, SIZE, 3), dtype=np.uint8)
+    images[:6] //= 4
+    statistics = observe(path, [images], observed_tensors(model))
+    calibration = Calibration(images_sha256="0" * 64, images=len(images), statistic="min-max", seed=0)
+    return SimpleNamespace(
+        path=path, model=model, images=images, statistics=statistics, table=decide(model, statistics, calibration)
+    )
+
+
+@pytest.fixture(scope="session")
+def v1(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    return calibrated(tmp_path_factory.mktemp("v1"), "v1")
+
+
+@pytest.fixture(scope="session")
+def lite(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    return calibrated(tmp_path_factory.mktemp("lite"), "lite")
+
+
+@pytest.fixture(scope="session", params=["v1", "lite"])
+def either(request: pytest.FixtureRequest) -> SimpleNamespace:
+    found: SimpleNamespace = request.getfixturevalue(request.param)
+    return found
