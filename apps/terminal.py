@@ -1,0 +1,149 @@
+"""What a person sees while a command runs: progress bars, one closing table, one line for a failure.
+
+Toolchains write to the process's output whenever they like. While a command runs, both standard streams lead to a
+log file instead, and only what is said through `Terminal` reaches the person.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as RichProgress
+from rich.text import Text
+
+from rexnet_export.pipeline.errors import ExportError
+from rexnet_export.pipeline.progress import Bar
+
+UNEXPECTED, INTERRUPTED = 1, 130
+
+
+class Terminal:
+    """The person's own streams: `out` for results, `messages` for progress and failures."""
+
+    def __init__(self, program: str, out: TextIO, messages: TextIO, *, quiet: bool, log: Path) -> None:
+        self.out = Console(file=out, highlight=False)
+        self.messages = Console(file=messages, highlight=False)
+        self._program = program
+        self._quiet = quiet
+        self._log = log
+
+    @contextmanager
+    def stage(self, title: str, total: int, unit: str) -> Iterator[Bar]:
+        """Show a bar while the context is open, where there is a terminal to show it on."""
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            _SpeedColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        hidden = self._quiet or not self.messages.is_terminal
+        with RichProgress(*columns, console=self.messages, transient=True, disable=hidden) as progress:
+            yield _RichBar(progress, title, total, unit)
+
+    def note(self, text: str) -> None:
+        """Say one line that stays."""
+        if not self._quiet:
+            self.messages.print(text, markup=False, soft_wrap=True)
+
+    def fail(self, text: str) -> None:
+        """Say why the command stops, and where the toolchains' own words are."""
+        said = f"{self._program}: {text}"
+        if self._log.stat().st_size:
+            said += f" (toolchain output: {self._log})"
+        self.messages.print(said, style="red", markup=False, soft_wrap=True)
+
+
+class _SpeedColumn(ProgressColumn):
+    """Units per second."""
+
+    def render(self, task: Task) -> Text:
+        """Blank until the first units are done."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f} {task.fields['unit']}/s" if speed else "", style="progress.data.speed")
+
+
+class _RichBar:
+    def __init__(self, progress: RichProgress, title: str, total: int, unit: str) -> None:
+        self._progress = progress
+        self._task = progress.add_task(title, total=total, unit=unit, note="")
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self._progress.advance(self._task, count)
+        if note:
+            self._progress.update(self._task, note=note)
+
+
+def run_command(
+    program: str,
+    body: Callable[[Terminal], int],
+    *,
+    quiet: bool,
+    debug: bool,
+    interrupted: str = "nothing was left behind",
+) -> int:
+    """Run `body` with toolchain chatter kept in a log file; failures become one line and their exit code.
+
+    The log is deleted when all went well.
+    """
+    handle, name = tempfile.mkstemp(prefix=f"{program}-", suffix=".log")
+    log = Path(name)
+    with _redirected(handle) as (out, messages):
+        terminal = Terminal(program, out, messages, quiet=quiet, log=log)
+        try:
+            code = body(terminal)
+        except KeyboardInterrupt:
+            terminal.fail(f"interrupted; {interrupted}")
+            return INTERRUPTED
+        except Exception as error:  # noqa: BLE001 - the one place where failures end
+            if debug:
+                terminal.messages.print(traceback.format_exc(), markup=False)
+            if isinstance(error, ExportError):
+                terminal.fail(str(error))
+                return error.exit_code
+            terminal.fail(f"unexpected {error!r}; run again with --debug and report it")
+            return UNEXPECTED
+    log.unlink()
+    return code
+
+
+@contextmanager
+def _redirected(sink: int) -> Iterator[tuple[TextIO, TextIO]]:
+    """Lead file descriptors 1 and 2 into `sink`; yield streams that still reach where they led before."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    os.dup2(sink, 1)
+    os.dup2(sink, 2)
+    os.close(sink)
+    streams = os.fdopen(os.dup(saved[0]), "w", encoding="utf-8"), os.fdopen(os.dup(saved[1]), "w", encoding="utf-8")
+    try:
+        yield streams
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for descriptor, stream in zip((1, 2), streams, strict=True):
+            stream.close()
+            os.dup2(saved[descriptor - 1], descriptor)
+            os.close(saved[descriptor - 1])

@@ -1,0 +1,291 @@
+"""Training a ReXNet: SGD with warm-up and cosine, label smoothing, an averaged copy of the weights, any device.
+
+One process per device; torchrun sets the environment that `world` reads. State is saved after every epoch, so a
+killed run loses at most one.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+
+from rexnet_export.pipeline.augment import Augmentation, TrainingImages
+from rexnet_export.pipeline.data import ImageSource, batches
+from rexnet_export.pipeline.errors import CheckpointError, UsageError
+from rexnet_export.pipeline.progress import Progress
+from rexnet_export.pipeline.records import Preprocess
+from rexnet_export.pipeline.rexnet import ReXNet
+
+STATE_FILE = "state.pt"
+EVALUATION_BATCH = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Hyper-parameters of one run; `batch` is the global batch over all devices, `rate` its peak learning rate."""
+
+    epochs: int = 12
+    batch: int = 128
+    rate: float = 0.1
+    warmup_epochs: float = 1.0
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    label_smoothing: float = 0.1
+    average_decay: float = 0.999
+    seed: int = 0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """This process among all of the run, and its device."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and reports."""
+        return self.rank == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochResult:
+    """One line of the log: mean training loss, and top-1 of the averaged weights on the evaluation images."""
+
+    epoch: int
+    loss: float
+    top1: float
+    images_per_second: float
+
+
+def world() -> World:
+    """Join the process group that torchrun describes, or be the only process; one GPU per process if there is one."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("RANK", "0"))
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    else:
+        device = torch.device("cpu")
+    if size > 1 and not distributed.is_initialized():
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return World(rank=rank, size=size, device=device)
+
+
+def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    """Linear warm-up to `rate`, then half a cosine to zero over the remaining steps."""
+    warmup = recipe.warmup_epochs * steps_per_epoch
+    if step < warmup:
+        return recipe.rate * (step + 1) / (warmup + 1)
+    done = (step - warmup) / max(1.0, recipe.epochs * steps_per_epoch - warmup)
+    return recipe.rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+class Normalize:
+    """uint8 [N, S, S, 3] pixels -> normalised float32 NCHW in channels_last on the device."""
+
+    def __init__(self, preprocess: Preprocess, device: torch.device) -> None:
+        self._device = device
+        self._mean = 255 * torch.tensor(preprocess.mean, device=device).view(1, 3, 1, 1)
+        self._std = 255 * torch.tensor(preprocess.std, device=device).view(1, 3, 1, 1)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """NHWC memory seen as NCHW already is channels_last."""
+        x = pixels.to(self._device, non_blocking=True).permute(0, 3, 1, 2).float()
+        return (x - self._mean) / self._std
+
+
+class Trainer:
+    """Network, averaged network and optimizer of one run; `epochs` yields a result after each epoch."""
+
+    def __init__(self, network: ReXNet, recipe: Recipe, preprocess: Preprocess, where: World) -> None:
+        self.recipe = recipe
+        self.preprocess = preprocess
+        self.world = where
+        self.network = network.to(where.device).to(memory_format=torch.channels_last)
+        self.averaged = AveragedModel(self.network, multi_avg_fn=_averaging(recipe.average_decay), use_buffers=True)
+        self.optimizer = torch.optim.SGD(
+            _parameter_groups(self.network, recipe.weight_decay),
+            lr=recipe.rate,
+            momentum=recipe.momentum,
+            nesterov=True,
+        )
+        self.normalize = Normalize(preprocess, where.device)
+        half = torch.bfloat16 if where.device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
+        self.half = half if where.device.type == "cuda" else None
+        self.scaler = torch.amp.GradScaler(where.device.type, enabled=self.half == torch.float16)
+        self.epoch = 0
+
+    def epochs(
+        self, training: ImageSource, evaluation: ImageSource, progress: Progress, *, workers: int
+    ) -> Iterator[EpochResult]:
+        """Train the epochs that are left, evaluating the averaged weights after each."""
+        if self.recipe.batch % self.world.size:
+            message = f"batch {self.recipe.batch} does not divide over {self.world.size} processes: choose a multiple"
+            raise UsageError(message)
+        if len(training) < self.recipe.batch:
+            message = f"{len(training)} training images are fewer than one batch of {self.recipe.batch}: lower --batch"
+            raise UsageError(message)
+        model = _parallel(self.network, self.world)
+        while self.epoch < self.recipe.epochs:
+            loss, speed = self._train_epoch(model, training, progress, workers)
+            top1 = self.top1(self.averaged.module, evaluation, progress)
+            self.epoch += 1
+            yield EpochResult(epoch=self.epoch, loss=loss, top1=top1, images_per_second=speed)
+
+    def _train_epoch(
+        self, model: nn.Module, training: ImageSource, progress: Progress, workers: int
+    ) -> tuple[float, float]:
+        recipe, device = self.recipe, self.world.device
+        steps = len(training) // recipe.batch
+        images = TrainingImages(training, self.preprocess, recipe.augmentation, seed=recipe.seed, epoch=self.epoch)
+        loader = DataLoader(
+            images,
+            batch_sampler=list(_epoch_batches(len(training), recipe, self.epoch, self.world)),
+            num_workers=workers,
+            pin_memory=device.type == "cuda",
+        )
+        torch.manual_seed(hash((recipe.seed, self.epoch, self.world.rank)))  # dropout; the same after a resume
+        model.train()
+        loss_sum = torch.zeros((), device=device)
+        title = f"epoch {self.epoch + 1}/{recipe.epochs}"
+        start = perf_counter()
+        with progress.stage(title, steps * recipe.batch, "images") as bar:
+            for step, (pixels, labels) in enumerate(loader):
+                rate = learning_rate(recipe, self.epoch * steps + step, steps)
+                loss = self._step(model, pixels, labels.to(device), rate)
+                loss_sum += loss
+                bar.advance(recipe.batch, f"loss {loss.item():.3f}" if step % 10 == 0 else "")
+        return loss_sum.item() / steps, steps * recipe.batch / (perf_counter() - start)
+
+    def _step(self, model: nn.Module, pixels: Tensor, labels: Tensor, rate: float) -> Tensor:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(self.world.device.type, self.half, enabled=self.half is not None):
+            logits = model(self.normalize(pixels))
+            loss = functional.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.averaged.update_parameters(self.network)
+        return loss.detach()
+
+    @torch.inference_mode()
+    def top1(self, network: nn.Module, evaluation: ImageSource, progress: Progress) -> float:
+        """Fraction of all evaluation images classified right, each process taking every `size`-th."""
+        assert evaluation.labels is not None, "evaluation sources are opened with labels"
+        indices = list(range(self.world.rank, len(evaluation), self.world.size))
+        labels = torch.tensor([evaluation.labels[i] for i in indices])
+        network.eval()
+        right = torch.zeros((), device=self.world.device)
+        done = 0
+        with progress.stage("evaluating", len(indices), "images") as bar:
+            for pixels in batches(evaluation, self.preprocess, indices, EVALUATION_BATCH):
+                truth = labels[done : done + len(pixels)].to(self.world.device)
+                right += (network(self.normalize(torch.from_numpy(pixels))).argmax(1) == truth).sum()
+                done += len(pixels)
+                bar.advance(len(pixels))
+        if self.world.size > 1:
+            distributed.all_reduce(right)
+        return right.item() / len(evaluation)
+
+    def finished_network(self) -> ReXNet:
+        """The averaged weights, rounded to half precision as they are stored."""
+        network = self.averaged.module.half().float()
+        assert isinstance(network, ReXNet)
+        return network.eval()
+
+    def save_state(self, folder: Path) -> None:
+        """Write all that a resumed run needs, atomically."""
+        state = {
+            "recipe": asdict(self.recipe),
+            "epoch": self.epoch,
+            "network": self.network.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+        temporary = folder / f"{STATE_FILE}.tmp"
+        torch.save(state, temporary)
+        temporary.replace(folder / STATE_FILE)
+
+    def load_state(self, folder: Path) -> None:
+        """Go on from a killed run's state; the recipe must be the same."""
+        path = folder / STATE_FILE
+        if not path.is_file():
+            message = f"nothing to resume in {folder}: no {STATE_FILE} there; start without --resume"
+            raise CheckpointError(message)
+        try:
+            state: dict[str, Any] = torch.load(path, map_location=self.world.device, weights_only=True)
+        except Exception as error:
+            message = f"{path} cannot be read ({error.__class__.__name__}): start again without --resume"
+            raise CheckpointError(message) from error
+        wanted = asdict(self.recipe)
+        changed = [key for key, value in wanted.items() if state["recipe"].get(key) != value]
+        if changed:
+            message = f"{path} was trained with another {', '.join(changed)}: use the same options to resume"
+            raise UsageError(message)
+        self.network.load_state_dict(state["network"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.epoch = state["epoch"]
+
+
+def _epoch_batches(images: int, recipe: Recipe, epoch: int, where: World) -> Iterator[list[int]]:
+    """This process's share of every global batch; the order depends on seed and epoch, the last odd batch drops."""
+    order = torch.randperm(images, generator=torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)).tolist()
+    share = recipe.batch // where.size
+    for start in range(0, images - recipe.batch + 1, recipe.batch):
+        first = start + where.rank * share
+        yield order[first : first + share]
+
+
+def _parallel(network: ReXNet, where: World) -> nn.Module:
+    if where.size == 1:
+        return network
+    if where.device.type == "cuda":  # SyncBatchNorm has no CPU kernel
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+        return DistributedDataParallel(network, device_ids=[where.device.index])
+    return DistributedDataParallel(network)
+
+
+def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Decay weight matrices and kernels only: BatchNorm scales and biases are left alone."""
+    kernels = [p for p in network.parameters() if p.ndim > 1]
+    vectors = [p for p in network.parameters() if p.ndim <= 1]
+    return [{"params": kernels, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+type _AverageFunction = Callable[[Any, Any, Any], None]
+
+
+def _averaging(decay: float) -> _AverageFunction:
+    """Exponential moving average whose decay grows from 0.1, so that early epochs are not lost in the start weights."""
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        seen = float(count)
+        weight = 1 - min(decay, (1 + seen) / (10 + seen))
+        for old, new in zip(averaged, current, strict=True):
+            if old.is_floating_point():
+                old.lerp_(new, weight)
+            else:
+                old.copy_(new)
+
+    return update
