@@ -1,0 +1,186 @@
+"""Core ML: an ML program for iOS 17, built on any system; executed by Core ML on macOS, interpreted elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from PIL import Image
+
+from rexnet_export.pipeline.errors import ConversionError, TargetUnavailable
+from rexnet_export.pipeline.metadata import describe
+from rexnet_export.pipeline.records import (
+    PRECISIONS,
+    Artifact,
+    Coverage,
+    Precision,
+    StoredFile,
+    stored_file,
+)
+from rexnet_export.pipeline.target import Session, Source
+from rexnet_export.quantization.qparams import QuantParams
+from rexnet_export.quantization.table import QuantTable
+from rexnet_export.targets.coreml_inspect import (
+    check_interface,
+    check_operations,
+    count_arithmetic,
+    stored_qparams,
+)
+from rexnet_export.targets.coreml_mil import IMAGE, LOGITS, PIXEL_SCALE, PROBABILITIES, lower
+from rexnet_export.targets.coreml_package import Package, quiet, read_package, seal
+from rexnet_export.targets.mil_interpreter import MilSession
+
+if TYPE_CHECKING:
+    from coremltools.models import MLModel
+    from coremltools.proto.Model_pb2 import Model
+
+
+class CoreML:
+    """INT8 (weights and activations), float16 or float32 in an `.mlpackage`."""
+
+    name = "coreml"
+    precisions: tuple[Precision, ...] = PRECISIONS
+
+    def require(self) -> None:
+        """Core ML packages are written by coremltools."""
+        if find_spec("coremltools") is None:
+            raise TargetUnavailable("coremltools is not installed; run: pip install coremltools==9.0")
+
+    def convert(self, source: Source, folder: Path, stem: str) -> Artifact:
+        """Write `folder/stem.mlpackage`, read it back, and compare it with what it should be."""
+        self.require()
+        model = onnx.load(_graph(source).path)
+        path = folder / f"{stem}.mlpackage"
+        with quiet():
+            try:
+                spec = _save(model, source, path)
+            except ConversionError:
+                raise
+            except Exception as error:  # coremltools has no exception type of its own
+                reason = str(error).partition("\n")[0]
+                raise ConversionError(f"coremltools could not convert {source.card.name}: {reason}") from error
+        _describe(spec, source)
+        seal(path, spec)
+        _check(read_package(path), model, source)
+        return Artifact(target=self.name, precision=source.precision, file=stored_file(path))
+
+    def open(self, artifact: Artifact) -> Session:
+        """Core ML on macOS; elsewhere the reference interpreter executes the saved program."""
+        self.require()
+        if sys.platform == "darwin":
+            return _CoreMLSession.load(artifact.file.path)
+        return MilSession(read_package(artifact.file.path))
+
+    def coverage(self, artifact: Artifact) -> Coverage:
+        """Count INT8 and float arithmetic in the saved program."""
+        return count_arithmetic(read_package(artifact.file.path))
+
+    def read_metadata(self, artifact: Artifact) -> dict[str, str]:
+        """The saved package's user-defined metadata."""
+        return dict(read_package(artifact.file.path).metadata)
+
+    def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:
+        """The saved program's scales and zero points, by ONNX tensor name."""
+        return stored_qparams(read_package(artifact.file.path))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _CoreMLSession:
+    model: MLModel
+    executed_by: str = "Core ML"
+    timed: bool = True
+
+    @classmethod
+    def load(cls, path: Path) -> _CoreMLSession:
+        with quiet():
+            import coremltools  # noqa: PLC0415
+
+            return cls(model=coremltools.models.MLModel(str(path)))
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]; Core ML takes one image at a time."""
+        rows = [self.model.predict({IMAGE: Image.fromarray(image)})[LOGITS] for image in images]
+        return np.concatenate(rows, dtype=np.float32)
+
+
+def _graph(source: Source) -> StoredFile:
+    if source.precision != "int8":
+        return source.float_onnx
+    if source.qdq_onnx is None or source.table is None:
+        raise ConversionError("Core ML INT8 is converted from the quantization table and its QDQ graph; none was given")
+    return source.qdq_onnx
+
+
+def _save(model: onnx.ModelProto, source: Source, path: Path) -> Model:
+    """Convert and save; returns the specification. No optimization pass runs on the program: coremltools' own
+    quantization passes fold zero points and rescale additions, so the file would no longer hold the table."""
+    import coremltools as ct  # noqa: PLC0415
+
+    size = source.card.preprocess.size
+    program = lower(model, half=source.precision != "fp32")
+    converted = ct.convert(
+        program,
+        convert_to="mlprogram",
+        inputs=[ct.ImageType(name=IMAGE, shape=(1, 3, size, size), scale=PIXEL_SCALE, color_layout=ct.colorlayout.RGB)],
+        classifier_config=ct.ClassifierConfig(
+            _distinct(source.card.labels), predicted_probabilities_output=PROBABILITIES
+        ),
+        # The program already computes in its own types; FLOAT32 only keeps coremltools from casting again.
+        compute_precision=ct.precision.FLOAT32,
+        minimum_deployment_target=ct.target.iOS17,
+        pass_pipeline=ct.PassPipeline.EMPTY,
+        skip_model_load=True,
+        package_dir=str(path),
+    )
+    return converted.get_spec()
+
+
+def _distinct(labels: tuple[str, ...]) -> list[str]:
+    """Core ML's probabilities are a dictionary by label, so a label used twice gets its class index."""
+    uses = Counter(labels)
+    return [label if uses[label] == 1 else f"{label} ({index})" for index, label in enumerate(labels)]
+
+
+def _describe(spec: Model, source: Source) -> None:
+    card, description = source.card, spec.description
+    digests = {"float_onnx_sha256": source.float_onnx.sha256}
+    if source.precision == "int8" and source.table_sha256:
+        digests["table_sha256"] = source.table_sha256
+    metadata = description.metadata
+    metadata.userDefined.clear()  # coremltools' conversion date would make every file differ
+    metadata.userDefined.update(describe(card, precision=source.precision, **digests))
+    metadata.author = "rexnet-export"
+    metadata.license = "Code MIT; the weights keep the licence of their checkpoint."
+    metadata.shortDescription = f"{card.name}, {source.precision}: image classifier with {len(card.labels)} classes."
+    texts = {
+        IMAGE: f"RGB image, {card.preprocess.size} x {card.preprocess.size}; normalisation is inside the model.",
+        LOGITS: "Logits [1, classes], in the order of the labels.",
+        description.predictedFeatureName: "Most likely label.",
+        description.predictedProbabilitiesName: "Probability of each label.",
+    }
+    for feature in (*description.input, *description.output):
+        feature.shortDescription = texts[feature.name]
+
+
+def _check(package: Package, model: onnx.ModelProto, source: Source) -> None:
+    """Refuse a package that is not the graph it came from, or does not store the table."""
+    operators = Counter(node.op_type for node in model.graph.node)
+    check_interface(package, source.card.preprocess.size, len(source.card.labels))
+    check_operations(package, {"conv": operators["Conv"], "linear": operators["Gemm"]})
+    if source.precision == "int8" and source.table is not None:
+        _check_table(stored_qparams(package), source.table)
+
+
+def _check_table(stored: dict[str, QuantParams], table: QuantTable) -> None:
+    for name, entry in table.tensors.items():
+        if entry.params is None or entry.params.bits != 8 or entry.decision == "fused":
+            continue
+        if stored.get(name) != entry.params:
+            raise ConversionError(f"Core ML stores other parameters for {name} than the table; report this as a bug")
