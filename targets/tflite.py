@@ -1,0 +1,229 @@
+"""TFLite: full-integer, float16 and float32 files, and their execution by LiteRT."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from rexnet_export.pipeline.errors import ConversionError, DataError, TargetUnavailable
+from rexnet_export.pipeline.metadata import describe
+from rexnet_export.pipeline.records import Artifact, Coverage, Precision, stored_file
+from rexnet_export.pipeline.target import Session, Source
+from rexnet_export.quantization.qparams import QuantParams
+from rexnet_export.quantization.table import QuantTable
+from rexnet_export.targets.tflite_flatbuffer import Graph, read_graph
+from rexnet_export.targets.tflite_lowering import OUTPUT, PADDED, Lowered, lower
+from rexnet_export.targets.tflite_metadata import entries, read_description, read_labels, with_labels
+from rexnet_export.targets.tflite_stamp import IMAGE, PIXELS, QUANTIZED, WHITE, attach_ends, halve, stamp
+
+if TYPE_CHECKING:
+    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_litert.schema_py_generated import OperatorT
+
+WORKERS = 2  # interpreters that run images side by side; each on one thread, as on a phone
+_WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
+_FLOATS = frozenset({"FLOAT16", "FLOAT32"})
+_HELPERS = (PADDED, PIXELS, WHITE)
+
+
+class Tflite:
+    """INT8 throughout, float16 weights with float32 arithmetic, or float32."""
+
+    name = "tflite"
+    precisions: tuple[Precision, ...] = ("int8", "fp16", "fp32")
+
+    def require(self) -> None:
+        """onnx2tf lowers the graph; ai-edge-litert has the file format and the runtime."""
+        for module, package in (("onnx2tf", "onnx2tf==2.6.9"), ("ai_edge_litert", "ai-edge-litert==2.1.2")):
+            if find_spec(module) is None:
+                raise TargetUnavailable(f"TFLite needs {package.split('==')[0]}; run: pip install {package}")
+
+    def convert(self, source: Source, folder: Path, stem: str) -> Artifact:
+        """Write `stem.tflite`, labels and metadata inside; INT8 is read back and compared with the table."""
+        self.require()
+        if source.precision == "int8" and source.table is None:
+            raise ConversionError(f"{source.card.name}: INT8 needs a quantization table; calibrate first")
+        lowered = lower(onnx.load(source.float_onnx.path))
+        if source.precision == "int8" and source.table is not None:
+            stamp(lowered, source.table)
+        elif source.precision == "fp16":
+            halve(lowered)
+        attach_ends(lowered)
+        lowered.graph.set_metadata(entries(source.card, _description(source)))
+        path = folder / f"{stem}.tflite"
+        path.write_bytes(with_labels(lowered.graph.written(), source.card))
+        if source.precision == "int8" and source.table is not None:
+            _compare(_read(path), lowered, source.table)
+        return Artifact(target=self.name, precision=source.precision, file=stored_file(path))
+
+    def open(self, artifact: Artifact) -> Session:
+        """Load the file into LiteRT with its XNNPACK kernels."""
+        self.require()
+        return open_session(artifact.file.path)
+
+    def coverage(self, artifact: Artifact) -> Coverage:
+        """Count arithmetic by the element types that the file declares."""
+        graph = _read(artifact.file.path)
+        weighted = [operator for operator in graph.operators if graph.kind(operator) in _WEIGHTED]
+        macs = {id(operator): _macs(graph, operator) for operator in weighted}
+        return Coverage(
+            int8_macs=sum(macs[id(o)] for o in weighted if {graph.type(i) for i in o.inputs[:2]} == {"INT8"}),
+            total_macs=sum(macs.values()),
+            float_ops=tuple(_float_operators(graph)),
+        )
+
+    def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:
+        """Scales and zero points by ONNX tensor name, parameters included."""
+        return _quantization(_read(artifact.file.path))
+
+    def read_metadata(self, artifact: Artifact) -> dict[str, str]:
+        """The description stored beside the standard TFLite metadata."""
+        return read_description(_read(artifact.file.path))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TfliteSession:
+    """One model in several interpreters; results keep the order of the images."""
+
+    interpreters: tuple[Interpreter, ...]
+    executed_by: str
+    size: int
+    timed: bool = True
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]."""
+        if images.dtype != np.uint8 or images.shape[1:] != (self.size, self.size, 3) or not len(images):
+            raise DataError(
+                f"the model takes uint8 images [n, {self.size}, {self.size}, 3], got {images.dtype} {[*images.shape]}"
+            )
+        if len(images) == 1:
+            return _logits(self.interpreters[0], images)
+        parts = np.array_split(images, min(len(images), len(self.interpreters)))
+        with ThreadPoolExecutor(len(parts)) as workers:
+            return np.concatenate(list(workers.map(_logits, self.interpreters, parts)))
+
+
+def open_session(path: Path) -> TfliteSession:
+    """Open a file of ours, whole and with the contract's input and output."""
+    graph = _read(path)  # LiteRT itself trusts a file's offsets
+    ends = [(graph.name(i), graph.type(i)) for i in (*graph.subgraph.inputs, *graph.subgraph.outputs)]
+    if ends != [(IMAGE, "UINT8"), (OUTPUT, "FLOAT32")]:
+        raise ConversionError(f"{path.name} does not take uint8 {IMAGE} and give {OUTPUT}; it was not exported here")
+    with _native_stderr_hidden():
+        interpreters = tuple(_interpreter(path) for _ in range(WORKERS))
+    return TfliteSession(
+        interpreters=interpreters,
+        executed_by=f"LiteRT {version('ai-edge-litert')}",
+        size=graph.shape(int(graph.subgraph.inputs[0]))[1],
+    )
+
+
+def _read(path: Path) -> Graph:
+    graph = read_graph(path)
+    read_labels(path)
+    return graph
+
+
+def _interpreter(path: Path) -> Interpreter:
+    from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415
+
+    try:
+        interpreter = Interpreter(str(path), num_threads=1)
+        interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        raise ConversionError(f"LiteRT cannot open {path.name}: {_first_line(error)}") from error
+    return interpreter
+
+
+def _logits(interpreter: Interpreter, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
+    results = []
+    for pixels in images:
+        interpreter.set_tensor(image["index"], pixels[None])
+        try:
+            interpreter.invoke()
+        except RuntimeError as error:
+            raise ConversionError(f"LiteRT stopped in the model: {_first_line(error)}") from error
+        results.append(interpreter.get_tensor(logits["index"]))
+    return np.concatenate(results)
+
+
+@contextmanager
+def _native_stderr_hidden() -> Iterator[None]:
+    """LiteRT announces its delegate on file descriptor 2, past Python's `sys.stderr`; failures are exceptions."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _description(source: Source) -> Mapping[str, str]:
+    digests = {"float_onnx_sha256": source.float_onnx.sha256}
+    if source.precision == "int8" and source.table_sha256:
+        digests["table_sha256"] = source.table_sha256
+    return describe(source.card, precision=source.precision, **digests)
+
+
+def _quantization(graph: Graph) -> dict[str, QuantParams]:
+    found = {}
+    for index in graph.indices():
+        params, name = graph.quantization(index), graph.name(index)
+        if params is not None and name != IMAGE and not name.endswith(_HELPERS):
+            found[name.removesuffix(QUANTIZED)] = params
+    return found
+
+
+def _compare(graph: Graph, lowered: Lowered, table: QuantTable) -> None:
+    """Everything the table says about this network, scales to integers, is in the file, and nothing else is."""
+    wanted = {name: entry.params for name, entry in table.tensors.items() if entry.params is not None}
+    found = _quantization(graph)
+    for name in wanted.keys() | found.keys():
+        if wanted.get(name) != found.get(name):
+            raise ConversionError(
+                f"{name}: the table says {wanted.get(name)}, the file {found.get(name)}; report this model"
+            )
+    indices = {graph.name(index): index for index in graph.indices()}
+    for name, parameter in lowered.parameters.items():
+        integers = wanted[name].quantize(parameter.values).transpose(parameter.permutation)
+        if not np.array_equal(graph.values(indices[name]), integers):
+            raise ConversionError(f"{name}: the file's integers are not the table's; report this model")
+
+
+def _macs(graph: Graph, operator: OperatorT) -> int:
+    """Weights times the positions they are applied at."""
+    return math.prod(graph.shape(operator.inputs[1])) * math.prod(graph.shape(operator.outputs[0])[:-1])
+
+
+def _float_operators(graph: Graph) -> Iterator[str]:
+    """Operators that touch float tensors, conversions of the image and of the logits aside."""
+    inputs, outputs = set(graph.subgraph.inputs), set(graph.subgraph.outputs)
+    for operator in graph.operators:
+        kind, source, result = graph.kind(operator), operator.inputs[0], operator.outputs[0]
+        converts = kind in {"QUANTIZE", "DEQUANTIZE"} and (
+            source in inputs or result in outputs or graph.is_constant(source)
+        )
+        touched = {graph.type(index) for index in (*operator.inputs, *operator.outputs)}
+        if touched & _FLOATS and not converts:
+            yield f"{graph.name(result)} ({kind})"
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
