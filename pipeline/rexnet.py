@@ -270,7 +270,7 @@ class Cost:
 
 
 def cost(spec: Architecture, image_size: int = 224) -> Cost:
-    """Count parameters and multiply-accumulates of convolutions and the classifier, by running shapes only."""
+    """Count parameters, and multiply-accumulates of convolutions and the classifier on one image."""
     macs = 0
 
     def count(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
@@ -280,9 +280,9 @@ def cost(spec: Architecture, image_size: int = 224) -> Cost:
         elif isinstance(module, nn.Linear):
             macs += module.weight.numel()
 
-    with torch.device("meta"):
-        network = ReXNet(spec).eval()
-        for module in network.modules():
-            module.register_forward_hook(count)
-        network(torch.empty(1, 3, image_size, image_size))
+    network = ReXNet(spec).eval()
+    for module in network.modules():
+        module.register_forward_hook(count)
+    with torch.inference_mode():
+        network(torch.zeros(1, 3, image_size, image_size))
     return Cost(parameters=sum(p.numel() for p in network.parameters()), macs=macs)

@@ -65,5 +65,8 @@ class Target(Protocol):
     def coverage(self, artifact: Artifact) -> Coverage:
         """Count INT8 and float arithmetic in the file on disk."""
 
+    def read_metadata(self, artifact: Artifact) -> dict[str, str]:
+        """What the file on disk says of itself: the map of `metadata.describe`."""
+
     def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:
         """What the file on disk stores, by ONNX tensor name."""

@@ -1,0 +1,95 @@
+"""How long one image takes, several artifacts measured side by side."""
+
+from __future__ import annotations
+
+import platform
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter_ns
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rexnet_export.pipeline.errors import InvalidMeasurement
+from rexnet_export.pipeline.progress import Progress
+from rexnet_export.pipeline.target import Session
+
+WARM_UP = 5
+ROUNDS = 50
+MILLISECOND = 1e6  # nanoseconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Milliseconds of one image, batch 1 and one thread: median and 90th percentile of `n` runs on `machine`."""
+
+    p50_ms: float
+    p90_ms: float
+    n: int
+    machine: str
+
+
+def measure(
+    sessions: Mapping[str, Session],
+    image: NDArray[np.uint8],
+    progress: Progress,
+    *,
+    rounds: int = ROUNDS,
+    clock: Callable[[], int] = perf_counter_ns,
+) -> dict[str, Latency]:
+    """Time every session on the same image [1, S, S, 3], once a round, each round in another random order.
+
+    What slows the machine for a while slows all of them, so ratios hold even where the milliseconds do not.
+    """
+    if len(image) != 1 or rounds < 1:
+        raise InvalidMeasurement(f"latency is of one image in 1 or more rounds, not {len(image)} images in {rounds}")
+    order, random_order = list(sessions), random.Random(0)  # noqa: S311 - an order of work, not a secret
+    spent: dict[str, list[int]] = {name: [] for name in sessions}
+    with _one_torch_thread(), progress.stage("timing", rounds, "rounds") as bar:
+        for session in sessions.values():
+            for _ in range(WARM_UP):
+                session.run(image)
+        for _ in range(rounds):
+            random_order.shuffle(order)
+            for name in order:
+                start = clock()
+                sessions[name].run(image)
+                spent[name].append(clock() - start)
+            bar.advance()
+    machine = processor()
+    return {name: _summary(durations, machine) for name, durations in spent.items()}
+
+
+def ratio(slower: Latency, faster: Latency) -> float:
+    """How many times the median of `slower` is that of `faster`."""
+    return slower.p50_ms / faster.p50_ms
+
+
+def _summary(nanoseconds: list[int], machine: str) -> Latency:
+    p50, p90 = np.percentile(nanoseconds, [50, 90]) / MILLISECOND
+    return Latency(p50_ms=float(p50), p90_ms=float(p90), n=len(nanoseconds), machine=machine)
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    # The other runtimes are opened with one thread each; torch's number is the process's.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def processor() -> str:
+    """The processor's name as the system gives it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,54 @@
+"""The float network in torch, on a GPU where there is one: what every artifact is measured against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rexnet_export.pipeline.records import Preprocess
+from rexnet_export.pipeline.rexnet import ReXNet
+from rexnet_export.pipeline.training import Normalize
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchSession:
+    """A network on a device, in channels_last; `half` runs it in mixed precision (on GPUs only)."""
+
+    network: ReXNet
+    preprocess: Preprocess
+    device: torch.device
+    half: torch.dtype | None
+    timed: bool = True
+
+    @property
+    def executed_by(self) -> str:
+        """torch's version and the device's name."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
+        return f"torch {version('torch')} on {name}"
+
+    @torch.inference_mode()
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 [N, S, S, 3] -> float32 logits [N, classes]."""
+        pixels = Normalize(self.preprocess, self.device)(torch.from_numpy(images))
+        with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
+            logits = self.network(pixels)
+        result: NDArray[np.float32] = logits.float().cpu().numpy()
+        return result
+
+
+def open_reference(
+    network: ReXNet, preprocess: Preprocess, *, half: bool = False, cuda: bool | None = None
+) -> TorchSession:
+    """Move the network to the GPU where there is one (`cuda` overrides looking); TF32 stays off in float32."""
+    on_gpu = torch.cuda.is_available() if cuda is None else cuda
+    device = torch.device("cuda" if on_gpu else "cpu")
+    return TorchSession(
+        network=network.eval().to(device).to(memory_format=torch.channels_last),
+        preprocess=preprocess,
+        device=device,
+        half=torch.float16 if half and on_gpu else None,
+    )

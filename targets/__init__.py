@@ -1,0 +1,23 @@
+"""Deployment targets, one per file; `TARGETS` is the one list of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rexnet_export.pipeline.errors import UsageError
+from rexnet_export.pipeline.target import Target
+from rexnet_export.targets.coreml import CoreML
+from rexnet_export.targets.gpu import Gpu
+from rexnet_export.targets.ort import Ort
+from rexnet_export.targets.tflite import Tflite
+
+TARGETS: Mapping[str, Target] = {target.name: target for target in (CoreML(), Tflite(), Ort(), Gpu())}
+ALL = "all"
+
+
+def chosen(names: Sequence[str]) -> list[Target]:
+    """The targets of these names in the table's order, each once; `all` means every one."""
+    unknown = sorted(set(names) - {*TARGETS, ALL})
+    if unknown:
+        raise UsageError(f"--target {unknown[0]!r}: choose one of {', '.join([*TARGETS, ALL])}")
+    return [target for name, target in TARGETS.items() if ALL in names or name in names]

@@ -1,0 +1,260 @@
+"""ONNX Runtime mobile: `.ort` files for ARM and x86, the `.onnx` files they come from, and their execution."""
+
+from __future__ import annotations
+
+import struct
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from rexnet_export.pipeline.errors import ConversionError, DataError, TargetUnavailable
+from rexnet_export.pipeline.metadata import describe
+from rexnet_export.pipeline.records import Artifact, Coverage, Precision, StoredFile, stored_file
+from rexnet_export.pipeline.target import Session, Source
+from rexnet_export.quantization.qdq import insert_qdq
+from rexnet_export.quantization.qparams import QuantParams
+from rexnet_export.targets import ort_format
+from rexnet_export.targets.ort_canonical import canonical
+from rexnet_export.targets.ort_format import ALIGNMENT, IDENTIFIER, Graph
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession, SessionOptions
+
+type Format = Literal["ORT", "ONNX"]
+
+X86 = "x86"
+WORKERS = 2  # images run side by side; each on one thread, as on a phone's CPU provider with one core
+IMAGES_AT_ONCE = 8
+CPU = "CPUExecutionProvider"
+
+
+class Ort:
+    """INT8 or float32 in `.ort`; float16 is not offered, as the mobile CPU kernels would widen it to float32."""
+
+    name = "ort"
+    precisions: tuple[Precision, ...] = ("int8", "fp32")
+
+    def require(self) -> None:
+        """`.ort` files are written and run by ONNX Runtime."""
+        if find_spec("onnxruntime") is None:
+            raise TargetUnavailable("ONNX Runtime is not installed; run: pip install onnxruntime==1.26.0")
+
+    def convert(self, source: Source, folder: Path, stem: str) -> Artifact:
+        """Write `stem.ort` for ARM and the `x86` preset, the `.onnx` of each, and the ARM file's operator list.
+
+        ARM takes INT8 activations; x86 has faster kernels for the same table in UINT8. In float32 the preset is the
+        `.onnx`, which ONNX Runtime optimizes for the processor it meets.
+        """
+        self.require()
+        if source.precision == "int8":
+            return self._convert_int8(source, folder, stem)
+        plain = _write(_described(onnx.load(source.float_onnx.path), source), folder / f"{stem}.onnx")
+        mobile = _optimized(plain.path, folder / f"{stem}.ort")
+        return Artifact(
+            target=self.name,
+            precision="fp32",
+            file=mobile,
+            presets={X86: plain},
+            companions=(_required_operators(mobile.path),),
+        )
+
+    def _convert_int8(self, source: Source, folder: Path, stem: str) -> Artifact:
+        if source.qdq_onnx is None or source.table is None:
+            raise ConversionError(f"{source.card.name}: INT8 needs a quantization table; calibrate first")
+        unsigned = insert_qdq(onnx.load(source.float_onnx.path), source.table, "uint8")
+        plain = _write(_described(onnx.load(source.qdq_onnx.path), source), folder / f"{stem}.onnx")
+        plain_x86 = _write(_described(unsigned, source), folder / f"{stem}-{X86}.onnx")
+        mobile = _optimized(plain.path, folder / f"{stem}.ort")
+        return Artifact(
+            target=self.name,
+            precision="int8",
+            file=mobile,
+            presets={X86: _optimized(plain_x86.path, folder / f"{stem}-{X86}.ort")},
+            companions=(plain, plain_x86, _required_operators(mobile.path)),
+        )
+
+    def open(self, artifact: Artifact) -> Session:
+        """Load a `.ort` or `.onnx` file into ONNX Runtime's CPU provider."""
+        self.require()
+        return open_session(artifact.file.path)
+
+    def coverage(self, artifact: Artifact) -> Coverage:
+        """Count arithmetic in the optimized graph; a `.onnx` is optimized first, as it is at run time."""
+        return ort_format.count(self._graph(artifact))
+
+    def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:
+        """Scales and zero points of the optimized graph, by ONNX tensor name."""
+        return ort_format.quantization(self._graph(artifact))
+
+    def read_metadata(self, artifact: Artifact) -> dict[str, str]:
+        """The file's `metadata_props`."""
+        self.require()
+        return dict(open_session(artifact.file.path).session.get_modelmeta().custom_metadata_map)
+
+    def _graph(self, artifact: Artifact) -> Graph:
+        self.require()
+        path = artifact.file.path
+        open_session(path)  # ONNX Runtime verifies a file's structure; the Python reader does not
+        if path.suffix == ".ort":
+            return _parsed(path)
+        with tempfile.TemporaryDirectory() as folder:
+            return _parsed(_optimized(path, Path(folder) / "optimized.ort").path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrtSession:
+    """A model in ONNX Runtime, `batch` images at once; results keep the order of the images."""
+
+    session: InferenceSession
+    executed_by: str
+    timed: bool = True
+    size: int
+    batch: int
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]."""
+        if images.dtype != np.uint8 or images.shape[1:] != (self.size, self.size, 3) or not len(images):
+            raise DataError(
+                f"the model takes uint8 images [n, {self.size}, {self.size}, 3], got {images.dtype} {[*images.shape]}"
+            )
+        parts = [images[start : start + self.batch] for start in range(0, len(images), self.batch)]
+        if len(parts) == 1:
+            return self._logits(parts[0])
+        with ThreadPoolExecutor(WORKERS) as workers:
+            return np.concatenate(list(workers.map(self._logits, parts)))
+
+    def _logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        try:
+            (logits,) = self.session.run(["logits"], {"image": np.ascontiguousarray(images)})
+        except Exception as error:
+            raise ConversionError(f"{self.executed_by} stopped in the model: {_first_line(error)}") from error
+        result: NDArray[np.float32] = logits
+        return result
+
+
+def open_session(path: Path, provider: str = CPU) -> OrtSession:
+    """Open a `.ort` or `.onnx` file of ours, whole and with the contract's input and output."""
+    import onnxruntime  # noqa: PLC0415
+
+    session = _session(_content(path), path.name, _options(), provider)
+    shape = _image_shape(session, path.name)
+    where = "" if provider == CPU else f" ({provider})"
+    return OrtSession(
+        session=session,
+        executed_by=f"ONNX Runtime {onnxruntime.__version__}{where}",
+        size=int(shape[1]),
+        batch=1 if shape[0] == 1 else IMAGES_AT_ONCE,
+    )
+
+
+def _content(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConversionError(f"cannot read {path}: {error.strerror}; export the model again") from error
+    whole = content[4:8] == IDENTIFIER and len(content) % ALIGNMENT == 0 if path.suffix == ".ort" else bool(content)
+    if not whole:
+        raise ConversionError(f"{path} is no whole {path.suffix} file ({len(content)} bytes); export the model again")
+    return content
+
+
+def _session(content: bytes, name: str, options: SessionOptions, provider: str = CPU) -> InferenceSession:
+    import onnxruntime  # noqa: PLC0415
+
+    try:
+        return onnxruntime.InferenceSession(
+            content,
+            options,
+            providers=[provider],
+            # x86 blocked layouts help only float convolutions and would tie a file to one processor.
+            disabled_optimizers=["NchwcTransformer"] if options.optimized_model_filepath else [],
+            enable_fallback=0,  # the fallback tries once more and prints
+        )
+    except Exception as error:
+        raise ConversionError(f"ONNX Runtime cannot open {name}: {_first_line(error)}") from error
+
+
+def _options() -> SessionOptions:
+    import onnxruntime  # noqa: PLC0415
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    # On x86 the optimizer would otherwise rewrite INT8 activations to UINT8 and leave convolutions in float.
+    options.add_session_config_entry("session.qdqisint8allowed", "1")
+    return options
+
+
+def _image_shape(session: InferenceSession, name: str) -> Sequence[int | str]:
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    found = [(value.name, value.type) for value in (*inputs, *outputs)]
+    shape: Sequence[int | str] = inputs[0].shape if inputs else ()
+    whole = len(shape) == 4 and isinstance(shape[1], int) and shape[2:] == [shape[1], 3]
+    if found != [("image", "tensor(uint8)"), ("logits", "tensor(float)")] or not whole:
+        raise ConversionError(f"{name} does not take `image` [n, S, S, 3] and give `logits`; it was not exported here")
+    return shape
+
+
+def _described(model: onnx.ModelProto, source: Source) -> onnx.ModelProto:
+    digests = {"float_onnx_sha256": source.float_onnx.sha256}
+    if source.precision == "int8" and source.table_sha256:
+        digests["table_sha256"] = source.table_sha256
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, describe(source.card, precision=source.precision, **digests))
+    return model
+
+
+def _write(model: onnx.ModelProto, path: Path) -> StoredFile:
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    return stored_file(path)
+
+
+def _optimized(onnx_path: Path, path: Path) -> StoredFile:
+    """Optimize for one image at a time and save in ONNX Runtime's format (its style `Fixed`)."""
+    options = _options()
+    options.optimized_model_filepath = str(path)
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    _session(_single_image(onnx_path), onnx_path.name, options)
+    path.write_bytes(canonical(path.read_bytes()))
+    return stored_file(path)
+
+
+def _single_image(path: Path) -> bytes:
+    try:
+        model = onnx.load_model_from_string(_content(path))
+    except Exception as error:  # protobuf's DecodeError; its package has no types
+        raise ConversionError(f"{path} is damaged: {_first_line(error)}; export the model again") from error
+    graph = model.graph
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.HasField("dim_param"):
+                dimension.dim_value = 1
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _required_operators(ort_path: Path) -> StoredFile:
+    """The operators and types a reduced build of ONNX Runtime needs, for its `--include_ops_by_config`."""
+    path = ort_path.with_suffix(".required_operators_and_types.config")
+    ort_format.tools().create_config_from_models([ort_path], path, enable_type_reduction=True)
+    path.write_text(path.read_text(encoding="utf-8").replace(str(ort_path), ort_path.name), encoding="utf-8")
+    return stored_file(path)
+
+
+def _parsed(path: Path) -> Graph:
+    try:
+        return ort_format.parse(path.read_bytes())
+    except (AttributeError, IndexError, TypeError, ValueError, struct.error) as error:
+        raise ConversionError(f"{path.name} is damaged: {_first_line(error)}; export the model again") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

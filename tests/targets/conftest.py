@@ -1,0 +1,88 @@
+"""One small network and all a target may convert from, shared by the target tests."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from rexnet_export.pipeline.checkpoint import save_checkpoint
+from rexnet_export.pipeline.graph import write_float_onnx
+from rexnet_export.pipeline.records import ModelCard, Precision, Preprocess, stored_file
+from rexnet_export.pipeline.rexnet import ReXNet, architecture
+from rexnet_export.pipeline.target import Source
+from rexnet_export.quantization.observe import observe
+from rexnet_export.quantization.qdq import insert_qdq
+from rexnet_export.quantization.scheme import decide, observed_tensors
+from rexnet_export.quantization.table import Calibration
+
+PREPROCESS = Preprocess(size=32, crop_ratio=1.0, interpolation="bilinear", mean=(0.5, 0.4, 0.3))
+LABELS = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot ✓")
+
+
+def blotches(count: int, size: int, seed: int) -> NDArray[np.uint8]:
+    """Images with large coloured areas, so that logits differ between them; uint8 [count, size, size, 3]."""
+    coarse = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
+    smooth = functional.interpolate(coarse, (size, size), mode="bilinear") * 255
+    return smooth.permute(0, 2, 3, 1).round().to(torch.uint8).contiguous().numpy()
+
+
+def lively(network: ReXNet, preprocess: Preprocess) -> ReXNet:
+    """Give every BatchNorm the statistics of some images, so that activations neither die nor explode."""
+    pixels = torch.from_numpy(blotches(16, preprocess.size, seed=1)).permute(0, 3, 1, 2) / 255
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocess.mean, preprocess.std))
+    network.train()
+    for name, module in network.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the plain average of what was seen
+            module.train(".se." not in name)  # pooled values hardly differ yet: normalising them amplifies noise
+    with torch.no_grad():
+        for _ in range(4):
+            network((pixels - mean) / std)
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def network() -> ReXNet:
+    """ReXNet of width 0.5, in eval mode, with lively BatchNorm statistics."""
+    torch.manual_seed(0)
+    return lively(ReXNet(architecture(width=0.5, classes=len(LABELS))), PREPROCESS)
+
+
+@pytest.fixture(scope="session")
+def images() -> NDArray[np.uint8]:
+    return blotches(19, PREPROCESS.size, seed=2)
+
+
+@pytest.fixture(scope="session")
+def sources(
+    network: ReXNet, images: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[Precision, Source]:
+    """All a target may convert from, by precision."""
+    folder = tmp_path_factory.mktemp("sources")
+    checkpoint = save_checkpoint(
+        folder / "small.safetensors", network, labels=LABELS, preprocess=PREPROCESS, metadata={}, half=False
+    )
+    card = ModelCard(name="rexnet_050", labels=LABELS, preprocess=PREPROCESS, checkpoint_sha256=checkpoint.sha256)
+    float_onnx = write_float_onnx(network, card, folder / "small.onnx")
+    model = onnx.load(float_onnx.path)
+    calibration = Calibration(images_sha256="0" * 64, images=len(images), statistic="min-max", seed=0)
+    table = decide(model, observe(float_onnx.path, [images], observed_tensors(model)), calibration)
+    onnx.save(insert_qdq(model, table, "int8"), folder / "small-qdq.onnx")
+    full = Source(card=card, precision="fp32", checkpoint=checkpoint, float_onnx=float_onnx)
+    return {
+        "fp32": full,
+        "fp16": replace(full, precision="fp16"),
+        "int8": replace(
+            full,
+            precision="int8",
+            table=table,
+            table_sha256="5" * 64,
+            qdq_onnx=stored_file(folder / "small-qdq.onnx"),
+        ),
+    }

@@ -1,0 +1,164 @@
+"""What every target owes the pipeline, asked of each one in `TARGETS` at each of its precisions."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from rexnet_export.pipeline.errors import ExportError, TargetUnavailable
+from rexnet_export.pipeline.metadata import card_from
+from rexnet_export.pipeline.records import PRECISIONS, Artifact, Precision, StoredFile, stored_file
+from rexnet_export.pipeline.target import Source, Target
+from rexnet_export.targets import TARGETS
+
+type Sources = Mapping[Precision, Source]
+
+CASES = [(name, precision) for name, target in TARGETS.items() for precision in target.precisions]
+IDS = [f"{name}-{precision}" for name, precision in CASES]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converted:
+    """One conversion in a folder of its own."""
+
+    target: Target
+    asked: Precision
+    folder: Path
+    artifact: Artifact
+
+    def executable(self) -> list[StoredFile]:
+        """The artifact's file and its presets."""
+        return [self.artifact.file, *self.artifact.presets.values()]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=IDS)
+def converted(request: pytest.FixtureRequest, sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Converted:
+    name, precision = request.param
+    folder = tmp_path_factory.mktemp("artifact") / "private"
+    folder.mkdir()
+    artifact = TARGETS[name].convert(sources[precision], folder, stem(sources[precision]))
+    return Converted(target=TARGETS[name], asked=precision, folder=folder, artifact=artifact)
+
+
+def stem(source: Source) -> str:
+    return f"{source.card.name}-{source.precision}"
+
+
+def test_names_and_precisions_are_the_tables() -> None:
+    for name, target in TARGETS.items():
+        assert target.name == name
+        assert target.precisions
+        assert set(target.precisions) <= set(PRECISIONS)
+        target.require()
+
+
+def test_all_is_written_inside_the_folder_and_named(converted: Converted, sources: Sources) -> None:
+    start = f"{sources[converted.asked].card.name}-{converted.artifact.precision}"
+    named = [*converted.executable(), *converted.artifact.companions]
+    assert {file.path for file in named} == set(converted.folder.iterdir())
+    assert list(converted.folder.parent.iterdir()) == [converted.folder]
+    assert all(file.path.name.startswith(start) for file in named)
+    for file in named:
+        assert file == stored_file(file.path)
+        assert file.bytes > 0
+
+
+def test_the_artifact_says_what_it_is(converted: Converted) -> None:
+    assert converted.artifact.target == converted.target.name
+    assert converted.artifact.precision in {converted.asked, "fp32"}
+
+
+def test_labels_and_preprocessing_come_back_out_of_every_file(converted: Converted, sources: Sources) -> None:
+    for file in converted.executable():
+        metadata = converted.target.read_metadata(replace(converted.artifact, file=file))
+        assert card_from(metadata) == sources[converted.asked].card
+        assert metadata["precision"] == converted.artifact.precision
+        assert metadata["float_onnx_sha256"] == sources[converted.asked].float_onnx.sha256
+        digest = sources["int8"].table_sha256 if converted.artifact.precision == "int8" else None
+        assert metadata.get("table_sha256") == digest
+
+
+def test_a_session_takes_uint8_images_and_gives_float32_logits(
+    converted: Converted, sources: Sources, images: NDArray[np.uint8]
+) -> None:
+    for file in converted.executable():
+        try:
+            session = converted.target.open(replace(converted.artifact, file=file))
+        except TargetUnavailable as error:
+            pytest.skip(str(error))
+        logits = session.run(images)
+        assert logits.dtype == np.float32
+        assert logits.shape == (len(images), len(sources["int8"].card.labels))
+        assert np.isfinite(logits).all()
+        alone = np.concatenate([session.run(image[None]) for image in images])
+        tolerance = 0.01 if converted.artifact.precision == "fp16" else 0.001
+        np.testing.assert_allclose(logits, alone, rtol=0, atol=tolerance * np.abs(logits).max())
+        assert session.executed_by
+
+
+def test_int8_files_store_the_quantization_table(converted: Converted, sources: Sources) -> None:
+    table = sources["int8"].table
+    if converted.artifact.precision != "int8":
+        pytest.skip("not INT8")
+    assert table
+    wanted = {name: entry.params for name, entry in table.tensors.items() if entry.params is not None}
+    biases = {name for name, entry in table.tensors.items() if entry.decision == "derived"}
+    for file in converted.executable():
+        stored = converted.target.read_qparams(replace(converted.artifact, file=file))
+        # A format may hold biases as floats; everything else must be there, and what is there must be the table's.
+        assert wanted.keys() - stored.keys() <= biases
+        assert stored == {name: wanted[name] for name in stored}
+
+
+def test_int8_files_multiply_in_int8(converted: Converted) -> None:
+    for file in converted.executable():
+        found = converted.target.coverage(replace(converted.artifact, file=file))
+        assert found.total_macs > 0
+        if converted.artifact.precision == "int8":
+            assert found.int8_mac_fraction >= 0.99
+        else:
+            assert found.int8_macs == 0
+            assert found.float_ops
+
+
+def test_the_same_source_gives_the_same_bytes(converted: Converted, sources: Sources, tmp_path: Path) -> None:
+    if converted.asked != "int8":
+        pytest.skip("asked of INT8 only, to save minutes")
+    again = converted.target.convert(sources[converted.asked], tmp_path, stem(sources[converted.asked]))
+    assert digests(again) == digests(converted.artifact)
+
+
+def digests(artifact: Artifact) -> dict[str, str]:
+    files = [artifact.file, *artifact.presets.values(), *artifact.companions]
+    return {file.path.name: file.sha256 for file in files}
+
+
+def test_truncated_files_are_refused(converted: Converted, tmp_path: Path) -> None:
+    target = converted.target
+    uses = [target.open, target.coverage, target.read_metadata]
+    if converted.artifact.precision == "int8":
+        uses.append(target.read_qparams)
+    for file in converted.executable():
+        for damaged in truncations(file, tmp_path):
+            for use in uses:
+                with pytest.raises(ExportError):
+                    use(replace(converted.artifact, file=damaged))
+
+
+def truncations(file: StoredFile, folder: Path) -> Iterator[StoredFile]:
+    """The file cut to nothing, to its first bytes, in half and near its end; of a bundle, each member in turn."""
+    for place in [file.path] if file.path.is_file() else sorted(p for p in file.path.rglob("*") if p.is_file()):
+        content = place.read_bytes()
+        for length in (0, 10, len(content) // 2, len(content) - 64):
+            copy = folder / file.path.name
+            if file.path.is_dir():
+                copy = folder / f"{place.name}-{length}" / file.path.name
+                for member in (p for p in file.path.rglob("*") if p.is_file()):
+                    twin = copy / member.relative_to(file.path)
+                    twin.parent.mkdir(parents=True, exist_ok=True)
+                    twin.write_bytes(member.read_bytes())
+            (copy if place == file.path else copy / place.relative_to(file.path)).write_bytes(content[: max(0, length)])
+            yield stored_file(copy)
