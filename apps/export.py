@@ -1,0 +1,82 @@
+"""`rexnet-export`: turn a trained ReXNet into artifacts for its targets, execute them, and say what they cost."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from rexnet_export.apps.terminal import Terminal, run_command
+from rexnet_export.pipeline.options import Options, from_mapping, read_config
+from rexnet_export.pipeline.records import PRECISIONS
+
+PROGRAM = "rexnet-export"
+DESCRIPTION = """Convert a trained ReXNet to Core ML, TFLite and ONNX Runtime mobile, quantize it to INT8 with
+calibration, execute every artifact and report accuracy and latency beside the float network. Without options the
+bundled checkpoint and images are used."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    arguments = parser().parse_args(argv)
+
+    def body(terminal: Terminal) -> int:
+        _export(arguments, terminal)
+        return 0
+
+    return run_command(PROGRAM, body, quiet=arguments.quiet, debug=arguments.debug)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line: one flag for each field of `Options`, and how to show the result."""
+    from rexnet_export.targets import TARGETS  # noqa: PLC0415 - keeps this module's import light
+
+    p = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, argument_default=argparse.SUPPRESS)
+    p.add_argument("--config", type=Path, metavar="FILE", help="TOML file with the same options; flags win")
+    for option in fields(Options):
+        flag, text = f"--{option.name.replace('_', '-')}", option.metadata["help"]
+        if option.name == "target":
+            p.add_argument(flag, action="append", choices=[*TARGETS, "all"], help=f"{text} (default: all)")
+        elif option.name == "precision":
+            group = p.add_mutually_exclusive_group()
+            for precision in PRECISIONS:
+                group.add_argument(f"--{precision}", dest="precision", action="store_const", const=precision)
+        else:
+            kind = int if "int" in str(option.type).split(" | ") else str
+            default = "" if option.default is None else f" (default: {option.default})"
+            p.add_argument(flag, type=kind, metavar=option.metadata["metavar"], help=text + default)
+    p.add_argument("--json", action="store_true", default=False, help="print report.json instead of the table")
+    p.add_argument("--quiet", action="store_true", default=False, help="no progress, no table")
+    p.add_argument("--debug", action="store_true", default=False, help="show tracebacks")
+    return p
+
+
+def options_from(arguments: argparse.Namespace) -> Options:
+    """Defaults, then the TOML file, then the flags."""
+    given = {f.name: getattr(arguments, f.name) for f in fields(Options) if hasattr(arguments, f.name)}
+    configured: dict[str, Any] = read_config(arguments.config) if hasattr(arguments, "config") else {}
+    return Options(**configured | from_mapping(given, "command line"))
+
+
+def _export(arguments: argparse.Namespace, terminal: Terminal) -> None:
+    options = options_from(arguments)
+    # Imported late: torch alone takes seconds, and --help and a wrong flag should not wait for it.
+    from rexnet_export.apps.page import render  # noqa: PLC0415
+    from rexnet_export.apps.summary import table  # noqa: PLC0415
+    from rexnet_export.pipeline.report import to_text  # noqa: PLC0415
+    from rexnet_export.pipeline.run import export  # noqa: PLC0415
+    from rexnet_export.targets import chosen  # noqa: PLC0415
+
+    report = export(options, chosen(options.target), terminal, render)
+    if arguments.json:
+        terminal.out.file.write(to_text(report.to_json()))
+    elif not arguments.quiet:
+        terminal.out.print(table(report))
+        terminal.out.print(f"{options.output}/  report.html, report.json, manifest.json", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

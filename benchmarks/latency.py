@@ -1,0 +1,67 @@
+"""INT8 artifacts against their own float32 files, interleaved in one run on one thread; prints a Markdown table.
+
+    python benchmarks/latency.py [--image-size 64 224] [--rounds 200]
+
+The bundled network; at sizes it was not trained for only the time is of interest.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import rexnet_export
+from rexnet_export.pipeline.latency import measure
+from rexnet_export.pipeline.progress import Silent
+from rexnet_export.pipeline.records import Artifact, stored_file
+from rexnet_export.targets import TARGETS
+
+PAIRS = {
+    "TFLite": ("tflite", "rexnet_100-int8.tflite", "rexnet_100-fp32.tflite"),
+    "ONNX Runtime, x86 preset": ("ort", "rexnet_100-int8-x86.ort", "rexnet_100-fp32.onnx"),
+    "ONNX Runtime, ARM preset on this machine": ("ort", "rexnet_100-int8.ort", "rexnet_100-fp32.onnx"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--image-size", type=int, nargs="+", default=[64, 224])
+    parser.add_argument("--rounds", type=int, default=200)
+    options = parser.parse_args()
+    print("| pixels | files | INT8 p50 ms | float32 p50 ms | float32 / INT8 | n |")
+    print("|--|--|--|--|--|--|")
+    for size in options.image_size:
+        machine = compare(size, options.rounds)
+    print(f"\n{machine}, 1 thread, rexnet_export {rexnet_export.__version__}")
+
+
+def compare(size: int, rounds: int) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        for precision in ("int8", "fp32"):
+            rexnet_export.export(
+                targets=["tflite", "ort"],
+                precision=precision,
+                image_size=size,
+                calibration_images=16,
+                eval_images=16,
+                output=folder,
+            )
+        sessions = {}
+        for target, *names in PAIRS.values():
+            for name in names:
+                file = stored_file(Path(folder, name))
+                sessions[name] = TARGETS[target].open(Artifact(target=target, precision="int8", file=file))
+        image = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
+        times = measure(sessions, image, Silent(), rounds=rounds)
+    for title, (_, quantized, floating) in PAIRS.items():
+        ours, theirs = times[quantized], times[floating]
+        print(
+            f"| {size} | {title} | {ours.p50_ms:.2f} | {theirs.p50_ms:.2f} | "
+            f"{theirs.p50_ms / ours.p50_ms:.2f} | {ours.n} |"
+        )
+    return ours.machine
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Settling what an export works on: the checkpoint, what it says of itself, and which images serve it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rexnet_export.pipeline.checkpoint import LoadedCheckpoint, load
+from rexnet_export.pipeline.data import ImageSource, bundled, check_images, choose, match_labels, open_source
+from rexnet_export.pipeline.errors import DataError
+from rexnet_export.pipeline.labels import read_labels
+from rexnet_export.pipeline.options import Options
+from rexnet_export.pipeline.records import ModelCard, Preprocess
+
+BUNDLED_CHECKPOINT = "rexnet_100-fashion-mnist-64.safetensors"
+HELD_BACK_FRACTION = 0.2
+HELD_BACK_IMAGES = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """Chosen images of one source; `labels` in the model's class order where the source is labelled."""
+
+    source: ImageSource
+    indices: tuple[int, ...]
+    labels: NDArray[np.int64] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """A loaded checkpoint, its card, and the images to calibrate and to evaluate on."""
+
+    checkpoint: LoadedCheckpoint
+    card: ModelCard
+    calibration: Images | None
+    evaluation: Images
+
+
+def gather(options: Options) -> Inputs:
+    """Load the checkpoint and open the images; everything that can be refused early is refused here."""
+    checkpoint = load(options.checkpoint or str(bundled_checkpoint()))
+    labelled = open_source(options.eval_data, labelled=True) if options.eval_data else None
+    card = _card(checkpoint, options, labelled)
+    samples_fit = card.labels == bundled("evaluation").class_names
+    calibration = _calibration(options, samples_fit=samples_fit)
+    if labelled is None and samples_fit:
+        labelled = bundled("evaluation")
+    return Inputs(
+        checkpoint=checkpoint,
+        card=card,
+        calibration=_first(calibration, options) if calibration and options.precision == "int8" else None,
+        evaluation=_labelled(labelled, card, options) if labelled else _held_back(calibration, options),
+    )
+
+
+def bundled_checkpoint() -> Path:
+    """The trained checkpoint that comes with the package."""
+    return Path(str(files("rexnet_export.assets").joinpath(BUNDLED_CHECKPOINT)))
+
+
+def _card(checkpoint: LoadedCheckpoint, options: Options, evaluation: ImageSource | None) -> ModelCard:
+    spec = checkpoint.network.spec
+    preprocess = checkpoint.preprocess or Preprocess()
+    if options.image_size:
+        preprocess = replace(preprocess, size=options.image_size)
+    labels = read_labels(options.labels) if options.labels else checkpoint.labels
+    if labels is None and evaluation and len(evaluation.class_names or ()) == spec.classes:
+        labels = evaluation.class_names
+    labels = labels or tuple(str(index) for index in range(spec.classes))
+    if len(labels) != spec.classes:
+        raise DataError(
+            f"{len(labels)} labels in {options.labels or 'the checkpoint'} but the network has {spec.classes} classes; "
+            f"give --labels with {spec.classes} lines"
+        )
+    return ModelCard(name=spec.name, labels=labels, preprocess=preprocess, checkpoint_sha256=checkpoint.file.sha256)
+
+
+def _calibration(options: Options, *, samples_fit: bool) -> ImageSource | None:
+    if options.calibration_data:
+        return open_source(options.calibration_data, labelled=False)
+    if samples_fit:
+        return bundled("calibration")
+    if options.precision == "int8":
+        raise DataError(
+            "INT8 needs images like those the model will see: give --calibration-data DIR (no labels needed); the "
+            "bundled images only serve models with the bundled labels"
+        )
+    return None
+
+
+def _first(source: ImageSource, options: Options) -> Images:
+    """The images that set the ranges; a fifth of a small folder is left for measuring agreement."""
+    share = len(source) - (0 if options.eval_data else _held_back_count(len(source)))
+    count = min(options.calibration_images, max(1, share))
+    return _checked(Images(source=source, indices=tuple(choose(source, count, options.seed)), labels=None))
+
+
+def _held_back(source: ImageSource | None, options: Options) -> Images:
+    """Unlabelled images to measure agreement on: the calibration images' other end, or the bundled ones."""
+    chosen = source or bundled("evaluation")
+    count = _held_back_count(len(chosen))
+    if options.eval_images:
+        count = min(count, options.eval_images)
+    order = choose(chosen, len(chosen), options.seed)
+    return _checked(Images(source=chosen, indices=tuple(order[-count:]), labels=None))
+
+
+def _held_back_count(images: int) -> int:
+    return max(1, min(HELD_BACK_IMAGES, round(HELD_BACK_FRACTION * images)))
+
+
+def _labelled(source: ImageSource, card: ModelCard, options: Options) -> Images:
+    matched = match_labels(source, card.labels)
+    count = min(options.eval_images or len(matched), len(matched))
+    indices = sorted(choose(matched, count, options.seed))
+    labels = np.asarray(matched.labels, np.int64)[indices]
+    return _checked(Images(source=matched, indices=tuple(indices), labels=labels))
+
+
+def _checked(images: Images) -> Images:
+    """Name every file that is no image now, not after minutes of work."""
+    check_images(images.source, images.indices)
+    return images

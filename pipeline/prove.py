@@ -1,0 +1,166 @@
+"""Proof of finished artifacts: read back, executed on the evaluation images, timed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rexnet_export.pipeline import evaluate
+from rexnet_export.pipeline.data import batches
+from rexnet_export.pipeline.errors import ConversionError, TargetUnavailable
+from rexnet_export.pipeline.evaluate import Logits
+from rexnet_export.pipeline.inputs import Images
+from rexnet_export.pipeline.latency import Latency, measure
+from rexnet_export.pipeline.progress import Progress
+from rexnet_export.pipeline.records import Artifact, Measurement, NotMeasured, Preprocess
+from rexnet_export.pipeline.report import FileResult, Reference, TargetResult
+from rexnet_export.pipeline.target import Session, Target
+from rexnet_export.quantization.qparams import QuantParams
+from rexnet_export.quantization.table import QuantTable
+
+REFERENCE = "reference"
+BIAS_BITS = 32
+UNLABELLED = NotMeasured(reason="the evaluation images have no labels; give --eval-data")
+IDENTICAL = NotMeasured(reason="the logits equal the reference's, so there is no noise to measure")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """What running everything on the evaluation images gave."""
+
+    reference: Reference
+    targets: Mapping[str, TargetResult]
+    logits: Mapping[str, Logits]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Candidate:
+    """One file to prove: a target's artifact, or a preset of it."""
+
+    target: Target
+    artifact: Artifact
+    session: Measurement[Session]
+
+
+def prove(
+    artifacts: Sequence[tuple[Target, Artifact]],
+    reference: Session,
+    images: Images,
+    preprocess: Preprocess,
+    table: QuantTable | None,
+    progress: Progress,
+) -> Proof:
+    """Execute every file that can be executed here beside the reference, on the same images."""
+    candidates = {
+        name: candidate for target, artifact in artifacts for name, candidate in _candidates(target, artifact).items()
+    }
+    sessions = {name: c.session for name, c in candidates.items() if not isinstance(c.session, NotMeasured)}
+    logits = evaluate.run_sessions(
+        {REFERENCE: reference, **sessions}, images.source, preprocess, images.indices, progress
+    )
+    first = next(batches(images.source, preprocess, images.indices[:1], 1))
+    timed = {name: session for name, session in sessions.items() if session.timed}
+    latencies = measure(timed, first, progress) if timed else {}
+    results = {
+        name: _file_result(candidate, images, logits.get(name), logits[REFERENCE], latencies.get(name))
+        for name, candidate in candidates.items()
+    }
+    return Proof(
+        reference=Reference(
+            executed_by=reference.executed_by,
+            images=images.source.name,
+            n=len(images.indices),
+            top1=UNLABELLED if images.labels is None else evaluate.top1(logits[REFERENCE], images.labels),
+        ),
+        targets={
+            target.name: TargetResult(
+                precision=artifact.precision,
+                artifact=results[target.name],
+                presets={preset: results[f"{target.name} {preset}"] for preset in artifact.presets},
+                qparams_equal=_read_back(target, artifact, table),
+            )
+            for target, artifact in artifacts
+        },
+        logits=logits,
+    )
+
+
+def _candidates(target: Target, artifact: Artifact) -> dict[str, _Candidate]:
+    """The artifact under the target's name, presets under `target preset`."""
+    files = {target.name: artifact.file} | {f"{target.name} {name}": file for name, file in artifact.presets.items()}
+    return {name: _candidate(target, replace(artifact, file=file)) for name, file in files.items()}
+
+
+def _candidate(target: Target, artifact: Artifact) -> _Candidate:
+    try:
+        session: Measurement[Session] = target.open(artifact)
+    except TargetUnavailable as error:
+        session = NotMeasured(reason=str(error))
+    return _Candidate(target=target, artifact=artifact, session=session)
+
+
+def _file_result(
+    candidate: _Candidate, images: Images, logits: Logits | None, reference: Logits, latency: Latency | None
+) -> FileResult:
+    coverage = candidate.target.coverage(candidate.artifact)
+    if isinstance(candidate.session, NotMeasured) or logits is None:
+        assert isinstance(candidate.session, NotMeasured)
+        skipped = candidate.session
+        return FileResult(
+            file=candidate.artifact.file,
+            executed_by=skipped,
+            accuracy=skipped,
+            agreement_with_reference=skipped,
+            logit_sqnr_db=skipped,
+            coverage=coverage,
+            latency=skipped,
+        )
+    sqnr = evaluate.logit_sqnr_db(logits, reference)
+    return FileResult(
+        file=candidate.artifact.file,
+        executed_by=candidate.session.executed_by,
+        accuracy=UNLABELLED if images.labels is None else evaluate.accuracy(logits, reference, images.labels),
+        agreement_with_reference=evaluate.agreement(logits, reference),
+        logit_sqnr_db=sqnr if math.isfinite(sqnr) else IDENTICAL,
+        coverage=coverage,
+        latency=latency or NotMeasured(reason=f"the speed of the {candidate.session.executed_by} is not a device's"),
+    )
+
+
+def _read_back(target: Target, artifact: Artifact, table: QuantTable | None) -> Measurement[bool]:
+    """Compare what the file stores with the table; the first tensors that differ are named in the error."""
+    if table is None or artifact.precision != "int8":
+        return NotMeasured(reason="only INT8 artifacts hold the quantization table")
+    differing = differences(table, target.read_qparams(artifact))
+    if differing:
+        raise ConversionError(
+            f"{artifact.file.path.name} does not hold the quantization table: {len(differing)} tensors differ, first "
+            f"{', '.join(differing[:3])}; report this with the checkpoint"
+        )
+    return True
+
+
+def differences(table: QuantTable, stored: Mapping[str, QuantParams]) -> list[str]:
+    """Tensors whose stored parameters are missing or not the table's, compared as float32.
+
+    Biases count where the format stores them as integers; Core ML takes the float values those stand for.
+    """
+    integer_biases = any(params.bits == BIAS_BITS for params in stored.values())
+    return [
+        name
+        for name, entry in table.tensors.items()
+        if entry.params is not None
+        and (entry.params.bits != BIAS_BITS or integer_biases)
+        and (name not in stored or not _equal(entry.params, stored[name]))
+    ]
+
+
+def _equal(one: QuantParams, other: QuantParams) -> bool:
+    return (
+        one.zero_point == other.zero_point
+        and one.bits == other.bits
+        and np.array_equal(np.array(one.scale, np.float32), np.array(other.scale, np.float32))
+    )

@@ -1,0 +1,168 @@
+"""`report.json` and `manifest.json`: what was made, and what was measured of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rexnet_export.pipeline.evaluate import Accuracy
+from rexnet_export.pipeline.latency import Latency, processor
+from rexnet_export.pipeline.parity import Parity
+from rexnet_export.pipeline.records import Coverage, Measurement, ModelCard, NotMeasured, Precision, StoredFile
+
+SCHEMA_VERSION = 1
+TOOLS = ("rexnet-export", "torch", "onnx", "onnxruntime", "onnx2tf", "ai-edge-litert", "coremltools", "numpy", "pillow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileResult:
+    """What was measured of one file."""
+
+    file: StoredFile
+    executed_by: Measurement[str]
+    accuracy: Measurement[Accuracy]
+    agreement_with_reference: Measurement[float]
+    logit_sqnr_db: Measurement[float]
+    coverage: Measurement[Coverage]
+    latency: Measurement[Latency]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetResult:
+    """One target: its artifact, and its presets for other processors by name."""
+
+    precision: Precision
+    artifact: FileResult
+    presets: Mapping[str, FileResult]
+    qparams_equal: Measurement[bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """The float network in torch; `images` is what all agreement was measured on."""
+
+    executed_by: str
+    images: str
+    n: int
+    top1: Measurement[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationResult:
+    """Where the INT8 ranges come from."""
+
+    source: str
+    images: int
+    images_sha256: str
+    statistic: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """All that one export found."""
+
+    card: ModelCard
+    precision: Precision
+    reference: Reference
+    onnx_parity: Parity
+    calibration: CalibrationResult | None
+    targets: Mapping[str, TargetResult]
+    seconds: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `report.json`; whatever was not measured is `{"not_measured": reason}`."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "model": plain(self.card) | {"labels": list(self.card.labels)},
+            "precision": self.precision,
+            "reference": plain(self.reference),
+            "onnx_parity": plain(self.onnx_parity),
+            "calibration": plain(self.calibration) or NOT_CALIBRATED,
+            "targets": {name: _target_json(result) for name, result in self.targets.items()},
+            "seconds": {stage: round(seconds, 2) for stage, seconds in self.seconds.items()},
+            "environment": environment(),
+        }
+
+
+NOT_CALIBRATED = {"not_measured": "only INT8 is calibrated"}
+
+
+def _target_json(result: TargetResult) -> dict[str, Any]:
+    return {
+        "precision": result.precision,
+        **_file_json(result.artifact),
+        "qparams_equal": plain(result.qparams_equal),
+        "presets": {name: _file_json(preset) for name, preset in result.presets.items()},
+    }
+
+
+def _file_json(result: FileResult) -> dict[str, Any]:
+    coverage = result.coverage
+    return {
+        "artifact": result.file.path.name,
+        "sha256": result.file.sha256,
+        "bytes": result.file.bytes,
+        "executed_by": plain(result.executed_by),
+        "accuracy": plain(result.accuracy),
+        "agreement_with_reference": plain(result.agreement_with_reference),
+        "int8_mac_fraction": plain(coverage if isinstance(coverage, NotMeasured) else coverage.int8_mac_fraction),
+        "float_ops": plain(coverage if isinstance(coverage, NotMeasured) else coverage.float_ops),
+        "logit_sqnr_db": plain(result.logit_sqnr_db),
+        "latency": plain(result.latency),
+    }
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401 - any record in, JSON out
+    """Records as JSON values; `NotMeasured` becomes `{"not_measured": reason}`."""
+    if isinstance(value, NotMeasured):
+        return {"not_measured": value.reason}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def environment() -> dict[str, Any]:
+    """Machine and tool versions."""
+    return {
+        "system": platform.platform(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "python": sys.version.split()[0],
+        "packages": {name: _version(name) for name in TOOLS},
+    }
+
+
+def manifest(files: Mapping[str, StoredFile], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Every file of the output folder with size and digest, and what they were made from."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "inputs": plain(inputs),
+        "files": {name: {"sha256": f.sha256, "bytes": f.bytes} for name, f in sorted(files.items())},
+        "environment": environment(),
+    }
+
+
+def to_text(value: Mapping[str, Any]) -> str:
+    """JSON with a final newline; infinities are refused rather than written as no JSON reader takes them."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,225 @@
+"""The one loop: checkpoint -> float ONNX -> table -> artifacts -> proof -> report."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from rexnet_export.pipeline.data import batches, images_sha256
+from rexnet_export.pipeline.errors import UsageError
+from rexnet_export.pipeline.evaluate import Logits
+from rexnet_export.pipeline.graph import write_float_onnx
+from rexnet_export.pipeline.inputs import Images, Inputs, gather
+from rexnet_export.pipeline.options import Options
+from rexnet_export.pipeline.parity import Parity, check_parity
+from rexnet_export.pipeline.progress import Bar, Progress
+from rexnet_export.pipeline.prove import prove
+from rexnet_export.pipeline.records import StoredFile, stored_file
+from rexnet_export.pipeline.reference import open_reference
+from rexnet_export.pipeline.report import CalibrationResult, Report, manifest, to_text
+from rexnet_export.pipeline.target import Source, Target
+from rexnet_export.quantization.observe import observe
+from rexnet_export.quantization.qdq import insert_qdq
+from rexnet_export.quantization.scheme import decide, observed_tensors
+from rexnet_export.quantization.table import Calibration, QuantTable, save_table
+
+PARITY_IMAGES = 64
+CALIBRATION_BATCH = 8
+QPARAMS_FILE = "qparams.json"
+
+
+def export(options: Options, targets: Sequence[Target], progress: Progress, render: Callable[[Report], str]) -> Report:
+    """Make, execute and measure everything asked for, and write the output folder.
+
+    Files are written in a private folder beside their destination and moved in when all is done, so that a run
+    that fails or is interrupted leaves nothing behind. `render` gives the content of `report.html`.
+    """
+    for target in targets:
+        if options.precision not in target.precisions:
+            raise UsageError(
+                f"--target {target.name} has no {options.precision}: choose {' or '.join(target.precisions)}"
+            )
+        target.require()
+    inputs = gather(options)
+    with _staging(options.output) as folder:
+        report = _export_into(folder, options, inputs, targets, progress)
+        (folder / "report.html").write_text(render(report), encoding="utf-8")
+        _save_manifest(folder, options, inputs)
+        _move(folder, options.output)
+    return report
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Quantized:
+    """The table and the QDQ graph as files, and where their ranges come from."""
+
+    table: QuantTable
+    table_file: StoredFile
+    qdq: StoredFile
+    calibration: CalibrationResult
+
+
+def _export_into(
+    folder: Path, options: Options, inputs: Inputs, targets: Sequence[Target], progress: Progress
+) -> Report:
+    card, stem = inputs.card, f"{inputs.card.name}-{options.precision}"
+    clock = _Clock()
+    float_onnx = write_float_onnx(inputs.checkpoint.network, card, folder / f"{card.name}-float.onnx")
+    parity = _parity(inputs, float_onnx)
+    clock.lap("float graph")
+    quantized = _quantize(folder, options, inputs, float_onnx, progress) if inputs.calibration else None
+    clock.lap("quantization")
+    source = Source(
+        card=card,
+        precision=options.precision,
+        checkpoint=inputs.checkpoint.file,
+        float_onnx=float_onnx,
+        table=quantized.table if quantized else None,
+        table_sha256=quantized.table_file.sha256 if quantized else None,
+        qdq_onnx=quantized.qdq if quantized else None,
+    )
+    artifacts = []
+    with progress.stage("converting", len(targets), "targets") as bar:
+        for target in targets:
+            artifacts.append((target, target.convert(source, folder, stem)))
+            bar.advance(1, target.name)
+    clock.lap("conversion")
+    reference = open_reference(inputs.checkpoint.network, card.preprocess)
+    proof = prove(artifacts, reference, inputs.evaluation, card.preprocess, source.table, progress)
+    clock.lap("proof")
+    report = Report(
+        card=card,
+        precision=options.precision,
+        reference=proof.reference,
+        onnx_parity=parity,
+        calibration=quantized.calibration if quantized else None,
+        targets=proof.targets,
+        seconds=clock.laps,
+    )
+    _save_predictions(folder / "predictions.npz", inputs.evaluation, proof.logits)
+    (folder / "report.json").write_text(to_text(report.to_json()), encoding="utf-8")
+    return report
+
+
+def _parity(inputs: Inputs, float_onnx: StoredFile) -> Parity:
+    images = inputs.evaluation
+    chosen = images.indices[:PARITY_IMAGES]
+    pixels = np.concatenate(list(batches(images.source, inputs.card.preprocess, chosen, PARITY_IMAGES)))
+    return check_parity(inputs.checkpoint.network, float_onnx.path, pixels, inputs.card.preprocess)
+
+
+def _quantize(folder: Path, options: Options, inputs: Inputs, float_onnx: StoredFile, progress: Progress) -> _Quantized:
+    """Observe, decide, and write `qparams.json` and the QDQ graph."""
+    images = inputs.calibration
+    assert images is not None
+    model = onnx.load(float_onnx.path)
+    with progress.stage("calibrating", len(images.indices), "images") as bar:
+        pixels = _counted(batches(images.source, inputs.card.preprocess, images.indices, CALIBRATION_BATCH), bar)
+        statistics = observe(float_onnx.path, pixels, observed_tensors(model))
+    digest = images_sha256(images.source, images.indices)
+    calibration = Calibration(
+        images_sha256=digest, images=len(images.indices), statistic=options.statistic, seed=options.seed
+    )
+    table = decide(model, statistics, calibration)
+    save_table(table, folder / QPARAMS_FILE)
+    path = folder / f"{inputs.card.name}-qdq.onnx"
+    onnx.save(insert_qdq(model, table, "int8"), path)
+    return _Quantized(
+        table=table,
+        table_file=stored_file(folder / QPARAMS_FILE),
+        qdq=stored_file(path),
+        calibration=CalibrationResult(
+            source=images.source.name,
+            images=len(images.indices),
+            images_sha256=digest,
+            statistic=options.statistic,
+            seed=options.seed,
+        ),
+    )
+
+
+def _counted(pixels: Iterator[NDArray[np.uint8]], bar: Bar) -> Iterator[NDArray[np.uint8]]:
+    for batch in pixels:
+        yield batch
+        bar.advance(len(batch))
+
+
+def _save_predictions(path: Path, images: Images, logits: Mapping[str, Logits]) -> None:
+    """`predictions.npz`: image ids, labels where known, and the logits of the reference and of every file run."""
+    arrays: dict[str, NDArray[np.generic]] = {
+        "ids": np.array([images.source.ids[index] for index in images.indices]),
+        **{name.replace(" ", "-"): values for name, values in logits.items()},
+    }
+    if images.labels is not None:
+        arrays["labels"] = images.labels
+    with path.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+
+
+def _save_manifest(folder: Path, options: Options, inputs: Inputs) -> None:
+    """`manifest.json`: digests of every file in the folder but itself."""
+    stored = {path.name: stored_file(path) for path in folder.iterdir()}
+    made_from = {
+        "checkpoint": inputs.checkpoint.file,
+        "options": options,
+        "checkpoint_metadata": inputs.checkpoint.metadata,
+    }
+    (folder / "manifest.json").write_text(to_text(manifest(stored, made_from)), encoding="utf-8")
+
+
+class _Clock:
+    """Seconds between laps."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = perf_counter()
+        self.laps[name], self._last = now - self._last, now
+
+
+@contextmanager
+def _staging(output: Path) -> Iterator[Path]:
+    """A private folder beside the files' destination, gone afterwards whatever happens."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=output))
+    except OSError as error:
+        raise UsageError(f"--output {output}: {error.strerror}; choose a folder you can write to") from error
+    try:
+        yield folder
+    except Exception as error:
+        if not _disk_is_full(error):
+            raise
+        raise UsageError(f"--output {output}: the disk is full; free some space and run again") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    """Whether that is what an error comes from; toolchains wrap it in their own exceptions, or only quote it."""
+    if error is None:
+        return False
+    found = isinstance(error, OSError) and error.errno == errno.ENOSPC
+    return found or os.strerror(errno.ENOSPC) in str(error) or _disk_is_full(error.__cause__ or error.__context__)
+
+
+def _move(folder: Path, output: Path) -> None:
+    """Replace older files of the same names, `manifest.json` last: it vouches for the others."""
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == "manifest.json"):
+        destination = output / path.name
+        if destination.is_dir():
+            shutil.rmtree(destination)
+        path.replace(destination)
