@@ -6,23 +6,27 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rexnet_export.apps.terminal import Terminal, run_command
-from rexnet_export.pipeline.augment import Augmentation
-from rexnet_export.pipeline.checkpoint import save_checkpoint
-from rexnet_export.pipeline.data import ImageSource, bundled, open_source
-from rexnet_export.pipeline.errors import DataError, UsageError
-from rexnet_export.pipeline.labels import read_labels
+from rexnet_export.pipeline.errors import CheckpointError, UsageError
 from rexnet_export.pipeline.progress import Progress, Silent
+from rexnet_export.pipeline.recipe import Augmentation, Recipe, check
 from rexnet_export.pipeline.records import INTERPOLATIONS, Preprocess
-from rexnet_export.pipeline.rexnet import VARIANTS, ReXNet, architecture
-from rexnet_export.pipeline.training import EpochResult, Recipe, Trainer, world
+
+if TYPE_CHECKING:
+    from rexnet_export.pipeline.data import ImageSource
+    from rexnet_export.pipeline.training import EpochResult, Trainer
 
 PROGRAM = "rexnet-train"
 LOG_FILE = "log.jsonl"
+VARIANTS = ("v1", "lite", "r")  # spelled here because their own module imports torch
+WIDTHS = (0.1, 6.0)  # what can be read back from a checkpoint
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,8 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         train(options, terminal)
         return 0
 
-    resume = f"the same command with --resume goes on from {options.output}"
-    return run_command(PROGRAM, body, quiet=options.quiet, debug=options.debug, interrupted=resume)
+    after = f"after a finished epoch, --resume goes on from {options.output}; before the first, start again"
+    return run_command(PROGRAM, body, quiet=options.quiet, debug=options.debug, interrupted=after)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,7 +47,11 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog=PROGRAM, description=__doc__)
     p.add_argument("--data", type=Path, help="training images: folder with one sub-folder per class, or an IDX file")
     p.add_argument("--eval-data", type=Path, help="evaluation images of the same kind")
-    p.add_argument("--labels", type=Path, help="class names, one per line (default: the folder names)")
+    p.add_argument(
+        "--labels",
+        type=Path,
+        help="class names in class order, one per line (default: the folder names)",
+    )
     p.add_argument("--variant", choices=VARIANTS, default="v1", help="ReXNetV1, ReXNet-lite or rexnetr (default v1)")
     p.add_argument("--width", type=float, default=1.0, help="width multiplier (default 1.0)")
     p.add_argument("--no-se", action="store_true", help="leave squeeze-excitation out")
@@ -72,53 +80,59 @@ def parser() -> argparse.ArgumentParser:
 def train(options: argparse.Namespace, progress: Progress) -> None:
     """Train, log every epoch to `log.jsonl`, and write `<model>.safetensors` at the end."""
     recipe, preprocess = _recipe(options), _preprocess(options)
+    _check_ranges(options)
+    # Imported late: torch alone takes seconds, and --help and a wrong option should not wait for it.
+    import torch  # noqa: PLC0415
+
+    from rexnet_export.pipeline.data import check_images  # noqa: PLC0415
+    from rexnet_export.pipeline.rexnet import ReXNet, architecture  # noqa: PLC0415
+    from rexnet_export.pipeline.training import Trainer, world  # noqa: PLC0415
+
     training, evaluation, labels = _sources(options)
     where = world()
+    torch.manual_seed(recipe.seed)  # every process begins with the same weights
     network = ReXNet(architecture(options.variant, options.width, classes=len(labels), use_se=not options.no_se))
-    trainer = Trainer(network, recipe, preprocess, where)
-    options.output.mkdir(parents=True, exist_ok=True)
-    if options.resume:
-        trainer.load_state(options.output)
+    trainer = Trainer(network, recipe, preprocess, training, evaluation, where)
+    _open_output(options, trainer)
+    for source in (training, evaluation):
+        check_images(source, range(len(source)))
     if not where.leads:
         progress = Silent()
     progress.note(
         f"{network.spec.name}, {len(labels)} classes, {preprocess.size} px: {len(training):,} training and "
         f"{len(evaluation):,} evaluation images on {where.size} x {where.device}"
     )
-    for result in trainer.epochs(training, evaluation, progress, workers=options.workers):
+    for result in trainer.epochs(progress, workers=options.workers):
         if where.leads:
-            trainer.save_state(options.output)
-            _log(options.output, result)
+            _save_epoch(options.output, trainer, result)
         progress.note(
             f"epoch {result.epoch}/{recipe.epochs}  loss {result.loss:.4f}  top-1 {result.top1:.2%}  "
             f"{result.images_per_second:,.0f} images/s"
         )
+    _save_final(options.output, trainer, labels, progress)
+
+
+def _save_final(folder: Path, trainer: Trainer, labels: tuple[str, ...], progress: Progress) -> None:
+    """Measure the averaged weights as they are stored; the leading process stores them."""
+    from rexnet_export.pipeline.checkpoint import save_checkpoint  # noqa: PLC0415 - imports torch
+
     final = trainer.finished_network()
-    top1 = trainer.top1(final, evaluation, progress)
-    if not where.leads:
+    top1, images = trainer.top1(final, progress), len(trainer.evaluation)
+    if not trainer.world.leads:
         return
-    path = options.output / f"{final.spec.name}.safetensors"
-    save_checkpoint(
-        path,
-        final,
-        labels=labels,
-        preprocess=preprocess,
-        metadata={
-            "recipe": json.dumps(asdict(recipe), sort_keys=True),
-            "epochs_trained": str(trainer.epoch),
-            "top1": f"{top1:.4f}",
-            "evaluation_images": str(len(evaluation)),
-        },
-        half=True,
-    )
-    progress.note(f"{path}: top-1 {top1:.2%} on {len(evaluation):,} images, as stored in half precision")
+    path = folder / f"{final.spec.name}.safetensors"
+    metadata = {
+        "recipe": json.dumps(asdict(trainer.recipe), sort_keys=True),
+        "epochs_trained": str(trainer.epoch),
+        "top1": f"{top1:.4f}",
+        "evaluation_images": str(images),
+    }
+    with _writing(folder):
+        save_checkpoint(path, final, labels=labels, preprocess=trainer.preprocess, metadata=metadata, half=True)
+    progress.note(f"{path}: top-1 {top1:.2%} on {images:,} images, as stored in half precision")
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
-    for name in ("epochs", "batch"):
-        if getattr(options, name) < 1:
-            message = f"--{name} {getattr(options, name)}: must be at least 1"
-            raise UsageError(message)
     return Recipe(
         epochs=options.epochs,
         batch=options.batch,
@@ -133,35 +147,69 @@ def _recipe(options: argparse.Namespace) -> Recipe:
 
 
 def _preprocess(options: argparse.Namespace) -> Preprocess:
-    if options.image_size < 32 or options.image_size % 32:
-        message = f"--image-size {options.image_size}: must be a multiple of 32"
-        raise UsageError(message)
-    return Preprocess(size=options.image_size, crop_ratio=options.crop_ratio, interpolation=options.interpolation)
+    size, ratio = options.image_size, options.crop_ratio
+    check("image-size", size, "a multiple of 32", allowed=size >= 32 and size % 32 == 0)
+    check("crop-ratio", ratio, "above 0 and at most 1", allowed=0 < ratio <= 1)
+    return Preprocess(size=size, crop_ratio=ratio, interpolation=options.interpolation)
+
+
+def _check_ranges(options: argparse.Namespace) -> None:
+    least, most = WIDTHS
+    check("width", options.width, f"from {least} to {most}", allowed=least <= options.width <= most)
+    check("workers", options.workers, "at least 0", allowed=options.workers >= 0)
 
 
 def _sources(options: argparse.Namespace) -> tuple[ImageSource, ImageSource, tuple[str, ...]]:
+    """Training and evaluation images, both labelled in the order of the class names."""
+    from rexnet_export.pipeline.data import bundled, match_labels, open_source  # noqa: PLC0415 - imports numpy
+    from rexnet_export.pipeline.labels import read_labels  # noqa: PLC0415
+
     if (options.data is None) != (options.eval_data is None):
-        message = "--data and --eval-data go together: give both, or neither for the bundled sample"
-        raise UsageError(message)
+        raise UsageError("--data and --eval-data go together: give both, or neither for the bundled sample")
     if options.data is None:
         training, evaluation = bundled("calibration"), bundled("evaluation")
     else:
         training, evaluation = open_source(options.data, labelled=True), open_source(options.eval_data, labelled=True)
     labels = read_labels(options.labels) if options.labels else training.class_names
     if labels is None:
-        classes = max(training.labels or [0]) + 1
-        labels = tuple(str(index) for index in range(classes))
-    if max(training.labels or [0]) >= len(labels):
-        message = (
-            f"label {max(training.labels or [0])} in {training.name} but only {len(labels)} class names: check --labels"
-        )
-        raise DataError(message)
-    return training, evaluation, labels
+        labels = tuple(str(index) for index in range(max(training.labels or [0]) + 1))
+    return match_labels(training, labels), match_labels(evaluation, labels), labels
 
 
-def _log(folder: Path, result: EpochResult) -> None:
-    with (folder / LOG_FILE).open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(asdict(result)) + "\n")
+def _open_output(options: argparse.Namespace, trainer: Trainer) -> None:
+    """Go on from the folder's run, or begin one where there is none; whether it can be written shows now."""
+    from rexnet_export.pipeline.training import STATE_FILE  # noqa: PLC0415 - imports torch
+
+    folder = options.output
+    if options.resume:
+        trainer.load_state(folder)
+    elif (folder / STATE_FILE).exists():
+        raise UsageError(f"--output {folder} already holds a run ({STATE_FILE}): use --resume or another --output")
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        if trainer.world.leads and not options.resume:
+            (folder / LOG_FILE).write_text("", encoding="utf-8")
+
+
+def _save_epoch(folder: Path, trainer: Trainer, result: EpochResult) -> None:
+    with _writing(folder):
+        trainer.save_state(folder)
+        with (folder / LOG_FILE).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(asdict(result)) + "\n")
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Say in one line that the output folder cannot be written, or that its disk is full."""
+    try:
+        yield
+    except (OSError, CheckpointError) as error:
+        cause = error.__cause__ if isinstance(error, CheckpointError) else error
+        if not isinstance(cause, OSError):
+            raise
+        reason = cause.strerror or type(cause).__name__
+        raise UsageError(f"--output {folder} cannot be written ({reason}): make room or name another folder") from error
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ run goes on exactly where the killed one would have.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.random import Generator, default_rng
@@ -17,19 +15,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from rexnet_export.pipeline.data import ImageSource
+from rexnet_export.pipeline.recipe import Augmentation
 from rexnet_export.pipeline.records import Preprocess
 
 CROP_ASPECT = (3 / 4, 4 / 3)
 ERASED_AREA = (0.02, 1 / 3)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Augmentation:
-    """Smallest area of the random crop, and the probabilities of a mirror image and of an erased rectangle."""
-
-    crop_area: float = 0.35
-    flip: float = 0.5
-    erase: float = 0.2
 
 
 class TrainingImages(Dataset[tuple[Tensor, int]]):

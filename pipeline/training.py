@@ -6,10 +6,11 @@ killed run loses at most one.
 
 from __future__ import annotations
 
-import math
+import hashlib
+import io
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -21,31 +22,17 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from rexnet_export.pipeline.augment import Augmentation, TrainingImages
+from rexnet_export.pipeline.augment import TrainingImages
 from rexnet_export.pipeline.data import ImageSource, batches
-from rexnet_export.pipeline.errors import CheckpointError, UsageError
+from rexnet_export.pipeline.errors import CheckpointError, DataError, UsageError
 from rexnet_export.pipeline.progress import Progress
+from rexnet_export.pipeline.recipe import Recipe, check_batch, learning_rate
 from rexnet_export.pipeline.records import Preprocess
 from rexnet_export.pipeline.rexnet import ReXNet
 
 STATE_FILE = "state.pt"
 EVALUATION_BATCH = 128
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Hyper-parameters of one run; `batch` is the global batch over all devices, `rate` its peak learning rate."""
-
-    epochs: int = 12
-    batch: int = 128
-    rate: float = 0.1
-    warmup_epochs: float = 1.0
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    label_smoothing: float = 0.1
-    average_decay: float = 0.999
-    seed: int = 0
-    augmentation: Augmentation = field(default_factory=Augmentation)
+STATEFUL = ("network", "averaged", "optimizer", "scaler")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,23 +63,13 @@ def world() -> World:
     """Join the process group that torchrun describes, or be the only process; one GPU per process if there is one."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
+    device = torch.device("cpu")
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-    else:
-        device = torch.device("cpu")
     if size > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return World(rank=rank, size=size, device=device)
-
-
-def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """Linear warm-up to `rate`, then half a cosine to zero over the remaining steps."""
-    warmup = recipe.warmup_epochs * steps_per_epoch
-    if step < warmup:
-        return recipe.rate * (step + 1) / (warmup + 1)
-    done = (step - warmup) / max(1.0, recipe.epochs * steps_per_epoch - warmup)
-    return recipe.rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
 class Normalize:
@@ -110,11 +87,22 @@ class Normalize:
 
 
 class Trainer:
-    """Network, averaged network and optimizer of one run; `epochs` yields a result after each epoch."""
+    """Network, averaged network and optimizer of one run over labelled images; `epochs` yields a result after each."""
 
-    def __init__(self, network: ReXNet, recipe: Recipe, preprocess: Preprocess, where: World) -> None:
+    def __init__(
+        self,
+        network: ReXNet,
+        recipe: Recipe,
+        preprocess: Preprocess,
+        training: ImageSource,
+        evaluation: ImageSource,
+        where: World,
+    ) -> None:
+        check_batch(recipe.batch, images=len(training), processes=where.size)
         self.recipe = recipe
         self.preprocess = preprocess
+        self.training = training
+        self.evaluation = evaluation
         self.world = where
         self.network = network.to(where.device).to(memory_format=torch.channels_last)
         self.averaged = AveragedModel(self.network, multi_avg_fn=_averaging(recipe.average_decay), use_buffers=True)
@@ -130,47 +118,47 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(where.device.type, enabled=self.half == torch.float16)
         self.epoch = 0
 
-    def epochs(
-        self, training: ImageSource, evaluation: ImageSource, progress: Progress, *, workers: int
-    ) -> Iterator[EpochResult]:
+    def epochs(self, progress: Progress, *, workers: int) -> Iterator[EpochResult]:
         """Train the epochs that are left, evaluating the averaged weights after each."""
-        if self.recipe.batch % self.world.size:
-            message = f"batch {self.recipe.batch} does not divide over {self.world.size} processes: choose a multiple"
-            raise UsageError(message)
-        if len(training) < self.recipe.batch:
-            message = f"{len(training)} training images are fewer than one batch of {self.recipe.batch}: lower --batch"
-            raise UsageError(message)
         model = _parallel(self.network, self.world)
         while self.epoch < self.recipe.epochs:
-            loss, speed = self._train_epoch(model, training, progress, workers)
-            top1 = self.top1(self.averaged.module, evaluation, progress)
+            loss, speed = self._train_epoch(model, progress, workers)
+            _share_buffers(self.averaged, self.world)
+            top1 = self.top1(self.averaged.module, progress)
             self.epoch += 1
             yield EpochResult(epoch=self.epoch, loss=loss, top1=top1, images_per_second=speed)
 
-    def _train_epoch(
-        self, model: nn.Module, training: ImageSource, progress: Progress, workers: int
-    ) -> tuple[float, float]:
+    def _train_epoch(self, model: nn.Module, progress: Progress, workers: int) -> tuple[float, float]:
         recipe, device = self.recipe, self.world.device
-        steps = len(training) // recipe.batch
-        images = TrainingImages(training, self.preprocess, recipe.augmentation, seed=recipe.seed, epoch=self.epoch)
-        loader = DataLoader(
-            images,
-            batch_sampler=list(_epoch_batches(len(training), recipe, self.epoch, self.world)),
-            num_workers=workers,
-            pin_memory=device.type == "cuda",
-        )
+        steps = len(self.training) // recipe.batch
         torch.manual_seed(hash((recipe.seed, self.epoch, self.world.rank)))  # dropout; the same after a resume
         model.train()
         loss_sum = torch.zeros((), device=device)
         title = f"epoch {self.epoch + 1}/{recipe.epochs}"
         start = perf_counter()
         with progress.stage(title, steps * recipe.batch, "images") as bar:
-            for step, (pixels, labels) in enumerate(loader):
+            for step, (pixels, labels) in enumerate(self._loaded(workers)):
                 rate = learning_rate(recipe, self.epoch * steps + step, steps)
                 loss = self._step(model, pixels, labels.to(device), rate)
                 loss_sum += loss
                 bar.advance(recipe.batch, f"loss {loss.item():.3f}" if step % 10 == 0 else "")
         return loss_sum.item() / steps, steps * recipe.batch / (perf_counter() - start)
+
+    def _loaded(self, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's batches of the epoch: uint8 [n, S, S, 3] pixels and int64 [n] labels."""
+        recipe = self.recipe
+        loader = DataLoader(
+            TrainingImages(self.training, self.preprocess, recipe.augmentation, seed=recipe.seed, epoch=self.epoch),
+            batch_sampler=list(_epoch_batches(len(self.training), recipe, self.epoch, self.world)),
+            num_workers=workers,
+            pin_memory=self.world.device.type == "cuda",
+        )
+        try:
+            yield from loader
+        except DataError as error:
+            # A loader process's error arrives with its traceback as text, whose last line is what was raised.
+            reason = str(error).strip().splitlines()[-1].rpartition(f"{DataError.__name__}: ")[2]
+            raise DataError(f"{self.training.name}: {reason}; replace or remove the image") from error
 
     def _step(self, model: nn.Module, pixels: Tensor, labels: Tensor, rate: float) -> Tensor:
         for group in self.optimizer.param_groups:
@@ -186,8 +174,9 @@ class Trainer:
         return loss.detach()
 
     @torch.inference_mode()
-    def top1(self, network: nn.Module, evaluation: ImageSource, progress: Progress) -> float:
+    def top1(self, network: nn.Module, progress: Progress) -> float:
         """Fraction of all evaluation images classified right, each process taking every `size`-th."""
+        evaluation = self.evaluation
         assert evaluation.labels is not None, "evaluation sources are opened with labels"
         indices = list(range(self.world.rank, len(evaluation), self.world.size))
         labels = torch.tensor([evaluation.labels[i] for i in indices])
@@ -211,40 +200,53 @@ class Trainer:
         return network.eval()
 
     def save_state(self, folder: Path) -> None:
-        """Write all that a resumed run needs, atomically."""
-        state = {
-            "recipe": asdict(self.recipe),
-            "epoch": self.epoch,
-            "network": self.network.state_dict(),
-            "averaged": self.averaged.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-        }
+        """Write all that a resumed run needs, and what it must have in common with this one, whole or not at all."""
+        state = {"run": self._run(), "epoch": self.epoch}
+        state |= {name: getattr(self, name).state_dict() for name in STATEFUL}
+        content = io.BytesIO()  # torch's own file writer does not say that the disk is full
+        torch.save(state, content)
         temporary = folder / f"{STATE_FILE}.tmp"
-        torch.save(state, temporary)
-        temporary.replace(folder / STATE_FILE)
+        try:
+            temporary.write_bytes(content.getvalue())
+            temporary.replace(folder / STATE_FILE)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def load_state(self, folder: Path) -> None:
-        """Go on from a killed run's state; the recipe must be the same."""
+        """Go on from a killed run's state; what `_run` lists must be the same."""
         path = folder / STATE_FILE
         if not path.is_file():
-            message = f"nothing to resume in {folder}: no {STATE_FILE} there; start without --resume"
-            raise CheckpointError(message)
+            raise CheckpointError(f"nothing to resume in {folder}: no {STATE_FILE} there; start without --resume")
         try:
             state: dict[str, Any] = torch.load(path, map_location=self.world.device, weights_only=True)
-        except Exception as error:
-            message = f"{path} cannot be read ({error.__class__.__name__}): start again without --resume"
-            raise CheckpointError(message) from error
-        wanted = asdict(self.recipe)
-        changed = [key for key, value in wanted.items() if state["recipe"].get(key) != value]
+            before = state["run"]
+            changed = [key for key, value in self._run().items() if before.get(key) != value]
+            if not changed:
+                self._restore(state)
+        except Exception as error:  # torch's readers fail in a dozen ways on damaged bytes
+            raise CheckpointError(
+                f"{path} is damaged or of another release ({type(error).__name__}): start again with another --output"
+            ) from error
         if changed:
-            message = f"{path} was trained with another {', '.join(changed)}: use the same options to resume"
-            raise UsageError(message)
-        self.network.load_state_dict(state["network"])
-        self.averaged.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.epoch = state["epoch"]
+            raise UsageError(
+                f"{path} is of a run with other {', '.join(changed)}: resume with its options, or give another --output"
+            )
+
+    def _run(self) -> dict[str, Any]:
+        """What makes a run this run; the training images stand there by name, number and ids."""
+        ids = hashlib.sha256("\n".join(self.training.ids).encode(errors="surrogateescape")).hexdigest()
+        return {
+            **asdict(self.recipe),
+            "network": asdict(self.network.spec),
+            "preprocess": asdict(self.preprocess),
+            "labels": self.training.class_names,
+            "training images": (self.training.name, len(self.training), ids),
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        for name in STATEFUL:
+            getattr(self, name).load_state_dict(state[name])
+        self.epoch = int(state["epoch"])
 
 
 def _epoch_batches(images: int, recipe: Recipe, epoch: int, where: World) -> Iterator[list[int]]:
@@ -263,6 +265,13 @@ def _parallel(network: ReXNet, where: World) -> nn.Module:
         nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
         return DistributedDataParallel(network, device_ids=[where.device.index])
     return DistributedDataParallel(network)
+
+
+def _share_buffers(network: nn.Module, where: World) -> None:
+    """Give every process the leader's BatchNorm statistics, which on CPU each has gathered from its own images."""
+    if where.size > 1:
+        for buffer in network.buffers():
+            distributed.broadcast(buffer, src=0)
 
 
 def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
