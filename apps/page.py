@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from html import escape
 
-from rexnet_export.apps.summary import COLUMNS, rows
+from rexnet_export.apps.summary import COLUMNS, files, reasons, rows
+from rexnet_export.pipeline.evaluate import Accuracy
 from rexnet_export.pipeline.records import NotMeasured
-from rexnet_export.pipeline.report import FileResult, Report, environment
+from rexnet_export.pipeline.report import Report, environment
 
 STYLE = """
-:root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 18%, transparent); }
+:root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 18%, transparent); --mark: #2f81d0; }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 60rem; padding: 1.5rem 1rem 4rem; }
 h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2.5rem 0 .5rem; }
 p.lead { margin: .25rem 0 1.5rem; opacity: .75; }
@@ -19,10 +20,19 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { padding: .45rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th { font-weight: 600; font-size: .85rem; opacity: .75; }
 th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; }
+th:first-child, td:first-child { padding-left: 0; }
 table.facts td { text-align: left; white-space: normal; vertical-align: top; }
-table.facts td:first-child { opacity: .7; width: 20%; padding-left: 0; }
+table.facts td:first-child { opacity: .7; width: 20%; }
 code { font-size: .85em; overflow-wrap: anywhere; }
-.note { border-left: 3px solid #c80; padding-left: .8rem; margin: 1rem 0; }
+svg { display: block; width: 100%; height: 1.5rem; overflow: visible; }
+svg .zero { stroke: currentColor; opacity: .4; } svg .limit { stroke: var(--mark); stroke-width: 2; }
+svg circle { fill: var(--mark); }
+.note { border-left: 3px solid #c80; padding-left: .8rem; margin: 1rem 0; overflow-wrap: anywhere; }
+@media (max-width: 40rem) {
+  .wide { font-size: .8rem; } .wide th { font-size: .75rem; }
+  .wide th, .wide td { padding: .4rem .25rem; } .wide :is(th, td):first-child { padding-left: 0; white-space: normal; }
+  .wide :is(th, td):nth-child(2) { display: none; }
+}
 """
 
 
@@ -35,9 +45,8 @@ def render(report: Report) -> str:
         f"<h1>{escape(report.card.name)} · {report.precision}</h1>",
         f'<p class="lead">{escape(lead)}</p>',
         _results(report),
-        *(_note(name, result.artifact) for name, result in report.targets.items()),
-        "<h2>Confidence</h2>",
-        _facts(_intervals(report)),
+        *(f'<p class="note">{escape(reason)}</p>' for reason in reasons(report)),
+        _drops(report),
         "<h2>Files</h2>",
         _facts(_files(report)),
         "<h2>How it was made</h2>",
@@ -59,31 +68,49 @@ def _results(report: Report) -> str:
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _note(name: str, file: FileResult) -> str:
-    if not isinstance(file.executed_by, NotMeasured):
+def _drops(report: Report) -> str:
+    """Each file's drop (dot) and its upper 95 % limit (end of the bar) on one scale, against a line at zero."""
+    measured = {name: file.accuracy for name, file in files(report) if not isinstance(file.accuracy, NotMeasured)}
+    if not measured:
         return ""
-    return f'<p class="note"><b>{escape(name)} was not executed.</b> {escape(file.executed_by.reason)}</p>'
+    low = min(0.0, *(accuracy.drop for accuracy in measured.values()))
+    high = max(0.0, *(accuracy.drop_upper_95 for accuracy in measured.values()))
+    body = "".join(
+        f"<tr><td>{escape(name)}</td><td>{_interval(accuracy, low, high)}<code>{_said(accuracy)}</code></td></tr>"
+        for name, accuracy in measured.items()
+    )
+    return f'<h2>Accuracy lost against the float reference</h2><table class="facts"><tbody>{body}</tbody></table>'
 
 
-def _intervals(report: Report) -> Iterable[tuple[str, str]]:
-    for name, result in report.targets.items():
-        accuracy, sqnr = result.artifact.accuracy, result.artifact.logit_sqnr_db
-        if not isinstance(accuracy, NotMeasured):
-            noise = "" if isinstance(sqnr, NotMeasured) else f"; logit SQNR {sqnr:.1f} dB"
-            drop, limit = accuracy.drop * 100, accuracy.drop_upper_95 * 100
-            yield name, f"drop {drop:+.2f} points, below {limit:.2f} with 95 % confidence (n = {accuracy.n:,}){noise}"
+def _interval(accuracy: Accuracy, low: float, high: float) -> str:
+    def x(drop: float) -> str:
+        return f"{2 + 96 * (drop - low) / (high - low or 1.0):.2f}%"
+
+    return (
+        f'<svg role="img" aria-label="{_said(accuracy)}">'
+        f'<line class="zero" x1="{x(0)}" x2="{x(0)}" y1="0" y2="100%"/>'
+        f'<line class="limit" x1="{x(accuracy.drop)}" x2="{x(accuracy.drop_upper_95)}" y1="50%" y2="50%"/>'
+        f'<circle cx="{x(accuracy.drop)}" cy="50%" r="5"/></svg>'
+    )
+
+
+def _said(accuracy: Accuracy) -> str:
+    drop, limit = accuracy.drop * 100, accuracy.drop_upper_95 * 100
+    return f"{drop:+.2f} points, below {limit:.2f} with 95&nbsp;% confidence (n = {accuracy.n:,})"
 
 
 def _files(report: Report) -> Iterable[tuple[str, str]]:
-    for name, result in report.targets.items():
-        for file in (result.artifact, *result.presets.values()):
-            executed = file.executed_by
-            ran = "not executed" if isinstance(executed, NotMeasured) else f"executed by {executed}"
-            yield name, f"{file.file.path.name}, {file.file.bytes:,} bytes, {ran}, sha256 {file.file.sha256}"
+    for name, file in files(report):
+        executed, sqnr = file.executed_by, file.logit_sqnr_db
+        ran = "not executed" if isinstance(executed, NotMeasured) else f"executed by {executed}"
+        noise = f"not measured: {sqnr.reason}" if isinstance(sqnr, NotMeasured) else f"{sqnr:.1f} dB"
+        said = ran if sqnr == executed else f"{ran}, logit SQNR {noise}"
+        yield name, f"{file.file.path.name}, {file.file.bytes:,} bytes, {said}, sha256 {file.file.sha256}"
 
 
 def _origin(report: Report) -> Iterable[tuple[str, str]]:
     card, parity, calibration = report.card, report.onnx_parity, report.calibration
+    yield "when", report.created
     yield "checkpoint sha256", card.checkpoint_sha256
     yield (
         "input",

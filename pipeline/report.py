@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +20,11 @@ from rexnet_export.pipeline.records import Coverage, Measurement, ModelCard, Not
 
 SCHEMA_VERSION = 1
 TOOLS = ("rexnet-export", "torch", "onnx", "onnxruntime", "onnx2tf", "ai-edge-litert", "coremltools", "numpy", "pillow")
+
+
+def now() -> str:
+    """The time of day, UTC, to the second, as ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +73,7 @@ class CalibrationResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All that one export found."""
+    """All that one export found; `created` is fixed with the record, so every rendering of it says the same."""
 
     card: ModelCard
     precision: Precision
@@ -77,12 +82,13 @@ class Report:
     calibration: CalibrationResult | None
     targets: Mapping[str, TargetResult]
     seconds: Mapping[str, float]
+    created: str = field(default_factory=now)
 
     def to_json(self) -> dict[str, Any]:
-        """The content of `report.json`; whatever was not measured is `{"not_measured": reason}`."""
+        """The content of `report.json` (`report.schema.json`); what was not measured is `{"not_measured": reason}`."""
         return {
             "schema_version": SCHEMA_VERSION,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created": self.created,
             "model": plain(self.card) | {"labels": list(self.card.labels)},
             "precision": self.precision,
             "reference": plain(self.reference),
@@ -127,7 +133,7 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - any record in, JSON out
     if isinstance(value, NotMeasured):
         return {"not_measured": value.reason}
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return {part.name: plain(getattr(value, part.name)) for part in fields(value)}
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):

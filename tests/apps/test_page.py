@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+from rexnet_export.apps.page import render
+from rexnet_export.pipeline.evaluate import Accuracy
+from rexnet_export.pipeline.latency import Latency
+from rexnet_export.pipeline.parity import Parity
+from rexnet_export.pipeline.records import Coverage, ModelCard, NotMeasured, Preprocess, StoredFile
+from rexnet_export.pipeline.report import CalibrationResult, FileResult, Reference, Report, TargetResult
+
+SEEN = Accuracy(n=10_000, top1=1.0, reference_top1=0.9025, drop=-0.0975, drop_upper_95=0.1)
+UNLABELLED = NotMeasured(reason="the images have no labels; give --eval-data")
+
+
+def made(name: str) -> FileResult:
+    return FileResult(
+        file=StoredFile(path=Path(name), sha256="c" * 64, bytes=114_300_000),
+        executed_by="LiteRT 2.1.2",
+        accuracy=SEEN,
+        agreement_with_reference=0.9975,
+        logit_sqnr_db=30.9,
+        coverage=Coverage(int8_macs=999, total_macs=1000, float_ops=("softmax (SOFTMAX)",)),
+        latency=Latency(p50_ms=1234.567, p90_ms=2000.0, n=50, machine="a <machine>"),
+    )
+
+
+def report(**artifacts: FileResult) -> Report:
+    """One target per artifact, the first with an x86 preset."""
+    return Report(
+        card=ModelCard(name="rexnet_100", labels=("a", "b"), preprocess=Preprocess(), checkpoint_sha256="a" * 64),
+        precision="int8",
+        reference=Reference(executed_by="torch", images="photos", n=10_000, top1=0.9025),
+        onnx_parity=Parity(max_abs_difference=1e-6, largest_logit=5.0, same_top1=64, n=64),
+        calibration=CalibrationResult(source="photos", images=64, images_sha256="b" * 64, statistic="min-max", seed=0),
+        targets={
+            name: TargetResult(
+                precision="int8",
+                artifact=artifact,
+                presets={"x86": made("rexnet_100-int8-x86.ort")} if not position else {},
+                qparams_equal=True,
+            )
+            for position, (name, artifact) in enumerate(artifacts.items())
+        },
+        seconds={"proof": 1.234},
+    )
+
+
+class Balance(HTMLParser):
+    """Fails on tags that are not closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002 - the parser's parameters
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002 - the parser's parameters
+        assert tag in {"line", "circle"}
+
+
+def test_the_page_is_whole_and_needs_no_network() -> None:
+    page = render(report(ort=made("a.ort"), tflite=made("a.tflite")))
+    balance = Balance()
+    balance.feed(page)
+    assert balance.open == []
+    assert page.startswith("<!doctype html>")
+    assert not re.search(r"http|src=|url\(|@import|<script", page)
+
+
+def test_artifacts_and_presets_are_all_there() -> None:
+    page = render(report(ort=made("a.ort"), tflite=made("a.tflite")))
+    for name in ("a.ort", "a.tflite", "rexnet_100-int8-x86.ort"):
+        assert page.count(name) == 2, "in the table and among the files"
+    assert page.count("<svg") == 3
+    assert page.count("<td>ort x86</td>") == 3
+
+
+def test_what_comes_from_outside_is_text() -> None:
+    shown = report(ort=replace(made("<b>.ort"), executed_by="<i>"))
+    shown = replace(shown, card=replace(shown.card, name="<script>alert(1)</script>"))
+    page = render(shown)
+    assert not re.search("<script|<b>|<i>", page)
+    assert "&lt;b&gt;.ort" in page
+
+
+def test_reasons_stand_on_the_page_once() -> None:
+    shown = report(ort=replace(made("a.ort"), accuracy=UNLABELLED), gpu=replace(made("g"), accuracy=UNLABELLED))
+    page = render(shown)
+    assert page.count(UNLABELLED.reason) == 1
+    assert f"no accuracy of ort, gpu: {UNLABELLED.reason}" in page
+    assert page.count("<svg") == 1, "only the preset has an accuracy"
+
+
+def test_a_page_without_accuracy_has_no_plot() -> None:
+    shown = report(ort=replace(made("a.ort"), accuracy=UNLABELLED))
+    shown = replace(shown, targets={"ort": replace(shown.targets["ort"], presets={})})
+    assert "<svg" not in render(shown)
+
+
+def test_the_plot_shows_drop_limit_and_zero_on_one_scale() -> None:
+    better = Accuracy(n=100, top1=0.92, reference_top1=0.9, drop=-0.02, drop_upper_95=0.0)
+    worse = Accuracy(n=100, top1=0.88, reference_top1=0.9, drop=0.02, drop_upper_95=0.06)
+    shown = report(ort=replace(made("a"), accuracy=better), tflite=replace(made("b"), accuracy=worse))
+    shown = replace(shown, targets={name: replace(target, presets={}) for name, target in shown.targets.items()})
+    page = render(shown)
+    assert re.findall(r'class="zero" x1="([\d.]+)%"', page) == ["26.00", "26.00"]
+    assert re.findall(r'class="limit" x1="([\d.]+)%" x2="([\d.]+)%"', page) == [("2.00", "26.00"), ("50.00", "98.00")]
+    assert "+2.00 points, below 6.00 with 95&nbsp;% confidence (n = 100)" in page
+
+
+def test_equal_networks_are_drawn_too() -> None:
+    same = Accuracy(n=100, top1=0.9, reference_top1=0.9, drop=0.0, drop_upper_95=0.0)
+    shown = report(ort=replace(made("a"), accuracy=same))
+    shown = replace(shown, targets={"ort": replace(shown.targets["ort"], presets={})})
+    assert 'cx="2.00%"' in render(shown)
+
+
+def test_the_page_says_when() -> None:
+    shown = report(ort=made("a.ort"))
+    assert shown.created in render(shown)
