@@ -9,11 +9,16 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from rexnet_export.apps.terminal import Terminal, run_command
+from rexnet_export.apps.terminal import INTERRUPTED, Terminal, run_command
 from rexnet_export.pipeline.options import Options, from_mapping, read_config
-from rexnet_export.pipeline.records import PRECISIONS
+from rexnet_export.pipeline.records import Precision
 
 PROGRAM = "rexnet-export"
+PRECISION_HELP: dict[Precision, str] = {
+    "int8": "INT8 weights and activations (default)",
+    "fp16": "float16 weights",
+    "fp32": "float32 throughout",
+}
 DESCRIPTION = """Convert a trained ReXNet to Core ML, TFLite and ONNX Runtime mobile, quantize it to INT8 with
 calibration, execute every artifact and report accuracy and latency beside the float network. Without options the
 bundled checkpoint and images are used."""
@@ -21,7 +26,10 @@ bundled checkpoint and images are used."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    arguments = parser().parse_args(argv)
+    try:
+        arguments = parser().parse_args(argv)
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
     def body(terminal: Terminal) -> int:
         _export(arguments, terminal)
@@ -42,8 +50,8 @@ def parser() -> argparse.ArgumentParser:
             p.add_argument(flag, action="append", choices=[*TARGETS, "all"], help=f"{text} (default: all)")
         elif option.name == "precision":
             group = p.add_mutually_exclusive_group()
-            for precision in PRECISIONS:
-                group.add_argument(f"--{precision}", dest="precision", action="store_const", const=precision)
+            for name, meaning in PRECISION_HELP.items():
+                group.add_argument(f"--{name}", dest="precision", action="store_const", const=name, help=meaning)
         else:
             kind = int if "int" in str(option.type).split(" | ") else str
             default = "" if option.default is None else f" (default: {option.default})"
@@ -70,7 +78,7 @@ def _export(arguments: argparse.Namespace, terminal: Terminal) -> None:
     from rexnet_export.pipeline.run import export  # noqa: PLC0415
     from rexnet_export.targets import chosen  # noqa: PLC0415
 
-    report = export(options, chosen(options.target), terminal, render)
+    report = export(options, chosen(options.target, options.precision), terminal, render)
     if arguments.json:
         terminal.out.file.write(to_text(report.to_json()))
     elif not arguments.quiet:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -105,27 +105,35 @@ def run_command(
 ) -> int:
     """Run `body` with toolchain chatter kept in a log file; failures become one line and their exit code.
 
-    The log is deleted when all went well.
+    The log is deleted when all went well, or when it is empty.
     """
     handle, name = tempfile.mkstemp(prefix=f"{program}-", suffix=".log")
-    log = Path(name)
-    with _redirected(handle) as (out, messages):
-        terminal = Terminal(program, out, messages, quiet=quiet, log=log)
-        try:
-            code = body(terminal)
-        except KeyboardInterrupt:
-            terminal.fail(f"interrupted; {interrupted}")
-            return INTERRUPTED
-        except Exception as error:  # noqa: BLE001 - the one place where failures end
-            if debug:
-                terminal.messages.print(traceback.format_exc(), markup=False)
-            if isinstance(error, ExportError):
-                terminal.fail(str(error))
-                return error.exit_code
-            terminal.fail(f"unexpected {error!r}; run again with --debug and report it")
-            return UNEXPECTED
-    log.unlink()
+    log, code = Path(name), UNEXPECTED
+    try:
+        with _redirected(handle) as (out, messages):
+            terminal = Terminal(program, out, messages, quiet=quiet, log=log)
+            code = _guarded(terminal, body, debug=debug, interrupted=interrupted)
+    finally:
+        if code == 0 or not log.stat().st_size:
+            log.unlink()
     return code
+
+
+def _guarded(terminal: Terminal, body: Callable[[Terminal], int], *, debug: bool, interrupted: str) -> int:
+    """The one place where failures end."""
+    try:
+        return body(terminal)
+    except KeyboardInterrupt:
+        terminal.fail(f"interrupted; {interrupted}")
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - nothing may reach the person as a traceback
+        if debug:
+            terminal.messages.print(traceback.format_exc(), markup=False)
+        if isinstance(error, ExportError):
+            terminal.fail(str(error))
+            return error.exit_code
+        terminal.fail(f"unexpected {error!r}; run again with --debug and report it")
+        return UNEXPECTED
 
 
 @contextmanager
@@ -144,6 +152,7 @@ def _redirected(sink: int) -> Iterator[tuple[TextIO, TextIO]]:
         sys.stdout.flush()
         sys.stderr.flush()
         for descriptor, stream in zip((1, 2), streams, strict=True):
-            stream.close()
+            with suppress(BrokenPipeError):  # whoever read the output has left
+                stream.close()
             os.dup2(saved[descriptor - 1], descriptor)
             os.close(saved[descriptor - 1])

@@ -52,7 +52,9 @@ def gather(options: Options) -> Inputs:
     return Inputs(
         checkpoint=checkpoint,
         card=card,
-        calibration=_first(calibration, options) if calibration and options.precision == "int8" else None,
+        calibration=_first(calibration, options, held_back=labelled is None)
+        if calibration and options.precision == "int8"
+        else None,
         evaluation=_labelled(labelled, card, options) if labelled else _held_back(calibration, options),
     )
 
@@ -92,10 +94,15 @@ def _calibration(options: Options, *, samples_fit: bool) -> ImageSource | None:
     return None
 
 
-def _first(source: ImageSource, options: Options) -> Images:
-    """The images that set the ranges; a fifth of a small folder is left for measuring agreement."""
-    share = len(source) - (0 if options.eval_data else _held_back_count(len(source)))
-    count = min(options.calibration_images, max(1, share))
+def _first(source: ImageSource, options: Options, *, held_back: bool) -> Images:
+    """The images that set the ranges; `held_back` leaves some to measure agreement on."""
+    share = len(source) - (_held_back_count(len(source)) if held_back else 0)
+    if share < 1:
+        raise DataError(
+            f"{source.name} has one image: it would both set the INT8 ranges and measure them; give more images, or "
+            "--eval-data"
+        )
+    count = min(options.calibration_images, share)
     return _checked(Images(source=source, indices=tuple(choose(source, count, options.seed)), labels=None))
 
 

@@ -14,6 +14,7 @@ from rexnet_export.pipeline.records import PRECISIONS, Precision
 from rexnet_export.quantization.ranges import check_statistic
 
 SMALLEST_IMAGE = 32
+SEEDS = 2**32
 
 
 def _option[T](default: T, text: str, metavar: str | None = None) -> T:
@@ -48,6 +49,8 @@ class Options:
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise UsageError(f"--{_flag(name)} {count}: must be at least 1")
+        if not 0 <= self.seed < SEEDS:
+            raise UsageError(f"--seed {self.seed}: must be from 0 to {SEEDS - 1}")
         if self.image_size is not None and (self.image_size < SMALLEST_IMAGE or self.image_size % SMALLEST_IMAGE):
             below = max(SMALLEST_IMAGE, self.image_size // SMALLEST_IMAGE * SMALLEST_IMAGE)
             raise UsageError(

@@ -14,8 +14,9 @@ from rexnet_export.pipeline.errors import ConversionError, TargetUnavailable
 from rexnet_export.pipeline.evaluate import Logits
 from rexnet_export.pipeline.inputs import Images
 from rexnet_export.pipeline.latency import Latency, measure
+from rexnet_export.pipeline.metadata import card_from
 from rexnet_export.pipeline.progress import Progress
-from rexnet_export.pipeline.records import Artifact, Measurement, NotMeasured, Preprocess
+from rexnet_export.pipeline.records import Artifact, Measurement, ModelCard, NotMeasured
 from rexnet_export.pipeline.report import FileResult, Reference, TargetResult
 from rexnet_export.pipeline.target import Session, Target
 from rexnet_export.quantization.qparams import QuantParams
@@ -49,19 +50,20 @@ def prove(
     artifacts: Sequence[tuple[Target, Artifact]],
     reference: Session,
     images: Images,
-    preprocess: Preprocess,
+    card: ModelCard,
     table: QuantTable | None,
     progress: Progress,
 ) -> Proof:
-    """Execute every file that can be executed here beside the reference, on the same images."""
+    """Read every file back, and execute those that can be executed here beside the reference on the same images."""
     candidates = {
         name: candidate for target, artifact in artifacts for name, candidate in _candidates(target, artifact).items()
     }
+    read_back = {name: _read_back(c.target, c.artifact, card, table) for name, c in candidates.items()}
     sessions = {name: c.session for name, c in candidates.items() if not isinstance(c.session, NotMeasured)}
     logits = evaluate.run_sessions(
-        {REFERENCE: reference, **sessions}, images.source, preprocess, images.indices, progress
+        {REFERENCE: reference, **sessions}, images.source, card.preprocess, images.indices, progress
     )
-    first = next(batches(images.source, preprocess, images.indices[:1], 1))
+    first = next(batches(images.source, card.preprocess, images.indices[:1], 1))
     timed = {name: session for name, session in sessions.items() if session.timed}
     latencies = measure(timed, first, progress) if timed else {}
     results = {
@@ -80,7 +82,7 @@ def prove(
                 precision=artifact.precision,
                 artifact=results[target.name],
                 presets={preset: results[f"{target.name} {preset}"] for preset in artifact.presets},
-                qparams_equal=_read_back(target, artifact, table),
+                qparams_equal=read_back[target.name],
             )
             for target, artifact in artifacts
         },
@@ -130,14 +132,17 @@ def _file_result(
     )
 
 
-def _read_back(target: Target, artifact: Artifact, table: QuantTable | None) -> Measurement[bool]:
-    """Compare what the file stores with the table; the first tensors that differ are named in the error."""
+def _read_back(target: Target, artifact: Artifact, card: ModelCard, table: QuantTable | None) -> Measurement[bool]:
+    """Compare what the file stores with the card and the table; the error names the first tensors that differ."""
+    path = artifact.file.path
+    if card_from(target.read_metadata(artifact)) != card:
+        raise ConversionError(f"{path.name} does not say the labels and preprocessing it was given; report this")
     if table is None or artifact.precision != "int8":
         return NotMeasured(reason="only INT8 artifacts hold the quantization table")
     differing = differences(table, target.read_qparams(artifact))
     if differing:
         raise ConversionError(
-            f"{artifact.file.path.name} does not hold the quantization table: {len(differing)} tensors differ, first "
+            f"{path.name} does not hold the quantization table: {len(differing)} tensors differ, first "
             f"{', '.join(differing[:3])}; report this with the checkpoint"
         )
     return True

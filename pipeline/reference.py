@@ -34,7 +34,11 @@ class TorchSession:
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 [N, S, S, 3] -> float32 logits [N, classes]."""
         pixels = Normalize(self.preprocess, self.device)(torch.from_numpy(images))
-        with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
+        with (
+            # cuDNN rounds float32 to TF32 unless told not to, and a reference must not be rounded.
+            torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
+            torch.autocast(self.device.type, self.half, enabled=self.half is not None),
+        ):
             logits = self.network(pixels)
         result: NDArray[np.float32] = logits.float().cpu().numpy()
         return result
@@ -43,7 +47,7 @@ class TorchSession:
 def open_reference(
     network: ReXNet, preprocess: Preprocess, *, half: bool = False, cuda: bool | None = None
 ) -> TorchSession:
-    """Move the network to the GPU where there is one (`cuda` overrides looking); TF32 stays off in float32."""
+    """Move the network to the GPU where there is one (`cuda` overrides looking)."""
     on_gpu = torch.cuda.is_available() if cuda is None else cuda
     device = torch.device("cuda" if on_gpu else "cpu")
     return TorchSession(

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -27,7 +27,7 @@ from rexnet_export.pipeline.progress import Bar, Progress
 from rexnet_export.pipeline.prove import prove
 from rexnet_export.pipeline.records import StoredFile, stored_file
 from rexnet_export.pipeline.reference import open_reference
-from rexnet_export.pipeline.report import CalibrationResult, Report, manifest, to_text
+from rexnet_export.pipeline.report import CalibrationResult, FileResult, Report, manifest, to_text
 from rexnet_export.pipeline.target import Source, Target
 from rexnet_export.quantization.observe import observe
 from rexnet_export.quantization.qdq import insert_qdq
@@ -36,7 +36,7 @@ from rexnet_export.quantization.table import Calibration, QuantTable, save_table
 
 PARITY_IMAGES = 64
 CALIBRATION_BATCH = 8
-QPARAMS_FILE = "qparams.json"
+QPARAMS_FILE, MANIFEST_FILE = "qparams.json", "manifest.json"
 
 
 def export(options: Options, targets: Sequence[Target], progress: Progress, render: Callable[[Report], str]) -> Report:
@@ -57,7 +57,7 @@ def export(options: Options, targets: Sequence[Target], progress: Progress, rend
         (folder / "report.html").write_text(render(report), encoding="utf-8")
         _save_manifest(folder, options, inputs)
         _move(folder, options.output)
-    return report
+    return _relocated(report, options.output)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ def _export_into(
             bar.advance(1, target.name)
     clock.lap("conversion")
     reference = open_reference(inputs.checkpoint.network, card.preprocess)
-    proof = prove(artifacts, reference, inputs.evaluation, card.preprocess, source.table, progress)
+    proof = prove(artifacts, reference, inputs.evaluation, card, source.table, progress)
     clock.lap("proof")
     report = Report(
         card=card,
@@ -170,12 +170,13 @@ def _save_predictions(path: Path, images: Images, logits: Mapping[str, Logits]) 
 def _save_manifest(folder: Path, options: Options, inputs: Inputs) -> None:
     """`manifest.json`: digests of every file in the folder but itself."""
     stored = {path.name: stored_file(path) for path in folder.iterdir()}
+    checkpoint = inputs.checkpoint.file
     made_from = {
-        "checkpoint": inputs.checkpoint.file,
+        "checkpoint": {"file": checkpoint.path.name, "sha256": checkpoint.sha256, "bytes": checkpoint.bytes},
         "options": options,
         "checkpoint_metadata": inputs.checkpoint.metadata,
     }
-    (folder / "manifest.json").write_text(to_text(manifest(stored, made_from)), encoding="utf-8")
+    (folder / MANIFEST_FILE).write_text(to_text(manifest(stored, made_from)), encoding="utf-8")
 
 
 class _Clock:
@@ -193,6 +194,7 @@ class _Clock:
 @contextmanager
 def _staging(output: Path) -> Iterator[Path]:
     """A private folder beside the files' destination, gone afterwards whatever happens."""
+    existed = output.is_dir()
     try:
         output.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=output))
@@ -206,20 +208,44 @@ def _staging(output: Path) -> Iterator[Path]:
         raise UsageError(f"--output {output}: the disk is full; free some space and run again") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if not existed and not any(output.iterdir()):
+            output.rmdir()
 
 
 def _disk_is_full(error: BaseException | None) -> bool:
     """Whether that is what an error comes from; toolchains wrap it in their own exceptions, or only quote it."""
     if error is None:
         return False
-    found = isinstance(error, OSError) and error.errno == errno.ENOSPC
+    found = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
     return found or os.strerror(errno.ENOSPC) in str(error) or _disk_is_full(error.__cause__ or error.__context__)
 
 
 def _move(folder: Path, output: Path) -> None:
-    """Replace older files of the same names, `manifest.json` last: it vouches for the others."""
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == "manifest.json"):
+    """Replace older files of the same names; the manifest vouches for the others, so it goes first and comes last."""
+    (output / MANIFEST_FILE).unlink(missing_ok=True)
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST_FILE):
         destination = output / path.name
         if destination.is_dir():
             shutil.rmtree(destination)
+        elif path.is_dir():
+            destination.unlink(missing_ok=True)
         path.replace(destination)
+
+
+def _relocated(report: Report, output: Path) -> Report:
+    """The report with the files where they are now."""
+
+    def moved(result: FileResult) -> FileResult:
+        return replace(result, file=replace(result.file, path=output / result.file.path.name))
+
+    return replace(
+        report,
+        targets={
+            name: replace(
+                target,
+                artifact=moved(target.artifact),
+                presets={preset: moved(result) for preset, result in target.presets.items()},
+            )
+            for name, target in report.targets.items()
+        },
+    )

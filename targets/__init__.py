@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rexnet_export.pipeline.errors import UsageError
+from rexnet_export.pipeline.records import Precision
 from rexnet_export.pipeline.target import Target
 from rexnet_export.targets.coreml import CoreML
 from rexnet_export.targets.gpu import Gpu
@@ -15,9 +16,11 @@ TARGETS: Mapping[str, Target] = {target.name: target for target in (CoreML(), Tf
 ALL = "all"
 
 
-def chosen(names: Sequence[str]) -> list[Target]:
-    """The targets of these names in the table's order, each once; `all` means every one."""
+def chosen(names: Sequence[str], precision: Precision) -> list[Target]:
+    """The targets of these names in the table's order, each once; `all` means every one that has the precision."""
     unknown = sorted(set(names) - {*TARGETS, ALL})
     if unknown:
         raise UsageError(f"--target {unknown[0]!r}: choose one of {', '.join([*TARGETS, ALL])}")
-    return [target for name, target in TARGETS.items() if ALL in names or name in names]
+    return [
+        target for name, target in TARGETS.items() if name in names or (ALL in names and precision in target.precisions)
+    ]

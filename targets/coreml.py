@@ -35,7 +35,6 @@ from rexnet_export.targets.coreml_inspect import (
 )
 from rexnet_export.targets.coreml_mil import IMAGE, LOGITS, PIXEL_SCALE, PROBABILITIES, lower
 from rexnet_export.targets.coreml_package import Package, quiet, read_package, seal
-from rexnet_export.targets.mil_interpreter import MilSession
 
 if TYPE_CHECKING:
     from coremltools.models import MLModel
@@ -76,6 +75,8 @@ class CoreML:
         self.require()
         if sys.platform == "darwin":
             return _CoreMLSession.load(artifact.file.path)
+        from rexnet_export.targets.mil_interpreter import MilSession  # noqa: PLC0415 - torch takes seconds to import
+
         return MilSession(read_package(artifact.file.path))
 
     def coverage(self, artifact: Artifact) -> Coverage:

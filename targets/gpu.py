@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import nn
-
-from rexnet_export.pipeline.checkpoint import LoadedCheckpoint, load_checkpoint, save_checkpoint
-from rexnet_export.pipeline.errors import CheckpointError, TargetUnavailable
+from rexnet_export.pipeline.errors import CheckpointError
 from rexnet_export.pipeline.metadata import describe
 from rexnet_export.pipeline.records import PRECISIONS, Artifact, Coverage, Precision, Preprocess
-from rexnet_export.pipeline.reference import open_reference
-from rexnet_export.pipeline.rexnet import cost
 from rexnet_export.pipeline.target import Session, Source
 from rexnet_export.quantization.qparams import QuantParams
-from rexnet_export.targets.ort import open_session
+from rexnet_export.targets.ort import Ort, open_session
+
+if TYPE_CHECKING:
+    from rexnet_export.pipeline.checkpoint import LoadedCheckpoint
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
 
@@ -22,7 +21,8 @@ CUDA_PROVIDER = "CUDAExecutionProvider"
 class Gpu:
     """Our own checkpoint format; float32, or float16 weights run in mixed precision.
 
-    A request for INT8 gives the float32 file the INT8 artifacts are compared with, and the artifact says fp32.
+    A request for INT8 gives the float32 file the INT8 artifacts are compared with, and the artifact says fp32. Where
+    ONNX Runtime has its CUDA provider, the float ONNX file is run there too, as the preset `onnxruntime`.
     """
 
     name = "gpu"
@@ -33,6 +33,8 @@ class Gpu:
 
     def convert(self, source: Source, folder: Path, stem: str) -> Artifact:  # noqa: ARG002 - the file is not INT8
         """Write `MODEL-fp32.safetensors` (or fp16) with labels, preprocessing and digests inside."""
+        from rexnet_export.pipeline.checkpoint import load_checkpoint, save_checkpoint  # noqa: PLC0415
+
         precision: Precision = "fp16" if source.precision == "fp16" else "fp32"
         file = save_checkpoint(
             folder / f"{source.card.name}-{precision}.safetensors",
@@ -42,21 +44,31 @@ class Gpu:
             metadata=describe(source.card, precision=precision, float_onnx_sha256=source.float_onnx.sha256),
             half=precision == "fp16",
         )
-        return Artifact(target=self.name, precision=precision, file=file)
+        presets = {"onnxruntime": source.float_onnx} if has_cuda_provider() else {}
+        return Artifact(target=self.name, precision=precision, file=file, presets=presets)
 
     def open(self, artifact: Artifact) -> Session:
         """Load into torch; mixed precision needs a GPU and is float32 without one."""
-        loaded = load_checkpoint(artifact.file.path)
+        if _is_onnx(artifact):
+            return open_session(artifact.file.path, CUDA_PROVIDER)
+        from rexnet_export.pipeline.reference import open_reference  # noqa: PLC0415
+
+        loaded = _load(artifact)
         return open_reference(loaded.network, _preprocess(loaded), half=artifact.precision == "fp16")
 
     def coverage(self, artifact: Artifact) -> Coverage:
         """All multiply-accumulates are float, and every layer is a float operator."""
-        loaded = load_checkpoint(artifact.file.path)
-        layers = [(name, module) for name, module in loaded.network.named_modules() if not list(module.children())]
+        if _is_onnx(artifact):
+            return Ort().coverage(artifact)
+        from rexnet_export.pipeline.rexnet import cost  # noqa: PLC0415
+
+        loaded = _load(artifact)
+        modules = loaded.network.named_modules()
+        layers = [(name, type(layer).__name__) for name, layer in modules if not list(layer.children())]
         return Coverage(
             int8_macs=0,
             total_macs=cost(loaded.network.spec, _preprocess(loaded).size).macs,
-            float_ops=tuple(f"{name} ({type(layer).__name__})" for name, layer in layers if not _idle(layer)),
+            float_ops=tuple(f"{name} ({kind})" for name, kind in layers if kind != "Dropout"),
         )
 
     def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:  # noqa: ARG002 - the protocol's parameter
@@ -64,26 +76,28 @@ class Gpu:
         return {}
 
     def read_metadata(self, artifact: Artifact) -> dict[str, str]:
-        """The safetensors metadata."""
-        return load_checkpoint(artifact.file.path).metadata
+        """The safetensors metadata, or the ONNX file's."""
+        return Ort().read_metadata(artifact) if _is_onnx(artifact) else _load(artifact).metadata
 
 
-def open_on_cuda_provider(float_onnx: Path) -> Session:
-    """The float ONNX file in ONNX Runtime's CUDA provider: a second opinion on the GPU, where it is installed."""
+def has_cuda_provider() -> bool:
+    """Whether this ONNX Runtime is the build for NVIDIA GPUs (package onnxruntime-gpu)."""
     import onnxruntime  # noqa: PLC0415
 
-    if CUDA_PROVIDER not in onnxruntime.get_available_providers():
-        raise TargetUnavailable(
-            "this ONNX Runtime has no CUDA provider; in an environment of its own run: pip install onnxruntime-gpu"
-        )
-    return open_session(float_onnx, CUDA_PROVIDER)
+    return CUDA_PROVIDER in onnxruntime.get_available_providers()
+
+
+def _is_onnx(artifact: Artifact) -> bool:
+    return artifact.file.path.suffix == ".onnx"
+
+
+def _load(artifact: Artifact) -> LoadedCheckpoint:
+    from rexnet_export.pipeline.checkpoint import load_checkpoint  # noqa: PLC0415 - torch takes seconds to import
+
+    return load_checkpoint(artifact.file.path)
 
 
 def _preprocess(loaded: LoadedCheckpoint) -> Preprocess:
     if loaded.preprocess is None:
         raise CheckpointError(f"{loaded.file.path} does not say its preprocessing; export the model again")
     return loaded.preprocess
-
-
-def _idle(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Dropout)

@@ -35,4 +35,4 @@ def export(
     if targets is not None:
         given["target"] = targets
     settled = Options(**from_mapping(given, "export()"))
-    return run.export(settled, chosen(settled.target), Silent(), render)
+    return run.export(settled, chosen(settled.target, settled.precision), Silent(), render)

@@ -8,6 +8,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,12 @@ import rexnet_export
 from rexnet_export.apps.export import main
 from rexnet_export.pipeline.checkpoint import save_checkpoint
 from rexnet_export.pipeline.data import bundled
-from rexnet_export.pipeline.errors import UsageError
+from rexnet_export.pipeline.errors import DataError, UsageError
+from rexnet_export.pipeline.inputs import gather
+from rexnet_export.pipeline.options import Options
 from rexnet_export.pipeline.records import Preprocess, file_sha256, stored_file
 from rexnet_export.pipeline.rexnet import ReXNet, architecture
+from rexnet_export.targets import TARGETS, chosen
 
 FEW = ("--calibration-images", "16", "--eval-images", "48")
 COMMAND = (sys.executable, "-P", "-m", "rexnet_export.apps.export")
@@ -148,7 +152,10 @@ def test_the_python_call_of_the_guide(checkpoint: Path, tmp_path: Path) -> None:
     report = rexnet_export.export(
         checkpoint, targets=["ort"], precision="int8", calibration_images=16, eval_images=48, output=tmp_path / "out"
     )
-    assert report.targets["ort"].artifact.file.path.name == "rexnet_050-int8.ort"
+    ort = report.targets["ort"]
+    assert ort.artifact.file.path == tmp_path / "out" / "rexnet_050-int8.ort"
+    for result in (ort.artifact, *ort.presets.values()):
+        assert stored_file(result.file.path) == result.file
     with pytest.raises(UsageError, match="unknown key 'presicion'"):
         rexnet_export.export(checkpoint, presicion="int8")
 
@@ -165,13 +172,49 @@ def test_the_configuration_of_the_guide(checkpoint: Path, tmp_path: Path) -> Non
     assert (output / "rexnet_050-int8.tflite").is_file()
 
 
+def test_all_means_every_target_that_has_the_precision() -> None:
+    assert [target.name for target in chosen(("all",), "fp16")] == ["coreml", "tflite", "gpu"]
+    assert [target.name for target in chosen(("ort", "all"), "int8")] == list(TARGETS)
+    with pytest.raises(UsageError, match="corml"):
+        chosen(("corml",), "int8")
+
+
+def test_the_command_line_waits_for_no_toolchain() -> None:
+    code = "import sys; from rexnet_export.apps.export import parser; parser(); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)
+
+
+def test_every_asked_calibration_image_is_used(checkpoint: Path) -> None:
+    calibration = gather(Options(checkpoint=str(checkpoint), calibration_images=1024)).calibration
+    assert calibration is not None
+    assert len(set(calibration.indices)) == 1024
+
+
+def test_one_image_cannot_both_set_and_measure(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "images" / "only.png")
+    labels = tmp_path / "labels.json"
+    labels.write_text(json.dumps([f"thing {index}" for index in range(10)]), encoding="utf-8")
+    with pytest.raises(DataError, match="one image"):
+        gather(Options(checkpoint=str(checkpoint), calibration_data=tmp_path / "images", labels=labels))
+
+
+def test_a_second_run_replaces_the_first(checkpoint: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    (output / "rexnet_050-int8.ort").mkdir(parents=True)
+    (output / "manifest.json").write_text("old", encoding="utf-8")
+    assert main(["--checkpoint", str(checkpoint), "--target", "ort", *FEW, "--output", str(output)]) == 0
+    assert (output / "rexnet_050-int8.ort").is_file()
+    assert json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+
+
 def refused(capfd: pytest.CaptureFixture[str], code: int, output: Path, *arguments: str) -> str:
     """Run a command that must fail; returns its one line."""
     assert main([*arguments, "--output", str(output)]) == code
     line = capfd.readouterr().err.strip()
     assert len(line.splitlines()) == 1, line
     assert line.startswith("rexnet-export: ")
-    assert not output.is_dir() or not list(output.iterdir()), "something was left behind"
+    assert not output.exists(), "something was left behind"
     return line
 
 
@@ -181,6 +224,32 @@ def test_bad_checkpoints(capfd: pytest.CaptureFixture[str], tmp_path: Path, chec
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(checkpoint.read_bytes()[:1000])
     assert "cut.safetensors" in refused(capfd, 10, output, "--checkpoint", str(cut))
+    empty = tmp_path / "empty.pth"
+    empty.touch()
+    assert "empty.pth" in refused(capfd, 10, output, "--checkpoint", str(empty))
+    torch.save({"layer.weight": torch.ones(3, 3)}, tmp_path / "other.pth")
+    assert "other.pth" in refused(capfd, 10, output, "--checkpoint", str(tmp_path / "other.pth"))
+    spoilt = ReXNet(architecture(width=0.5, classes=10))
+    with torch.no_grad():
+        spoilt.stem.conv.weight[0, 0, 0, 0] = torch.nan
+    torch.save(spoilt.state_dict(), tmp_path / "nan.pth")
+    assert "stem.conv.weight" in refused(capfd, 10, output, "--checkpoint", str(tmp_path / "nan.pth"))
+
+
+class Payload:
+    """What unpickling it would do is make a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_a_pickle_that_runs_code_does_not_run(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    torch.save(Payload(tmp_path / "ran"), tmp_path / "evil.pth")
+    refused(capfd, 10, tmp_path / "out", "--checkpoint", str(tmp_path / "evil.pth"))
+    assert not (tmp_path / "ran").exists()
 
 
 def test_bad_data(capfd: pytest.CaptureFixture[str], tmp_path: Path, checkpoint: Path) -> None:
@@ -235,7 +304,12 @@ def test_interrupted_in_each_stage(checkpoint: Path, tmp_path: Path, wait_for: s
     output = tmp_path / "out"
     arguments = ["--checkpoint", str(checkpoint), "--calibration-images", "600", "--output", str(output)]
     process = subprocess.Popen(
-        [*COMMAND, *arguments], stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        [*COMMAND, *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # A test run in the background ignores Ctrl-C and its children would inherit that.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     deadline = time.monotonic() + 120
     while not list(output.glob(f".unfinished-*/*{wait_for}")):
@@ -247,4 +321,4 @@ def test_interrupted_in_each_stage(checkpoint: Path, tmp_path: Path, wait_for: s
     assert process.returncode == 130
     assert "interrupted" in said
     assert "Traceback" not in said
-    assert list(output.iterdir()) == []
+    assert not output.exists()

@@ -59,6 +59,8 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         pytest.param({"image_size": 7}, "try 32 or 64", id="small"),
         pytest.param({"calibration_images": 0}, "--calibration-images 0", id="calibration"),
         pytest.param({"eval_images": -1}, "--eval-images -1", id="evaluation"),
+        pytest.param({"seed": -1}, "--seed -1", id="seed"),
+        pytest.param({"seed": 2**40}, "--seed", id="large seed"),
         pytest.param({"precision": "int4"}, "int8, fp16, fp32", id="precision"),
         pytest.param({"statistic": "median"}, "median", id="statistic"),
     ],

@@ -5,18 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.checkpoint import save_checkpoint
-from rexnet_export.pipeline.errors import CheckpointError, TargetUnavailable
+from rexnet_export.pipeline.errors import CheckpointError
+from rexnet_export.pipeline.metadata import card_from
 from rexnet_export.pipeline.records import Precision, stored_file
 from rexnet_export.pipeline.reference import open_reference
 from rexnet_export.pipeline.rexnet import ReXNet
 from rexnet_export.pipeline.target import Source
-from rexnet_export.targets.gpu import Gpu, open_on_cuda_provider
+from rexnet_export.targets import gpu
+from rexnet_export.targets.gpu import Gpu
 
 GPU = Gpu()
 
@@ -99,9 +100,18 @@ def test_a_file_without_preprocessing_is_refused(network: ReXNet, sources: Sourc
     assert stored_file(bare.path) == bare
 
 
-def test_the_cuda_provider_is_unavailable_in_the_plain_package(sources: Sources, images: Images) -> None:
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        assert open_on_cuda_provider(sources["fp32"].float_onnx.path).run(images).shape == (len(images), 10)
-        return
-    with pytest.raises(TargetUnavailable, match="onnxruntime-gpu"):
-        open_on_cuda_provider(sources["fp32"].float_onnx.path)
+def test_the_float_onnx_is_a_preset_where_onnx_runtime_has_cuda(
+    sources: Sources, images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = GPU.convert(sources["fp32"], tmp_path, "tiny")
+    if gpu.has_cuda_provider():
+        onnx_file = replace(here, file=here.presets["onnxruntime"])
+        assert GPU.open(onnx_file).run(images).shape == (len(images), 10)
+    else:
+        assert here.presets == {}
+    monkeypatch.setattr(gpu, "has_cuda_provider", lambda: True)
+    there = GPU.convert(sources["fp32"], tmp_path, "tiny")
+    assert there.presets == {"onnxruntime": sources["fp32"].float_onnx}
+    preset = replace(there, file=there.presets["onnxruntime"])
+    assert GPU.coverage(preset).int8_macs == 0
+    assert card_from(GPU.read_metadata(preset)) == sources["fp32"].card
