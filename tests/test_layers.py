@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "assets": {"pipeline"},
 }
 TOOLCHAINS = {"coremltools", "onnx2tf", "ai_edge_litert", "onnxruntime", "huggingface_hub"}
+# The root package is the one module of `pipeline/` that may know everything: it is the Python face of the command line.
 FILES = [path for folder in MAY_IMPORT for path in sorted((ROOT / folder).glob("*.py"))]
 
 

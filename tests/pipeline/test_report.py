@@ -4,55 +4,15 @@ import json
 import re
 from dataclasses import replace
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from report_samples import UNLABELLED, made, report
 
 from rexnet_export.pipeline import report as report_module
-from rexnet_export.pipeline.evaluate import Accuracy
-from rexnet_export.pipeline.latency import Latency
-from rexnet_export.pipeline.parity import Parity
-from rexnet_export.pipeline.records import Coverage, ModelCard, NotMeasured, Preprocess, StoredFile
-from rexnet_export.pipeline.report import CalibrationResult, FileResult, Reference, Report, TargetResult, to_text
-
-SEEN = Accuracy(n=10_000, top1=1.0, reference_top1=0.9025, drop=-0.0975, drop_upper_95=0.1)
-UNLABELLED = NotMeasured(reason="the images have no labels; give --eval-data")
-
-
-def made(name: str) -> FileResult:
-    return FileResult(
-        file=StoredFile(path=Path(name), sha256="c" * 64, bytes=114_300_000),
-        executed_by="LiteRT 2.1.2",
-        accuracy=SEEN,
-        agreement_with_reference=0.9975,
-        logit_sqnr_db=30.9,
-        coverage=Coverage(int8_macs=999, total_macs=1000, float_ops=("softmax (SOFTMAX)",)),
-        latency=Latency(p50_ms=1234.567, p90_ms=2000.0, n=50, machine="a <machine>"),
-    )
-
-
-def report(**artifacts: FileResult) -> Report:
-    """One target per artifact, the first with an x86 preset."""
-    return Report(
-        card=ModelCard(name="rexnet_100", labels=("a", "b"), preprocess=Preprocess(), checkpoint_sha256="a" * 64),
-        precision="int8",
-        reference=Reference(executed_by="torch", images="photos", n=10_000, top1=0.9025),
-        onnx_parity=Parity(max_abs_difference=1e-6, largest_logit=5.0, same_top1=64, n=64),
-        calibration=CalibrationResult(source="photos", images=64, images_sha256="b" * 64, statistic="min-max", seed=0),
-        targets={
-            name: TargetResult(
-                precision="int8",
-                artifact=artifact,
-                presets={"x86": made("rexnet_100-int8-x86.ort")} if not position else {},
-                qparams_equal=True,
-            )
-            for position, (name, artifact) in enumerate(artifacts.items())
-        },
-        seconds={"proof": 1.234},
-    )
-
+from rexnet_export.pipeline.records import NotMeasured
+from rexnet_export.pipeline.report import FileResult, Report, TargetResult, to_text
 
 CONTRACT = {
     "precision",
