@@ -7,12 +7,14 @@ log file instead, and only what is said through `Terminal` reaches the person.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import TextIO
 
 from rich.console import Console
@@ -44,6 +46,7 @@ class Terminal:
         self._program = program
         self._quiet = quiet
         self._log = log
+        self.stopped = False
 
     @contextmanager
     def stage(self, title: str, total: int, unit: str) -> Iterator[Bar]:
@@ -60,7 +63,12 @@ class Terminal:
         )
         hidden = self._quiet or not self.messages.is_terminal
         with RichProgress(*columns, console=self.messages, transient=True, disable=hidden) as progress:
-            yield _RichBar(progress, title, total, unit)
+            yield _RichBar(self, progress, title, total, unit)
+
+    def go_on(self) -> None:
+        """Raise `KeyboardInterrupt` if the person asked to stop."""
+        if self.stopped:
+            raise KeyboardInterrupt
 
     def note(self, text: str) -> None:
         """Say one line that stays."""
@@ -85,11 +93,14 @@ class _SpeedColumn(ProgressColumn):
 
 
 class _RichBar:
-    def __init__(self, progress: RichProgress, title: str, total: int, unit: str) -> None:
+    def __init__(self, terminal: Terminal, progress: RichProgress, title: str, total: int, unit: str) -> None:
+        terminal.go_on()
+        self._terminal = terminal
         self._progress = progress
         self._task = progress.add_task(title, total=total, unit=unit, note="")
 
     def advance(self, count: int = 1, note: str = "") -> None:
+        self._terminal.go_on()
         self._progress.advance(self._task, count)
         if note:
             self._progress.update(self._task, note=note)
@@ -112,11 +123,32 @@ def run_command(
     try:
         with _redirected(handle) as (out, messages):
             terminal = Terminal(program, out, messages, quiet=quiet, log=log)
-            code = _guarded(terminal, body, debug=debug, interrupted=interrupted)
+            with _stoppable(terminal):
+                code = _guarded(terminal, body, debug=debug, interrupted=interrupted)
     finally:
         if code == 0 or not log.stat().st_size:
             log.unlink()
     return code
+
+
+@contextmanager
+def _stoppable(terminal: Terminal) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM unwind the run; what a toolchain swallows is raised again at the next progress.
+
+    A process that was started with either ignored goes on ignoring it.
+    """
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        terminal.stopped = True
+        raise KeyboardInterrupt
+
+    wanted = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _guarded(terminal: Terminal, body: Callable[[Terminal], int], *, debug: bool, interrupted: str) -> int:

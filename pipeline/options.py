@@ -33,7 +33,7 @@ class Options:
     precision: Precision = _option("int8", "number format of weights and activations")
     calibration_data: Path | None = _option(None, "folder of images like those the model will see", "DIR")
     calibration_images: int = _option(512, "how many of them set the INT8 ranges", "N")
-    statistic: str = _option("min-max", "what of the observed values becomes a range")
+    statistic: str = _option("min-max", "ranges from observed values: min-max, percentile or percentile-P", "NAME")
     eval_data: Path | None = _option(None, "folder of images, one sub-folder per class", "DIR")
     eval_images: int | None = _option(None, "how many of them to evaluate on (default: all)", "N")
     image_size: int | None = _option(None, "input size, a multiple of 32 (default: the checkpoint's)", "PX")

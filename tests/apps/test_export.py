@@ -8,6 +8,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from PIL import Image
 
 import rexnet_export
 from rexnet_export.apps.export import main
+from rexnet_export.apps.terminal import Terminal, run_command
 from rexnet_export.pipeline.checkpoint import save_checkpoint
 from rexnet_export.pipeline.data import bundled
 from rexnet_export.pipeline.errors import DataError, UsageError
@@ -208,6 +210,22 @@ def test_a_second_run_replaces_the_first(checkpoint: Path, tmp_path: Path) -> No
     assert json.loads((output / "manifest.json").read_text(encoding="utf-8"))
 
 
+def test_an_interrupt_that_a_toolchain_swallows_still_stops(capfd: pytest.CaptureFixture[str]) -> None:
+    def body(terminal: Terminal) -> int:
+        with suppress(BaseException):
+            signal.raise_signal(signal.SIGINT)
+        with terminal.stage("next", 2, "steps") as bar:
+            bar.advance()
+        return 0
+
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert run_command("test", body, quiet=False, debug=False) == 130
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+    assert "interrupted" in capfd.readouterr().err
+
+
 def refused(capfd: pytest.CaptureFixture[str], code: int, output: Path, *arguments: str) -> str:
     """Run a command that must fail; returns its one line."""
     assert main([*arguments, "--output", str(output)]) == code
@@ -299,8 +317,16 @@ def test_a_full_disk(capfd: pytest.CaptureFixture[str], small_disk: Path, checkp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("wait_for", ["float.onnx", "qparams.json", ".mlpackage"])
-def test_interrupted_in_each_stage(checkpoint: Path, tmp_path: Path, wait_for: str) -> None:
+@pytest.mark.parametrize(
+    ("wait_for", "stop"),
+    [
+        pytest.param("float.onnx", signal.SIGINT, id="graph"),
+        pytest.param("qparams.json", signal.SIGTERM, id="quantization"),
+        pytest.param(".mlpackage", signal.SIGINT, id="conversion"),
+        pytest.param(".safetensors", signal.SIGINT, id="proof"),
+    ],
+)
+def test_interrupted_in_each_stage(checkpoint: Path, tmp_path: Path, wait_for: str, stop: signal.Signals) -> None:
     output = tmp_path / "out"
     arguments = ["--checkpoint", str(checkpoint), "--calibration-images", "600", "--output", str(output)]
     process = subprocess.Popen(
@@ -316,7 +342,7 @@ def test_interrupted_in_each_stage(checkpoint: Path, tmp_path: Path, wait_for: s
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert "interrupted" in said

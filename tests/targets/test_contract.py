@@ -95,6 +95,9 @@ def test_a_session_takes_uint8_images_and_gives_float32_logits(
         assert np.isfinite(logits).all()
         alone = np.concatenate([session.run(image[None]) for image in images])
         tolerance = 0.01 if converted.artifact.precision == "fp16" else 0.001
+        if converted.artifact.precision == "int8" and not session.timed:
+            # The interpreter adds in float32: last bits depend on the batch, and rounding makes steps of them.
+            tolerance = 0.05
         np.testing.assert_allclose(logits, alone, rtol=0, atol=tolerance * np.abs(logits).max())
         assert session.executed_by
 
