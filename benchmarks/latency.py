@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import rexnet_export
-from rexnet_export.pipeline.latency import measure
+from rexnet_export.pipeline.latency import measure, ratio
 from rexnet_export.pipeline.progress import Silent
 from rexnet_export.pipeline.records import Artifact, stored_file
 from rexnet_export.targets import TARGETS
@@ -56,10 +56,7 @@ def compare(size: int, rounds: int) -> str:
         times = measure(sessions, image, Silent(), rounds=rounds)
     for title, (_, quantized, floating) in PAIRS.items():
         ours, theirs = times[quantized], times[floating]
-        print(
-            f"| {size} | {title} | {ours.p50_ms:.2f} | {theirs.p50_ms:.2f} | "
-            f"{theirs.p50_ms / ours.p50_ms:.2f} | {ours.n} |"
-        )
+        print(f"| {size} | {title} | {ours.p50_ms:.2f} | {theirs.p50_ms:.2f} | {ratio(theirs, ours):.2f} | {ours.n} |")
     return ours.machine
 
 

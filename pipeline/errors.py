@@ -72,3 +72,8 @@ class TargetUnavailable(ExportError):
     """A target's toolchain or runtime is not installed here."""
 
     exit_code = 13
+
+
+def first_line(error: BaseException) -> str:
+    """What a toolchain's exception says, in one line; its type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

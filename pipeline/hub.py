@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from rexnet_export.pipeline.checkpoint_metadata import parse_labels, parse_preprocess
-from rexnet_export.pipeline.errors import CheckpointError, TargetUnavailable
+from rexnet_export.pipeline.errors import CheckpointError, TargetUnavailable, first_line
 from rexnet_export.pipeline.records import Preprocess
 
 PREFIX = "hf-hub:"
@@ -119,7 +119,9 @@ def _download(repository: _Repository, name: str) -> Path:
     try:
         return Path(hf_hub_download(repository.name, name, revision=repository.revision))
     except Exception as error:
-        raise CheckpointError(f"{name} of {repository.reference} could not be downloaded: {_reason(error)}") from error
+        raise CheckpointError(
+            f"{name} of {repository.reference} could not be downloaded: {first_line(error)}"
+        ) from error
 
 
 def _cached(repository: _Repository, cause: Exception) -> tuple[Path, Path | None]:
@@ -134,13 +136,9 @@ def _cached(repository: _Repository, cause: Exception) -> tuple[Path, Path | Non
     if weights is None:
         raise CheckpointError(
             f"{repository.reference} is not in the local cache, and {constants.ENDPOINT} could not be asked"
-            f" ({_reason(cause)}): check the network, or give a file"
+            f" ({first_line(cause)}): check the network, or give a file"
         ) from cause
     return weights, found.get(CONFIG_FILE)
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _settings(config: Path, reference: str) -> Mapping[str, object]:
@@ -148,7 +146,7 @@ def _settings(config: Path, reference: str) -> Mapping[str, object]:
     try:
         content = json.loads(config.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{CONFIG_FILE} of {reference} is not JSON: {_reason(error)}") from error
+        raise CheckpointError(f"{CONFIG_FILE} of {reference} is not JSON: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{CONFIG_FILE} of {reference} is not a JSON object")
     nested = content.get("pretrained_cfg")

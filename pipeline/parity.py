@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.errors import ConversionError, DataError
+from rexnet_export.pipeline.errors import ConversionError, DataError, first_line
 from rexnet_export.pipeline.records import Preprocess
 from rexnet_export.pipeline.rexnet import ReXNet
 
@@ -93,16 +93,12 @@ def _onnx_runner(onnx_path: Path) -> Callable[[NDArray[np.uint8]], Logits]:
         try:
             (logits,) = session.run(["logits"], {"image": pixels})
         except Exception as error:
-            raise ConversionError(f"ONNX Runtime cannot run {onnx_path.name}: {_first_line(error)}") from error
+            raise ConversionError(f"ONNX Runtime cannot run {onnx_path.name}: {first_line(error)}") from error
         result: Logits = logits
         return result
 
     try:
         session = onnxruntime.InferenceSession(onnx_path, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ConversionError(f"ONNX Runtime cannot open {onnx_path.name}: {_first_line(error)}") from error
+        raise ConversionError(f"ONNX Runtime cannot open {onnx_path.name}: {first_line(error)}") from error
     return run
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]

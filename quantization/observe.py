@@ -19,7 +19,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from rexnet_export.pipeline.errors import ConversionError
+from rexnet_export.pipeline.errors import ConversionError, first_line
 
 BINS = 4096
 SAMPLES = 4096
@@ -96,7 +96,7 @@ def _runner(model: Path, tensors: Sequence[str]) -> Runner:
     try:
         session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common base
-        raise ConversionError(f"ONNX Runtime cannot load {model} for calibration: {_first_line(error)}") from error
+        raise ConversionError(f"ONNX Runtime cannot load {model} for calibration: {first_line(error)}") from error
     source = session.get_inputs()[0].name
 
     def run(images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
@@ -112,12 +112,8 @@ def _observe_group(
     try:
         values = run(images)
     except Exception as error:  # as above
-        raise ConversionError(f"calibration image {first} does not run: {_first_line(error)}") from error
+        raise ConversionError(f"calibration image {first} does not run: {first_line(error)}") from error
     return {name: _summarise(name, value, first) for name, value in zip(tensors, values, strict=True)}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
 
 
 def _summarise(name: str, values: NDArray[np.float32], first: int) -> TensorStatistics:

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.errors import ConversionError, DataError, TargetUnavailable
+from rexnet_export.pipeline.errors import ConversionError, DataError, TargetUnavailable, first_line
 from rexnet_export.pipeline.metadata import describe
 from rexnet_export.pipeline.records import Artifact, Coverage, Precision, StoredFile, stored_file
 from rexnet_export.pipeline.target import Session, Source
@@ -135,7 +135,7 @@ class OrtSession:
         try:
             (logits,) = self.session.run(["logits"], {"image": np.ascontiguousarray(images)})
         except Exception as error:
-            raise ConversionError(f"{self.executed_by} stopped in the model: {_first_line(error)}") from error
+            raise ConversionError(f"{self.executed_by} stopped in the model: {first_line(error)}") from error
         result: NDArray[np.float32] = logits
         return result
 
@@ -179,7 +179,7 @@ def _session(content: bytes, name: str, options: SessionOptions, provider: str =
             enable_fallback=0,  # the fallback tries once more and prints
         )
     except Exception as error:
-        raise ConversionError(f"ONNX Runtime cannot open {name}: {_first_line(error)}") from error
+        raise ConversionError(f"ONNX Runtime cannot open {name}: {first_line(error)}") from error
 
 
 def _options() -> SessionOptions:
@@ -231,7 +231,7 @@ def _single_image(path: Path) -> bytes:
     try:
         model = onnx.load_model_from_string(_content(path))
     except Exception as error:  # protobuf's DecodeError; its package has no types
-        raise ConversionError(f"{path} is damaged: {_first_line(error)}; export the model again") from error
+        raise ConversionError(f"{path} is damaged: {first_line(error)}; export the model again") from error
     graph = model.graph
     for value in (*graph.input, *graph.output, *graph.value_info):
         for dimension in value.type.tensor_type.shape.dim:
@@ -253,8 +253,4 @@ def _parsed(path: Path) -> Graph:
     try:
         return ort_format.parse(path.read_bytes())
     except (AttributeError, IndexError, TypeError, ValueError, struct.error) as error:
-        raise ConversionError(f"{path.name} is damaged: {_first_line(error)}; export the model again") from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConversionError(f"{path.name} is damaged: {first_line(error)}; export the model again") from error

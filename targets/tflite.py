@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.errors import ConversionError, DataError, TargetUnavailable
+from rexnet_export.pipeline.errors import ConversionError, DataError, TargetUnavailable, first_line
 from rexnet_export.pipeline.metadata import describe
 from rexnet_export.pipeline.records import Artifact, Coverage, Precision, stored_file
 from rexnet_export.pipeline.target import Session, Source
@@ -144,7 +144,7 @@ def _interpreter(path: Path) -> Interpreter:
         interpreter = Interpreter(str(path), num_threads=1)
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
-        raise ConversionError(f"LiteRT cannot open {path.name}: {_first_line(error)}") from error
+        raise ConversionError(f"LiteRT cannot open {path.name}: {first_line(error)}") from error
     return interpreter
 
 
@@ -156,7 +156,7 @@ def _logits(interpreter: Interpreter, images: NDArray[np.uint8]) -> NDArray[np.f
         try:
             interpreter.invoke()
         except RuntimeError as error:
-            raise ConversionError(f"LiteRT stopped in the model: {_first_line(error)}") from error
+            raise ConversionError(f"LiteRT stopped in the model: {first_line(error)}") from error
         results.append(interpreter.get_tensor(logits["index"]))
     return np.concatenate(results)
 
@@ -223,7 +223,3 @@ def _float_operators(graph: Graph) -> Iterator[str]:
         touched = {graph.type(index) for index in (*operator.inputs, *operator.outputs)}
         if touched & _FLOATS and not converts:
             yield f"{graph.name(result)} ({kind})"
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
