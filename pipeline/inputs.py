@@ -46,15 +46,14 @@ def gather(options: Options) -> Inputs:
     labelled = open_source(options.eval_data, labelled=True) if options.eval_data else None
     card = _card(checkpoint, options, labelled)
     samples_fit = card.labels == bundled("evaluation").class_names
-    calibration = _calibration(options, samples_fit=samples_fit)
+    calibrates = options.precision == "int8" and options.qparams is None
+    calibration = _calibration(options, samples_fit=samples_fit, needed=calibrates)
     if labelled is None and samples_fit:
         labelled = bundled("evaluation")
     return Inputs(
         checkpoint=checkpoint,
         card=card,
-        calibration=_first(calibration, options, held_back=labelled is None)
-        if calibration and options.precision == "int8"
-        else None,
+        calibration=_first(calibration, options, held_back=labelled is None) if calibration and calibrates else None,
         evaluation=_labelled(labelled, card, options) if labelled else _held_back(calibration, options),
     )
 
@@ -81,12 +80,12 @@ def _card(checkpoint: LoadedCheckpoint, options: Options, evaluation: ImageSourc
     return ModelCard(name=spec.name, labels=labels, preprocess=preprocess, checkpoint_sha256=checkpoint.file.sha256)
 
 
-def _calibration(options: Options, *, samples_fit: bool) -> ImageSource | None:
+def _calibration(options: Options, *, samples_fit: bool, needed: bool) -> ImageSource | None:
     if options.calibration_data:
         return open_source(options.calibration_data, labelled=False)
     if samples_fit:
         return bundled("calibration")
-    if options.precision == "int8":
+    if needed:
         raise DataError(
             "INT8 needs images like those the model will see: give --calibration-data DIR (no labels needed); the "
             "bundled images only serve models with the bundled labels"

@@ -34,6 +34,7 @@ class Options:
     calibration_data: Path | None = _option(None, "folder of images like those the model will see", "DIR")
     calibration_images: int = _option(512, "how many of them set the INT8 ranges", "N")
     statistic: str = _option("min-max", "ranges from observed values: min-max, percentile or percentile-P", "NAME")
+    qparams: Path | None = _option(None, "quantization table to build from instead of calibrating", "FILE")
     eval_data: Path | None = _option(None, "folder of images, one sub-folder per class", "DIR")
     eval_images: int | None = _option(None, "how many of them to evaluate on (default: all)", "N")
     image_size: int | None = _option(None, "input size, a multiple of 32 (default: the checkpoint's)", "PX")
@@ -49,6 +50,8 @@ class Options:
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise UsageError(f"--{_flag(name)} {count}: must be at least 1")
+        if self.qparams is not None and self.precision != "int8":
+            raise UsageError(f"--qparams {self.qparams}: {self.precision} has no quantization table; leave one out")
         if not 0 <= self.seed < SEEDS:
             raise UsageError(f"--seed {self.seed}: must be from 0 to {SEEDS - 1}")
         if self.image_size is not None and (self.image_size < SMALLEST_IMAGE or self.image_size % SMALLEST_IMAGE):

@@ -8,35 +8,30 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.data import batches, images_sha256
+from rexnet_export.pipeline.data import batches
 from rexnet_export.pipeline.errors import UsageError
 from rexnet_export.pipeline.evaluate import Logits
 from rexnet_export.pipeline.graph import write_float_onnx
 from rexnet_export.pipeline.inputs import Images, Inputs, gather
 from rexnet_export.pipeline.options import Options
 from rexnet_export.pipeline.parity import Parity, check_parity
-from rexnet_export.pipeline.progress import Bar, Progress
+from rexnet_export.pipeline.progress import Progress
 from rexnet_export.pipeline.prove import prove
+from rexnet_export.pipeline.quantized import Quantized, calibrate, take
 from rexnet_export.pipeline.records import StoredFile, stored_file
 from rexnet_export.pipeline.reference import open_reference
-from rexnet_export.pipeline.report import CalibrationResult, FileResult, Report, manifest, to_text
+from rexnet_export.pipeline.release import MANIFEST_FILE, REPORT_FILE
+from rexnet_export.pipeline.report import FileResult, Report, manifest, to_text
 from rexnet_export.pipeline.target import Source, Target
-from rexnet_export.quantization.observe import observe
-from rexnet_export.quantization.qdq import insert_qdq
-from rexnet_export.quantization.scheme import decide, observed_tensors
-from rexnet_export.quantization.table import Calibration, QuantTable, save_table
 
 PARITY_IMAGES = 64
-CALIBRATION_BATCH = 8
-QPARAMS_FILE, MANIFEST_FILE = "qparams.json", "manifest.json"
 
 
 def export(options: Options, targets: Sequence[Target], progress: Progress, render: Callable[[Report], str]) -> Report:
@@ -60,16 +55,6 @@ def export(options: Options, targets: Sequence[Target], progress: Progress, rend
     return _relocated(report, options.output)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Quantized:
-    """The table and the QDQ graph as files, and where their ranges come from."""
-
-    table: QuantTable
-    table_file: StoredFile
-    qdq: StoredFile
-    calibration: CalibrationResult
-
-
 def _export_into(
     folder: Path, options: Options, inputs: Inputs, targets: Sequence[Target], progress: Progress
 ) -> Report:
@@ -78,7 +63,7 @@ def _export_into(
     float_onnx = write_float_onnx(inputs.checkpoint.network, card, folder / f"{card.name}-float.onnx")
     parity = _parity(inputs, float_onnx)
     clock.lap("float graph")
-    quantized = _quantize(folder, options, inputs, float_onnx, progress) if inputs.calibration else None
+    quantized = _quantized(folder, options, inputs, float_onnx, progress)
     clock.lap("quantization")
     source = Source(
         card=card,
@@ -108,7 +93,7 @@ def _export_into(
         seconds=clock.laps,
     )
     _save_predictions(folder / "predictions.npz", inputs.evaluation, proof.logits)
-    (folder / "report.json").write_text(to_text(report.to_json()), encoding="utf-8")
+    (folder / REPORT_FILE).write_text(to_text(report.to_json()), encoding="utf-8")
     return report
 
 
@@ -119,40 +104,14 @@ def _parity(inputs: Inputs, float_onnx: StoredFile) -> Parity:
     return check_parity(inputs.checkpoint.network, float_onnx.path, pixels, inputs.card.preprocess)
 
 
-def _quantize(folder: Path, options: Options, inputs: Inputs, float_onnx: StoredFile, progress: Progress) -> _Quantized:
-    """Observe, decide, and write `qparams.json` and the QDQ graph."""
-    images = inputs.calibration
-    assert images is not None
-    model = onnx.load(float_onnx.path)
-    with progress.stage("calibrating", len(images.indices), "images") as bar:
-        pixels = _counted(batches(images.source, inputs.card.preprocess, images.indices, CALIBRATION_BATCH), bar)
-        statistics = observe(float_onnx.path, pixels, observed_tensors(model))
-    digest = images_sha256(images.source, images.indices)
-    calibration = Calibration(
-        images_sha256=digest, images=len(images.indices), statistic=options.statistic, seed=options.seed
-    )
-    table = decide(model, statistics, calibration)
-    save_table(table, folder / QPARAMS_FILE)
-    path = folder / f"{inputs.card.name}-qdq.onnx"
-    onnx.save(insert_qdq(model, table, "int8"), path)
-    return _Quantized(
-        table=table,
-        table_file=stored_file(folder / QPARAMS_FILE),
-        qdq=stored_file(path),
-        calibration=CalibrationResult(
-            source=images.source.name,
-            images=len(images.indices),
-            images_sha256=digest,
-            statistic=options.statistic,
-            seed=options.seed,
-        ),
-    )
-
-
-def _counted(pixels: Iterator[NDArray[np.uint8]], bar: Bar) -> Iterator[NDArray[np.uint8]]:
-    for batch in pixels:
-        yield batch
-        bar.advance(len(batch))
+def _quantized(
+    folder: Path, options: Options, inputs: Inputs, float_onnx: StoredFile, progress: Progress
+) -> Quantized | None:
+    if options.qparams is not None:
+        return take(folder, inputs.card, options.qparams, float_onnx)
+    if inputs.calibration is not None:
+        return calibrate(folder, inputs.card, inputs.calibration, options, float_onnx, progress)
+    return None
 
 
 def _save_predictions(path: Path, images: Images, logits: Mapping[str, Logits]) -> None:

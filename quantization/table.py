@@ -184,8 +184,6 @@ def _check_source(name: str, entry: TensorEntry, tensors: Mapping[str, TensorEnt
         return
     if entry.source not in tensors:
         raise ConversionError(f"{name} refers to {entry.source!r}, which the table does not have")
-    if entry.decision == "shared" and entry.params != tensors[entry.source].params:
-        raise ConversionError(f"{name} shares the parameters of {entry.source}, but they differ")
 
 
 def _object(value: object, where: str, required: Collection[str] | None = None) -> dict[str, object]:

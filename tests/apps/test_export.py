@@ -17,52 +17,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_export import FEW
 
 import rexnet_export
 from rexnet_export.apps.export import main
 from rexnet_export.apps.terminal import Terminal, run_command
-from rexnet_export.pipeline.checkpoint import save_checkpoint
-from rexnet_export.pipeline.data import bundled
 from rexnet_export.pipeline.errors import DataError, UsageError
 from rexnet_export.pipeline.inputs import gather
 from rexnet_export.pipeline.options import Options
-from rexnet_export.pipeline.records import Preprocess, file_sha256, stored_file
+from rexnet_export.pipeline.records import file_sha256, stored_file
 from rexnet_export.pipeline.rexnet import ReXNet, architecture
 from rexnet_export.targets import TARGETS, chosen
 
-FEW = ("--calibration-images", "16", "--eval-images", "48")
 COMMAND = (sys.executable, "-P", "-m", "rexnet_export.apps.export")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small network with the bundled labels; random, but its BatchNorm has seen images."""
-    torch.manual_seed(0)
-    network = ReXNet(architecture(width=0.5, classes=10))
-    source = bundled("calibration")
-    pixels = np.stack([np.asarray(source.load(index).resize((32, 32))) for index in range(64)])
-    with torch.no_grad():
-        network.train()
-        for _ in range(20):
-            network(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - 0.5)
-    path = tmp_path_factory.mktemp("checkpoint") / "small.safetensors"
-    save_checkpoint(
-        path,
-        network.eval(),
-        labels=source.class_names,
-        preprocess=Preprocess(size=32, crop_ratio=1.0, mean=(0.5, 0.5, 0.5), std=(1.0, 1.0, 1.0)),
-        metadata={},
-        half=False,
-    )
-    return path
-
-
-@pytest.fixture(scope="module")
-def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output folder of `--target all --int8`."""
-    output = tmp_path_factory.mktemp("all") / "out"
-    assert main(["--checkpoint", str(checkpoint), "--target", "all", "--int8", *FEW, "--output", str(output)]) == 0
-    return output
 
 
 @pytest.fixture

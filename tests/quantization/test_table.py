@@ -111,7 +111,6 @@ REFUSED = [
     (damaged("tensors", "w", "params", "axis", value=None), r"w\.params\.axis holds None"),
     (damaged("tensors", "b", "params", "bits", value=8), r"b\.params\.bits holds 8"),
     (damaged("tensors", "b", "source", value="nowhere"), "b refers to 'nowhere'"),
-    (damaged("tensors", "p", "params", "scale", value=[0.2]), "p shares the parameters of x, but they differ"),
 ]
 
 

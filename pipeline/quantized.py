@@ -1,0 +1,84 @@
+"""The quantization table and the graphs that carry it: decided from images, or taken from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from rexnet_export.pipeline.data import batches, images_sha256
+from rexnet_export.pipeline.inputs import Images
+from rexnet_export.pipeline.options import Options
+from rexnet_export.pipeline.progress import Bar, Progress
+from rexnet_export.pipeline.records import ModelCard, StoredFile, stored_file
+from rexnet_export.pipeline.release import QPARAMS_FILE
+from rexnet_export.pipeline.report import CalibrationResult
+from rexnet_export.quantization.edited import refitted
+from rexnet_export.quantization.observe import observe
+from rexnet_export.quantization.qdq import insert_qdq
+from rexnet_export.quantization.scheme import decide, observed_tensors
+from rexnet_export.quantization.table import Calibration, QuantTable, load_table, save_table
+
+CALIBRATION_BATCH = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantized:
+    """The table and the QDQ graph as files, and where their ranges come from."""
+
+    table: QuantTable
+    table_file: StoredFile
+    qdq: StoredFile
+    calibration: CalibrationResult
+
+
+def calibrate(
+    folder: Path, card: ModelCard, images: Images, options: Options, float_onnx: StoredFile, progress: Progress
+) -> Quantized:
+    """Observe the images, decide, and write `qparams.json` and the QDQ graph."""
+    model = onnx.load(float_onnx.path)
+    with progress.stage("calibrating", len(images.indices), "images") as bar:
+        pixels = _counted(batches(images.source, card.preprocess, images.indices, CALIBRATION_BATCH), bar)
+        statistics = observe(float_onnx.path, pixels, observed_tensors(model))
+    calibration = Calibration(
+        images_sha256=images_sha256(images.source, images.indices),
+        images=len(images.indices),
+        statistic=options.statistic,
+        seed=options.seed,
+    )
+    return _written(folder, card, model, decide(model, statistics, calibration), images.source.name)
+
+
+def take(folder: Path, card: ModelCard, path: Path, float_onnx: StoredFile) -> Quantized:
+    """Use the table in a file, which a person may have edited, for the network it was made for."""
+    model = onnx.load(float_onnx.path)
+    return _written(folder, card, model, refitted(model, load_table(path)), f"{path.name}, without calibrating")
+
+
+def _written(folder: Path, card: ModelCard, model: onnx.ModelProto, table: QuantTable, source: str) -> Quantized:
+    save_table(table, folder / QPARAMS_FILE)
+    path = folder / f"{card.name}-qdq.onnx"
+    onnx.save(insert_qdq(model, table, "int8"), path)
+    calibration = table.calibration
+    return Quantized(
+        table=table,
+        table_file=stored_file(folder / QPARAMS_FILE),
+        qdq=stored_file(path),
+        calibration=CalibrationResult(
+            source=source,
+            images=calibration.images,
+            images_sha256=calibration.images_sha256,
+            statistic=calibration.statistic,
+            seed=calibration.seed,
+        ),
+    )
+
+
+def _counted(pixels: Iterator[NDArray[np.uint8]], bar: Bar) -> Iterator[NDArray[np.uint8]]:
+    for batch in pixels:
+        yield batch
+        bar.advance(len(batch))

@@ -1,0 +1,118 @@
+"""Which files a release folder holds, and what its own records say of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rexnet_export.pipeline.errors import ConversionError, UsageError
+from rexnet_export.pipeline.records import StoredFile, stored_file
+
+MANIFEST_FILE, QPARAMS_FILE, REPORT_FILE = "manifest.json", "qparams.json", "report.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """The artifacts to look at, and for those from an output folder what vouches for them.
+
+    `digests` are the manifest's, by path; `table` and `float_graphs` are files that the artifacts may be compared with.
+    """
+
+    artifacts: tuple[Path, ...]
+    digests: Mapping[Path, str]
+    tables: tuple[Path, ...]
+    float_graphs: tuple[Path, ...]
+
+
+def find_release(paths: tuple[Path, ...], suffixes: tuple[str, ...]) -> Release:
+    """Folders stand for the artifacts that their report names (or all that end in `suffixes`); files for themselves."""
+    artifacts: dict[Path, None] = {}
+    folders: dict[Path, None] = {}
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"{path} does not exist; name artifacts, or a folder that rexnet-export wrote")
+        if path.suffix in suffixes:
+            artifacts[path] = None
+            folders[path.parent] = None
+        elif path.is_dir():
+            found = list(_artifacts(path, suffixes))
+            if not found:
+                raise UsageError(f"{path} holds no artifact; name a folder that rexnet-export wrote")
+            artifacts.update(dict.fromkeys(found))
+            folders[path] = None
+        else:
+            raise UsageError(f"{path} is no artifact by its name: artifacts end in {', '.join(suffixes)}")
+    return Release(
+        artifacts=tuple(artifacts),
+        digests={folder / name: digest for folder in folders for name, digest in _manifest(folder).items()},
+        tables=tuple(folder / QPARAMS_FILE for folder in folders if (folder / QPARAMS_FILE).is_file()),
+        float_graphs=tuple(graph for folder in folders for graph in sorted(folder.glob("*.onnx"))),
+    )
+
+
+def changed(release: Release, path: Path) -> str | None:
+    """What is wrong with a file by the manifest: nothing, or one phrase."""
+    wanted = release.digests.get(path)
+    if wanted is None or stored(path).sha256 == wanted:
+        return None
+    return f"its content is not what {MANIFEST_FILE} says"
+
+
+def stored(path: Path) -> StoredFile:
+    """The file as it is now."""
+    try:
+        return stored_file(path)
+    except OSError as error:
+        raise ConversionError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _artifacts(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    named = [folder / name for name in _named_in_report(folder)]
+    yield from named or (path for path in sorted(folder.iterdir()) if path.suffix in suffixes)
+
+
+def _named_in_report(folder: Path) -> list[str]:
+    targets = _read(folder / REPORT_FILE).get("targets", {})
+    try:
+        files = [file for target in targets.values() for file in (target, *target["presets"].values())]
+        names = [file["artifact"] for file in files]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ConversionError(f"{folder / REPORT_FILE} is no report of rexnet-export; export again") from error
+    for name in names:
+        _require_member(folder / REPORT_FILE, name)
+        if not (folder / name).exists():
+            raise ConversionError(f"{folder / name} is missing, but {REPORT_FILE} names it; export again")
+    return names
+
+
+def _manifest(folder: Path) -> dict[str, str]:
+    files = _read(folder / MANIFEST_FILE).get("files", {})
+    try:
+        digests = {name: str(file["sha256"]) for name, file in files.items()}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ConversionError(f"{folder / MANIFEST_FILE} is no manifest of rexnet-export; export again") from error
+    for name in digests:
+        _require_member(folder / MANIFEST_FILE, name)
+    return digests
+
+
+def _require_member(record: Path, name: object) -> None:
+    """A record may only speak of files beside it."""
+    if not isinstance(name, str) or Path(name).name != name:
+        raise ConversionError(f"{record} names {name!r}, which is no file beside it; export again")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object; an empty one where there is no such file."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConversionError(f"{path} is damaged ({error}); export again") from error
+    if not isinstance(content, dict):
+        raise ConversionError(f"{path} is damaged: it holds no object; export again")
+    return content

@@ -1,0 +1,19 @@
+from pathlib import Path
+
+import pytest
+from small_export import FEW, small_checkpoint
+
+from rexnet_export.apps.export import main
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_checkpoint(tmp_path_factory.mktemp("checkpoint") / "small.safetensors")
+
+
+@pytest.fixture(scope="session")
+def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of `--target all --int8`."""
+    output = tmp_path_factory.mktemp("all") / "out"
+    assert main(["--checkpoint", str(checkpoint), "--target", "all", "--int8", *FEW, "--output", str(output)]) == 0
+    return output
