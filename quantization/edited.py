@@ -30,8 +30,8 @@ def refitted(model: onnx.ModelProto, table: QuantTable) -> QuantTable:
     _refuse("have scales that are no float16 numbers, which Core ML could not store", _not_half(table.tensors))
     if (digest := model_sha256(model)) != table.model_sha256:
         raise ConversionError(
-            f"the table belongs to float graph {table.model_sha256[:12]}, not to {digest[:12]}: weights, image size or "
-            "labels differ; give what it was made with, or calibrate"
+            f"the table belongs to float graph {table.model_sha256[:12]}, not to {digest[:12]}: weights or image size "
+            "differ; give what it was made with, or calibrate"
         )
     return replace(table, tensors=_derived(graph, table.tensors))
 

@@ -49,5 +49,9 @@ def view(model: onnx.ModelProto) -> GraphView:
 
 
 def model_sha256(model: onnx.ModelProto) -> str:
-    """Digest of the serialized model, equal to its file's when the file was written deterministically."""
-    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+    """Digest of what a model computes: its graph and operator sets, whatever it says of itself beside them.
+
+    So a table still fits when labels, or the file the checkpoint came in, change.
+    """
+    content = onnx.ModelProto(graph=model.graph, opset_import=model.opset_import)
+    return hashlib.sha256(content.SerializeToString(deterministic=True)).hexdigest()

@@ -63,7 +63,7 @@ class Calibration:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantTable:
-    """Entries by ONNX tensor name, the digest of the float ONNX they belong to, and the calibration."""
+    """Entries by ONNX tensor name, the digest of the float ONNX graph they belong to, and the calibration."""
 
     model_sha256: str
     calibration: Calibration

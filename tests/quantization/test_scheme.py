@@ -160,3 +160,13 @@ def test_ranges_beyond_float16_are_refused(v1: SimpleNamespace, tmp_path: Path) 
     statistics = observe(path, [np.full((1, 4, 8, 8), 255, np.uint8)], observed_tensors(model))
     with pytest.raises(ConversionError, match=r"big needs a scale beyond float16"):
         decide(model, statistics, CALIBRATION)
+
+
+def test_the_digest_is_of_what_a_model_computes(v1: SimpleNamespace) -> None:
+    described, changed = onnx.ModelProto(), onnx.ModelProto()
+    described.CopyFrom(v1.model)
+    onnx.helper.set_model_props(described, {"model": "another name"})
+    changed.CopyFrom(v1.model)
+    changed.graph.initializer[-1].raw_data = changed.graph.initializer[-1].raw_data[::-1]
+    assert model_sha256(described) == model_sha256(v1.model)
+    assert model_sha256(changed) != model_sha256(v1.model)
