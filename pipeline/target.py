@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rexnet_export.pipeline.errors import ConversionError
 from rexnet_export.pipeline.records import Artifact, Coverage, ModelCard, Precision, StoredFile
 from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.quantization.table import QuantTable
@@ -16,7 +17,10 @@ from rexnet_export.quantization.table import QuantTable
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """All a target may convert from: the checkpoint, its float ONNX, and for INT8 the table and QDQ ONNX."""
+    """All a target may convert from: the checkpoint, its float ONNX, and for INT8 the table and QDQ ONNX.
+
+    `golden`: uint8 [n, 32, 32, 3] thumbnails every file carries, with its own logits, to test itself on.
+    """
 
     card: ModelCard
     precision: Precision
@@ -25,6 +29,7 @@ class Source:
     table: QuantTable | None = None
     table_sha256: str | None = None
     qdq_onnx: StoredFile | None = None
+    golden: NDArray[np.uint8] | None = None
 
 
 class Session(Protocol):
@@ -42,6 +47,16 @@ class Session(Protocol):
         """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]."""
 
 
+def require_int8(artifact: Artifact, coverage: Coverage) -> None:
+    """Refuse to call a file INT8 that multiplies in anything else."""
+    if artifact.precision == "int8" and not 0 < coverage.int8_macs == coverage.total_macs:
+        left = ", ".join(coverage.float_ops[:3]) or "nothing is multiplied at all"
+        raise ConversionError(
+            f"{artifact.file.path.name} is called INT8, but {coverage.total_macs - coverage.int8_macs} of its "
+            f"{coverage.total_macs} multiply-accumulates are float ({left}); report this with the checkpoint"
+        )
+
+
 class Target(Protocol):
     """One deployment target. Toolchain imports live inside the methods."""
 
@@ -52,6 +67,10 @@ class Target(Protocol):
     @property
     def precisions(self) -> tuple[Precision, ...]:
         """What it can be converted to."""
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """How names of its files end."""
 
     def require(self) -> None:
         """Raise `TargetUnavailable`, with the command that mends it, when the toolchain is missing."""
@@ -70,3 +89,7 @@ class Target(Protocol):
 
     def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:
         """What the file on disk stores, by ONNX tensor name."""
+
+    def read_parameters(self, artifact: Artifact) -> dict[str, NDArray[np.generic]]:
+        """Weights and biases as the file on disk stores them, integers or real numbers, by ONNX tensor name and in
+        ONNX layout: convolutions [out, in, h, w], matrices [out, in]."""

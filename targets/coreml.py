@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,13 +24,15 @@ from rexnet_export.pipeline.records import (
     StoredFile,
     stored_file,
 )
-from rexnet_export.pipeline.target import Session, Source
+from rexnet_export.pipeline.selftest import carried
+from rexnet_export.pipeline.target import Session, Source, require_int8
 from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.quantization.table import QuantTable
 from rexnet_export.targets.coreml_inspect import (
     check_interface,
     check_operations,
     count_arithmetic,
+    stored_parameters,
     stored_qparams,
 )
 from rexnet_export.targets.coreml_mil import IMAGE, LOGITS, PIXEL_SCALE, PROBABILITIES, lower
@@ -46,6 +48,7 @@ class CoreML:
 
     name = "coreml"
     precisions: tuple[Precision, ...] = PRECISIONS
+    suffixes = (".mlpackage",)
 
     def require(self) -> None:
         """Core ML packages are written by coremltools."""
@@ -67,17 +70,19 @@ class CoreML:
                 raise ConversionError(f"coremltools could not convert {source.card.name}: {reason}") from error
         _describe(spec, source)
         seal(path, spec)
-        _check(read_package(path), model, source)
-        return Artifact(target=self.name, precision=source.precision, file=stored_file(path))
+        package = read_package(path)
+        artifact = Artifact(target=self.name, precision=source.precision, file=stored_file(path))
+        require_int8(artifact, count_arithmetic(package))
+        _check(package, model, source)
+        proof = carried(source, lambda: _session(package), stored_qparams(package), stored_parameters(package))
+        spec.description.metadata.userDefined.update(proof)
+        seal(path, spec)
+        return replace(artifact, file=stored_file(path))
 
     def open(self, artifact: Artifact) -> Session:
         """Core ML on macOS; elsewhere the reference interpreter executes the saved program."""
         self.require()
-        if sys.platform == "darwin":
-            return _CoreMLSession.load(artifact.file.path)
-        from rexnet_export.targets.mil_interpreter import MilSession  # noqa: PLC0415 - torch takes seconds to import
-
-        return MilSession(read_package(artifact.file.path))
+        return _session(read_package(artifact.file.path))
 
     def coverage(self, artifact: Artifact) -> Coverage:
         """Count INT8 and float arithmetic in the saved program."""
@@ -90,6 +95,10 @@ class CoreML:
     def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:
         """The saved program's scales and zero points, by ONNX tensor name."""
         return stored_qparams(read_package(artifact.file.path))
+
+    def read_parameters(self, artifact: Artifact) -> dict[str, NDArray[np.generic]]:
+        """The saved program's weights as integers or real numbers, and its biases, which are always real numbers."""
+        return stored_parameters(read_package(artifact.file.path))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +118,14 @@ class _CoreMLSession:
         """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]; Core ML takes one image at a time."""
         rows = [self.model.predict({IMAGE: Image.fromarray(image)})[LOGITS] for image in images]
         return np.concatenate(rows, dtype=np.float32)
+
+
+def _session(package: Package) -> Session:
+    if sys.platform == "darwin":
+        return _CoreMLSession.load(package.path)
+    from rexnet_export.targets.mil_interpreter import MilSession  # noqa: PLC0415 - torch takes seconds to import
+
+    return MilSession(package)
 
 
 def _graph(source: Source) -> StoredFile:

@@ -8,6 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rexnet_export.pipeline.errors import ConversionError
 from rexnet_export.pipeline.records import Coverage
@@ -50,6 +51,22 @@ def _params(op: Operation) -> QuantParams:
     zero_point = np.broadcast_to(np.asarray(stored, np.int64), scale.shape)
     axis = None if op.inputs.get("axis") is None else int(op.axis.val)
     return QuantParams(scale=tuple(scale.tolist()), zero_point=tuple(zero_point.tolist()), axis=axis)
+
+
+def stored_parameters(package: Package) -> dict[str, NDArray[np.generic]]:
+    """Weights (integers where they are quantized) and biases (real numbers, always) by ONNX tensor name."""
+    found: dict[str, NDArray[np.generic]] = {}
+    for op in package.operations:
+        if op.op_type in _PRODUCTS:
+            for var in (op.weight, op.bias):
+                integers = var.op is not None and var.op.op_type == "constexpr_affine_dequantize"
+                values = var.op.quantized_data.val if integers else var.val
+                if values is None:
+                    raise ConversionError(
+                        f"{package.path}: {onnx_name(var.name)} is computed, not stored; export again"
+                    )
+                found[onnx_name(var.name)] = np.asarray(values)
+    return found
 
 
 def count_arithmetic(package: Package) -> Coverage:

@@ -151,10 +151,14 @@ class Lowering:
         )
 
     def parameters(self, node: onnx.NodeProto) -> dict[str, Any]:
-        """Weight (stored as integers, or rounded here) and bias of a Conv or Gemm."""
+        """Weight (stored as integers, or rounded here) and bias of a Conv or Gemm, under their own names."""
         _, weight, bias = node.input
         stored = self.variables.get(weight)
-        return {"weight": self.rounded(weight) if stored is None else stored, "bias": self.rounded(bias)}
+        return {"weight": self.constant(weight) if stored is None else stored, "bias": self.constant(bias)}
+
+    def constant(self, tensor: str) -> Var:
+        """A parameter in the compute type, named so that the saved file can be read by name."""
+        return self.mb.const(val=self.rounded(tensor), name=mil_name(tensor.removesuffix(".dq")))
 
     def stored_scale(self, tensor: str) -> NDArray[np.floating]:
         """Scales in the compute type, which must hold them exactly: every format stores the same numbers."""

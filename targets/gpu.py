@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from rexnet_export.pipeline.errors import CheckpointError
 from rexnet_export.pipeline.metadata import describe
 from rexnet_export.pipeline.records import PRECISIONS, Artifact, Coverage, Precision, Preprocess
+from rexnet_export.pipeline.selftest import carried
 from rexnet_export.pipeline.target import Session, Source
 from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.targets.ort import Ort, open_session
@@ -27,6 +33,7 @@ class Gpu:
 
     name = "gpu"
     precisions: tuple[Precision, ...] = PRECISIONS
+    suffixes = (".safetensors",)
 
     def require(self) -> None:
         """torch is always there: it reads the checkpoint."""
@@ -36,16 +43,19 @@ class Gpu:
         from rexnet_export.pipeline.checkpoint import load_checkpoint, save_checkpoint  # noqa: PLC0415
 
         precision: Precision = "fp16" if source.precision == "fp16" else "fp32"
-        file = save_checkpoint(
+        described = describe(source.card, precision=precision, float_onnx_sha256=source.float_onnx.sha256)
+        save = partial(
+            save_checkpoint,
             folder / f"{source.card.name}-{precision}.safetensors",
             load_checkpoint(source.checkpoint.path).network,
             labels=source.card.labels,
             preprocess=source.card.preprocess,
-            metadata=describe(source.card, precision=precision, float_onnx_sha256=source.float_onnx.sha256),
             half=precision == "fp16",
         )
         presets = {"onnxruntime": source.float_onnx} if has_cuda_provider() else {}
-        return Artifact(target=self.name, precision=precision, file=file, presets=presets)
+        written = Artifact(target=self.name, precision=precision, file=save(metadata=described), presets=presets)
+        proof = carried(source, lambda: self.open(written), {}, self.read_parameters(written))
+        return replace(written, file=save(metadata=described | proof))
 
     def open(self, artifact: Artifact) -> Session:
         """Load into torch; mixed precision needs a GPU and is float32 without one."""
@@ -74,6 +84,16 @@ class Gpu:
     def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:  # noqa: ARG002 - the protocol's parameter
         """A float file stores none."""
         return {}
+
+    def read_parameters(self, artifact: Artifact) -> dict[str, NDArray[np.generic]]:
+        """Everything the checkpoint stores, by its own names: here BatchNorm is not folded into the convolutions."""
+        if _is_onnx(artifact):
+            return Ort().read_parameters(artifact)
+        from safetensors.numpy import load_file  # noqa: PLC0415
+
+        _load(artifact)  # refuses what is no checkpoint of ours
+        stored: dict[str, NDArray[np.generic]] = load_file(artifact.file.path)
+        return stored
 
     def read_metadata(self, artifact: Artifact) -> dict[str, str]:
         """The safetensors metadata, or the ONNX file's."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from rexnet_export.pipeline.errors import ConversionError, DataError, TargetUnavailable, first_line
 from rexnet_export.pipeline.metadata import describe
 from rexnet_export.pipeline.records import Artifact, Coverage, Precision, StoredFile, stored_file
-from rexnet_export.pipeline.target import Session, Source
+from rexnet_export.pipeline.selftest import carried
+from rexnet_export.pipeline.target import Session, Source, require_int8
 from rexnet_export.quantization.qdq import insert_qdq
 from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.targets import ort_format
 from rexnet_export.targets.ort_canonical import canonical
-from rexnet_export.targets.ort_format import ALIGNMENT, IDENTIFIER, Graph
+from rexnet_export.targets.ort_format import ALIGNMENT, IDENTIFIER, Graph, count, parameters, quantization
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
@@ -41,6 +42,7 @@ class Ort:
 
     name = "ort"
     precisions: tuple[Precision, ...] = ("int8", "fp32")
+    suffixes = (".ort", ".onnx")
 
     def require(self) -> None:
         """`.ort` files are written and run by ONNX Runtime."""
@@ -56,8 +58,7 @@ class Ort:
         self.require()
         if source.precision == "int8":
             return self._convert_int8(source, folder, stem)
-        plain = _write(_described(onnx.load(source.float_onnx.path), source), folder / f"{stem}.onnx")
-        mobile = _optimized(plain.path, folder / f"{stem}.ort")
+        plain, mobile = _pair(onnx.load(source.float_onnx.path), source, folder, stem)
         return Artifact(
             target=self.name,
             precision="fp32",
@@ -70,14 +71,13 @@ class Ort:
         if source.qdq_onnx is None or source.table is None:
             raise ConversionError(f"{source.card.name}: INT8 needs a quantization table; calibrate first")
         unsigned = insert_qdq(onnx.load(source.float_onnx.path), source.table, "uint8")
-        plain = _write(_described(onnx.load(source.qdq_onnx.path), source), folder / f"{stem}.onnx")
-        plain_x86 = _write(_described(unsigned, source), folder / f"{stem}-{X86}.onnx")
-        mobile = _optimized(plain.path, folder / f"{stem}.ort")
+        plain, mobile = _pair(onnx.load(source.qdq_onnx.path), source, folder, stem)
+        plain_x86, x86 = _pair(unsigned, source, folder, f"{stem}-{X86}")
         return Artifact(
             target=self.name,
             precision="int8",
             file=mobile,
-            presets={X86: _optimized(plain_x86.path, folder / f"{stem}-{X86}.ort")},
+            presets={X86: x86},
             companions=(plain, plain_x86, _required_operators(mobile.path)),
         )
 
@@ -88,11 +88,15 @@ class Ort:
 
     def coverage(self, artifact: Artifact) -> Coverage:
         """Count arithmetic in the optimized graph; a `.onnx` is optimized first, as it is at run time."""
-        return ort_format.count(self._graph(artifact))
+        return count(self._graph(artifact))
 
     def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:
         """Scales and zero points of the optimized graph, by ONNX tensor name."""
-        return ort_format.quantization(self._graph(artifact))
+        return quantization(self._graph(artifact))
+
+    def read_parameters(self, artifact: Artifact) -> dict[str, NDArray[np.generic]]:
+        """Weights and biases of the optimized graph, by ONNX tensor name."""
+        return parameters(self._graph(artifact))
 
     def read_metadata(self, artifact: Artifact) -> dict[str, str]:
         """The file's `metadata_props`."""
@@ -203,12 +207,32 @@ def _image_shape(session: InferenceSession, name: str) -> Sequence[int | str]:
     return shape
 
 
-def _described(model: onnx.ModelProto, source: Source) -> onnx.ModelProto:
+def _pair(model: onnx.ModelProto, source: Source, folder: Path, stem: str) -> tuple[StoredFile, StoredFile]:
+    """Write `stem.onnx` and the `stem.ort` optimized from it, then both again with what each says of itself.
+
+    ONNX Runtime writes metadata only together with the graph it optimizes, so that is done twice.
+    """
+    plain, mobile = folder / f"{stem}.onnx", folder / f"{stem}.ort"
+    _write(_described(model, source), plain)
+    _optimized(plain, mobile)
+    graph = _parsed(mobile)
+    require_int8(Artifact(target=Ort.name, precision=source.precision, file=stored_file(mobile)), count(graph))
+    stored = quantization(graph), parameters(graph)
+    for_mobile = carried(source, lambda: open_session(mobile), *stored)
+    for_plain = carried(source, lambda: open_session(plain), *stored)
+    # The `.ort` takes its metadata from the `.onnx` it is made of, which gets its own afterwards.
+    _write(_described(model, source, for_mobile), plain)
+    _optimized(plain, mobile)
+    return _write(_described(model, source, for_plain), plain), stored_file(mobile)
+
+
+def _described(model: onnx.ModelProto, source: Source, proof: Mapping[str, str] | None = None) -> onnx.ModelProto:
     digests = {"float_onnx_sha256": source.float_onnx.sha256}
     if source.precision == "int8" and source.table_sha256:
         digests["table_sha256"] = source.table_sha256
     del model.metadata_props[:]
-    onnx.helper.set_model_props(model, describe(source.card, precision=source.precision, **digests))
+    described = describe(source.card, precision=source.precision, **digests)
+    onnx.helper.set_model_props(model, described | dict(proof or {}))
     return model
 
 

@@ -51,6 +51,7 @@ _QUANTIZED_OUTPUT = {
     "QLinearGlobalAveragePool": 3,
     "QuantizeLinear": 1,
 }
+_WEIGHT = 3
 _BIAS = {"QLinearConv": 8, "QGemm": 6}
 _MOVING = frozenset({"Pad", "Flatten", "Reshape"})
 
@@ -207,6 +208,20 @@ def quantization(graph: Graph) -> dict[str, QuantParams]:
             inputs, weights = (_params(graph, *node.inputs[start : start + 2]) for start in (1, 4))
             found[node.inputs[_BIAS[node.op]].removesuffix(".q")] = for_bias(inputs, weights)
     return found | dict(_moved(graph, found))
+
+
+def parameters(graph: Graph) -> dict[str, NDArray[np.generic]]:
+    """Weights and biases by ONNX tensor name: the optimizer leaves their names and their layout as they were."""
+    found: dict[str, NDArray[np.generic]] = {}
+    for node in graph.nodes:
+        if node.op in _BIAS:
+            names = (node.inputs[_WEIGHT], *node.inputs[_BIAS[node.op] :][:1])
+        elif node.op in _FLOAT_CONVS | _FLOAT_PRODUCTS:
+            names = node.inputs[1:3]
+        else:
+            continue
+        found |= {name.removesuffix(".q"): graph.constants[name] for name in names if name in graph.constants}
+    return found
 
 
 def _note(found: dict[str, QuantParams], graph: Graph, scale: str, zero_point: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,22 +20,20 @@ from numpy.typing import NDArray
 from rexnet_export.pipeline.errors import ConversionError, DataError, TargetUnavailable, first_line
 from rexnet_export.pipeline.metadata import describe
 from rexnet_export.pipeline.records import Artifact, Coverage, Precision, stored_file
-from rexnet_export.pipeline.target import Session, Source
+from rexnet_export.pipeline.selftest import carried
+from rexnet_export.pipeline.target import Session, Source, require_int8
 from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.quantization.table import QuantTable
 from rexnet_export.targets.tflite_flatbuffer import Graph, read_graph
-from rexnet_export.targets.tflite_lowering import OUTPUT, PADDED, Lowered, lower
+from rexnet_export.targets.tflite_inspect import count_arithmetic, stored_parameters, stored_qparams
+from rexnet_export.targets.tflite_lowering import OUTPUT, Lowered, lower
 from rexnet_export.targets.tflite_metadata import entries, read_description, read_labels, with_labels
-from rexnet_export.targets.tflite_stamp import IMAGE, PIXELS, QUANTIZED, WHITE, attach_ends, halve, stamp
+from rexnet_export.targets.tflite_stamp import IMAGE, attach_ends, halve, stamp
 
 if TYPE_CHECKING:
     from ai_edge_litert.interpreter import Interpreter
-    from ai_edge_litert.schema_py_generated import OperatorT
 
 WORKERS = 2  # interpreters that run images side by side; each on one thread, as on a phone
-_WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
-_FLOATS = frozenset({"FLOAT16", "FLOAT32"})
-_HELPERS = (PADDED, PIXELS, WHITE)
 
 
 class Tflite:
@@ -44,6 +41,7 @@ class Tflite:
 
     name = "tflite"
     precisions: tuple[Precision, ...] = ("int8", "fp16", "fp32")
+    suffixes = (".tflite",)
 
     def require(self) -> None:
         """onnx2tf lowers the graph; ai-edge-litert has the file format and the runtime."""
@@ -62,12 +60,16 @@ class Tflite:
         elif source.precision == "fp16":
             halve(lowered)
         attach_ends(lowered)
-        lowered.graph.set_metadata(entries(source.card, _description(source)))
         path = folder / f"{stem}.tflite"
-        path.write_bytes(with_labels(lowered.graph.written(), source.card))
+        _write(lowered.graph, path, source)
+        stored = _read(path)
         if source.precision == "int8" and source.table is not None:
-            _compare(_read(path), lowered, source.table)
-        return Artifact(target=self.name, precision=source.precision, file=stored_file(path))
+            _compare(stored, lowered, source.table)
+        proof = carried(source, lambda: open_session(path), stored_qparams(stored), stored_parameters(stored))
+        _write(lowered.graph, path, source, proof)
+        artifact = Artifact(target=self.name, precision=source.precision, file=stored_file(path))
+        require_int8(artifact, count_arithmetic(stored))
+        return artifact
 
     def open(self, artifact: Artifact) -> Session:
         """Load the file into LiteRT with its XNNPACK kernels."""
@@ -76,18 +78,15 @@ class Tflite:
 
     def coverage(self, artifact: Artifact) -> Coverage:
         """Count arithmetic by the element types that the file declares."""
-        graph = _read(artifact.file.path)
-        weighted = [operator for operator in graph.operators if graph.kind(operator) in _WEIGHTED]
-        macs = {id(operator): _macs(graph, operator) for operator in weighted}
-        return Coverage(
-            int8_macs=sum(macs[id(o)] for o in weighted if {graph.type(i) for i in o.inputs[:2]} == {"INT8"}),
-            total_macs=sum(macs.values()),
-            float_ops=tuple(_float_operators(graph)),
-        )
+        return count_arithmetic(_read(artifact.file.path))
 
     def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:
         """Scales and zero points by ONNX tensor name, parameters included."""
-        return _quantization(_read(artifact.file.path))
+        return stored_qparams(_read(artifact.file.path))
+
+    def read_parameters(self, artifact: Artifact) -> dict[str, NDArray[np.generic]]:
+        """The file's integers or float values, by ONNX tensor name and in ONNX layout."""
+        return stored_parameters(_read(artifact.file.path))
 
     def read_metadata(self, artifact: Artifact) -> dict[str, str]:
         """The description stored beside the standard TFLite metadata."""
@@ -175,6 +174,11 @@ def _native_stderr_hidden() -> Iterator[None]:
         os.close(kept)
 
 
+def _write(graph: Graph, path: Path, source: Source, proof: Mapping[str, str] | None = None) -> None:
+    graph.set_metadata(entries(source.card, {**_description(source), **(proof or {})}))
+    path.write_bytes(with_labels(graph.written(), source.card))
+
+
 def _description(source: Source) -> Mapping[str, str]:
     digests = {"float_onnx_sha256": source.float_onnx.sha256}
     if source.precision == "int8" and source.table_sha256:
@@ -182,19 +186,10 @@ def _description(source: Source) -> Mapping[str, str]:
     return describe(source.card, precision=source.precision, **digests)
 
 
-def _quantization(graph: Graph) -> dict[str, QuantParams]:
-    found = {}
-    for index in graph.indices():
-        params, name = graph.quantization(index), graph.name(index)
-        if params is not None and name != IMAGE and not name.endswith(_HELPERS):
-            found[name.removesuffix(QUANTIZED)] = params
-    return found
-
-
 def _compare(graph: Graph, lowered: Lowered, table: QuantTable) -> None:
     """Everything the table says about this network, scales to integers, is in the file, and nothing else is."""
     wanted = {name: entry.params for name, entry in table.tensors.items() if entry.params is not None}
-    found = _quantization(graph)
+    found = stored_qparams(graph)
     for name in wanted.keys() | found.keys():
         if wanted.get(name) != found.get(name):
             raise ConversionError(
@@ -205,21 +200,3 @@ def _compare(graph: Graph, lowered: Lowered, table: QuantTable) -> None:
         integers = wanted[name].quantize(parameter.values).transpose(parameter.permutation)
         if not np.array_equal(graph.values(indices[name]), integers):
             raise ConversionError(f"{name}: the file's integers are not the table's; report this model")
-
-
-def _macs(graph: Graph, operator: OperatorT) -> int:
-    """Weights times the positions they are applied at."""
-    return math.prod(graph.shape(operator.inputs[1])) * math.prod(graph.shape(operator.outputs[0])[:-1])
-
-
-def _float_operators(graph: Graph) -> Iterator[str]:
-    """Operators that touch float tensors, conversions of the image and of the logits aside."""
-    inputs, outputs = set(graph.subgraph.inputs), set(graph.subgraph.outputs)
-    for operator in graph.operators:
-        kind, source, result = graph.kind(operator), operator.inputs[0], operator.outputs[0]
-        converts = kind in {"QUANTIZE", "DEQUANTIZE"} and (
-            source in inputs or result in outputs or graph.is_constant(source)
-        )
-        touched = {graph.type(index) for index in (*operator.inputs, *operator.outputs)}
-        if touched & _FLOATS and not converts:
-            yield f"{graph.name(result)} ({kind})"

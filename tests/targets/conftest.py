@@ -15,6 +15,7 @@ from rexnet_export.pipeline.checkpoint import save_checkpoint
 from rexnet_export.pipeline.graph import write_float_onnx
 from rexnet_export.pipeline.records import ModelCard, Precision, Preprocess, stored_file
 from rexnet_export.pipeline.rexnet import ReXNet, architecture
+from rexnet_export.pipeline.selftest import thumbnails
 from rexnet_export.pipeline.target import Source
 from rexnet_export.quantization.observe import observe
 from rexnet_export.quantization.qdq import insert_qdq
@@ -74,7 +75,13 @@ def sources(
     calibration = Calibration(images_sha256="0" * 64, images=len(images), statistic="min-max", seed=0)
     table = decide(model, observe(float_onnx.path, [images], observed_tensors(model)), calibration)
     onnx.save(insert_qdq(model, table, "int8"), folder / "small-qdq.onnx")
-    full = Source(card=card, precision="fp32", checkpoint=checkpoint, float_onnx=float_onnx)
+    full = Source(
+        card=card,
+        precision="fp32",
+        checkpoint=checkpoint,
+        float_onnx=float_onnx,
+        golden=thumbnails(images[:2]),
+    )
     return {
         "fp32": full,
         "fp16": replace(full, precision="fp16"),

@@ -5,13 +5,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
-from rexnet_export.pipeline.errors import ExportError, TargetUnavailable
+from rexnet_export.pipeline.errors import ConversionError, ExportError, TargetUnavailable
+from rexnet_export.pipeline.fingerprints import damaged
 from rexnet_export.pipeline.metadata import card_from
-from rexnet_export.pipeline.records import PRECISIONS, Artifact, Precision, StoredFile, stored_file
-from rexnet_export.pipeline.target import Source, Target
+from rexnet_export.pipeline.records import PRECISIONS, Artifact, NotMeasured, Precision, StoredFile, stored_file
+from rexnet_export.pipeline.selftest import SelfTest, check
+from rexnet_export.pipeline.target import Source, Target, require_int8
 from rexnet_export.targets import TARGETS
 
 type Sources = Mapping[Precision, Source]
@@ -116,12 +120,74 @@ def test_int8_files_store_the_quantization_table(converted: Converted, sources: 
         assert stored == {name: wanted[name] for name in stored}
 
 
+def test_weights_and_biases_come_back_in_onnx_layout(converted: Converted, sources: Sources) -> None:
+    if converted.target.name == "gpu":
+        pytest.skip("the checkpoint's own tensors: BatchNorm is not folded there")
+    initializers = onnx.load(sources["fp32"].float_onnx.path).graph.initializer
+    real = {tensor.name: numpy_helper.to_array(tensor) for tensor in initializers}
+    real = {name: values for name, values in real.items() if name.endswith((".weight", ".bias"))}
+    table = sources["int8"].table
+    assert table
+    for file in converted.executable():
+        stored = converted.target.read_parameters(replace(converted.artifact, file=file))
+        assert stored.keys() == real.keys()
+        for name, values in real.items():
+            params = table.tensors[name].params
+            assert params
+            wanted: NDArray[np.generic] = values
+            if converted.artifact.precision == "int8":
+                wanted = params.quantize(values).astype(np.int32 if params.bits == 32 else np.int8)
+            if wanted.dtype == np.int32 and stored[name].dtype == np.float16:  # Core ML's biases are real numbers
+                wanted = (wanted * np.float32(params.scale)).astype(np.float16)
+            if converted.artifact.precision == "fp16":
+                wanted = values.astype(np.float16)
+            assert stored[name].dtype == wanted.dtype
+            np.testing.assert_array_equal(stored[name], wanted, err_msg=name)
+
+
+def test_every_file_is_unharmed_and_repeats_its_golden_logits(converted: Converted, sources: Sources) -> None:
+    source = sources[converted.asked]
+    assert source.golden is not None
+    companions = [file for file in converted.artifact.companions if file.path.suffix in converted.target.suffixes]
+    for file in [*converted.executable(), *companions]:
+        assert file.path.suffix in converted.target.suffixes
+        artifact = replace(converted.artifact, file=file)
+        metadata, qparams = converted.target.read_metadata(artifact), converted.target.read_qparams(artifact)
+        assert damaged(metadata, qparams, converted.target.read_parameters(artifact)) == []
+        session = converted.target.open(artifact)
+        found = check(session, metadata, qparams)
+        assert isinstance(found, SelfTest)
+        assert found.passed
+        assert (found.n, found.same_top1) == (len(source.golden), len(source.golden))
+        assert found.executed_then == found.executed_now == session.executed_by
+        if converted.artifact.precision == "int8":
+            assert found.steps == 0
+
+
+def test_without_golden_images_a_file_has_fingerprints_only(sources: Sources, tmp_path: Path) -> None:
+    for target in (TARGETS["coreml"], TARGETS["ort"], TARGETS["gpu"]):  # TFLite's conversion takes seconds
+        artifact = target.convert(replace(sources["fp32"], golden=None), tmp_path, "plain")
+        metadata, qparams = target.read_metadata(artifact), target.read_qparams(artifact)
+        assert damaged(metadata, qparams, target.read_parameters(artifact)) == []
+        assert isinstance(check(target.open(artifact), metadata, qparams), NotMeasured)
+
+
+def test_a_file_called_int8_that_is_not_is_refused(converted: Converted) -> None:
+    coverage = converted.target.coverage(converted.artifact)
+    called = replace(converted.artifact, precision="int8")
+    if converted.artifact.precision == "int8":
+        require_int8(called, coverage)
+    else:
+        with pytest.raises(ConversionError, match="is called INT8, but"):
+            require_int8(called, coverage)
+
+
 def test_int8_files_multiply_in_int8(converted: Converted) -> None:
     for file in converted.executable():
         found = converted.target.coverage(replace(converted.artifact, file=file))
         assert found.total_macs > 0
         if converted.artifact.precision == "int8":
-            assert found.int8_mac_fraction >= 0.99
+            assert found.int8_mac_fraction == 1
         else:
             assert found.int8_macs == 0
             assert found.float_ops
@@ -141,14 +207,14 @@ def digests(artifact: Artifact) -> dict[str, str]:
 
 def test_truncated_files_are_refused(converted: Converted, tmp_path: Path) -> None:
     target = converted.target
-    uses = [target.open, target.coverage, target.read_metadata]
+    uses = [target.open, target.coverage, target.read_metadata, target.read_parameters]
     if converted.artifact.precision == "int8":
         uses.append(target.read_qparams)
     for file in converted.executable():
-        for damaged in truncations(file, tmp_path):
+        for cut in truncations(file, tmp_path):
             for use in uses:
                 with pytest.raises(ExportError):
-                    use(replace(converted.artifact, file=damaged))
+                    use(replace(converted.artifact, file=cut))
 
 
 def truncations(file: StoredFile, folder: Path) -> Iterator[StoredFile]:

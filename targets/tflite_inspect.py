@@ -1,0 +1,91 @@
+"""What a TFLite file really holds: its quantization parameters, its weights and biases, its arithmetic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rexnet_export.pipeline.errors import ConversionError
+from rexnet_export.pipeline.records import Coverage
+from rexnet_export.quantization.qparams import QuantParams
+from rexnet_export.targets.tflite_flatbuffer import Graph
+from rexnet_export.targets.tflite_lowering import PADDED
+from rexnet_export.targets.tflite_stamp import IMAGE, PIXELS, QUANTIZED, WHITE
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import OperatorT
+
+# Axes of TFLite's stored weights in ONNX's order, by the operator that reads them; the others need no change.
+_TO_ONNX: Mapping[str, tuple[int, ...]] = {
+    "CONV_2D": (0, 3, 1, 2),  # [out, h, w, in]
+    "DEPTHWISE_CONV_2D": (3, 0, 1, 2),  # [1, h, w, out]
+}
+_WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
+_FLOATS = frozenset({"FLOAT16", "FLOAT32"})
+_COPIES = (PADDED, PIXELS, WHITE)
+
+
+def stored_qparams(graph: Graph) -> dict[str, QuantParams]:
+    """Scales and zero points by ONNX tensor name; a tensor's padded copies must have its own."""
+    found, copies = {}, []
+    for index in graph.indices():
+        params, name = graph.quantization(index), graph.name(index)
+        if params is None or name == IMAGE:
+            continue
+        suffix = next((suffix for suffix in _COPIES if name.endswith(suffix)), None)
+        if suffix:
+            copies.append((name.removesuffix(suffix), params))
+        else:
+            found[name.removesuffix(QUANTIZED)] = params
+    for name, params in copies:
+        if name not in found or (found[name].scale, found[name].zero_point) != (params.scale, params.zero_point):
+            raise ConversionError(f"the file gives {name} other parameters than a copy of it; export the model again")
+    return found
+
+
+def stored_parameters(graph: Graph) -> dict[str, NDArray[np.generic]]:
+    """Weights and biases by ONNX tensor name and in ONNX layout, float16 ones from behind their DEQUANTIZE."""
+    expanded = {int(o.outputs[0]): int(o.inputs[0]) for o in graph.operators if graph.kind(o) == "DEQUANTIZE"}
+    found: dict[str, NDArray[np.generic]] = {}
+    for operator in graph.operators:
+        kind = graph.kind(operator)
+        if kind not in _WEIGHTED:
+            continue
+        for index in (expanded.get(int(index), int(index)) for index in operator.inputs[1:]):
+            values = graph.values(index)
+            axes = _TO_ONNX.get(kind, (0, 1)) if values.ndim > 1 else (0,)
+            found[graph.name(index)] = values.transpose(axes)
+    return found
+
+
+def count_arithmetic(graph: Graph) -> Coverage:
+    """Multiply-accumulates by the element types that the file declares, and the operators left in float."""
+    weighted = [operator for operator in graph.operators if graph.kind(operator) in _WEIGHTED]
+    macs = {id(operator): _macs(graph, operator) for operator in weighted}
+    return Coverage(
+        int8_macs=sum(macs[id(o)] for o in weighted if {graph.type(i) for i in o.inputs[:2]} == {"INT8"}),
+        total_macs=sum(macs.values()),
+        float_ops=tuple(_float_operators(graph)),
+    )
+
+
+def _macs(graph: Graph, operator: OperatorT) -> int:
+    """Weights times the positions they are applied at."""
+    return math.prod(graph.shape(operator.inputs[1])) * math.prod(graph.shape(operator.outputs[0])[:-1])
+
+
+def _float_operators(graph: Graph) -> Iterator[str]:
+    """Operators that touch float tensors, conversions of the image and of the logits aside."""
+    inputs, outputs = set(graph.subgraph.inputs), set(graph.subgraph.outputs)
+    for operator in graph.operators:
+        kind, source, result = graph.kind(operator), operator.inputs[0], operator.outputs[0]
+        converts = kind in {"QUANTIZE", "DEQUANTIZE"} and (
+            source in inputs or result in outputs or graph.is_constant(source)
+        )
+        touched = {graph.type(index) for index in (*operator.inputs, *operator.outputs)}
+        if touched & _FLOATS and not converts:
+            yield f"{graph.name(result)} ({kind})"
