@@ -17,8 +17,8 @@ from rexnet_export.pipeline.latency import Latency, measure
 from rexnet_export.pipeline.metadata import card_from
 from rexnet_export.pipeline.progress import Progress
 from rexnet_export.pipeline.records import Artifact, Measurement, ModelCard, NotMeasured, Preprocess
-from rexnet_export.pipeline.report import FileResult, Reference, TargetResult
-from rexnet_export.pipeline.target import Session, Target
+from rexnet_export.pipeline.report import FileResult, ReadBack, Reference, TargetResult
+from rexnet_export.pipeline.target import Session, Target, require_int8
 from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.quantization.table import QuantTable
 
@@ -80,7 +80,7 @@ def prove(
                 precision=artifact.precision,
                 artifact=results[target.name],
                 presets={preset: results[f"{target.name} {preset}"] for preset in artifact.presets},
-                qparams_equal=read_back[target.name],
+                qparams_read=read_back[target.name],
             )
             for target, artifact in artifacts
         },
@@ -123,6 +123,7 @@ def _file_result(
     candidate: _Candidate, images: Images, logits: Logits | None, reference: Logits, latency: Latency | None
 ) -> FileResult:
     coverage = candidate.target.coverage(candidate.artifact)
+    require_int8(candidate.artifact, coverage)
     if isinstance(candidate.session, NotMeasured) or logits is None:
         assert isinstance(candidate.session, NotMeasured)
         skipped = candidate.session
@@ -147,26 +148,31 @@ def _file_result(
     )
 
 
-def _read_back(target: Target, artifact: Artifact, card: ModelCard, table: QuantTable | None) -> Measurement[bool]:
+def _read_back(target: Target, artifact: Artifact, card: ModelCard, table: QuantTable | None) -> Measurement[ReadBack]:
     """Compare what the file stores with the card and the table; the error names the first tensors that differ."""
     path = artifact.file.path
     if card_from(target.read_metadata(artifact)) != card:
         raise ConversionError(f"{path.name} does not say the labels and preprocessing it was given; report this")
     if table is None or artifact.precision != "int8":
         return NotMeasured(reason="only INT8 artifacts hold the quantization table")
-    differing = differences(table, target.read_qparams(artifact))
+    stored = target.read_qparams(artifact)
+    differing = differences(table, stored)
     if differing:
         raise ConversionError(
             f"{path.name} does not hold the quantization table: {len(differing)} tensors differ, first "
             f"{', '.join(differing[:3])}; report this with the checkpoint"
         )
-    return True
+    return ReadBack(
+        tensors=sum(entry.params is not None and name in stored for name, entry in table.tensors.items()),
+        rounded_to_float16=len(rounded_to_float16(table, stored)),
+    )
 
 
 def differences(table: QuantTable, stored: Mapping[str, QuantParams]) -> list[str]:
     """Tensors whose stored parameters are missing or not the table's, compared as float32.
 
-    Biases count where the format stores them as integers; Core ML takes the float values those stand for.
+    A scale rounded to float16 is the table's (see `rounded_to_float16`). Biases count where the format stores them as
+    integers; Core ML takes the float values those stand for.
     """
     integer_biases = any(params.bits == BIAS_BITS for params in stored.values())
     return [
@@ -174,8 +180,26 @@ def differences(table: QuantTable, stored: Mapping[str, QuantParams]) -> list[st
         for name, entry in table.tensors.items()
         if entry.params is not None
         and (entry.params.bits != BIAS_BITS or integer_biases)
-        and (name not in stored or not _equal(entry.params, stored[name]))
+        and (name not in stored or not (_equal(entry.params, stored[name]) or _rounded(entry.params, stored[name])))
     ]
+
+
+def rounded_to_float16(table: QuantTable, stored: Mapping[str, QuantParams]) -> list[str]:
+    """Tensors whose scale the file holds as the nearest float16, as Core ML's compute type asks for: none where the
+    table's scales are float16 numbers, as ours are."""
+    return [
+        name
+        for name, entry in table.tensors.items()
+        if entry.params is not None and name in stored and _rounded(entry.params, stored[name])
+    ]
+
+
+def _rounded(wanted: QuantParams, stored: QuantParams) -> bool:
+    if wanted.bits != 8 or _equal(wanted, stored):
+        return False
+    with np.errstate(over="ignore"):
+        half = np.array(wanted.scale).astype(np.float16)
+    return _equal(replace(wanted, scale=tuple(half.astype(np.float64).tolist())), stored)
 
 
 def _equal(one: QuantParams, other: QuantParams) -> bool:

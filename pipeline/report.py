@@ -41,13 +41,21 @@ class FileResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReadBack:
+    """Tensors of the table found in a file, and how many of their scales the file holds rounded to float16."""
+
+    tensors: int
+    rounded_to_float16: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class TargetResult:
     """One target: its artifact, and its presets for other processors by name."""
 
     precision: Precision
     artifact: FileResult
     presets: Mapping[str, FileResult]
-    qparams_equal: Measurement[bool]
+    qparams_read: Measurement[ReadBack]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,10 +112,13 @@ NOT_CALIBRATED = {"not_measured": "only INT8 is calibrated"}
 
 
 def _target_json(result: TargetResult) -> dict[str, Any]:
+    read = result.qparams_read
     return {
         "precision": result.precision,
         **_file_json(result.artifact),
-        "qparams_equal": plain(result.qparams_equal),
+        # A file that holds other parameters is no result but an error.
+        "qparams_equal": plain(read) if isinstance(read, NotMeasured) else True,
+        "qparams_read": plain(read),
         "presets": {name: _file_json(preset) for name, preset in result.presets.items()},
     }
 

@@ -32,24 +32,33 @@ LONGEST_RUNTIME = 200
 IMAGES, INPUT_SHA256, LOGITS, EXECUTED_BY = "golden_images", "golden_sha256", "golden_logits", "golden_executed_by"
 KEYS = (IMAGES, INPUT_SHA256, LOGITS, EXECUTED_BY)
 
-INT8_STEPS = 3.0
-RELATIVE_TOLERANCE = {"fp32": 1e-3, "fp16": 1e-2, "int8": INT8_STEPS / 127}
+LARGEST_STEPS, MEAN_STEPS = 16.0, 3.0
+RELATIVE_TOLERANCE = {"fp32": 1e-3, "fp16": 1e-2}
 UNTESTED = NotMeasured(reason="the file holds no golden logits: nothing executed it when it was written")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """How far logits may be from the golden ones: any one of them, and all on average."""
+
+    largest: float
+    mean: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelfTest:
     """A file's logits on its golden images beside those it gave when it was written.
 
-    `largest_difference` and `tolerance` are in the logits' unit, `steps` is the difference in quantization steps of
-    INT8 logits; `same_top1` counts images out of `n`.
+    Differences and their `tolerance` are in the logits' unit, `largest_steps` in quantization steps of INT8 logits;
+    `same_top1` counts images out of `n`.
     """
 
     passed: bool
     n: int
     largest_difference: float
-    tolerance: float
-    steps: float | None
+    mean_difference: float
+    tolerance: Tolerance
+    largest_steps: float | None
     same_top1: int
     executed_then: str
     executed_now: str
@@ -114,30 +123,36 @@ def check(session: Session, metadata: Mapping[str, str], qparams: Mapping[str, Q
         raise ConversionError(f"the model gives {logits.shape} logits, not {golden.logits.shape}; export it again")
     if not np.isfinite(logits).all():
         raise ConversionError(f"{session.executed_by} gave logits that are not finite; export the model again")
-    largest = float(np.abs(logits.astype(np.float64) - golden.logits).max())
+    differences = np.abs(logits.astype(np.float64) - golden.logits)
+    largest, mean = float(differences.max()), float(differences.mean())
     step = qparams["logits"].scale[0] if "logits" in qparams else None
     limit = tolerance(golden.logits, metadata.get("precision", ""), step)
     return SelfTest(
-        passed=largest <= limit,
+        passed=largest <= limit.largest and mean <= limit.mean,
         n=len(logits),
         largest_difference=largest,
+        mean_difference=mean,
         tolerance=limit,
-        steps=largest / step if step else None,
+        largest_steps=largest / step if step else None,
         same_top1=int((logits.argmax(1) == golden.logits.argmax(1)).sum()),
         executed_then=golden.executed_by,
         executed_now=session.executed_by,
     )
 
 
-def tolerance(logits: NDArray[np.float32], precision: str, step: float | None) -> float:
-    """How far logits may be from the golden ones; another top-1 within it is a near tie.
+def tolerance(logits: NDArray[np.float32], precision: str, step: float | None) -> Tolerance:
+    """What other kernels than those of then may differ by.
 
-    The same runtime repeats INT8 exactly. Other kernels round halves otherwise and add in another order, which INT8
-    turns into steps, and float into parts of the largest logit.
+    The same runtime repeats INT8 exactly. Others round halves otherwise, and that adds up from layer to layer: over
+    the kernels of LiteRT (XNNPACK, built-in, reference), of ONNX Runtime (INT8, UINT8, not optimized) and of the MIL
+    interpreter, a rexnet_100 gave logits up to 13 steps apart, 1 on average, and every top-1 the same. Weights of one
+    layer moved by one place are far beyond both.
     """
     if step:
-        return INT8_STEPS * step
-    return RELATIVE_TOLERANCE.get(precision, min(RELATIVE_TOLERANCE.values())) * float(np.abs(logits).max())
+        return Tolerance(largest=LARGEST_STEPS * step, mean=MEAN_STEPS * step)
+    relative = RELATIVE_TOLERANCE.get(precision, RELATIVE_TOLERANCE["fp16"])
+    largest = relative * float(np.abs(logits).max())
+    return Tolerance(largest=largest, mean=largest)
 
 
 def read_golden(metadata: Mapping[str, str]) -> Golden | None:

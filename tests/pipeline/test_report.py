@@ -49,7 +49,7 @@ def unmeasured() -> Report:
         coverage=why,
         latency=why,
     )
-    target = TargetResult(precision="fp16", artifact=nothing, presets={"cpu": nothing}, qparams_equal=why)
+    target = TargetResult(precision="fp16", artifact=nothing, presets={"cpu": nothing}, qparams_read=why)
     found = report(coreml=nothing)
     return replace(
         found, calibration=None, targets={"coreml": target}, reference=replace(found.reference, top1=UNLABELLED)
@@ -61,7 +61,7 @@ def test_reports_follow_the_schema(found: Report, schema: dict[str, Any]) -> Non
     written = json.loads(to_text(found.to_json()))
     jsonschema.validate(written, schema)
     for target in written["targets"].values():
-        assert set(target) == CONTRACT | {"qparams_equal", "presets"}
+        assert set(target) == CONTRACT | {"qparams_equal", "qparams_read", "presets"}
         assert all(set(preset) == CONTRACT - {"precision"} for preset in target["presets"].values())
 
 
@@ -110,7 +110,7 @@ def test_the_schema_refuses_anything_else(schema: dict[str, Any], path: tuple[st
         jsonschema.validate(written, schema)
 
 
-@pytest.mark.parametrize("key", sorted(CONTRACT | {"qparams_equal", "presets"}))
+@pytest.mark.parametrize("key", sorted(CONTRACT | {"qparams_equal", "qparams_read", "presets"}))
 def test_the_schema_asks_for_every_key(schema: dict[str, Any], key: str) -> None:
     written = report(ort=made("a.ort")).to_json()
     del written["targets"]["ort"][key]

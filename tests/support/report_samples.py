@@ -8,7 +8,7 @@ from rexnet_export.pipeline.evaluate import Accuracy
 from rexnet_export.pipeline.latency import Latency
 from rexnet_export.pipeline.parity import Parity
 from rexnet_export.pipeline.records import Coverage, ModelCard, NotMeasured, Preprocess, StoredFile
-from rexnet_export.pipeline.report import CalibrationResult, FileResult, Reference, Report, TargetResult
+from rexnet_export.pipeline.report import CalibrationResult, FileResult, ReadBack, Reference, Report, TargetResult
 
 SEEN = Accuracy(n=10_000, top1=1.0, reference_top1=0.9025, drop=-0.0975, drop_upper_95=0.1)
 UNLABELLED = NotMeasured(reason="the images have no labels; give --eval-data")
@@ -39,7 +39,7 @@ def report(**artifacts: FileResult) -> Report:
                 precision="int8",
                 artifact=artifact,
                 presets={"x86": made("rexnet_100-int8-x86.ort")} if not position else {},
-                qparams_equal=True,
+                qparams_read=ReadBack(tensors=440, rounded_to_float16=0),
             )
             for position, (name, artifact) in enumerate(artifacts.items())
         },

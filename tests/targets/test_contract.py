@@ -161,7 +161,7 @@ def test_every_file_is_unharmed_and_repeats_its_golden_logits(converted: Convert
         assert (found.n, found.same_top1) == (len(source.golden), len(source.golden))
         assert found.executed_then == found.executed_now == session.executed_by
         if converted.artifact.precision == "int8":
-            assert found.steps == 0
+            assert found.largest_steps == 0
 
 
 def test_without_golden_images_a_file_has_fingerprints_only(sources: Sources, tmp_path: Path) -> None:
@@ -215,6 +215,23 @@ def test_truncated_files_are_refused(converted: Converted, tmp_path: Path) -> No
             for use in uses:
                 with pytest.raises(ExportError):
                     use(replace(converted.artifact, file=cut))
+
+
+def test_files_of_something_else_are_refused(converted: Converted, tmp_path: Path) -> None:
+    target = converted.target
+    uses = [target.open, target.coverage, target.read_metadata, target.read_parameters, target.read_qparams]
+    for suffix in target.suffixes:
+        for number, content in enumerate((b"", b"no model", bytes(4096), b"\x08\x07" + bytes(64))):
+            path = tmp_path / f"foreign-{number}{suffix}"
+            path.write_bytes(content)
+            foreign = replace(converted.artifact, precision="int8", file=stored_file(path))
+            for use in uses[: 4 if target.name == "gpu" else 5]:  # a float checkpoint is not asked for parameters
+                with pytest.raises(ExportError, match=path.name):
+                    use(foreign)
+        (tmp_path / f"folder{suffix}").mkdir()
+        folder = replace(converted.artifact, file=stored_file(tmp_path / f"folder{suffix}"))
+        with pytest.raises(ExportError):
+            target.read_metadata(folder)
 
 
 def truncations(file: StoredFile, folder: Path) -> Iterator[StoredFile]:

@@ -6,10 +6,13 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import coremltools as ct
 import numpy as np
 import onnx
 import pytest
+from coremltools.converters.mil import Builder
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
@@ -97,7 +100,7 @@ def test_float_file_counts_as_float(packages: Packages) -> None:
     assert {"stem (conv)", "stem.silu (silu)", "logits (linear)"} <= set(coverage.float_ops)
 
 
-def test_coverage_names_a_float_island(sources: Sources, network: ReXNet, tmp_path: Path) -> None:
+def test_a_float_convolution_is_named_and_not_called_int8(sources: Sources, network: ReXNet, tmp_path: Path) -> None:
     name = "features.1.expand.silu"
     tensors = {**table_of(sources).tensors, name: TensorEntry(decision="float", reason="kept for this test")}
     # The depthwise bias is an integer of the scale that is gone, so it and its weight stay float too.
@@ -106,7 +109,10 @@ def test_coverage_names_a_float_island(sources: Sources, network: ReXNet, tmp_pa
     table = replace(table_of(sources), tensors=tensors)
     onnx.save(insert_qdq(float_of(sources), table), tmp_path / "qdq.onnx")
     source = replace(sources["int8"], table=table, qdq_onnx=stored_file(tmp_path / "qdq.onnx"))
-    coverage = COREML.coverage(COREML.convert(source, tmp_path, "island"))
+    with pytest.raises(ConversionError, match=r"island.mlpackage is called INT8, but .*features.1.depthwise \(conv\)"):
+        COREML.convert(source, tmp_path, "island")
+    left = Artifact(target="coreml", precision="int8", file=stored_file(tmp_path / "island.mlpackage"))
+    coverage = COREML.coverage(left)
     assert coverage.float_ops == ("features.1.expand.silu (mul)", "features.1.depthwise (conv)")
     depthwise_pixels = (source.card.preprocess.size // 4) ** 2
     assert coverage.total_macs - coverage.int8_macs == depthwise_pixels * network.spec.blocks[1].expanded * 9
@@ -291,3 +297,16 @@ def test_names_come_back_or_are_refused(name: str) -> None:
         return
     assert spelled.isidentifier()
     assert onnx_name(spelled) == name
+
+
+def test_a_package_of_another_program_is_refused(tmp_path: Path) -> None:
+    @Builder.program(input_specs=[Builder.TensorSpec(shape=(1, 3))], opset_version=ct.target.iOS17)  # type: ignore[untyped-decorator]
+    def program(x: Any) -> Any:  # noqa: ANN401 - a MIL variable
+        return Builder.relu(x=x)
+
+    path = tmp_path / "foreign.mlpackage"
+    ct.convert(program, convert_to="mlprogram", skip_model_load=True).save(str(path))
+    foreign = Artifact(target="coreml", precision="int8", file=stored_file(path))
+    for use in (COREML.open, COREML.coverage, COREML.read_metadata, COREML.read_parameters, COREML.read_qparams):
+        with pytest.raises(ConversionError, match=r"foreign.mlpackage"):
+            use(foreign)

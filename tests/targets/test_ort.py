@@ -126,6 +126,20 @@ def test_a_float_island_is_named(sources: Sources, int8: Artifact, tmp_path: Pat
     assert any("Sigmoid" in op or "Gelu" in op for op in found.float_ops)
 
 
+def test_a_float_convolution_is_not_called_int8(sources: Sources, tmp_path: Path) -> None:
+    model = onnx.load(qdq_path(sources))
+    floats = onnx.load(sources["fp32"].float_onnx.path).graph.initializer
+    model.graph.initializer.extend(t for t in floats if t.name == "features.1.depthwise.weight")
+    for node in model.graph.node:
+        for position, name in enumerate(node.input):
+            if name == "features.1.depthwise.weight.dq":
+                node.input[position] = "features.1.depthwise.weight"
+    onnx.save(model, tmp_path / "island.onnx")
+    source = replace(sources["int8"], qdq_onnx=stored_file(tmp_path / "island.onnx"))
+    with pytest.raises(ConversionError, match=r"small.ort is called INT8, but .*features.1.depthwise"):
+        ORT.convert(source, tmp_path, "small")
+
+
 def test_float32_file_is_all_float(fp32: Artifact) -> None:
     for file in (fp32.file, fp32.presets[X86]):
         found = ORT.coverage(replace(fp32, file=file))
