@@ -58,7 +58,7 @@ def stored_parameters(package: Package) -> dict[str, NDArray[np.generic]]:
     found: dict[str, NDArray[np.generic]] = {}
     for op in package.operations:
         if op.op_type in _PRODUCTS:
-            for var in (op.weight, op.bias):
+            for var in (op.inputs[key] for key in ("weight", "bias") if op.inputs.get(key) is not None):
                 integers = var.op is not None and var.op.op_type == "constexpr_affine_dequantize"
                 values = var.op.quantized_data.val if integers else var.val
                 if values is None:

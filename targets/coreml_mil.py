@@ -122,14 +122,14 @@ class Lowering:
         output = node.output[0]
         return mil_name(f"{output}.half" if output == LOGITS and self.dtype is np.float16 else output)
 
-    def rounded(self, tensor: str) -> NDArray[np.floating]:
-        """A float constant in the compute type; a value beyond its range is an error that names the tensor."""
-        values = self.constants[tensor]
+    def constant(self, tensor: str) -> Var:
+        """A parameter in the compute type, under its own name; a value beyond the type's range is an error."""
+        name, values = tensor.removesuffix(".dq"), self.constants[tensor]
         with np.errstate(over="ignore"):
             result: NDArray[np.floating] = values.astype(self.dtype)
         if not np.isfinite(result).all():
-            raise ConversionError(f"{tensor} holds {np.abs(values).max():g}, beyond {np.dtype(self.dtype)}; use --fp32")
-        return result
+            raise ConversionError(f"{name} holds {np.abs(values).max():g}, beyond {np.dtype(self.dtype)}; use --fp32")
+        return self.mb.const(val=result, name=mil_name(name))
 
     def value(self, tensor: str) -> Var:
         """The variable of a tensor; one that is stored as integers is dequantized on first use."""
@@ -155,10 +155,6 @@ class Lowering:
         _, weight, bias = node.input
         stored = self.variables.get(weight)
         return {"weight": self.constant(weight) if stored is None else stored, "bias": self.constant(bias)}
-
-    def constant(self, tensor: str) -> Var:
-        """A parameter in the compute type, named so that the saved file can be read by name."""
-        return self.mb.const(val=self.rounded(tensor), name=mil_name(tensor.removesuffix(".dq")))
 
     def stored_scale(self, tensor: str) -> NDArray[np.floating]:
         """Scales in the compute type, which must hold them exactly: every format stores the same numbers."""

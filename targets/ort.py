@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -88,20 +88,29 @@ class Ort:
 
     def coverage(self, artifact: Artifact) -> Coverage:
         """Count arithmetic in the optimized graph; a `.onnx` is optimized first, as it is at run time."""
-        return count(self._graph(artifact))
+        return self._read(artifact, count)
 
     def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:
         """Scales and zero points of the optimized graph, by ONNX tensor name."""
-        return quantization(self._graph(artifact))
+        return self._read(artifact, quantization)
 
     def read_parameters(self, artifact: Artifact) -> dict[str, NDArray[np.generic]]:
         """Weights and biases of the optimized graph, by ONNX tensor name."""
-        return parameters(self._graph(artifact))
+        return self._read(artifact, parameters)
 
     def read_metadata(self, artifact: Artifact) -> dict[str, str]:
         """The file's `metadata_props`."""
         self.require()
         return dict(open_session(artifact.file.path).session.get_modelmeta().custom_metadata_map)
+
+    def _read[T](self, artifact: Artifact, reader: Callable[[Graph], T]) -> T:
+        try:
+            return reader(self._graph(artifact))
+        except (KeyError, IndexError, ValueError) as error:
+            name = artifact.file.path.name
+            raise ConversionError(
+                f"{name} computes what our files store ({error}); it was not exported here"
+            ) from error
 
     def _graph(self, artifact: Artifact) -> Graph:
         self.require()

@@ -100,7 +100,7 @@ class Graph:
             return None
         return QuantParams(
             scale=tuple(float(scale) for scale in stored.scale),
-            zero_point=tuple(int(point) for point in stored.zeroPoint),
+            zero_point=tuple(int(point) for point in (() if stored.zeroPoint is None else stored.zeroPoint)),
             axis=0 if self.is_constant(index) else None,
             bits=32 if self.type(index) == "INT32" else 8,
         )

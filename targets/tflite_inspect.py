@@ -56,9 +56,11 @@ def stored_parameters(graph: Graph) -> dict[str, NDArray[np.generic]]:
         if kind not in _WEIGHTED:
             continue
         for index in (expanded.get(int(index), int(index)) for index in operator.inputs[1:]):
+            if not graph.is_constant(index):
+                raise ConversionError(f"{graph.name(index)} is computed, not stored; export the model again")
             values = graph.values(index)
-            axes = _TO_ONNX.get(kind, (0, 1)) if values.ndim > 1 else (0,)
-            found[graph.name(index)] = values.transpose(axes)
+            moved = kind in _TO_ONNX and values.ndim == 4
+            found[graph.name(index)] = values.transpose(_TO_ONNX[kind]) if moved else values
     return found
 
 

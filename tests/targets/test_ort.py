@@ -258,6 +258,23 @@ def test_a_model_with_another_interface_is_refused(tmp_path: Path) -> None:
         open_session(tmp_path / "o.onnx")
 
 
+def test_a_model_with_our_interface_and_no_weights_is_refused(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Cast", ["image"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("Flatten", ["real"], ["row"]),
+        helper.make_node("Transpose", ["row"], ["column"], perm=[1, 0]),
+        helper.make_node("MatMul", ["row", "column"], ["logits"]),
+    ]
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, [1, 32, 32, 3])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 1])
+    model = helper.make_model(helper.make_graph(nodes, "foreign", [image], [logits]), ir_version=10)
+    onnx.save(model, tmp_path / "foreign.onnx")
+    foreign = Artifact(target="ort", precision="int8", file=stored_file(tmp_path / "foreign.onnx"))
+    assert ORT.read_parameters(foreign) == ORT.read_qparams(foreign) == {}
+    with pytest.raises(ConversionError, match=r"foreign.onnx computes what our files store"):
+        ORT.coverage(foreign)
+
+
 def test_int8_without_a_table_is_refused(sources: Sources, tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match="calibrate"):
         ORT.convert(replace(sources["fp32"], precision="int8"), tmp_path, "x")
