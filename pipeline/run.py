@@ -25,11 +25,11 @@ from rexnet_export.pipeline.parity import Parity, check_parity
 from rexnet_export.pipeline.progress import Progress
 from rexnet_export.pipeline.prove import prove
 from rexnet_export.pipeline.quantized import Quantized, calibrate, take
-from rexnet_export.pipeline.records import Preprocess, StoredFile, stored_file
+from rexnet_export.pipeline.records import StoredFile, stored_file
 from rexnet_export.pipeline.reference import open_reference
 from rexnet_export.pipeline.release import MANIFEST_FILE, REPORT_FILE
 from rexnet_export.pipeline.report import FileResult, Report, manifest, to_text
-from rexnet_export.pipeline.selftest import GOLDEN_IMAGES, thumbnails
+from rexnet_export.pipeline.selftest import sample_thumbnails
 from rexnet_export.pipeline.target import Source, Target
 
 PARITY_IMAGES = 64
@@ -74,7 +74,7 @@ def _export_into(
         table=quantized.table if quantized else None,
         table_sha256=quantized.table_file.sha256 if quantized else None,
         qdq_onnx=quantized.qdq if quantized else None,
-        golden=thumbnails(_pixels(inputs.evaluation, card.preprocess, GOLDEN_IMAGES)),
+        golden=sample_thumbnails(),
     )
     artifacts = []
     with progress.stage("converting", len(targets), "targets") as bar:
@@ -100,13 +100,10 @@ def _export_into(
 
 
 def _parity(inputs: Inputs, float_onnx: StoredFile) -> Parity:
-    pixels = _pixels(inputs.evaluation, inputs.card.preprocess, PARITY_IMAGES)
+    images = inputs.evaluation
+    chosen = images.indices[:PARITY_IMAGES]
+    pixels = np.concatenate(list(batches(images.source, inputs.card.preprocess, chosen, PARITY_IMAGES)))
     return check_parity(inputs.checkpoint.network, float_onnx.path, pixels, inputs.card.preprocess)
-
-
-def _pixels(images: Images, preprocess: Preprocess, count: int) -> NDArray[np.uint8]:
-    """The first images, uint8 [count or fewer, S, S, 3]."""
-    return np.concatenate(list(batches(images.source, preprocess, images.indices[:count], count)))
 
 
 def _quantized(

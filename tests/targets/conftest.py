@@ -15,7 +15,6 @@ from rexnet_export.pipeline.checkpoint import save_checkpoint
 from rexnet_export.pipeline.graph import write_float_onnx
 from rexnet_export.pipeline.records import ModelCard, Precision, Preprocess, stored_file
 from rexnet_export.pipeline.rexnet import ReXNet, architecture
-from rexnet_export.pipeline.selftest import thumbnails
 from rexnet_export.pipeline.target import Source
 from rexnet_export.quantization.observe import observe
 from rexnet_export.quantization.qdq import insert_qdq
@@ -80,7 +79,7 @@ def sources(
         precision="fp32",
         checkpoint=checkpoint,
         float_onnx=float_onnx,
-        golden=thumbnails(images[:2]),
+        golden=images[:2],
     )
     return {
         "fp32": full,
