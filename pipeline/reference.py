@@ -43,6 +43,10 @@ class TorchSession:
         result: NDArray[np.float32] = logits.float().cpu().numpy()
         return result
 
+    def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """The logits: the tensors of the float network are those of `trace.float_trace`."""
+        return {"logits": self.run(images)}
+
 
 def open_reference(
     network: ReXNet, preprocess: Preprocess, *, half: bool = False, cuda: bool | None = None

@@ -46,6 +46,12 @@ class Session(Protocol):
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]."""
 
+    def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Every activation that is computed here, by ONNX tensor name: real numbers, [N, C, H, W] or [N, C], each
+        after what it is computed from, `logits` as `run` gives them. A runtime that shows no others gives the logits
+        alone. All tensors of an image take about 100 MB at 224 px: ask for one image at a time.
+        """
+
 
 def require_int8(artifact: Artifact, coverage: Coverage) -> None:
     """Refuse to call a file INT8 that multiplies in anything else."""

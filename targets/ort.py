@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -25,6 +26,7 @@ from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.targets import ort_format
 from rexnet_export.targets.ort_canonical import canonical
 from rexnet_export.targets.ort_format import ALIGNMENT, IDENTIFIER, Graph, count, parameters, quantization
+from rexnet_export.targets.ort_trace import OrtTracer, open_tracer
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
@@ -129,20 +131,41 @@ class OrtSession:
     session: InferenceSession
     executed_by: str
     timed: bool = True
+    path: Path
+    provider: str
     size: int
     batch: int
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]."""
-        if images.dtype != np.uint8 or images.shape[1:] != (self.size, self.size, 3) or not len(images):
-            raise DataError(
-                f"the model takes uint8 images [n, {self.size}, {self.size}, 3], got {images.dtype} {[*images.shape]}"
-            )
+        self._check(images)
         parts = [images[start : start + self.batch] for start in range(0, len(images), self.batch)]
         if len(parts) == 1:
             return self._logits(parts[0])
         with ThreadPoolExecutor(WORKERS) as workers:
             return np.concatenate(list(workers.map(self._logits, parts)))
+
+    def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Every tensor of the optimized graph as real numbers, [N, C, H, W] or [N, C], by ONNX name, in graph order.
+
+        INT8 and every `.ort` give the logits of `run` bit for bit. A float `.onnx` runs in this processor's blocked
+        layout, which has no tensors to compare: it is traced in the plain one, and the logits' last bits differ.
+        """
+        self._check(images)
+        return self._tracer.trace(images) if self.provider == CPU else {"logits": self.run(images)}
+
+    @cached_property
+    def _tracer(self) -> OrtTracer:
+        if self.path.suffix == ".ort":
+            return open_tracer(_content(self.path), _options())
+        with tempfile.TemporaryDirectory() as folder:
+            return open_tracer(_optimized(self.path, Path(folder) / "optimized.ort").path.read_bytes(), _options())
+
+    def _check(self, images: NDArray[np.uint8]) -> None:
+        if images.dtype != np.uint8 or images.shape[1:] != (self.size, self.size, 3) or not len(images):
+            raise DataError(
+                f"the model takes uint8 images [n, {self.size}, {self.size}, 3], got {images.dtype} {[*images.shape]}"
+            )
 
     def _logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         try:
@@ -163,6 +186,8 @@ def open_session(path: Path, provider: str = CPU) -> OrtSession:
     return OrtSession(
         session=session,
         executed_by=f"ONNX Runtime {onnxruntime.__version__}{where}",
+        path=path,
+        provider=provider,
         size=int(shape[1]),
         batch=1 if shape[0] == 1 else IMAGES_AT_ONCE,
     )

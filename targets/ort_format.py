@@ -111,7 +111,7 @@ def parse(content: bytes) -> Graph:
 
 def _node(node: Table) -> Node:
     return Node(
-        name=_plain(node.Name().decode()),
+        name=plain(node.Name().decode()),
         op=node.OpType().decode(),
         inputs=tuple(node.Inputs(i).decode() for i in range(node.InputsLength())),
         outputs=tuple(node.Outputs(i).decode() for i in range(node.OutputsLength())),
@@ -134,12 +134,19 @@ def _tensor_type(value: Table) -> Table:
     return tensor_type
 
 
+def shape_and_type(value: Table) -> tuple[tuple[int, ...], int]:
+    """The declared shape and element type of one of a graph's values."""
+    tensor_type = _tensor_type(value)
+    return _shape(tensor_type), int(tensor_type.ElemType())
+
+
 def _shape(tensor_type: Table) -> tuple[int, ...]:
     shape = tensor_type.Shape()
     return tuple(shape.Dim(i).Value().DimValue() for i in range(shape.DimLength()))
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A value's or node's name without what the optimizer appended to it."""
     # The layout optimizer calls the values and nodes it makes `<node>_token_<number>`.
     return re.sub(r"(_token_\d+)+$", "", name)
 
@@ -261,3 +268,25 @@ def _readers(graph: Graph, value: str) -> Iterator[tuple[Node, int]]:
         for position in _QUANTIZED_INPUTS.get(node.op, ()):
             if node.inputs[position] == value:
                 yield node, position
+
+
+def tensor_names(graph: Graph) -> dict[str, str]:
+    """The ONNX tensor that each integer value between image and logits is, by the value's name.
+
+    A value is named by the zero point of the node that makes it; one that is only moved by its node; and pixels, which
+    no node quantizes where activations are uint8, by the zero point of the node that reads them.
+    """
+    made = {node.outputs[0]: _made(node) for node in graph.nodes}
+    found = {value: name for value, name in made.items() if name}
+    for node in graph.nodes:
+        for position in _QUANTIZED_INPUTS.get(node.op, ()):
+            found.setdefault(node.inputs[position], _tensor(node.inputs[position + 2]))
+        if node.op == "Transpose" and node.inputs[0] in found:
+            found[node.outputs[0]] = found[node.inputs[0]]
+    return found
+
+
+def _made(node: Node) -> str | None:
+    if node.op in _QUANTIZED_OUTPUT:
+        return _tensor(node.inputs[_QUANTIZED_OUTPUT[node.op] + 1])
+    return node.name.removesuffix(".q") if node.op in _MOVING and node.name.endswith(".q") else None

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +30,7 @@ from rexnet_export.targets.tflite_inspect import count_arithmetic, stored_parame
 from rexnet_export.targets.tflite_lowering import OUTPUT, Lowered, lower
 from rexnet_export.targets.tflite_metadata import entries, read_description, read_labels, with_labels
 from rexnet_export.targets.tflite_stamp import IMAGE, attach_ends, halve, stamp
+from rexnet_export.targets.tflite_trace import Traced, traced
 
 if TYPE_CHECKING:
     from ai_edge_litert.interpreter import Interpreter
@@ -99,20 +101,37 @@ class TfliteSession:
 
     interpreters: tuple[Interpreter, ...]
     executed_by: str
+    path: Path
     size: int
     timed: bool = True
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]."""
-        if images.dtype != np.uint8 or images.shape[1:] != (self.size, self.size, 3) or not len(images):
-            raise DataError(
-                f"the model takes uint8 images [n, {self.size}, {self.size}, 3], got {images.dtype} {[*images.shape]}"
-            )
+        self._check(images)
         if len(images) == 1:
             return _logits(self.interpreters[0], images)
         parts = np.array_split(images, min(len(images), len(self.interpreters)))
         with ThreadPoolExecutor(len(parts)) as workers:
             return np.concatenate(list(workers.map(_logits, self.interpreters, parts)))
+
+    def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Every activation as real numbers, [N, C, H, W] or [N, C], by ONNX name, in the file's order."""
+        self._check(images)
+        copy, interpreter = self._traced
+        parts = [copy.real(_outputs(interpreter, pixels)) for pixels in images]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    @cached_property
+    def _traced(self) -> tuple[Traced, Interpreter]:
+        copy = traced(_read(self.path))
+        with _native_stderr_hidden():
+            return copy, _interpreter(copy.content, self.path.name)
+
+    def _check(self, images: NDArray[np.uint8]) -> None:
+        if images.dtype != np.uint8 or images.shape[1:] != (self.size, self.size, 3) or not len(images):
+            raise DataError(
+                f"the model takes uint8 images [n, {self.size}, {self.size}, 3], got {images.dtype} {[*images.shape]}"
+            )
 
 
 def open_session(path: Path) -> TfliteSession:
@@ -122,10 +141,11 @@ def open_session(path: Path) -> TfliteSession:
     if ends != [(IMAGE, "UINT8"), (OUTPUT, "FLOAT32")]:
         raise ConversionError(f"{path.name} does not take uint8 {IMAGE} and give {OUTPUT}; it was not exported here")
     with _native_stderr_hidden():
-        interpreters = tuple(_interpreter(path) for _ in range(WORKERS))
+        interpreters = tuple(_interpreter(str(path), path.name) for _ in range(WORKERS))
     return TfliteSession(
         interpreters=interpreters,
         executed_by=f"LiteRT {version('ai-edge-litert')}",
+        path=path,
         size=graph.shape(int(graph.subgraph.inputs[0]))[1],
     )
 
@@ -136,28 +156,32 @@ def _read(path: Path) -> Graph:
     return graph
 
 
-def _interpreter(path: Path) -> Interpreter:
+def _interpreter(model: str | bytes, name: str) -> Interpreter:
+    """Load a file by its path, or a model by its content."""
     from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415
 
+    place = {"model_path": model} if isinstance(model, str) else {"model_content": model}
     try:
-        interpreter = Interpreter(str(path), num_threads=1)
+        interpreter = Interpreter(**place, num_threads=1)
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
-        raise ConversionError(f"LiteRT cannot open {path.name}: {first_line(error)}") from error
+        raise ConversionError(f"LiteRT cannot open {name}: {first_line(error)}") from error
     return interpreter
 
 
 def _logits(interpreter: Interpreter, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
-    results = []
-    for pixels in images:
-        interpreter.set_tensor(image["index"], pixels[None])
-        try:
-            interpreter.invoke()
-        except RuntimeError as error:
-            raise ConversionError(f"LiteRT stopped in the model: {first_line(error)}") from error
-        results.append(interpreter.get_tensor(logits["index"]))
-    return np.concatenate(results)
+    return np.concatenate([_outputs(interpreter, pixels)[OUTPUT] for pixels in images])
+
+
+def _outputs(interpreter: Interpreter, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
+    """Run one image; what the graph puts out, by tensor name."""
+    (image,) = interpreter.get_input_details()
+    interpreter.set_tensor(image["index"], pixels[None])
+    try:
+        interpreter.invoke()
+    except RuntimeError as error:
+        raise ConversionError(f"LiteRT stopped in the model: {first_line(error)}") from error
+    return {output["name"]: interpreter.get_tensor(output["index"]) for output in interpreter.get_output_details()}
 
 
 @contextmanager
