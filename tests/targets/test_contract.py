@@ -16,6 +16,7 @@ from rexnet_export.pipeline.metadata import card_from
 from rexnet_export.pipeline.records import PRECISIONS, Artifact, NotMeasured, Precision, StoredFile, stored_file
 from rexnet_export.pipeline.selftest import SelfTest, check
 from rexnet_export.pipeline.target import Source, Target, require_int8
+from rexnet_export.pipeline.trace import float_trace
 from rexnet_export.targets import TARGETS
 
 type Sources = Mapping[Precision, Source]
@@ -104,6 +105,35 @@ def test_a_session_takes_uint8_images_and_gives_float32_logits(
             tolerance = 0.05
         np.testing.assert_allclose(logits, alone, rtol=0, atol=tolerance * np.abs(logits).max())
         assert session.executed_by
+
+
+def test_a_trace_has_every_tensor_of_the_table_on_its_grid(
+    converted: Converted, sources: Sources, images: NDArray[np.uint8]
+) -> None:
+    table = sources["int8"].table
+    if converted.artifact.precision != "int8":
+        pytest.skip("float files have no table to compare with; what they trace is tested where they are opened")
+    assert table
+    activations = {
+        name: entry.params
+        for name, entry in table.tensors.items()
+        if entry.params is not None and entry.decision in {"observed", "fixed", "shared"}
+    }
+    reference = float_trace(sources["int8"].float_onnx.path).trace(images[:1])
+    for file in converted.executable():
+        session = converted.target.open(replace(converted.artifact, file=file))
+        found = session.trace(images[:1])
+        np.testing.assert_array_equal(found["logits"], session.run(images[:1]))
+        assert activations.keys() <= found.keys()
+        for name, params in activations.items():
+            values = found[name]
+            assert values.dtype == np.float32
+            assert values.shape == reference[name].shape, name
+            np.testing.assert_array_equal(values, np.float32(params.dequantize(params.quantize(values))), name)
+        # Rounding errors add up in a random network; near the image every tensor is still that of the float graph.
+        for name in [name for name in found if name in activations][:20]:
+            noise = np.square(found[name] - reference[name]).mean()
+            assert noise <= 0.1 * np.square(reference[name]).mean(), name
 
 
 def test_int8_files_store_the_quantization_table(converted: Converted, sources: Sources) -> None:
