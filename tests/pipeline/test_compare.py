@@ -177,9 +177,9 @@ def test_without_a_grid_any_difference_is_the_first() -> None:
 
 
 def test_loss_starts_where_sqnr_falls_most_below_the_worst_input() -> None:
-    tensors = chain(0.0, 0.01, 0.001, 0.02, 0.05).tensors
-    # t3 is made of t1 and, through `fused`, of t2; t4 follows t2 alone, and so loses most.
-    inputs = {"t1": ("t0",), "t2": ("t1",), "t3": ("t1", "fused"), "fused": ("t2",), "t4": ("fused",)}
+    tensors = chain(0.0, 0.01, 0.001, 0.002, 0.05).tensors
+    # t4 is made of t2 through `fused`, and loses most of it; t3 follows the same t2 and loses little.
+    inputs = {"t1": ("t0",), "t2": ("t1",), "t3": ("t2",), "fused": ("t2", "t0"), "t4": ("fused",)}
     found = where_loss_starts(tensors, inputs)
     assert isinstance(found, Loss)
     assert (found.name, found.source) == ("t4", "t2")
