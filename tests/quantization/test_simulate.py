@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from rexnet_export.pipeline.errors import ConversionError
+from rexnet_export.pipeline.statistics import sqnr_db
+from rexnet_export.quantization import simulate
+from rexnet_export.quantization.qdq import insert_qdq
+from rexnet_export.quantization.simulate import Score, compare, simulator
+
+
+def literal_logits(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    found: np.ndarray = onnxruntime.InferenceSession(model.SerializeToString(), options).run(None, {"image": images})[0]
+    return found
+
+
+def test_the_reference_is_the_float_network(v1: SimpleNamespace) -> None:
+    judge = simulator(v1.model, v1.images)
+    assert np.allclose(judge.reference, literal_logits(v1.model, v1.images), atol=1e-5)
+    assert judge.score(v1.model) == Score(sqnr_db=math.inf, agreement=1.0)
+
+
+def test_the_simulated_network_is_the_integer_one(either: SimpleNamespace) -> None:
+    quantized = insert_qdq(either.model, either.table, "uint8")
+    judge = simulator(either.model, either.images)
+    step = either.table.tensors["logits"].params.scale[0]
+    difference = np.abs(judge.logits(quantized) - literal_logits(quantized, either.images)) / step
+    assert difference.mean() < 1.0
+    score = judge.score(quantized)
+    assert 10.0 < score.sqnr_db < 60.0
+    assert score.sqnr_db == pytest.approx(sqnr_db(judge.reference, judge.logits(quantized)))
+
+
+def test_a_coarser_network_scores_lower(v1: SimpleNamespace) -> None:
+    coarse = {
+        name: replace(entry, params=replace(entry.params, scale=(8 * entry.params.scale[0],)))
+        if name == "penultimate.silu"
+        else entry
+        for name, entry in v1.table.tensors.items()
+    }
+    judge = simulator(v1.model, v1.images)
+    fine, worse = (
+        judge.score(insert_qdq(v1.model, replace(v1.table, tensors=tensors), "uint8"))
+        for tensors in (v1.table.tensors, coarse)
+    )
+    assert worse.sqnr_db < fine.sqnr_db - 1.0
+
+
+def test_groups_do_not_change_the_result_and_keep_the_order(
+    v1: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quantized = insert_qdq(v1.model, v1.table, "uint8")
+    whole = simulator(v1.model, v1.images).logits(quantized)
+    monkeypatch.setattr(simulate, "LARGEST_GROUP", 5)
+    assert np.array_equal(simulator(v1.model, v1.images).logits(quantized), whole)
+
+
+def test_the_first_images_are_judged_as_in_the_whole(v1: SimpleNamespace) -> None:
+    quantized = insert_qdq(v1.model, v1.table, "uint8")
+    judge = simulator(v1.model, v1.images)
+    few = judge.first(4)
+    assert np.array_equal(few.logits(quantized), judge.logits(quantized)[:4])
+    assert few.score(quantized) == compare(judge.reference[:4], judge.logits(quantized)[:4])
+
+
+def test_agreement_counts_images_of_the_same_class() -> None:
+    reference = np.array([[1.0, 0.0], [0.0, 1.0], [3.0, 0.0], [0.0, 2.0]], np.float32)
+    other = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 2.0]], np.float32)
+    assert compare(reference, other).agreement == 0.75
+    assert compare(reference, other).sqnr_db == pytest.approx(10 * math.log10(15 / 10))
+    assert compare(np.zeros((1, 2), np.float32), np.ones((1, 2), np.float32)).sqnr_db == -math.inf
+
+
+def test_no_images_and_wrong_images_are_refused(v1: SimpleNamespace) -> None:
+    with pytest.raises(ConversionError, match="no images are left to judge INT8 by"):
+        simulator(v1.model, v1.images[:0])
+    with pytest.raises(ConversionError, match=r"cannot run the network: .*image"):
+        simulator(v1.model, v1.images[:, :16])
+    with pytest.raises(ConversionError, match="cannot load the network"):
+        simulator(onnx.ModelProto(), v1.images)
