@@ -7,6 +7,7 @@ bounds by itself (sigmoid, a clamp, the image) is fixed, what it only moves (Pad
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -39,13 +40,21 @@ def observed_tensors(model: onnx.ModelProto) -> tuple[str, ...]:
     return tuple(name for name, entry in plan(view(model)).items() if entry.decision == "observed")
 
 
-def decide(model: onnx.ModelProto, statistics: Mapping[str, TensorStatistics], calibration: Calibration) -> QuantTable:
-    """The quantization table of a float model in inference form, from its weights and what was observed."""
+def decide(
+    model: onnx.ModelProto,
+    statistics: Mapping[str, TensorStatistics],
+    calibration: Calibration,
+    chosen: Mapping[str, str] = MappingProxyType({}),
+) -> QuantTable:
+    """The quantization table of a float model in inference form, from its weights and what was observed.
+
+    `chosen` names the statistic of single tensors; all others take the calibration's.
+    """
     graph = view(model)
     entries = plan(graph)
     for name, entry in entries.items():
         if entry.decision == "observed":
-            entries[name] = _from_statistics(name, statistics, calibration.statistic)
+            entries[name] = _from_statistics(name, statistics, chosen.get(name, calibration.statistic))
         elif entry.decision == "shared":
             entries[name] = TensorEntry(
                 decision="shared", source=entry.source, params=entries[str(entry.source)].params
