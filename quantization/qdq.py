@@ -127,19 +127,14 @@ class _Rewriting:
     def _store(self, name: str, entry: TensorEntry) -> None:
         if entry.params is None:
             return
-        real, axis = self._graph.constants[name], entry.params.axis
-        if axis is None or axis >= real.ndim or real.shape[axis] != len(entry.params.scale):
-            raise ConversionError(
-                f"{name} {real.shape} has {len(entry.params.scale)} scales along axis {axis}; make the table again"
-            )
-        integers = entry.params.quantize(real)
+        integers = self._table.integers(name, self._graph.constants[name])
         dtype = np.int32 if entry.params.bits == 32 else np.int8
         inputs = [
             self._constant(f"{name}.q", integers.astype(dtype)),
             self._constant(f"{name}.q.scale", np.asarray(entry.params.scale, np.float32)),
             self._constant(f"{name}.q.zero_point", np.asarray(entry.params.zero_point, dtype)),
         ]
-        self._node("DequantizeLinear", inputs, f"{name}.dq", axis=axis)
+        self._node("DequantizeLinear", inputs, f"{name}.dq", axis=entry.params.axis)
         self._readable[name] = f"{name}.dq"
 
     def _constant(self, name: str, value: NDArray[np.generic]) -> str:

@@ -15,13 +15,16 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rexnet_export.pipeline.errors import ConversionError
 from rexnet_export.quantization.qparams import INT8_MAX, INT8_MIN, QuantParams
 
 type Decision = Literal["observed", "fixed", "shared", "derived", "weights", "fused", "float"]
 
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NEEDS: Mapping[str, frozenset[str]] = {
     "observed": frozenset({"params", "observed", "statistic"}),
@@ -32,6 +35,7 @@ _NEEDS: Mapping[str, frozenset[str]] = {
     "fused": frozenset({"source"}),
     "float": frozenset({"reason"}),
 }
+_MAY_HAVE: Mapping[str, frozenset[str]] = {"derived": frozenset({"correction"})}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +45,7 @@ class TensorEntry:
     `observed` from calibration, `fixed` by the operator (sigmoid, ReLU6, the image), `shared` with `source`,
     `derived` from the scales of `source` (biases), `weights` from the values themselves; `fused` into `source`,
     the activation that follows and clamps it, so the tensor exists in no artifact; `float` for `reason`.
+    `correction` is added to a bias, channel by channel in real numbers, before it is rounded to integers.
     """
 
     decision: Decision
@@ -49,6 +54,7 @@ class TensorEntry:
     observed: tuple[float, float] | None = None
     statistic: str | None = None
     reason: str | None = None
+    correction: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +74,18 @@ class QuantTable:
     model_sha256: str
     calibration: Calibration
     tensors: Mapping[str, TensorEntry]
+
+    def integers(self, name: str, real: NDArray[np.floating]) -> NDArray[np.int64]:
+        """What the parameter `name`, in the float model `real` (ONNX layout), is stored as in every artifact."""
+        entry = self.tensors.get(name)
+        if entry is None or entry.params is None:
+            raise ConversionError(f"{name} has no integers in the table; make the table again")
+        scales, axis = len(entry.params.scale), entry.params.axis
+        if axis is None or axis >= real.ndim or real.shape[axis] != scales:
+            raise ConversionError(f"{name} {real.shape} has {scales} scales along axis {axis}; make the table again")
+        if entry.correction is not None:
+            real = real.astype(np.float64) + np.asarray(entry.correction)
+        return entry.params.quantize(real)
 
 
 def save_table(table: QuantTable, path: Path) -> None:
@@ -129,7 +147,7 @@ def parse_table(text: str) -> QuantTable:
     calibration = _object(root["calibration"], "calibration", {"images_sha256", "images", "statistic", "seed"})
     tensors = {name: _entry(value, name) for name, value in _object(root["tensors"], "tensors").items()}
     for name, entry in tensors.items():
-        _check_source(name, entry, tensors)
+        _check_entry(name, entry, tensors)
     return QuantTable(
         model_sha256=_sha256(root["model_sha256"], "model_sha256"),
         calibration=Calibration(
@@ -146,7 +164,7 @@ def _entry(value: object, name: str) -> TensorEntry:
     decision = value.get("decision") if isinstance(value, dict) else None
     for known in get_args(Decision.__value__):
         if decision == known:
-            found = _object(value, name, {"decision", *_NEEDS[known]})
+            found = _object(value, name, {"decision", *_NEEDS[known]}, _MAY_HAVE.get(known, frozenset()))
             return TensorEntry(
                 decision=known,
                 params=_params(found["params"], name, known) if "params" in found else None,
@@ -154,6 +172,7 @@ def _entry(value: object, name: str) -> TensorEntry:
                 observed=_range(found["observed"], f"{name}.observed") if "observed" in found else None,
                 statistic=_text(found["statistic"], f"{name}.statistic") if "statistic" in found else None,
                 reason=_text(found["reason"], f"{name}.reason") if "reason" in found else None,
+                correction=_numbers(found["correction"], f"{name}.correction") if "correction" in found else None,
             )
     raise ConversionError(f"{name} has decision {decision!r}; known are {', '.join(_NEEDS)}")
 
@@ -163,7 +182,7 @@ def _params(value: object, name: str, decision: Decision) -> QuantParams:
     found = _object(value, where, {"scale", "zero_point", "axis", "bits"})
     by_channel = decision in {"weights", "derived"}
     bits, low, high = 32 if decision == "derived" else 8, *((0, 0) if by_channel else (INT8_MIN, INT8_MAX))
-    scale = tuple(_number(item, f"{where}.scale") for item in _array(found["scale"], f"{where}.scale"))
+    scale = _numbers(found["scale"], f"{where}.scale")
     points = _array(found["zero_point"], f"{where}.zero_point")
     zero_point = tuple(_integer(item, f"{where}.zero_point", low, high) for item in points)
     axis = _integer(found["axis"], f"{where}.axis", 0) if by_channel else found["axis"]
@@ -179,20 +198,26 @@ def _params(value: object, name: str, decision: Decision) -> QuantParams:
     )
 
 
-def _check_source(name: str, entry: TensorEntry, tensors: Mapping[str, TensorEntry]) -> None:
+def _check_entry(name: str, entry: TensorEntry, tensors: Mapping[str, TensorEntry]) -> None:
+    if entry.correction is not None and entry.params and len(entry.correction) != len(entry.params.scale):
+        raise ConversionError(
+            f"{name} has {len(entry.params.scale)} scales but corrects {len(entry.correction)} channels"
+        )
     if entry.source is None:
         return
     if entry.source not in tensors:
         raise ConversionError(f"{name} refers to {entry.source!r}, which the table does not have")
 
 
-def _object(value: object, where: str, required: Collection[str] | None = None) -> dict[str, object]:
+def _object(
+    value: object, where: str, required: Collection[str] | None = None, optional: Collection[str] = ()
+) -> dict[str, object]:
     if not isinstance(value, dict):
         raise ConversionError(f"{where} is not an object")
     if required is not None:
         if missing := sorted(set(required) - value.keys()):
             raise ConversionError(f"{where} lacks {', '.join(missing)}")
-        if unknown := sorted(value.keys() - required):
+        if unknown := sorted(value.keys() - {*required, *optional}):
             raise ConversionError(f"{where} has unknown {', '.join(unknown)}")
     return value
 
@@ -209,6 +234,10 @@ def _number(value: object, where: str) -> float:
     return float(value)
 
 
+def _numbers(value: object, where: str) -> tuple[float, ...]:
+    return tuple(_number(item, where) for item in _array(value, where))
+
+
 def _integer(value: object, where: str, low: int, high: int = 2**63 - 1) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise ConversionError(f"{where} holds {value!r}, not an integer from {low} to {high}")
@@ -216,9 +245,9 @@ def _integer(value: object, where: str, low: int, high: int = 2**63 - 1) -> int:
 
 
 def _range(value: object, where: str) -> tuple[float, float]:
-    numbers = [_number(item, where) for item in _array(value, where)]
+    numbers = _numbers(value, where)
     if len(numbers) != 2 or numbers[0] > numbers[1]:
-        raise ConversionError(f"{where} holds {numbers}, not [low, high]")
+        raise ConversionError(f"{where} holds {list(numbers)}, not [low, high]")
     return numbers[0], numbers[1]
 
 

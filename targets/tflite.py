@@ -221,6 +221,6 @@ def _compare(graph: Graph, lowered: Lowered, table: QuantTable) -> None:
             )
     indices = {graph.name(index): index for index in graph.indices()}
     for name, parameter in lowered.parameters.items():
-        integers = wanted[name].quantize(parameter.values).transpose(parameter.permutation)
+        integers = table.integers(name, parameter.values).transpose(parameter.permutation)
         if not np.array_equal(graph.values(indices[name]), integers):
             raise ConversionError(f"{name}: the file's integers are not the table's; report this model")

@@ -50,7 +50,7 @@ def stamp(lowered: Lowered, table: QuantTable) -> None:
         params = table.tensors[name].params
         if params is None:
             raise ConversionError(f"{name} has no integers in the table; make the table again")
-        integers = params.quantize(parameter.values).transpose(parameter.permutation)
+        integers = table.integers(name, parameter.values).transpose(parameter.permutation)
         kind = "INT32" if params.bits == 32 else "INT8"
         graph.set_values(parameter.index, integers.astype(kind.lower()))
         graph.quantize(parameter.index, params, kind, parameter.permutation.index(0))

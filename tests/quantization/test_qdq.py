@@ -185,3 +185,17 @@ def test_scales_for_another_channel_count_are_refused(v1: SimpleNamespace) -> No
     )
     with pytest.raises(ConversionError, match=r"stem\.weight \(.*\) has \d+ scales along axis 0"):
         insert_qdq(v1.model, replace(v1.table, tensors={**v1.table.tensors, "stem.weight": short}))
+
+
+def test_a_correction_shifts_the_bias_that_is_stored(v1: SimpleNamespace) -> None:
+    entry = v1.table.tensors["stem.bias"]
+    steps = np.arange(len(entry.params.scale))
+    corrected = replace(entry, correction=tuple((steps * entry.params.scale).tolist()))
+    table = replace(v1.table, tensors={**v1.table.tensors, "stem.bias": corrected})
+    before, after = (
+        next(
+            onnx.numpy_helper.to_array(t) for t in insert_qdq(v1.model, t_).graph.initializer if t.name == "stem.bias.q"
+        )
+        for t_ in (v1.table, table)
+    )
+    assert (after - before == steps).all()

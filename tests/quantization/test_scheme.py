@@ -117,6 +117,16 @@ def test_a_dead_channel_keeps_its_bias(v1: SimpleNamespace, tmp_path: Path) -> N
     assert np.allclose(params.dequantize(params.quantize(bias))[:2], 2.5, atol=1e-3)
 
 
+def test_a_tensor_may_have_its_own_statistic(v1: SimpleNamespace) -> None:
+    plain = decide(v1.model, v1.statistics, CALIBRATION).tensors
+    mixed = decide(v1.model, v1.statistics, CALIBRATION, {"stem.silu": "mean-min-max"}).tensors
+    seen = v1.statistics["stem.silu"]
+    assert mixed["stem.silu"].statistic == "mean-min-max"
+    assert mixed["stem.silu"].observed == (seen.mean_minimum, seen.mean_maximum)
+    others = {name for name in plain if plain[name] != mixed[name]}
+    assert others == {"stem.silu", "features.0.depthwise.bias"}
+
+
 def test_the_statistic_decides_the_range(v1: SimpleNamespace) -> None:
     calibration = Calibration(images_sha256="0" * 64, images=12, statistic="percentile-90", seed=0)
     tensors = decide(v1.model, v1.statistics, calibration).tensors

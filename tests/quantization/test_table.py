@@ -33,6 +33,9 @@ SMALL = QuantTable(
         "x": TensorEntry(decision="observed", params=SCALE, observed=(-1 / 3, 1e-45), statistic="min-max"),
         "w": TensorEntry(decision="weights", params=CHANNELS),
         "b": TensorEntry(decision="derived", params=replace(CHANNELS, bits=32), source="x"),
+        "b.corrected": TensorEntry(
+            decision="derived", params=replace(CHANNELS, bits=32), source="x", correction=(-0.75, 1 / 3)
+        ),
         "s": TensorEntry(decision="fixed", params=QuantParams(scale=(1 / 256,), zero_point=(-128,))),
         "p": TensorEntry(decision="shared", params=SCALE, source="x"),
         "c": TensorEntry(decision="fused", source="s"),
@@ -82,7 +85,7 @@ def damaged(*path: str | int, value: object = None, remove: bool = False) -> str
 
 
 REFUSED = [
-    (damaged("schema_version", value=2), "schema_version is 2, this program reads 1"),
+    (damaged("schema_version", value=1), "schema_version is 1, this program reads 2"),
     (damaged("schema_version", value=True), "schema_version is True"),
     (damaged("notes", value="x"), "the table has unknown notes"),
     (damaged("calibration", remove=True), "the table lacks calibration"),
@@ -110,6 +113,13 @@ REFUSED = [
     (damaged("tensors", "w", "params", "zero_point", value=[0]), r"w\.params has 2 scales, 1 zero points"),
     (damaged("tensors", "w", "params", "axis", value=None), r"w\.params\.axis holds None"),
     (damaged("tensors", "b", "params", "bits", value=8), r"b\.params\.bits holds 8"),
+    (damaged("tensors", "x", "correction", value=[0.1]), "x has unknown correction"),
+    (
+        damaged("tensors", "b.corrected", "correction", value=[0.1]),
+        r"b\.corrected has 2 scales but corrects 1 channels",
+    ),
+    (damaged("tensors", "b.corrected", "correction", 0, value="0"), r"b\.corrected\.correction holds '0'"),
+    (damaged("tensors", "b.corrected", "correction", value=[]), r"b\.corrected\.correction is not a list"),
     (damaged("tensors", "b", "source", value="nowhere"), "b refers to 'nowhere'"),
 ]
 
@@ -155,3 +165,19 @@ def test_a_number_json_cannot_hold_is_never_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         save_table(broken, tmp_path / "qparams.json")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_parameter_is_stored_as_rounded_multiples_of_its_scales_corrected_where_it_has_a_correction() -> None:
+    real = np.array([2.6, 3 * 2.0**-24], np.float32)
+    assert SMALL.integers("b", real).tolist() == [5, 3]
+    assert SMALL.integers("b.corrected", real).tolist() == [4, 3 + round(2**24 / 3)]
+    assert SMALL.integers("w", real[:, None]).tolist() == [[5], [3]]
+
+
+def test_a_parameter_without_integers_or_of_another_shape_is_refused() -> None:
+    with pytest.raises(ConversionError, match="f has no integers"):
+        SMALL.integers("f", np.zeros(2))
+    with pytest.raises(ConversionError, match="ghost has no integers"):
+        SMALL.integers("ghost", np.zeros(2))
+    with pytest.raises(ConversionError, match=r"w \(3,\) has 2 scales along axis 0"):
+        SMALL.integers("w", np.zeros(3))
