@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,21 @@ _PASSES = 3
 _THRESHOLDS = 96
 
 type Range = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservedRange:
+    """What INT8 shall cover of one tensor, and the statistic that says so."""
+
+    low: float
+    high: float
+    statistic: str
+
+
+def ranged(statistics: TensorStatistics, statistic: str) -> ObservedRange:
+    """One tensor's range by one of the module's statistics."""
+    low, high = observed_range(statistics, statistic)
+    return ObservedRange(low=low, high=high, statistic=statistic)
 
 
 def observed_range(statistics: TensorStatistics, statistic: str) -> Range:

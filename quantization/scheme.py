@@ -24,7 +24,7 @@ from rexnet_export.quantization.qparams import (
     smallest_weight_scale,
     up_to,
 )
-from rexnet_export.quantization.ranges import observed_range
+from rexnet_export.quantization.ranges import ObservedRange, ranged
 from rexnet_export.quantization.table import Calibration, QuantTable, TensorEntry
 
 WEIGHTED = frozenset({"Conv", "Gemm"})
@@ -44,17 +44,17 @@ def decide(
     model: onnx.ModelProto,
     statistics: Mapping[str, TensorStatistics],
     calibration: Calibration,
-    chosen: Mapping[str, str] = MappingProxyType({}),
+    chosen: Mapping[str, ObservedRange] = MappingProxyType({}),
 ) -> QuantTable:
     """The quantization table of a float model in inference form, from its weights and what was observed.
 
-    `chosen` names the statistic of single tensors; all others take the calibration's.
+    Tensors that `chosen` does not have take the calibration's statistic.
     """
     graph = view(model)
     entries = plan(graph)
     for name, entry in entries.items():
         if entry.decision == "observed":
-            entries[name] = _from_statistics(name, statistics, chosen.get(name, calibration.statistic))
+            entries[name] = _observed(name, chosen.get(name) or _range(name, statistics, calibration.statistic))
         elif entry.decision == "shared":
             entries[name] = TensorEntry(
                 decision="shared", source=entry.source, params=entries[str(entry.source)].params
@@ -143,13 +143,16 @@ def _image(node: onnx.NodeProto, graph: GraphView) -> QuantParams:
     return QuantParams(scale=(float(scale.item()),), zero_point=(int(zero_point.item()) + INT8_MIN,))
 
 
-def _from_statistics(name: str, statistics: Mapping[str, TensorStatistics], statistic: str) -> TensorEntry:
+def _range(name: str, statistics: Mapping[str, TensorStatistics], statistic: str) -> ObservedRange:
     if name not in statistics:
         raise ConversionError(f"{name} was not observed; calibrate on the tensors that observed_tensors names")
-    low, high = observed_range(statistics[name], statistic)
-    params = from_range(low, high)
+    return ranged(statistics[name], statistic)
+
+
+def _observed(name: str, found: ObservedRange) -> TensorEntry:
+    params = from_range(found.low, found.high)
     _require_finite(name, params)
-    return TensorEntry(decision="observed", params=params, observed=(low, high), statistic=statistic)
+    return TensorEntry(decision="observed", params=params, observed=(found.low, found.high), statistic=found.statistic)
 
 
 def _parameters(node: onnx.NodeProto, graph: GraphView, entries: Mapping[str, TensorEntry]) -> dict[str, TensorEntry]:

@@ -114,7 +114,7 @@ def open_session(model: onnx.ModelProto) -> InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    # Without VNNI, x86 adds pairs of products in 16 bits, which saturate: this keeps them exact at half the speed.
+    # Without VNNI, x86 adds pairs of products in 16 bits, which saturate; this keeps them exact.
     options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -11,6 +11,7 @@ from rexnet_export.pipeline.errors import ConversionError
 from rexnet_export.quantization.graph import model_sha256
 from rexnet_export.quantization.observe import observe
 from rexnet_export.quantization.qparams import QuantParams, for_weights, from_range
+from rexnet_export.quantization.ranges import ranged
 from rexnet_export.quantization.scheme import decide, observed_tensors
 from rexnet_export.quantization.table import Calibration
 
@@ -119,7 +120,9 @@ def test_a_dead_channel_keeps_its_bias(v1: SimpleNamespace, tmp_path: Path) -> N
 
 def test_a_tensor_may_have_its_own_statistic(v1: SimpleNamespace) -> None:
     plain = decide(v1.model, v1.statistics, CALIBRATION).tensors
-    mixed = decide(v1.model, v1.statistics, CALIBRATION, {"stem.silu": "mean-min-max"}).tensors
+    mixed = decide(
+        v1.model, v1.statistics, CALIBRATION, {"stem.silu": ranged(v1.statistics["stem.silu"], "mean-min-max")}
+    ).tensors
     seen = v1.statistics["stem.silu"]
     assert mixed["stem.silu"].statistic == "mean-min-max"
     assert mixed["stem.silu"].observed == (seen.mean_minimum, seen.mean_maximum)
