@@ -33,7 +33,9 @@ class Options:
     precision: Precision = _option("int8", "number format of weights and activations")
     calibration_data: Path | None = _option(None, "folder of images like those the model will see", "DIR")
     calibration_images: int = _option(512, "how many of them set the INT8 ranges", "N")
-    statistic: str = _option("min-max", "ranges from observed values: min-max, percentile or percentile-P", "NAME")
+    statistic: str = _option(
+        "min-max", "INT8 ranges: auto, min-max, mean-min-max, percentile-P, entropy or mse", "NAME"
+    )
     qparams: Path | None = _option(None, "quantization table to build from instead of calibrating", "FILE")
     eval_data: Path | None = _option(None, "folder of images, one sub-folder per class", "DIR")
     eval_images: int | None = _option(None, "how many of them to evaluate on (default: all)", "N")

@@ -58,9 +58,14 @@ class TensorStatistics:
         return float(self.sum_of_maxima / self.images)
 
 
-def observe(model: Path, batches: Iterable[NDArray[np.uint8]], tensors: Sequence[str]) -> dict[str, TensorStatistics]:
-    """Run uint8 [n, S, S, 3] batches through a float model and gather statistics of the named tensors."""
-    observe_group = partial(_observe_group, _runner(model, tensors), tensors)
+def observe(
+    model: Path, batches: Iterable[NDArray[np.uint8]], tensors: Sequence[str], ids: Sequence[str] = ()
+) -> dict[str, TensorStatistics]:
+    """Run uint8 [n, S, S, 3] batches through a float model and gather statistics of the named tensors.
+
+    `ids` names the images in errors; without them they are numbered from 0.
+    """
+    observe_group = partial(_observe_group, _runner(model, tensors), tensors, ids)
     totals: dict[str, TensorStatistics] = {}
     images = 0
     # ONNX Runtime and numpy both release the interpreter lock, so groups run side by side.
@@ -107,23 +112,28 @@ def _runner(model: Path, tensors: Sequence[str]) -> Runner:
 
 
 def _observe_group(
-    run: Runner, tensors: Sequence[str], images: NDArray[np.uint8], first: int
+    run: Runner, tensors: Sequence[str], ids: Sequence[str], images: NDArray[np.uint8], first: int
 ) -> dict[str, TensorStatistics]:
     try:
         values = run(images)
     except Exception as error:  # as above
-        raise ConversionError(f"calibration image {first} does not run: {first_line(error)}") from error
-    return {name: _summarise(name, value, first) for name, value in zip(tensors, values, strict=True)}
+        raise ConversionError(f"calibration image {_id(ids, first)} does not run: {first_line(error)}") from error
+    for name, value in zip(tensors, values, strict=True):
+        finite = np.isfinite(value.reshape(len(value), -1)).all(axis=1)
+        if not finite.all():
+            image = _id(ids, first + int(np.argmin(finite)))
+            raise ConversionError(f"tensor {name} is NaN or infinite on calibration image {image}; check the weights")
+    return {name: _summarise(value) for name, value in zip(tensors, values, strict=True)}
 
 
-def _summarise(name: str, values: NDArray[np.float32], first: int) -> TensorStatistics:
-    """Statistics of one tensor [images, ...]: exact extremes, histogram of at most `SAMPLES` values of each image."""
+def _id(ids: Sequence[str], index: int) -> str:
+    return ids[index] if ids else str(index)
+
+
+def _summarise(values: NDArray[np.float32]) -> TensorStatistics:
+    """Statistics of a finite tensor [images, ...]: exact extremes, a histogram of at most `SAMPLES` values an image."""
     flat = values.reshape(len(values), -1)
     lows, highs = flat.min(axis=1), flat.max(axis=1)
-    finite = np.isfinite(lows) & np.isfinite(highs)
-    if not finite.all():
-        index = first + int(np.argmin(finite))
-        raise ConversionError(f"tensor {name} is NaN or infinite on calibration image {index}; check the weights")
     exponent = _exponent(max(-float(lows.min()), float(highs.max())))
     sample = flat[:, :: _stride(flat.shape[1])].ravel()
     bins = np.floor(sample.astype(np.float64) * 2.0**-exponent).astype(np.int64)

@@ -57,6 +57,11 @@ def check_statistic(statistic: str) -> None:
         _percent(statistic)
 
 
+def percent_kept(statistic: str) -> float | None:
+    """The P of `percentile-P`; None for a statistic that is no percentile."""
+    return _percent(statistic) if _PERCENTILE.fullmatch(statistic) else None
+
+
 def squared_error(statistics: TensorStatistics, params: QuantParams) -> float:
     """Mean squared error of storing the observed values with these per-tensor parameters.
 

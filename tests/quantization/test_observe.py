@@ -27,7 +27,7 @@ def same(one: TensorStatistics, other: TensorStatistics) -> bool:
 
 
 def summary(values: np.ndarray) -> TensorStatistics:
-    return subject._summarise("t", np.asarray(values, np.float32), 0)
+    return subject._summarise(np.asarray(values, np.float32))
 
 
 @given(signals, signals, signals)
@@ -115,6 +115,9 @@ def test_a_nan_or_infinite_activation_is_named_with_its_image(tmp_path: Path, nu
     images[19, 3, 4, 1] = 255
     with pytest.raises(ConversionError, match=r"tensor ratio is NaN or infinite on calibration image 19;"):
         observe(path, [images[:4], images[4:]], ["pixels", "ratio"])
+    ids = [f"photos/{index}.png" for index in range(24)]
+    with pytest.raises(ConversionError, match=r"tensor ratio is NaN or infinite on calibration image photos/19\.png;"):
+        observe(path, [images[:4], images[4:]], ["pixels", "ratio"], ids)
 
 
 def test_no_images_an_unknown_tensor_and_a_wrong_size_are_refused(v1: SimpleNamespace) -> None:

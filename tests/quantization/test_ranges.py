@@ -21,11 +21,11 @@ tensors = arrays.arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(1, 
 
 def statistics(values: np.ndarray) -> TensorStatistics:
     rows = np.asarray(values, np.float32).reshape(-1, 1000)
-    return observe._summarise("t", rows, 0)
+    return observe._summarise(rows)
 
 
 def summary(values: np.ndarray) -> TensorStatistics:
-    return observe._summarise("t", np.asarray(values, np.float32), 0)
+    return observe._summarise(np.asarray(values, np.float32))
 
 
 def squared_error_of(values: np.ndarray, low: float, high: float) -> float:
