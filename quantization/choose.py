@@ -95,11 +95,11 @@ def choose_ranges(
         name: max(tried.values(), key=lambda one: one.sqnr_db).range for name, tried in alone.items()
     }
     scores = {name: judge.score(quantized(chosen)) for name, chosen in candidates.items()}
-    start = _best(scores, len(judge.images))
+    start = preferred(scores, len(judge.images))
     few = judge.first(max(FEWEST_TRIALS, TRIAL_PIXELS // size))
     candidates["refined"] = _refined(candidates[start], alone, lambda chosen: few.score(quantized(chosen)))
     scores["refined"] = judge.score(quantized(candidates["refined"]))
-    best = _best({name: scores[name] for name in (start, "refined")}, len(judge.images))
+    best = preferred({name: scores[name] for name in (start, "refined")}, len(judge.images))
     return Chosen(
         choices=tuple(
             Choice(tensor=name, range=found, alone_db={s: one.sqnr_db for s, one in alone[name].items()})
@@ -122,7 +122,7 @@ def better(one: Score, other: Score, images: int) -> bool:
     return one.sqnr_db > other.sqnr_db
 
 
-def _best(scores: Mapping[str, Score], images: int) -> str:
+def preferred(scores: Mapping[str, Score], images: int) -> str:
     """Preferred over the ones before it; the first of equals."""
     names = list(scores)
     found = names[0]

@@ -164,7 +164,8 @@ def _coarse(edges: NDArray[np.float64], counts: NDArray[np.int64]) -> tuple[NDAr
     """Neighbouring bins added up until few enough for a search; still several for one INT8 step."""
     group = -(-len(counts) // _MOST_BINS)
     starts = np.arange(0, len(counts), group)
-    return edges[0] + (edges[1] - edges[0]) * group * np.arange(len(starts) + 1), np.add.reduceat(counts, starts)
+    first, width = float(edges[0]), float(edges[1] - edges[0])
+    return first + width * group * np.arange(len(starts) + 1, dtype=np.float64), np.add.reduceat(counts, starts)
 
 
 def _squared_errors(

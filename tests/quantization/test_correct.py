@@ -8,9 +8,11 @@ import onnx
 import pytest
 
 from rexnet_export.quantization import correct as subject
-from rexnet_export.quantization.correct import correct_biases
+from rexnet_export.quantization.choose import better
+from rexnet_export.quantization.correct import choose_correction, correct_biases
 from rexnet_export.quantization.qdq import insert_qdq
 from rexnet_export.quantization.qparams import BIAS_MAX, QuantParams
+from rexnet_export.quantization.simulate import Score, Simulator, simulator
 from rexnet_export.quantization.table import QuantTable, TensorEntry
 from rexnet_export.quantization.walk import Walk
 
@@ -28,9 +30,13 @@ def shifts(model: onnx.ModelProto, table: QuantTable, images: np.ndarray, name: 
     return means[0] - means[1]
 
 
+def layers(model: onnx.ModelProto) -> list[str]:
+    return [node.output[0] for node in model.graph.node if node.op_type in {"Conv", "Gemm"}]
+
+
 @pytest.fixture(scope="module")
 def corrected(v1: SimpleNamespace) -> QuantTable:
-    return correct_biases(v1.model, v1.table, v1.images)
+    return correct_biases(v1.model, v1.table, v1.images, layers(v1.model))
 
 
 @pytest.mark.parametrize("name", ["stem", "features.4.depthwise", "features.9.project", "features.7.squeeze", "logits"])
@@ -49,7 +55,7 @@ def test_only_biases_change_and_all_of_them(v1: SimpleNamespace, corrected: Quan
 
 
 def test_correcting_again_gives_the_same(v1: SimpleNamespace, corrected: QuantTable) -> None:
-    assert correct_biases(v1.model, corrected, v1.images) == corrected
+    assert correct_biases(v1.model, corrected, v1.images, layers(v1.model)) == corrected
 
 
 def test_a_bias_never_leaves_the_integers_it_may_take() -> None:
@@ -64,5 +70,28 @@ def test_a_bias_never_leaves_the_integers_it_may_take() -> None:
 
 def test_images_are_taken_as_far_as_memory_allows(v1: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "MOST_PIXELS", 5 * 32 * 32)
-    few = correct_biases(v1.model, v1.table, v1.images)
-    assert few == correct_biases(v1.model, v1.table, v1.images[:5])
+    few = correct_biases(v1.model, v1.table, v1.images, ["stem", "pool", "logits"])
+    assert few == correct_biases(v1.model, v1.table, v1.images[:5], ["stem", "logits"])
+    changed = {name for name, entry in few.tensors.items() if entry.correction is not None}
+    assert changed == {"stem.bias", "logits.bias"}
+
+
+def test_held_back_images_decide_what_is_corrected(v1: SimpleNamespace) -> None:
+    found = choose_correction(v1.model, v1.table, v1.images, simulator(v1.model, v1.images))
+    scores = {trial.name: trial.score for trial in found.trials}
+    assert not [name for name, score in scores.items() if better(score, scores[found.best], len(v1.images))]
+    assert scores["uncorrected"] != scores["depthwise corrected"] != scores["all corrected"]
+    assert simulator(v1.model, v1.images).score(insert_qdq(v1.model, found.table, "uint8")) == scores[found.best]
+
+
+def test_what_does_not_help_is_left_out(v1: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def worse(judge: Simulator, model: onnx.ModelProto) -> Score:
+        stored = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+        plain = v1.table.integers("features.3.depthwise.bias", floats["features.3.depthwise.bias"])
+        return Score(sqnr_db=30.0 if (stored["features.3.depthwise.bias.q"] == plain).all() else 20.0, agreement=1.0)
+
+    floats = {t.name: onnx.numpy_helper.to_array(t) for t in v1.model.graph.initializer}
+    monkeypatch.setattr(Simulator, "score", worse)
+    found = choose_correction(v1.model, v1.table, v1.images, simulator(v1.model, v1.images))
+    assert found.best == "uncorrected"
+    assert found.table == v1.table
