@@ -157,15 +157,17 @@ def _histogram(statistics: TensorStatistics) -> tuple[NDArray[np.float64], NDArr
     """Edges [n + 1] and counts [n] of the occupied part of a tensor's histogram."""
     occupied = np.flatnonzero(statistics.counts)
     first, last = int(occupied[0]), int(occupied[-1])
-    return (np.arange(first, last + 2) - BINS) * 2.0**statistics.exponent, statistics.counts[first : last + 1]
+    edges = ((np.arange(first, last + 2) - BINS) * 2.0**statistics.exponent).astype(np.float64)
+    return edges, statistics.counts[first : last + 1]
 
 
 def _coarse(edges: NDArray[np.float64], counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Neighbouring bins added up until few enough for a search; still several for one INT8 step."""
     group = -(-len(counts) // _MOST_BINS)
     starts = np.arange(0, len(counts), group)
-    first, width = float(edges[0]), float(edges[1] - edges[0])
-    return first + width * group * np.arange(len(starts) + 1, dtype=np.float64), np.add.reduceat(counts, starts)
+    width = float(edges[1] - edges[0]) * group
+    wide = (float(edges[0]) + width * np.arange(len(starts) + 1)).astype(np.float64)
+    return wide, np.add.reduceat(counts, starts)
 
 
 def _squared_errors(
