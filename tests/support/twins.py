@@ -1,0 +1,170 @@
+"""Hard twins of a trained ReXNet: networks that compute the same, or nearly, but are far harder to quantize.
+
+`chain_twin` and `squeeze_twin` are the same function, rescaled where the network is linear or positively
+homogeneous. `spread_twin` and `gate_twin` rescale channels ahead of SiLU and of the gate, which is not exact, and
+need `fine_tuned` to come back to the original's accuracy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rexnet_export.pipeline.records import Preprocess
+from rexnet_export.pipeline.rexnet import ConvBatchNorm, LinearBottleneck, ReXNet
+
+WARM_UP = 20  # batches that only renew BatchNorm's statistics, and steps over which the rate grows
+SHIFT = 4  # pixels
+
+
+def chain_twin(network: ReXNet, seed: int = 0, spread: float = 16.0) -> ReXNet:
+    """Channels of every residual chain times log-uniform [1/spread, spread]; the same function.
+
+    A residual block adds its input to its leading channels, so these take over the input's factors.
+    """
+    twin, random = deepcopy(network).eval(), np.random.default_rng(seed)
+    blocks = _blocks(twin)
+    consumers = [block.conv_exp.conv for block in blocks[1:]] + [_penultimate(twin).conv]
+    chain = torch.empty(0)
+    for block, consumer in zip(blocks, consumers, strict=True):
+        shared = chain if block.block.residual else chain[:0]
+        fresh = _log_uniform(block.block.outputs - len(shared), 1 / spread, spread, random)
+        chain = torch.cat([shared, fresh])
+        _scale_outputs(block.conv_pwl.bn, chain)
+        _scale_inputs(consumer, 1 / chain)
+    return twin
+
+
+def squeeze_twin(network: ReXNet, seed: int = 0, spread: float = 16.0) -> ReXNet:
+    """Channels inside squeeze-excitation, ahead of its ReLU, times log-uniform [1/spread, spread]; the same function."""
+    twin, random = deepcopy(network).eval(), np.random.default_rng(seed)
+    for block in _blocks(twin):
+        if block.block.squeeze:
+            factors = _log_uniform(block.block.squeeze, 1 / spread, spread, random)
+            _scale_outputs(block.se.bn, factors)
+            _scale_inputs(block.se.fc2, 1 / factors)
+    return twin
+
+
+def spread_twin(network: ReXNet, seed: int = 0, low: float = 1 / 2, high: float = 24.0) -> ReXNet:
+    """Expanded channels ahead of the activation times log-uniform [low, high], the depthwise kernels divided by it.
+
+    SiLU is not homogeneous: the function changes.
+    """
+    twin, random = deepcopy(network).eval(), np.random.default_rng(seed)
+    for block in _blocks(twin):
+        if block.block.expands:
+            factors = _log_uniform(block.block.expanded, low, high, random)
+            _scale_outputs(block.conv_exp.bn, factors)
+            _scale_outputs(block.conv_dw.conv, 1 / factors)
+    return twin
+
+
+def gate_twin(network: ReXNet, seed: int = 0, low: float = 1 / 2, high: float = 24.0) -> ReXNet:
+    """Depthwise outputs ahead of the gate times log-uniform [low, high] f, the gate lowered to about 1/f.
+
+    Exact for the squeeze. The gate sigmoid(z - ln f) is f times smaller where it is small; at z = 0 the gated
+    channel is 2 f / (1 + f) times the original's, which the projection takes back. Elsewhere the function changes.
+    """
+    twin, random = deepcopy(network).eval(), np.random.default_rng(seed)
+    for block in _blocks(twin):
+        if block.block.squeeze:
+            factors = _log_uniform(block.block.expanded, low, high, random)
+            _scale_outputs(block.conv_dw.bn, factors)
+            _scale_inputs(block.se.fc1, 1 / factors)
+            _scale_inputs(block.conv_pwl.conv, (1 + factors) / (2 * factors))
+            with torch.no_grad():
+                _bias(block.se.fc2).sub_(factors.log())
+    return twin
+
+
+def combined(network: ReXNet, seed: int = 0) -> ReXNet:
+    """Spread and gate twin within the blocks, chain and squeeze twin around and inside them."""
+    return chain_twin(squeeze_twin(gate_twin(spread_twin(network, seed), seed), seed), seed)
+
+
+def fine_tuned(
+    twin: ReXNet,
+    teacher: ReXNet,
+    images: NDArray[np.uint8],
+    preprocess: Preprocess,
+    *,
+    steps: int = 200,
+    batch: int = 64,
+    rate: float = 1e-3,
+    seed: int = 0,
+) -> ReXNet:
+    """The twin trained for `steps` to give the teacher's logits on uint8 [n, S, S, 3] images, mirrored and shifted.
+
+    Adam's steps are absolute, so large factors stay as they are, and without weight decay nothing pulls them back.
+    """
+    student = deepcopy(twin).train()
+    student.head.dropout.eval()
+    optimizer = torch.optim.Adam(student.parameters(), lr=rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, rate, total_steps=steps, pct_start=min(0.5, WARM_UP / steps)
+    )
+    loader = _batches(images, preprocess, batch, seed)
+    for _ in range(WARM_UP):
+        with torch.no_grad():
+            student(next(loader))
+    for _ in range(steps):
+        x = next(loader)
+        with torch.no_grad():
+            wanted = teacher(x)
+        loss = functional.mse_loss(student(x), wanted)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+    return student.eval()
+
+
+def _batches(images: NDArray[np.uint8], preprocess: Preprocess, batch: int, seed: int) -> Iterator[Tensor]:
+    """Normalised [batch, 3, S, S], without end; each image mirrored half the time, each batch shifted."""
+    random = np.random.default_rng(seed)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocess.mean, preprocess.std))
+    while True:
+        pixels = images[random.integers(0, len(images), batch)]
+        pixels = np.where(random.random((batch, 1, 1, 1)) < 0.5, pixels[:, :, ::-1], pixels)
+        down, across = random.integers(-SHIFT, SHIFT + 1, 2)
+        pixels = np.roll(pixels, (int(down), int(across)), (1, 2))
+        yield (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+
+def _blocks(network: ReXNet) -> list[LinearBottleneck]:
+    return [module for module in network.features if isinstance(module, LinearBottleneck)]
+
+
+def _penultimate(network: ReXNet) -> ConvBatchNorm:
+    last = network.features[-1]
+    assert isinstance(last, ConvBatchNorm)
+    return last
+
+
+def _log_uniform(count: int, low: float, high: float, random: np.random.Generator) -> Tensor:
+    return torch.from_numpy(np.exp(random.uniform(np.log(low), np.log(high), count)).astype(np.float32))
+
+
+@torch.no_grad()
+def _scale_outputs(module: nn.BatchNorm2d | nn.Conv2d, factors: Tensor) -> None:
+    """What a BatchNorm, or a convolution (output channels first), gives, times one factor per channel."""
+    module.weight.mul_(factors.view(-1, *[1] * (module.weight.ndim - 1)))
+    if module.bias is not None:
+        module.bias.mul_(factors)
+
+
+@torch.no_grad()
+def _scale_inputs(conv: nn.Conv2d, factors: Tensor) -> None:
+    conv.weight.mul_(factors.view(1, -1, 1, 1))
+
+
+def _bias(conv: nn.Conv2d) -> Tensor:
+    assert conv.bias is not None
+    return conv.bias
