@@ -7,10 +7,8 @@ read strictly.
 from __future__ import annotations
 
 import json
-import math
 import os
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
@@ -20,12 +18,22 @@ from numpy.typing import NDArray
 
 from rexnet_export.pipeline.errors import ConversionError
 from rexnet_export.quantization.qparams import INT8_MAX, INT8_MIN, QuantParams
+from rexnet_export.quantization.rewrites import Rewrite, parse_rewrite, rewrite_fields
+from rexnet_export.quantization.strict_json import (
+    a_list,
+    a_sha256,
+    a_text,
+    an_array,
+    an_integer,
+    an_object,
+    numbers,
+    strict_loads,
+)
 
 type Decision = Literal["observed", "fixed", "shared", "derived", "weights", "fused", "float"]
 
 
 SCHEMA_VERSION = 2
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _NEEDS: Mapping[str, frozenset[str]] = {
     "observed": frozenset({"params", "observed", "statistic"}),
     "fixed": frozenset({"params"}),
@@ -69,11 +77,15 @@ class Calibration:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantTable:
-    """Entries by ONNX tensor name, the digest of the float ONNX graph they belong to, and the calibration."""
+    """Entries by ONNX tensor name, the digest of the float ONNX graph they belong to, and the calibration.
+
+    `rewrites` made that graph, in order, from the checkpoint's: nothing else of the equalization is needed.
+    """
 
     model_sha256: str
     calibration: Calibration
     tensors: Mapping[str, TensorEntry]
+    rewrites: tuple[Rewrite, ...] = ()
 
     def integers(self, name: str, real: NDArray[np.floating]) -> NDArray[np.int64]:
         """What the parameter `name`, in the float model `real` (ONNX layout), is stored as in every artifact."""
@@ -101,18 +113,24 @@ def save_table(table: QuantTable, path: Path) -> None:
 
 
 def table_text(table: QuantTable) -> str:
-    """JSON, one tensor a line in name order; numbers are written so that they read back exactly."""
+    """JSON, a rewrite a line in order, a tensor a line in name order; numbers read back exactly."""
     head = {
         "schema_version": SCHEMA_VERSION,
         "model_sha256": table.model_sha256,
         "calibration": {field.name: getattr(table.calibration, field.name) for field in fields(Calibration)},
     }
     tensors = {name: _entry_fields(entry) for name, entry in sorted(table.tensors.items())}
-    return f'{{\n{_lines(head)},\n"tensors": {{\n{_lines(tensors)}\n}}\n}}\n'
+    rewrites = ",\n".join(_dumped(rewrite_fields(rewrite)) for rewrite in table.rewrites)
+    lists = f'"rewrites": [\n{rewrites}\n],\n"tensors": {{\n{_lines(tensors)}\n}}'
+    return f"{{\n{_lines(head)},\n{lists}\n}}\n"
 
 
 def _lines(members: Mapping[str, object]) -> str:
-    return ",\n".join(f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in members.items())
+    return ",\n".join(f"{json.dumps(key)}: {_dumped(value)}" for key, value in members.items())
+
+
+def _dumped(value: object) -> str:
+    return json.dumps(value, allow_nan=False)
 
 
 def _entry_fields(entry: TensorEntry) -> dict[str, object]:
@@ -137,26 +155,28 @@ def load_table(path: Path) -> QuantTable:
 
 def parse_table(text: str) -> QuantTable:
     """Parse and check the JSON text of a table."""
-    root = _object(
-        json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant),
+    root = an_object(
+        strict_loads(text),
         "the table",
-        {"schema_version", "model_sha256", "calibration", "tensors"},
+        {"schema_version", "model_sha256", "calibration", "rewrites", "tensors"},
     )
     if type(root["schema_version"]) is not int or root["schema_version"] != SCHEMA_VERSION:
         raise ConversionError(f"schema_version is {root['schema_version']!r}, this program reads {SCHEMA_VERSION}")
-    calibration = _object(root["calibration"], "calibration", {"images_sha256", "images", "statistic", "seed"})
-    tensors = {name: _entry(value, name) for name, value in _object(root["tensors"], "tensors").items()}
+    calibration = an_object(root["calibration"], "calibration", {"images_sha256", "images", "statistic", "seed"})
+    tensors = {name: _entry(value, name) for name, value in an_object(root["tensors"], "tensors").items()}
     for name, entry in tensors.items():
         _check_entry(name, entry, tensors)
+    rewrites = a_list(root["rewrites"], "rewrites")
     return QuantTable(
-        model_sha256=_sha256(root["model_sha256"], "model_sha256"),
+        model_sha256=a_sha256(root["model_sha256"], "model_sha256"),
         calibration=Calibration(
-            images_sha256=_sha256(calibration["images_sha256"], "calibration.images_sha256"),
-            images=_integer(calibration["images"], "calibration.images", 1),
-            statistic=_text(calibration["statistic"], "calibration.statistic"),
-            seed=_integer(calibration["seed"], "calibration.seed", 0),
+            images_sha256=a_sha256(calibration["images_sha256"], "calibration.images_sha256"),
+            images=an_integer(calibration["images"], "calibration.images", 1),
+            statistic=a_text(calibration["statistic"], "calibration.statistic"),
+            seed=an_integer(calibration["seed"], "calibration.seed", 0),
         ),
         tensors=tensors,
+        rewrites=tuple(parse_rewrite(value, f"rewrites[{index}]") for index, value in enumerate(rewrites)),
     )
 
 
@@ -164,28 +184,28 @@ def _entry(value: object, name: str) -> TensorEntry:
     decision = value.get("decision") if isinstance(value, dict) else None
     for known in get_args(Decision.__value__):
         if decision == known:
-            found = _object(value, name, {"decision", *_NEEDS[known]}, _MAY_HAVE.get(known, frozenset()))
+            found = an_object(value, name, {"decision", *_NEEDS[known]}, _MAY_HAVE.get(known, frozenset()))
             return TensorEntry(
                 decision=known,
                 params=_params(found["params"], name, known) if "params" in found else None,
-                source=_text(found["source"], f"{name}.source") if "source" in found else None,
+                source=a_text(found["source"], f"{name}.source") if "source" in found else None,
                 observed=_range(found["observed"], f"{name}.observed") if "observed" in found else None,
-                statistic=_text(found["statistic"], f"{name}.statistic") if "statistic" in found else None,
-                reason=_text(found["reason"], f"{name}.reason") if "reason" in found else None,
-                correction=_numbers(found["correction"], f"{name}.correction") if "correction" in found else None,
+                statistic=a_text(found["statistic"], f"{name}.statistic") if "statistic" in found else None,
+                reason=a_text(found["reason"], f"{name}.reason") if "reason" in found else None,
+                correction=numbers(found["correction"], f"{name}.correction") if "correction" in found else None,
             )
     raise ConversionError(f"{name} has decision {decision!r}; known are {', '.join(_NEEDS)}")
 
 
 def _params(value: object, name: str, decision: Decision) -> QuantParams:
     where = f"{name}.params"
-    found = _object(value, where, {"scale", "zero_point", "axis", "bits"})
+    found = an_object(value, where, {"scale", "zero_point", "axis", "bits"})
     by_channel = decision in {"weights", "derived"}
     bits, low, high = 32 if decision == "derived" else 8, *((0, 0) if by_channel else (INT8_MIN, INT8_MAX))
-    scale = _numbers(found["scale"], f"{where}.scale")
-    points = _array(found["zero_point"], f"{where}.zero_point")
-    zero_point = tuple(_integer(item, f"{where}.zero_point", low, high) for item in points)
-    axis = _integer(found["axis"], f"{where}.axis", 0) if by_channel else found["axis"]
+    scale = numbers(found["scale"], f"{where}.scale")
+    points = an_array(found["zero_point"], f"{where}.zero_point")
+    zero_point = tuple(an_integer(item, f"{where}.zero_point", low, high) for item in points)
+    axis = an_integer(found["axis"], f"{where}.axis", 0) if by_channel else found["axis"]
     if min(scale) <= 0.0:
         raise ConversionError(f"{where}.scale holds {min(scale)}; scales are above zero")
     if len(scale) != len(zero_point) or (not by_channel and (axis is not None or len(scale) > 1)):
@@ -194,7 +214,7 @@ def _params(value: object, name: str, decision: Decision) -> QuantParams:
         scale=scale,
         zero_point=zero_point,
         axis=axis if isinstance(axis, int) else None,
-        bits=_integer(found["bits"], f"{where}.bits", bits, bits),
+        bits=an_integer(found["bits"], f"{where}.bits", bits, bits),
     )
 
 
@@ -209,67 +229,8 @@ def _check_entry(name: str, entry: TensorEntry, tensors: Mapping[str, TensorEntr
         raise ConversionError(f"{name} refers to {entry.source!r}, which the table does not have")
 
 
-def _object(
-    value: object, where: str, required: Collection[str] | None = None, optional: Collection[str] = ()
-) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise ConversionError(f"{where} is not an object")
-    if required is not None:
-        if missing := sorted(set(required) - value.keys()):
-            raise ConversionError(f"{where} lacks {', '.join(missing)}")
-        if unknown := sorted(value.keys() - {*required, *optional}):
-            raise ConversionError(f"{where} has unknown {', '.join(unknown)}")
-    return value
-
-
-def _array(value: object, where: str) -> list[object]:
-    if not isinstance(value, list) or not value:
-        raise ConversionError(f"{where} is not a list of numbers")
-    return value
-
-
-def _number(value: object, where: str) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        raise ConversionError(f"{where} holds {value!r}, not a finite number")
-    return float(value)
-
-
-def _numbers(value: object, where: str) -> tuple[float, ...]:
-    return tuple(_number(item, where) for item in _array(value, where))
-
-
-def _integer(value: object, where: str, low: int, high: int = 2**63 - 1) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ConversionError(f"{where} holds {value!r}, not an integer from {low} to {high}")
-    return value
-
-
 def _range(value: object, where: str) -> tuple[float, float]:
-    numbers = _numbers(value, where)
-    if len(numbers) != 2 or numbers[0] > numbers[1]:
-        raise ConversionError(f"{where} holds {list(numbers)}, not [low, high]")
-    return numbers[0], numbers[1]
-
-
-def _text(value: object, where: str) -> str:
-    if not isinstance(value, str) or not value:
-        raise ConversionError(f"{where} is not a text")
-    return value
-
-
-def _sha256(value: object, where: str) -> str:
-    if not isinstance(value, str) or not _SHA256.fullmatch(value):
-        raise ConversionError(f"{where} is not a SHA-256 in hexadecimal")
-    return value
-
-
-def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ConversionError(f"{next(name for name in names if names.count(name) > 1)} is there twice")
-    return found
-
-
-def _no_constant(name: str) -> float:
-    raise ConversionError(f"{name} is not a number a table can hold")
+    ends = numbers(value, where)
+    if len(ends) != 2 or ends[0] > ends[1]:
+        raise ConversionError(f"{where} holds {list(ends)}, not [low, high]")
+    return ends[0], ends[1]

@@ -14,6 +14,7 @@ import pytest
 
 from rexnet_export.pipeline.errors import ConversionError
 from rexnet_export.quantization.qparams import QuantParams
+from rexnet_export.quantization.rewrites import ChannelGrouping, ChannelScaling
 from rexnet_export.quantization.table import (
     Calibration,
     QuantTable,
@@ -41,6 +42,10 @@ SMALL = QuantTable(
         "c": TensorEntry(decision="fused", source="s"),
         "f": TensorEntry(decision="float", reason="asked for"),
     },
+    rewrites=(
+        ChannelScaling(tensor="x", factors=(1 / 3, 1.0, 2.0**40)),
+        ChannelGrouping(tensor="s", order=(2, 0, 1), sizes=(1, 2)),
+    ),
 )
 
 
@@ -88,6 +93,8 @@ REFUSED = [
     (damaged("schema_version", value=1), "schema_version is 1, this program reads 2"),
     (damaged("schema_version", value=True), "schema_version is True"),
     (damaged("notes", value="x"), "the table has unknown notes"),
+    (damaged("rewrites", remove=True), "the table lacks rewrites"),
+    (damaged("rewrites", value={}), "rewrites is not a list"),
     (damaged("calibration", remove=True), "the table lacks calibration"),
     (damaged("calibration", "images", value=0), r"calibration\.images holds 0"),
     (damaged("calibration", "images", value=True), r"calibration\.images holds True"),

@@ -42,7 +42,7 @@ def chain_twin(network: ReXNet, seed: int = 0, spread: float = 16.0) -> ReXNet:
 
 
 def squeeze_twin(network: ReXNet, seed: int = 0, spread: float = 16.0) -> ReXNet:
-    """Channels inside squeeze-excitation, ahead of its ReLU, times log-uniform [1/spread, spread]; the same function."""
+    """Channels inside squeeze-excitation, ahead of ReLU, times log-uniform [1/spread, spread]; the same function."""
     twin, random = deepcopy(network).eval(), np.random.default_rng(seed)
     for block in _blocks(twin):
         if block.block.squeeze:
