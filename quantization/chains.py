@@ -1,0 +1,136 @@
+"""Tensors whose channels may be rescaled without changing the network: found by operators and consumers.
+
+From a convolution's output on, Relu, Add and Pad keep a positive factor per channel, and the convolutions that read
+the result can take it back. All tensors so connected take the same factors: a chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import onnx
+
+from rexnet_export.quantization.graph import GraphView
+
+_PASSING = frozenset({"Relu", "Add", "Pad"})
+_CHANNEL_AXIS, _RANK = 1, 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """`tensors` in graph order and how many channels each has, the convolutions that make and that read them.
+
+    Channel c is the same channel in all of them; narrower ones have the leading channels.
+    """
+
+    tensors: Mapping[str, int]
+    producers: tuple[onnx.NodeProto, ...]
+    consumers: tuple[onnx.NodeProto, ...]
+
+    @property
+    def name(self) -> str:
+        """Its widest tensor, the last of them: has every channel of the chain."""
+        return max(reversed(self.tensors), key=self.tensors.__getitem__)
+
+    @property
+    def channels(self) -> int:
+        """Of the widest tensor."""
+        return self.tensors[self.name]
+
+
+def chains(graph: GraphView) -> tuple[Chain, ...]:
+    """All chains of a graph, in the order of their first tensors.
+
+    Residual chain (any number of blocks; fresh channels start at every Pad), and the inside of squeeze-excitation:
+
+        Conv a -> Conv ..., a -> Pad -+                   GlobalAveragePool -> Conv s -> Relu -> Conv -> Sigmoid
+                   Conv b ----------- Add -> Conv ...
+    """
+    connected = _connected(graph)
+    found = (_chain(graph, members) for members in connected)
+    return tuple(chain for chain in found if chain is not None)
+
+
+def _connected(graph: GraphView) -> Iterator[tuple[str, ...]]:
+    """Groups of tensors joined by operators that keep factors, in graph order, and every other activation alone."""
+    group = {node.output[0]: [node.output[0]] for node in graph.nodes}
+    for node in graph.nodes:
+        if node.op_type in _PASSING:
+            for name in _activations(node):
+                merged, other = group[node.output[0]], group.get(name, [name])
+                if merged is not other:
+                    merged.extend(other)
+                    group.update(dict.fromkeys(other, merged))
+    order = {node.output[0]: position for position, node in enumerate(graph.nodes)}
+    seen: set[int] = set()
+    for name in order:
+        if id(group[name]) not in seen:
+            seen.add(id(group[name]))
+            yield tuple(sorted(group[name], key=lambda member: order.get(member, -1)))
+
+
+def _chain(graph: GraphView, members: tuple[str, ...]) -> Chain | None:
+    """The chain of these tensors, or None where one of them cannot be rescaled."""
+    makers = {node.output[0]: node for node in graph.nodes}
+    widths: dict[str, int] = {}
+    for name in members:
+        node = makers.get(name)
+        width = None if node is None or name in graph.outputs else _width(node, graph, widths)
+        if width is None:
+            return None
+        widths[name] = width
+    readers = {id(node): node for name in members for node in graph.consumers.get(name, ())}.values()
+    consumers = tuple(node for node in readers if node.op_type not in _PASSING)
+    producers = tuple(makers[name] for name in members if makers[name].op_type == "Conv")
+    convolutions = (*producers, *consumers)
+    if not consumers or not all(_may_change(node, graph) for node in convolutions):
+        return None
+    if any(node.input[0] not in widths or not _reads_each_alone(node, graph, widths) for node in consumers):
+        return None
+    return Chain(tensors=widths, producers=producers, consumers=consumers)
+
+
+def _width(node: onnx.NodeProto, graph: GraphView, known: Mapping[str, int]) -> int | None:
+    """Channels of what a node gives; None for nodes that do not keep factors."""
+    match node.op_type:
+        case "Conv" if node.input[1] in graph.constants:
+            return int(graph.constants[node.input[1]].shape[0])
+        case "Relu":
+            return known[node.input[0]]
+        case "Add" if known.get(node.input[0]) == known.get(node.input[1]):
+            return known[node.input[0]]
+        case "Pad":
+            return _padded(node, graph, known)
+    return None
+
+
+def _padded(node: onnx.NodeProto, graph: GraphView, known: Mapping[str, int]) -> int | None:
+    """Width after zeros were added behind the channels; None for any other padding."""
+    attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    # Neither a value other than zero nor axes have a form here that keeps factors.
+    plain = attributes.get("mode", b"constant") == b"constant" and not any(node.input[2:])
+    if not plain or node.input[1] not in graph.constants:
+        return None
+    added = [int(count) for count in graph.constants[node.input[1]]]
+    behind = _RANK + _CHANNEL_AXIS
+    if len(added) != 2 * _RANK or any(count for end, count in enumerate(added) if end != behind) or added[behind] < 0:
+        return None
+    return known[node.input[0]] + added[behind]
+
+
+def _activations(node: onnx.NodeProto) -> list[str]:
+    return list(node.input[: 2 if node.op_type == "Add" else 1])
+
+
+def _may_change(node: onnx.NodeProto, graph: GraphView) -> bool:
+    """Whether a convolution's parameters are constants of its own."""
+    return node.op_type == "Conv" and all(
+        name in graph.constants and len(graph.consumers[name]) == 1 for name in node.input[1:]
+    )
+
+
+def _reads_each_alone(node: onnx.NodeProto, graph: GraphView, widths: Mapping[str, int]) -> bool:
+    """Whether each input channel has columns of its own: all channels together, or each by itself (depthwise)."""
+    inputs, weights = widths[node.input[0]], graph.constants[node.input[1]]
+    return inputs == weights.shape[1] or (weights.shape[1] == 1 and weights.shape[0] == inputs)
