@@ -35,7 +35,9 @@ EXACT: dict[str, Callable[[ReXNet], ReXNet]] = {
 CHANGED: dict[str, Callable[[ReXNet], ReXNet]] = {
     "spread-0": partial(twins.spread_twin, seed=0),
     "spread-1": partial(twins.spread_twin, seed=1),
+    "spread-wide-0": partial(twins.spread_twin, seed=0, low=1 / 4, high=128),
     "gate-0": partial(twins.gate_twin, seed=0),
+    "gate-wide-0": partial(twins.gate_twin, seed=0, low=1 / 4, high=128),
     "chain-spread-0": lambda network: twins.chain_twin(twins.spread_twin(network)),
     "combined-0": partial(twins.combined, seed=0),
 }

@@ -86,7 +86,7 @@ def _chain(graph: GraphView, members: tuple[str, ...]) -> Chain | None:
     convolutions = (*producers, *consumers)
     if not consumers or not all(_may_change(node, graph) for node in convolutions):
         return None
-    if any(node.input[0] not in widths or not _reads_each_alone(node, graph, widths) for node in consumers):
+    if not all(_reads_all(node, graph, widths) for node in consumers):
         return None
     return Chain(tensors=widths, producers=producers, consumers=consumers)
 
@@ -124,13 +124,12 @@ def _activations(node: onnx.NodeProto) -> list[str]:
 
 
 def _may_change(node: onnx.NodeProto, graph: GraphView) -> bool:
-    """Whether a convolution's parameters are constants of its own."""
+    """Whether it is a convolution whose parameters are constants of its own."""
     return node.op_type == "Conv" and all(
         name in graph.constants and len(graph.consumers[name]) == 1 for name in node.input[1:]
     )
 
 
-def _reads_each_alone(node: onnx.NodeProto, graph: GraphView, widths: Mapping[str, int]) -> bool:
-    """Whether each input channel has columns of its own: all channels together, or each by itself (depthwise)."""
-    inputs, weights = widths[node.input[0]], graph.constants[node.input[1]]
-    return inputs == weights.shape[1] or (weights.shape[1] == 1 and weights.shape[0] == inputs)
+def _reads_all(node: onnx.NodeProto, graph: GraphView, widths: Mapping[str, int]) -> bool:
+    """Whether every output reads every channel, so that a channel is a column of the weights (no groups)."""
+    return widths.get(node.input[0]) == graph.constants[node.input[1]].shape[1]

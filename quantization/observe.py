@@ -36,6 +36,7 @@ type Runner = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]
 class TensorStatistics:
     """What a tensor was over `images` images.
 
+    `channel_minima` and `channel_maxima` [C] are exact, as are the extremes of all channels together.
     `counts` [2 * BINS] is a histogram of a strided sample; bin i covers [(i - BINS), (i - BINS + 1)) * 2^exponent.
     """
 
@@ -44,6 +45,8 @@ class TensorStatistics:
     maximum: float
     sum_of_minima: Fraction
     sum_of_maxima: Fraction
+    channel_minima: NDArray[np.float32]
+    channel_maxima: NDArray[np.float32]
     exponent: int
     counts: NDArray[np.int64]
 
@@ -131,9 +134,11 @@ def _id(ids: Sequence[str], index: int) -> str:
 
 
 def _summarise(values: NDArray[np.float32]) -> TensorStatistics:
-    """Statistics of a finite tensor [images, ...]: exact extremes, a histogram of at most `SAMPLES` values an image."""
+    """Of a finite tensor [images, channels, ...]: exact extremes, a histogram of at most `SAMPLES` values an image."""
     flat = values.reshape(len(values), -1)
-    lows, highs = flat.min(axis=1), flat.max(axis=1)
+    by_channel = values.reshape(*values.shape[:2], -1)
+    channel_lows, channel_highs = by_channel.min(axis=2), by_channel.max(axis=2)
+    lows, highs = channel_lows.min(axis=1), channel_highs.max(axis=1)
     exponent = _exponent(max(-float(lows.min()), float(highs.max())))
     sample = flat[:, :: _stride(flat.shape[1])].ravel()
     bins = np.floor(sample.astype(np.float64) * 2.0**-exponent).astype(np.int64)
@@ -143,6 +148,8 @@ def _summarise(values: NDArray[np.float32]) -> TensorStatistics:
         maximum=float(highs.max()),
         sum_of_minima=sum(map(Fraction, lows.tolist()), Fraction(0)),
         sum_of_maxima=sum(map(Fraction, highs.tolist()), Fraction(0)),
+        channel_minima=channel_lows.min(axis=0),
+        channel_maxima=channel_highs.max(axis=0),
         exponent=exponent,
         counts=np.bincount(bins + BINS, minlength=2 * BINS),
     )
@@ -170,6 +177,8 @@ def merge(one: TensorStatistics, other: TensorStatistics) -> TensorStatistics:
         maximum=max(one.maximum, other.maximum),
         sum_of_minima=one.sum_of_minima + other.sum_of_minima,
         sum_of_maxima=one.sum_of_maxima + other.sum_of_maxima,
+        channel_minima=np.minimum(one.channel_minima, other.channel_minima),
+        channel_maxima=np.maximum(one.channel_maxima, other.channel_maxima),
         exponent=exponent,
         counts=_widened(one, exponent) + _widened(other, exponent),
     )

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
-import torch
 from hypothesis import settings
+from random_networks import random_network
 
 from rexnet_export.pipeline.graph import float_graph
 from rexnet_export.pipeline.records import Preprocess
-from rexnet_export.pipeline.rexnet import ReXNet, Variant, architecture
+from rexnet_export.pipeline.rexnet import Variant
 from rexnet_export.quantization.observe import observe
 from rexnet_export.quantization.scheme import decide, observed_tensors
 from rexnet_export.quantization.table import Calibration
@@ -20,19 +20,6 @@ SIZE = 32
 
 settings.register_profile("shared-machine", deadline=None, max_examples=40)
 settings.load_profile("shared-machine")
-
-
-def random_network(variant: Variant, width: float) -> ReXNet:
-    """Seeded, with BatchNorm statistics that keep the signal alive."""
-    torch.manual_seed(0)
-    network = ReXNet(architecture(variant, width, classes=10)).eval()
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            torch.nn.init.normal_(module.bias, 0.0, 0.3)
-            torch.nn.init.normal_(module.running_mean, 0.0, 0.2)
-            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
-    return network
 
 
 def calibrated(folder: Path, variant: Variant) -> SimpleNamespace:

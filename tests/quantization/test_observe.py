@@ -71,6 +71,9 @@ def test_statistics_are_what_onnx_runtime_computes(v1: SimpleNamespace) -> None:
         assert np.isclose(found.maximum, value.max(), rtol=1e-5)
         assert np.isclose(found.mean_minimum, per_image.min(axis=1).mean(), rtol=1e-5)
         assert np.isclose(found.mean_maximum, per_image.max(axis=1).mean(), rtol=1e-5)
+        channels = np.moveaxis(value, 1, 0).reshape(value.shape[1], -1)
+        assert np.allclose(found.channel_minima, channels.min(axis=1), rtol=1e-5, atol=1e-6)
+        assert np.allclose(found.channel_maxima, channels.max(axis=1), rtol=1e-5, atol=1e-6)
 
 
 def test_neither_order_nor_batches_change_the_result(v1: SimpleNamespace) -> None:

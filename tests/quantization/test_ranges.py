@@ -79,6 +79,8 @@ def test_bins_count_from_the_most_negative() -> None:
         maximum=BINS - 0.5,
         sum_of_minima=Fraction(0),
         sum_of_maxima=Fraction(0),
+        channel_minima=np.array([-BINS], np.float32),
+        channel_maxima=np.array([BINS - 0.5], np.float32),
         exponent=0,
         counts=counts,
     )

@@ -1,0 +1,20 @@
+"""Small networks of every variant with random weights."""
+
+from __future__ import annotations
+
+import torch
+
+from rexnet_export.pipeline.rexnet import ReXNet, Variant, architecture
+
+
+def random_network(variant: Variant, width: float, *, use_se: bool = True) -> ReXNet:
+    """Seeded, with BatchNorm statistics that keep the signal alive."""
+    torch.manual_seed(0)
+    network = ReXNet(architecture(variant, width, classes=10, use_se=use_se)).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, 0.0, 0.3)
+            torch.nn.init.normal_(module.running_mean, 0.0, 0.2)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return network
