@@ -1,7 +1,8 @@
 """Tensors whose channels may be rescaled without changing the network: found by operators and consumers.
 
-From a convolution's output on, Relu, Add and Pad keep a positive factor per channel, and the convolutions that read
-the result can take it back. All tensors so connected take the same factors: a chain.
+From a convolution's output on, Relu, Add, Pad and GlobalAveragePool keep a positive factor per channel. The
+convolutions that read the result can take it back, and so can the gate that multiplies it. All tensors so connected
+take the same factors: a chain.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import onnx
 
 from rexnet_export.quantization.graph import GraphView
 
-_PASSING = frozenset({"Relu", "Add", "Pad"})
+_PASSING = frozenset({"Relu", "Add", "Pad", "GlobalAveragePool"})
 _CHANNEL_AXIS, _RANK = 1, 4
 
 
@@ -21,12 +22,14 @@ _CHANNEL_AXIS, _RANK = 1, 4
 class Chain:
     """`tensors` in graph order and how many channels each has, the convolutions that make and that read them.
 
-    Channel c is the same channel in all of them; narrower ones have the leading channels.
+    `gates` are the products of a tensor with a sigmoid that nothing else reads. Channel c is the same channel in all
+    tensors; narrower ones have the leading channels.
     """
 
     tensors: Mapping[str, int]
     producers: tuple[onnx.NodeProto, ...]
     consumers: tuple[onnx.NodeProto, ...]
+    gates: tuple[onnx.NodeProto, ...] = ()
 
     @property
     def name(self) -> str:
@@ -42,10 +45,12 @@ class Chain:
 def chains(graph: GraphView) -> tuple[Chain, ...]:
     """All chains of a graph, in the order of their first tensors.
 
-    Residual chain (any number of blocks; fresh channels start at every Pad), and the inside of squeeze-excitation:
+    Residual chain (any number of blocks; fresh channels start at every Pad), the inside of squeeze-excitation, and
+    what its gate multiplies:
 
-        Conv a -> Conv ..., a -> Pad -+                   GlobalAveragePool -> Conv s -> Relu -> Conv -> Sigmoid
+        Conv a -> Conv ..., a -> Pad -+                   Conv s -> Relu -> Conv -> Sigmoid
                    Conv b ----------- Add -> Conv ...
+                                                          Conv d -> GlobalAveragePool -> Conv s, d -> Mul by Sigmoid
     """
     connected = _connected(graph)
     found = (_chain(graph, members) for members in connected)
@@ -81,14 +86,34 @@ def _chain(graph: GraphView, members: tuple[str, ...]) -> Chain | None:
             return None
         widths[name] = width
     readers = {id(node): node for name in members for node in graph.consumers.get(name, ())}.values()
-    consumers = tuple(node for node in readers if node.op_type not in _PASSING)
+    gates = tuple(node for node in readers if _gate(node, graph, makers, widths))
+    consumers = tuple(node for node in readers if node.op_type not in _PASSING and node not in gates)
     producers = tuple(makers[name] for name in members if makers[name].op_type == "Conv")
-    convolutions = (*producers, *consumers)
-    if not consumers or not all(_may_change(node, graph) for node in convolutions):
+    if not consumers or not all(_may_change(node, graph) for node in (*producers, *consumers)):
         return None
     if not all(_reads_all(node, graph, widths) for node in consumers):
         return None
-    return Chain(tensors=widths, producers=producers, consumers=consumers)
+    return Chain(tensors=widths, producers=producers, consumers=consumers, gates=gates)
+
+
+def gate_factor(node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto]) -> str | None:
+    """Of a product, the input that a sigmoid gives; None where it has none."""
+    sigmoids = (name for name in node.input if name in makers and makers[name].op_type == "Sigmoid")
+    return next(sigmoids, None) if node.op_type == "Mul" else None
+
+
+def _gate(
+    node: onnx.NodeProto, graph: GraphView, makers: Mapping[str, onnx.NodeProto], widths: Mapping[str, int]
+) -> bool:
+    """Whether a node multiplies one tensor of the chain by a sigmoid of as many channels, made for it alone."""
+    gate = gate_factor(node, makers)
+    if gate is None or gate in graph.outputs or len(graph.consumers[gate]) != 1:
+        return False
+    (other,) = (name for name in node.input if name != gate)
+    excite = makers.get(makers[gate].input[0])
+    if other not in widths or excite is None:
+        return False
+    return _width(excite, graph, {}) == widths[other]
 
 
 def _width(node: onnx.NodeProto, graph: GraphView, known: Mapping[str, int]) -> int | None:
@@ -96,10 +121,10 @@ def _width(node: onnx.NodeProto, graph: GraphView, known: Mapping[str, int]) -> 
     match node.op_type:
         case "Conv" if node.input[1] in graph.constants:
             return int(graph.constants[node.input[1]].shape[0])
-        case "Relu":
-            return known[node.input[0]]
+        case "Relu" | "GlobalAveragePool":
+            return known.get(node.input[0])
         case "Add" if known.get(node.input[0]) == known.get(node.input[1]):
-            return known[node.input[0]]
+            return known.get(node.input[0])
         case "Pad":
             return _padded(node, graph, known)
     return None

@@ -1,4 +1,4 @@
-"""Channel equalization: dividing a chain's channels by factors, exactly compensated in the weights around it.
+"""Channel equalization: which chains to rescale, and by what factors.
 
 Activations are quantized per tensor, so channels of a small range get few of its 255 steps. With factors that even
 out the ranges, every channel gets its share (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization
@@ -12,7 +12,6 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from rexnet_export.pipeline.errors import ConversionError
 from rexnet_export.quantization.chains import Chain, chains
@@ -23,6 +22,7 @@ from rexnet_export.quantization.rewrites import ChannelScaling
 
 BALANCES = (1.0, 0.75, 0.5)  # 1 evens out the activations alone, 1/2 activations and weights alike
 WORTHWHILE = 2.0  # by what the predicted noise must fall: 3 dB, half a bit
+UNEVEN = 4.0  # a gate's tensor: largest peak to median one, from which half its channels lose two bits
 SMALLEST = 2.0**-14  # of the largest channel: what is smaller is not told from noise
 PEAK_FACTOR = 4.0  # of activations, peak to root mean square
 DIGITS = 3  # of a factor: finer ones change nothing that INT8 could show
@@ -35,6 +35,7 @@ def equalize(model: onnx.ModelProto, statistics: Mapping[str, TensorStatistics])
 
     A chain whose channels are even enough gets none, and the graph stays as it is. Otherwise channel c is divided by
     peak_c^b / weight_c^(1 - b), with the largest weight that reads it and the b of `BALANCES` of least predicted noise.
+    What a gate multiplies has b = 1: how much of a channel passes the gate is not observed.
     """
     graph = view(model)
     scalings = (_scaling(chain, graph, statistics) for chain in chains(graph))
@@ -42,7 +43,11 @@ def equalize(model: onnx.ModelProto, statistics: Mapping[str, TensorStatistics])
 
 
 def _scaling(chain: Chain, graph: GraphView, statistics: Mapping[str, TensorStatistics]) -> ChannelScaling | None:
-    peaks = _floored(_peaks(chain, statistics))
+    peaks = _peaks(chain, statistics)
+    if not peaks.any():
+        return None
+    if chain.gates:
+        return _gated_scaling(chain, _floored(peaks))
     weights = _floored(_largest_weights(chain, graph))
     before = _noise(chain, graph, statistics, np.ones(chain.channels))
     candidates = [_rounded(_factors(peaks, weights, balance)) for balance in BALANCES]
@@ -52,9 +57,20 @@ def _scaling(chain: Chain, graph: GraphView, statistics: Mapping[str, TensorStat
     return ChannelScaling(tensor=chain.name, factors=tuple(candidates[int(np.argmin(noises))].tolist()))
 
 
+def _gated_scaling(chain: Chain, peaks: Channels) -> ChannelScaling | None:
+    if peaks.max() <= UNEVEN * np.median(peaks):
+        return None
+    return ChannelScaling(tensor=chain.name, factors=tuple(_rounded(peaks / peaks.max()).tolist()))
+
+
 def _factors(peaks: Channels, weights: Channels, balance: float) -> Channels:
-    """peak^b / weight^(1 - b), times the constant that leaves the tensor's largest peak where it was."""
-    factors = peaks**balance / weights ** (1 - balance)
+    """peak^b / weight^(1 - b), times the constant that leaves the tensor's largest peak where it was.
+
+    Dead channels have no peak: their weights get the median size of the others'.
+    """
+    alive = peaks > 0
+    factors = _floored(peaks) ** balance / weights ** (1 - balance)
+    factors = np.where(alive, factors, np.median((factors * weights)[alive]) / weights)
     return np.asarray(factors * ((peaks / factors).max() / peaks.max()))
 
 
@@ -63,7 +79,7 @@ def _rounded(factors: Channels) -> Channels:
 
 
 def _floored(values: Channels) -> Channels:
-    """Without zeros: dead channels count as the median one, hardly living ones as `SMALLEST` of the largest."""
+    """Without zeros: these count as the median of the others, and what is nearly zero as `SMALLEST` of the largest."""
     alive = values[values > 0]
     if not alive.size:
         return np.ones_like(values)
@@ -118,54 +134,3 @@ def _noise(chain: Chain, graph: GraphView, statistics: Mapping[str, TensorStatis
         signal = (weights**2 * mean_square).sum()
         noise += rounding / 12 / signal if signal else 0.0
     return float(noise)
-
-
-def scale_channels(model: onnx.ModelProto, scaling: ChannelScaling) -> onnx.ModelProto:
-    """Divide the channels of a chain by `factors`, the chain named by its widest tensor.
-
-    Only weights and biases change; with factors that are powers of two, not even their digits:
-
-        Conv (W, b) -> t -> Conv (V, c)      becomes      Conv (W / a, b / a) -> t / a -> Conv (V * a, c)
-
-    where rows of W and b, and columns of V, take the factor of their channel.
-    """
-    graph = view(model)
-    chain = next((chain for chain in chains(graph) if chain.name == scaling.tensor), None)
-    if chain is None:
-        raise ConversionError(f"channels of {scaling.tensor} cannot be rescaled in this network; make the table again")
-    if len(scaling.factors) != chain.channels:
-        raise ConversionError(
-            f"{scaling.tensor} has {chain.channels} channels, its rewrite {len(scaling.factors)} factors; "
-            "make the table again"
-        )
-    changed = _rescaled(chain, graph, np.asarray(scaling.factors, np.float64))
-    scaled = onnx.ModelProto()
-    scaled.CopyFrom(model)
-    for tensor in scaled.graph.initializer:
-        if tensor.name in changed:
-            tensor.CopyFrom(numpy_helper.from_array(changed[tensor.name], tensor.name))
-    return scaled
-
-
-def _rescaled(chain: Chain, graph: GraphView, factors: NDArray[np.float64]) -> dict[str, NDArray[np.float32]]:
-    """The parameters that differ afterwards; a convolution may both read the chain and add to it."""
-    changed: dict[str, NDArray[np.float32]] = {}
-
-    def scale(name: str, by: NDArray[np.float64], axis: int) -> None:
-        real = changed.get(name, graph.constants[name])
-        shape = [1] * real.ndim
-        shape[axis] = -1
-        with np.errstate(over="ignore"):  # refused by name below
-            values = (real.astype(np.float64) * by.reshape(shape)).astype(np.float32)
-        if not np.isfinite(values).all():
-            raise ConversionError(f"{name} is beyond float32 once {chain.name} is rescaled; check the weights")
-        if not np.array_equal(by, np.ones_like(by)):
-            changed[name] = values
-
-    for node in chain.producers:
-        mine = factors[: chain.tensors[node.output[0]]]
-        for name in node.input[1:]:
-            scale(name, 1 / mine, 0)
-    for node in chain.consumers:
-        scale(node.input[1], factors[: chain.tensors[node.input[0]]], 1)
-    return changed

@@ -46,7 +46,7 @@ def _applied(model: onnx.ModelProto, rewrite: Rewrite) -> onnx.ModelProto:
     # Imported here because both build on this module's records.
     match rewrite:
         case ChannelScaling():
-            from rexnet_export.quantization.equalize import scale_channels  # noqa: PLC0415
+            from rexnet_export.quantization.rescale import scale_channels  # noqa: PLC0415
 
             return scale_channels(model, rewrite)
         case ChannelGrouping():

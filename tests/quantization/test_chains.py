@@ -35,18 +35,19 @@ MODELS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_every_bottleneck_and_the_inside_of_every_gate_is_in_one_chain(name: str) -> None:
     model = MODELS[name]()
-    by_kind: dict[bool, list[Chain]] = {True: [], False: []}
-    for chain in found(model):
-        by_kind[any(name.endswith("squeeze.relu") for name in chain.tensors)].append(chain)
-    assert len(by_kind[True]) == (13 if name in {"v1", "r"} else 0)
-    assert all(list(chain.tensors.values()) == [chain.channels] * 2 for chain in by_kind[True])
-    residual = [name for chain in by_kind[False] for name in chain.tensors]
+    gated = [chain for chain in found(model) if chain.gates]
+    inner = [chain for chain in found(model) if any(name.endswith("squeeze.relu") for name in chain.tensors)]
+    residual = [chain for chain in found(model) if chain not in gated and chain not in inner]
+    assert len(gated) == len(inner) == (13 if name in {"v1", "r"} else 0)
+    assert all(list(chain.tensors.values()) == [chain.channels] * 2 for chain in [*inner, *gated])
+    assert [[node.op_type for node in chain.gates] for chain in gated] == [["Mul"]] * len(gated)
+    members = [name for chain in residual for name in chain.tensors]
     projects = [node.output[0] for node in model.graph.node if node.name.endswith(".project")]
     assert len(projects) == 16
-    assert sorted(name for name in residual if name.endswith(".project")) == sorted(projects)
-    assert sum(len(chain.producers) for chain in by_kind[False]) == 16
-    assert sum(len(chain.consumers) for chain in by_kind[False]) == 16  # 15 expansions and the penultimate
-    assert [chain.name for chain in by_kind[False]][:3] == RESIDUALS
+    assert sorted(name for name in members if name.endswith(".project")) == sorted(projects)
+    assert sum(len(chain.producers) for chain in residual) == 16
+    assert sum(len(chain.consumers) for chain in residual) == 16  # 15 expansions and the penultimate
+    assert [chain.name for chain in residual][:3] == RESIDUALS
 
 
 def test_a_bottleneck_added_to_a_clamped_tensor_is_left_alone() -> None:
@@ -72,6 +73,7 @@ def test_a_chain_takes_over_leading_channels_and_is_named_by_its_widest_tensor(v
 WEIGHTS = """
     float[2, 2, 1, 1] v = {1, 2, 3, 4}, float[2, 2, 1, 1] w = {1, 2, 3, 4}, float[2, 1, 1, 1] each = {1, 2},
     float[2, 4, 1, 1] wide = {1, 2, 3, 4, 5, 6, 7, 8}, float[2] b = {0, 0}, float[2] c = {0, 0}, float one = {1},
+    float[1, 2, 1, 1] all = {1, 2},
     int64[8] behind = {0, 0, 0, 0, 0, 2, 0, 0}, int64[8] before = {0, 2, 0, 0, 0, 0, 0, 0},
     int64[8] around = {0, 0, 1, 1, 0, 0, 1, 1}, int64[8] less = {0, 0, 0, 0, 0, -1, 0, 0}
 """
@@ -93,6 +95,8 @@ def parsed(body: str) -> onnx.ModelProto:
         ('t = Conv(x, v) p = Pad<mode = "constant">(t, behind) y = Conv(p, wide)', {"t": 2, "p": 4}),
         ("t = Conv(x, v, b) s = Add(t, t) y = Conv(s, w, c)", {"t": 2, "s": 2}),
         ("t = Conv<group = 2>(x, each) y = Conv(t, w, c)", {"t": 2}),
+        ("t = Conv(x, v) p = GlobalAveragePool(t) y = Conv(p, w)", {"t": 2, "p": 2}),
+        ("t = Conv(x, v) p = Conv(t, w) g = Sigmoid(p) y = Mul(g, t)", {"t": 2}),
     ],
 )
 def test_what_keeps_a_factor_is_a_chain(body: str, tensors: dict[str, int]) -> None:
@@ -105,6 +109,10 @@ def test_what_keeps_a_factor_is_a_chain(body: str, tensors: dict[str, int]) -> N
     [
         pytest.param("t = Conv(x, v, b) s = Sigmoid(t) y = Conv(s, w, c)", id="not homogeneous"),
         pytest.param("t = Conv(x, v, b) s = Sigmoid(t) m = Mul(t, s) y = Conv(m, w, c)", id="read by another operator"),
+        pytest.param("t = Conv(x, v) p = Conv(t, w) y = Mul(p, t)", id="multiplied by no sigmoid"),
+        pytest.param("t = Conv(x, v) p = Conv(t, w) g = Sigmoid(p) y = Mul(g, t) z = Relu(g)", id="a gate read twice"),
+        pytest.param("t = Conv(x, v) p = Conv(t, all) g = Sigmoid(p) y = Mul(g, t)", id="one gate for all channels"),
+        pytest.param("t = Conv(x, v) g = Sigmoid(x) y = Mul(g, t)", id="a gate of unknown width"),
         pytest.param("t = Conv(x, v, b) z = Clip(t, one) y = Conv(z, w, c)", id="a clamp"),
         pytest.param("t = Conv(x, v, b) s = Add(t, x) y = Conv(s, w, c)", id="added to the network's input"),
         pytest.param("t = Conv(x, v, b) s = Add(t, one) y = Conv(s, w, c)", id="added to a constant"),
