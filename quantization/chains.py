@@ -34,7 +34,7 @@ class Chain:
     @property
     def name(self) -> str:
         """Its widest tensor, the last of them: has every channel of the chain."""
-        return max(reversed(self.tensors), key=self.tensors.__getitem__)
+        return max(reversed(list(self.tensors)), key=self.tensors.__getitem__)
 
     @property
     def channels(self) -> int:
