@@ -62,8 +62,8 @@ class _Rewriting:
         entry = self._table.tensors.get(node.output[0])
         if entry is None:
             self.nodes.append(node)
-        elif entry.decision == "shared" and entry.params is not None:
-            self._add_shared(node, str(entry.source))
+        elif node.op_type in SHARING and entry.params is not None:
+            self._add_moved(node, entry.params)
         elif node.op_type == "DequantizeLinear":
             self._add_image(node, entry)
         else:
@@ -80,16 +80,19 @@ class _Rewriting:
         if entry.params is not None:
             self._quantize(name, renamed, entry.params)
 
-    def _add_shared(self, node: onnx.NodeProto, source: str) -> None:
+    def _add_moved(self, node: onnx.NodeProto, params: QuantParams) -> None:
         # Moving integers is exact and leaves no float operator; what is padded is the integer that stands for 0.
-        name = node.output[0]
-        scale, zero_point = self._grid[source]
+        name, sources = node.output[0], list(node.input if node.op_type == "Concat" else node.input[:1])
+        for source in sources:
+            if self._table.tensors[source].params != params:
+                raise ConversionError(f"{name} and {source} need the same parameters; make the table again")
+        scale, zero_point = self._grid[sources[0]]
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         copy.name, copy.output[0] = f"{name}.q", f"{name}.q"
-        copy.input[:] = [f"{source}.q", *node.input[1:2]]
+        copy.input[:] = [f"{source}.q" for source in sources]
         if node.op_type == "Pad":
-            copy.input.append(zero_point)
+            copy.input.extend([node.input[1], zero_point])
         self.nodes.append(copy)
         self._grid[name] = scale, zero_point
         self._dequantize(name, scale, zero_point)

@@ -1,12 +1,14 @@
 """Which tensor becomes INT8 and how: decided from operator types and consumers, never from names.
 
 Activations per tensor and asymmetric, weights per output channel and symmetric, biases int32. What an operator
-bounds by itself (sigmoid, a clamp, the image) is fixed, what it only moves (Pad, Flatten) is shared, the rest observed.
+bounds by itself (sigmoid, a clamp, the image) is fixed, what it only moves (Pad, Flatten, Concat) is shared, the rest
+observed. A Concat moves integers too, so all that it joins has one scale: the fixed one, or that of the joined tensor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -28,9 +30,10 @@ from rexnet_export.quantization.ranges import ObservedRange, ranged
 from rexnet_export.quantization.table import Calibration, QuantTable, TensorEntry
 
 WEIGHTED = frozenset({"Conv", "Gemm"})
-SHARING = frozenset({"Pad", "Flatten"})
+SHARING = frozenset({"Pad", "Flatten", "Concat"})
 _OBSERVED = frozenset({"Mul", "Add", "GlobalAveragePool", "Relu"})
 _CLAMPS = frozenset({"Clip", "Relu"})
+_ACTIVATIONS = {"Mul": 2, "Add": 2, "Concat": None}  # how many inputs are; of others the first
 _ON_IMAGE = frozenset({"Pad", "Transpose"})
 _SIGMOID = QuantParams(scale=(1 / 256,), zero_point=(INT8_MIN,))
 
@@ -55,10 +58,9 @@ def decide(
     for name, entry in entries.items():
         if entry.decision == "observed":
             entries[name] = _observed(name, chosen.get(name) or _range(name, statistics, calibration.statistic))
-        elif entry.decision == "shared":
-            entries[name] = TensorEntry(
-                decision="shared", source=entry.source, params=entries[str(entry.source)].params
-            )
+    for name, entry in entries.items():
+        if entry.decision == "shared":
+            entries[name] = replace(entry, params=_shared(name, entries))
     for node in graph.nodes:
         if node.op_type in WEIGHTED:
             entries |= _parameters(node, graph, entries)
@@ -75,6 +77,9 @@ def plan(graph: GraphView) -> dict[str, TensorEntry]:
             continue
         if node.op_type != "DequantizeLinear":
             _require_activations(node, entries)
+        if node.op_type == "Concat":
+            entries |= _joined(node, entries)
+            continue
         for name, entry in _entries(node, graph).items():
             if name in entries:
                 raise ConversionError(f"{node.op_type} {node.name} shares {name} with another node; give it its own")
@@ -83,8 +88,7 @@ def plan(graph: GraphView) -> dict[str, TensorEntry]:
 
 
 def _require_activations(node: onnx.NodeProto, entries: Mapping[str, TensorEntry]) -> None:
-    count = 2 if node.op_type in {"Mul", "Add"} else 1
-    for name in node.input[:count]:
+    for name in node.input[: _ACTIVATIONS.get(node.op_type, 1)]:
         if name not in entries:
             raise ConversionError(
                 f"{node.op_type} {node.name} reads {name}, which is no activation; rewrite the graph without it"
@@ -107,6 +111,17 @@ def _entries(node: onnx.NodeProto, graph: GraphView) -> dict[str, TensorEntry]:
         case "DequantizeLinear":
             return {output: TensorEntry(decision="fixed", params=_image(node, graph))}
     raise ConversionError(f"{node.op_type} {node.name} has no INT8 form here; rewrite it, or export fp16 or fp32")
+
+
+def _joined(node: onnx.NodeProto, entries: Mapping[str, TensorEntry]) -> dict[str, TensorEntry]:
+    """One scale for all: the parts' where it is fixed and the same, else that of the whole, which is observed."""
+    (whole,), parts = node.output, [entries[name] for name in node.input]
+    if parts[0].decision == "fixed" and all(part == parts[0] for part in parts):
+        return {whole: TensorEntry(decision="shared", source=node.input[0])}
+    if any(part.decision != "observed" for part in parts):
+        raise ConversionError(f"Concat {node.name} joins tensors whose scales cannot be made one; rewrite it")
+    shared = TensorEntry(decision="shared", source=whole)
+    return dict.fromkeys(node.input, shared) | {whole: TensorEntry(decision="observed")}
 
 
 def _computed(node: onnx.NodeProto, graph: GraphView) -> TensorEntry:
@@ -153,6 +168,12 @@ def _observed(name: str, found: ObservedRange) -> TensorEntry:
     params = from_range(found.low, found.high)
     _require_finite(name, params)
     return TensorEntry(decision="observed", params=params, observed=(found.low, found.high), statistic=found.statistic)
+
+
+def _shared(name: str, entries: Mapping[str, TensorEntry]) -> QuantParams | None:
+    """The parameters at the end of a chain of sharing."""
+    entry = entries[name]
+    return _shared(str(entry.source), entries) if entry.decision == "shared" else entry.params
 
 
 def _parameters(node: onnx.NodeProto, graph: GraphView, entries: Mapping[str, TensorEntry]) -> dict[str, TensorEntry]:

@@ -51,3 +51,8 @@ def lite(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 def either(request: pytest.FixtureRequest) -> SimpleNamespace:
     found: SimpleNamespace = request.getfixturevalue(request.param)
     return found
+
+
+@pytest.fixture(scope="session")
+def r(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    return calibrated(tmp_path_factory.mktemp("r"), "r")
