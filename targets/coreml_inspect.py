@@ -121,7 +121,8 @@ def _comes_from_integers(op: Operation, var: Var) -> bool:
 
 def _reals(op: Operation) -> list[Var]:
     """The real inputs that are no attributes: data, and the weight; biases are real by Core ML's convention."""
-    return [op.inputs[key] for key in ("x", "y", "weight") if op.inputs.get(key) is not None]
+    reals = [op.inputs[key] for key in ("x", "y", "weight") if op.inputs.get(key) is not None]
+    return [*reals, *op.inputs.get("values", ())]
 
 
 def check_interface(package: Package, size: int, labels: int) -> None:

@@ -220,24 +220,41 @@ def _gemm(lowering: Lowering, node: onnx.NodeProto) -> None:
 
 
 def _pad(lowering: Lowering, node: onnx.NodeProto) -> None:
-    """MIL pads real numbers only, so integers are read, padded with 0 and written back with the same parameters."""
-    source, output = node.input[0], node.output[0]
     pads = lowering.constants[node.input[1]].reshape(2, -1).T.reshape(-1).astype(np.int32)
-    quantization = lowering.quantization.get(source)
-    if quantization:
-        real = f"{source.removesuffix('.q')}.dq"
-        lowering.integers[real] = source
-    padded = lowering.mb.pad(
-        x=lowering.value(real if quantization else source),
+    real = lowering.mb.pad(
+        x=_real(lowering, node.input[0]),
         pad=pads,
         mode="constant",
         constant_val=lowering.dtype(0),
-        name=mil_name(output.removesuffix(".q")),
+        name=mil_name(node.output[0].removesuffix(".q")),
     )
+    _moved(lowering, node, real)
+
+
+def _concat(lowering: Lowering, node: onnx.NodeProto) -> None:
+    real = lowering.mb.concat(
+        values=[_real(lowering, source) for source in node.input],
+        axis=_attributes(node)["axis"],
+        name=mil_name(node.output[0].removesuffix(".q")),
+    )
+    _moved(lowering, node, real)
+
+
+def _real(lowering: Lowering, source: str) -> Var:
+    """MIL pads and joins real numbers only, so integers are read, moved and written back with the same parameters."""
+    if source not in lowering.quantization:
+        return lowering.value(source)
+    real = f"{source.removesuffix('.q')}.dq"
+    lowering.integers[real] = source
+    return lowering.value(real)
+
+
+def _moved(lowering: Lowering, node: onnx.NodeProto, real: Var) -> None:
+    quantization = lowering.quantization.get(node.input[0])
     if quantization:
-        lowering.quantize(padded, output, *quantization)
+        lowering.quantize(real, node.output[0], *quantization)
     else:
-        lowering.variables[output] = padded
+        lowering.variables[node.output[0]] = real
 
 
 def _flatten(lowering: Lowering, node: onnx.NodeProto) -> None:
@@ -286,6 +303,7 @@ type Operator = Callable[[Lowering, onnx.NodeProto], None]
 OPERATORS: Mapping[str, Operator] = {
     "Add": _plain("add"),
     "Clip": _clip,
+    "Concat": _concat,
     "Conv": _conv,
     "DequantizeLinear": _dequantize,
     "Flatten": _flatten,

@@ -96,7 +96,8 @@ def _plan(package: Package, *, half: bool) -> tuple[_Step, ...]:
 
 def data_inputs(op: Operation) -> dict[str, Var]:
     """The inputs that are data; the rest are attributes."""
-    return {key: op.inputs[key] for key in ("x", "y", "input", "weight", "bias") if op.inputs.get(key) is not None}
+    data = {key: op.inputs[key] for key in ("x", "y", "input", "weight", "bias") if op.inputs.get(key) is not None}
+    return data | {str(position): var for position, var in enumerate(op.inputs.get("values", ()))}
 
 
 def constant(var: Var, *, half: bool) -> Tensor | None:
@@ -149,6 +150,10 @@ def _pad(op: Operation, inputs: Inputs) -> Tensor:
     return functional.pad(inputs["x"], before_and_after, value=float(op.constant_val.val))
 
 
+def _concat(op: Operation, inputs: Inputs) -> Tensor:
+    return torch.cat([inputs[str(position)] for position in range(len(op.inputs["values"]))], int(op.axis.val))
+
+
 def _squeeze(op: Operation, inputs: Inputs) -> Tensor:
     return inputs["x"].squeeze(tuple(op.axes.val.tolist()))
 
@@ -169,6 +174,7 @@ OPERATIONS: Mapping[str, Callable[[Operation, Inputs], Tensor]] = {
     "add": lambda _, inputs: inputs["x"] + inputs["y"],
     "cast": _unary(lambda x: x),
     "clip": _clip,
+    "concat": _concat,
     "conv": _conv,
     "dequantize": _dequantize,
     "linear": lambda _, inputs: functional.linear(inputs["x"], inputs["weight"], inputs.get("bias")),

@@ -53,7 +53,7 @@ _QUANTIZED_OUTPUT = {
 }
 _WEIGHT = 3
 _BIAS = {"QLinearConv": 8, "QGemm": 6}
-_MOVING = frozenset({"Pad", "Flatten", "Reshape"})
+_MOVING = frozenset({"Pad", "Flatten", "Reshape", "Concat"})
 
 # The schema's Python classes are generated without types.
 type Table = Any
@@ -202,7 +202,7 @@ def quantization(graph: Graph) -> dict[str, QuantParams]:
     """Parameters by ONNX tensor name, in the signed form the table has (uint8 zero points less 128).
 
     The optimizer shares equal scales and renames values, but zero points keep their initializer's name
-    `<tensor>.q.zero_point`, and integers that are only moved (Pad, Flatten) their node's name `<tensor>.q`.
+    `<tensor>.q.zero_point`, and integers that are only moved (Pad, Flatten, Concat) their node's name `<tensor>.q`.
     """
     found: dict[str, QuantParams] = {}
     for node in graph.nodes:
@@ -252,7 +252,7 @@ def _params(graph: Graph, scale: str, zero_point: str) -> QuantParams:
 
 
 def _moved(graph: Graph, found: Mapping[str, QuantParams]) -> Iterator[tuple[str, QuantParams]]:
-    """What Pad and Flatten make has the parameters its reader names for it."""
+    """What Pad, Flatten and Concat make has the parameters its reader names for it."""
     for node in graph.nodes:
         if node.op not in _MOVING or not node.name.endswith(".q"):
             continue
@@ -261,9 +261,9 @@ def _moved(graph: Graph, found: Mapping[str, QuantParams]) -> Iterator[tuple[str
 
 
 def _readers(graph: Graph, value: str) -> Iterator[tuple[Node, int]]:
-    """Who reads a value as a quantized operand, through Transposes."""
+    """Who reads a value as a quantized operand, through what only moves it."""
     for node in graph.nodes:
-        if node.op == "Transpose" and value in node.inputs:
+        if node.op in _MOVING | {"Transpose"} and value in node.inputs:
             yield from _readers(graph, node.outputs[0])
         for position in _QUANTIZED_INPUTS.get(node.op, ()):
             if node.inputs[position] == value:

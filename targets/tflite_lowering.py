@@ -38,6 +38,7 @@ _KINDS = {
     "Flatten": "RESHAPE",
     "Gemm": "FULLY_CONNECTED",
     "Pad": "PAD",
+    "Concat": "CONCATENATION",
 }
 
 
@@ -206,10 +207,11 @@ class _Matching:
     def _plain(self, node: onnx.NodeProto) -> Iterator[tuple[OperatorT, None]]:
         if node.op_type not in _KINDS:
             raise ConversionError(f"{node.op_type} {node.name} has no TFLite form here; rewrite the graph")
-        sources = {self._place(name) for name in node.input if name not in self._constants}
+        sources = [self._place(name) for name in node.input if name not in self._constants]
+        arranged = list if node.op_type == "Concat" else set  # the order of other operators' inputs is no matter
         for operator in self._readers(min(sources), _KINDS[node.op_type]):
-            moving = {int(index) for index in operator.inputs if not self._graph.is_constant(index)}
-            if moving == sources and self._same_constants(node, operator):
+            moving = [int(index) for index in operator.inputs if not self._graph.is_constant(index)]
+            if arranged(moving) == arranged(sources) and self._same_constants(node, operator):
                 yield operator, None
 
     def _conv(self, node: onnx.NodeProto) -> Iterator[tuple[OperatorT, OperatorT | None]]:
@@ -243,6 +245,8 @@ class _Matching:
                 return all(map(np.array_equal, stored, wanted))
             case "GlobalAveragePool":
                 return bool(operator.builtinOptions.keepDims) and stored[0].tolist() == [1, 2]
+            case "Concat":
+                return operator.builtinOptions.axis in {3, -1}  # the channels of NHWC
             case "Pad":
                 before, after = np.split(self._constants[node.input[1]], 2)
                 return np.array_equal(stored[0], np.stack([before, after], axis=1)[list(_NHWC)])

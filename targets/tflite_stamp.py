@@ -27,6 +27,7 @@ VERSIONS = {
     ("MUL", "INT8"): 2,
     ("LOGISTIC", "INT8"): 2,
     ("MEAN", "INT8"): 2,
+    ("CONCATENATION", "INT8"): 2,
     ("PAD", "INT8"): 2,
     ("PADV2", "INT8"): 2,
     ("DEQUANTIZE", "INT8"): 2,

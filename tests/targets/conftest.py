@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -18,6 +19,7 @@ from rexnet_export.pipeline.rexnet import ReXNet, architecture
 from rexnet_export.pipeline.target import Source
 from rexnet_export.quantization.observe import observe
 from rexnet_export.quantization.qdq import insert_qdq
+from rexnet_export.quantization.rewrites import ChannelGrouping, apply
 from rexnet_export.quantization.scheme import decide, observed_tensors
 from rexnet_export.quantization.table import Calibration
 
@@ -60,17 +62,40 @@ def images() -> NDArray[np.uint8]:
 
 
 @pytest.fixture(scope="session")
-def sources(
+def plain_sources(
     network: ReXNet, images: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[Precision, Source]:
     """All a target may convert from, by precision."""
-    folder = tmp_path_factory.mktemp("sources")
+    return made(network, images, tmp_path_factory.mktemp("sources"), {})
+
+
+@pytest.fixture(scope="session")
+def sources(plain_sources: Mapping[Precision, Source]) -> Mapping[Precision, Source]:
+    """What a test converts from where it does not say otherwise."""
+    return plain_sources
+
+
+@pytest.fixture(scope="session")
+def grouped_sources(
+    network: ReXNet, images: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[Precision, Source]:
+    """The same network with groups of channels where a block has a gate, where it has none, and at both ends."""
+    groups = {"stem": 2, "features.1.expand": 2, "features.3.expand": 3, "features.15.expand": 4, "penultimate": 2}
+    return made(network, images, tmp_path_factory.mktemp("grouped"), groups)
+
+
+def made(
+    network: ReXNet, images: NDArray[np.uint8], folder: Path, groups: Mapping[str, int]
+) -> Mapping[Precision, Source]:
+    """Checkpoint, graphs and table in `folder`, with the outputs of some convolutions in that many groups."""
     checkpoint = save_checkpoint(
         folder / "small.safetensors", network, labels=LABELS, preprocess=PREPROCESS, metadata={}, half=False
     )
     card = ModelCard(name="rexnet_050", labels=LABELS, preprocess=PREPROCESS, checkpoint_sha256=checkpoint.sha256)
-    float_onnx = write_float_onnx(network, card, folder / "small.onnx")
-    model = onnx.load(float_onnx.path)
+    written = write_float_onnx(network, card, folder / "small.onnx")
+    model = apply(onnx.load(written.path), [interleaved(network, name, count) for name, count in groups.items()])
+    written.path.write_bytes(model.SerializeToString(deterministic=True))
+    float_onnx = stored_file(written.path)
     calibration = Calibration(images_sha256="0" * 64, images=len(images), statistic="min-max", seed=0)
     table = decide(model, observe(float_onnx.path, [images], observed_tensors(model)), calibration)
     onnx.save(insert_qdq(model, table, "int8"), folder / "small-qdq.onnx")
@@ -92,3 +117,15 @@ def sources(
             qdq_onnx=stored_file(folder / "small-qdq.onnx"),
         ),
     }
+
+
+def interleaved(network: ReXNet, tensor: str, groups: int) -> ChannelGrouping:
+    """Every so-manieth channel of a convolution's output in one group."""
+    stem, *blocks = network.spec.stem, *(block.expanded for block in network.spec.blocks)
+    count = {"stem": stem, "penultimate": network.spec.penultimate}.get(tensor) or blocks[int(tensor.split(".")[1])]
+    parts = [range(first, count, groups) for first in range(groups)]
+    return ChannelGrouping(
+        tensor=tensor,
+        order=tuple(channel for part in parts for channel in part),
+        sizes=tuple(len(part) for part in parts),
+    )

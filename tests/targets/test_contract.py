@@ -21,8 +21,9 @@ from rexnet_export.targets import TARGETS
 
 type Sources = Mapping[Precision, Source]
 
-CASES = [(name, precision) for name, target in TARGETS.items() for precision in target.precisions]
-IDS = [f"{name}-{precision}" for name, precision in CASES]
+CASES = [(name, precision, "plain") for name, target in TARGETS.items() for precision in target.precisions]
+CASES += [(name, "int8", "grouped") for name, target in TARGETS.items() if "int8" in target.precisions]
+IDS = ["-".join(case) for case in CASES]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ class Converted:
     asked: Precision
     folder: Path
     artifact: Artifact
+    sources: Sources
 
     def executable(self) -> list[StoredFile]:
         """The artifact's file and its presets."""
@@ -40,12 +42,19 @@ class Converted:
 
 
 @pytest.fixture(scope="module", params=CASES, ids=IDS)
-def converted(request: pytest.FixtureRequest, sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Converted:
-    name, precision = request.param
+def converted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Converted:
+    name, precision, form = request.param
+    sources: Sources = request.getfixturevalue(f"{form}_sources")
     folder = tmp_path_factory.mktemp("artifact") / "private"
     folder.mkdir()
     artifact = TARGETS[name].convert(sources[precision], folder, stem(sources[precision]))
-    return Converted(target=TARGETS[name], asked=precision, folder=folder, artifact=artifact)
+    return Converted(target=TARGETS[name], asked=precision, folder=folder, artifact=artifact, sources=sources)
+
+
+@pytest.fixture(scope="module")
+def sources(converted: Converted) -> Sources:
+    """Those of the conversion at hand."""
+    return converted.sources
 
 
 def stem(source: Source) -> str:
@@ -218,6 +227,7 @@ def test_int8_files_multiply_in_int8(converted: Converted) -> None:
         assert found.total_macs > 0
         if converted.artifact.precision == "int8":
             assert found.int8_mac_fraction == 1
+            assert found.float_ops == ()
         else:
             assert found.int8_macs == 0
             assert found.float_ops
