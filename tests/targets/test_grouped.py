@@ -20,9 +20,10 @@ from rexnet_export.targets.ort import X86
 from rexnet_export.targets.tflite_flatbuffer import Graph, read_graph
 from rexnet_export.targets.tflite_lowering import Lowered, core_graph, lower, matched
 
-# In quantization steps of the logits, which spread over 35. Core ML's interpreter rounds in other places than ONNX
-# Runtime, and this network amplifies it: ungrouped it is 13 steps away.
-MEAN_STEPS = {"coreml": 20, "ort": 3, "tflite": 3}
+FORMATS = ("coreml", "ort", "tflite")
+# The logits spread over 35 quantization steps. Every runtime rounds in other places and this network amplifies it:
+# without groups Core ML's interpreter is 13 steps away. With parts in another order it is over 30.
+MEAN_STEPS = 16
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def source(grouped_sources: Mapping[Precision, Source]) -> Source:
 @pytest.fixture(scope="module")
 def artifacts(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Artifact]:
     folder = tmp_path_factory.mktemp("grouped-artifacts")
-    return {name: TARGETS[name].convert(source, folder, "grouped-int8") for name in MEAN_STEPS}
+    return {name: TARGETS[name].convert(source, folder, "grouped-int8") for name in FORMATS}
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def test_all_formats_compute_what_the_graph_says(
     assert params
     for name, artifact in artifacts.items():
         steps = (TARGETS[name].open(artifact).run(images) - literal) / params.scale[0]
-        assert np.abs(steps).mean() < MEAN_STEPS[name], name
+        assert np.abs(steps).mean() < MEAN_STEPS, name
 
 
 def test_groups_in_another_order_or_along_another_axis_are_noticed(source: Source) -> None:
