@@ -69,20 +69,22 @@ def cut_tensors(graph: GraphView, tensor: str) -> frozenset[str]:
             raise ConversionError(f"{tensor} cannot be cut into groups: {name} is an end of the graph")
         cut.add(name)
         for node in (makers[name], *graph.consumers.get(name, ())):
-            if _is_channelwise(node, graph):
+            if is_channelwise(node, graph):
                 waiting += [node.output[0], *(source for source in node.input if source not in graph.constants)]
-            elif not _is_dense(node) and not (node is not makers[name] and _flattens_for_product(node, graph)):
+            elif not is_dense(node) and not (node is not makers[name] and _flattens_for_product(node, graph)):
                 raise ConversionError(f"{tensor} cannot be cut into groups: {node.op_type} {node.name} is in the way")
     return frozenset(cut)
 
 
-def _is_channelwise(node: onnx.NodeProto, graph: GraphView) -> bool:
+def is_channelwise(node: onnx.NodeProto, graph: GraphView) -> bool:
+    """Whether each channel of a node's result depends on the same channel of its inputs alone."""
     if node.op_type == "Conv":
         return len(graph.constant(node, 1)) == _conv_groups(node) > 1
     return node.op_type in _CHANNELWISE
 
 
-def _is_dense(node: onnx.NodeProto) -> bool:
+def is_dense(node: onnx.NodeProto) -> bool:
+    """Whether a node is a convolution that mixes all channels."""
     return node.op_type == "Conv" and _conv_groups(node) == 1
 
 
@@ -94,10 +96,15 @@ def _flattens_for_product(node: onnx.NodeProto, graph: GraphView) -> bool:
     return node.op_type == "Flatten" and {reader.op_type for reader in graph.consumers[node.output[0]]} == {"Gemm"}
 
 
+def dense_readers(node: onnx.NodeProto, graph: GraphView) -> tuple[onnx.NodeProto, ...]:
+    """The nodes whose weights have a column for each channel that `node` reads: itself, or those behind a Flatten."""
+    return graph.consumers[node.output[0]] if node.op_type == "Flatten" else (node,)
+
+
 def _members(rewrite: ChannelGrouping, graph: GraphView) -> list[NDArray[np.int64]]:
     """The old channel indices of each group."""
     (maker,) = (node for node in graph.nodes if node.output[0] == rewrite.tensor)
-    if not _is_dense(maker):
+    if not is_dense(maker):
         raise ConversionError(f"{rewrite.tensor} is made by {maker.op_type}; name the convolution that expands")
     channels = len(graph.constant(maker, 1))
     if sorted(rewrite.order) != list(range(channels)):
@@ -122,7 +129,7 @@ class _Cutting:
         """Write what a node becomes; those that are cut wait until a node reads all their channels."""
         if self._joins(node):
             self._write_run()
-            for reader in self._graph.consumers[node.output[0]] if node.op_type == "Flatten" else (node,):
+            for reader in dense_readers(node, self._graph):
                 self._permute_columns(reader)
         if node.output[0] in self._cut:
             self._run.append(node)
@@ -130,7 +137,7 @@ class _Cutting:
             self.nodes.append(node)
 
     def _joins(self, node: onnx.NodeProto) -> bool:
-        return not self._cut.isdisjoint(node.input) and not _is_channelwise(node, self._graph)
+        return not self._cut.isdisjoint(node.input) and not is_channelwise(node, self._graph)
 
     def _write_run(self) -> None:
         """One group after the other, so that what it computes is still in the cache when it is read; then the joins."""
@@ -151,7 +158,7 @@ class _Cutting:
                 part.input[position] = member(name, group)
             elif name in self._graph.constants and node.op_type in {"Conv", "Mul"}:
                 part.input[position] = self._part_of_constant(node, name, group, channels)
-        if _is_channelwise(node, self._graph):
+        if is_channelwise(node, self._graph):
             for attribute in part.attribute:
                 if attribute.name == "group":
                     attribute.i = len(channels)
