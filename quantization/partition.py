@@ -26,6 +26,10 @@ from rexnet_export.quantization.rewrites import ChannelGrouping
 
 GROUPS = (2, 3, 4)
 MULTIPLE = 8  # kernels take channels 8 and more at once
+# How long an operator and a moved element take, in multiply-accumulates of INT8: see docs/benchmarks.md.
+OPERATOR = 200_000.0
+ELEMENT = 5.0
+_CLAMPS = frozenset({"Clip", "Relu"})  # part of the operator before them
 _SIGMOID = 0.5  # what a gate or the sigmoid of SiLU is taken to multiply by
 
 type Floats = NDArray[np.float64]
@@ -33,29 +37,44 @@ type Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A cut of one layer: `noise` is F of the module's docstring after it, `gain` what it is lower than without it."""
+    """A cut of one layer: `noise` is F of the module's docstring after it, `gain` what it is lower than without it.
+
+    `cost` is the time it adds, estimated as a share of the whole network's.
+    """
 
     rewrite: ChannelGrouping
     noise: float
     gain: float
+    cost: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
     """What is cut with one convolution's output: of each tensor and channel the ends of its range and its gain.
 
-    `lows`, `highs` and `squared_gains` are [tensors, channels].
+    `lows`, `highs` and `squared_gains` are [tensors, channels]. `operators` is how many are written once a group,
+    `joins` how many put groups together again, `joined` how many elements those move; `network` is the time of all.
     """
 
     tensor: str
     lows: Floats
     highs: Floats
     squared_gains: Floats
+    operators: int
+    joins: int
+    joined: int
+    network: float
 
     @property
     def ranges(self) -> Floats:
         """Of each tensor and channel, widened to contain zero; never zero."""
-        return np.maximum(np.maximum(self.highs, 0.0) - np.minimum(self.lows, 0.0), np.finfo(np.float32).tiny)
+        widened: Floats = np.maximum(self.highs, 0.0) - np.minimum(self.lows, 0.0)
+        return np.maximum(widened, np.finfo(np.float32).tiny)
+
+    def cost(self, groups: int) -> float:
+        """Added time as a share of the network's."""
+        operators = self.operators * (groups - 1) + self.joins
+        return (operators * OPERATOR + self.joined * ELEMENT) / self.network
 
 
 def candidates(
@@ -80,17 +99,34 @@ def layers(model: onnx.ModelProto, statistics: Mapping[str, TensorStatistics]) -
         value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
         for value in model.graph.value_info
     }
+    network = _duration(graph, sizes)
     for node in graph.nodes:
         readers = {reader.op_type for reader in graph.consumers.get(node.output[0], ())}
         if is_dense(node) and readers == {"Sigmoid", "Mul"}:
-            gains = _squared_gains(graph, cut_tensors(graph, node.output[0]), sizes)
+            cut = cut_tensors(graph, node.output[0])
+            joined = [name for name in cut if any(not is_channelwise(to, graph) for to in graph.consumers[name])]
+            gains = _squared_gains(graph, cut, sizes)
             seen = {name: statistics[name] for name in gains if name in statistics}
             yield Layer(
                 tensor=node.output[0],
                 lows=np.stack([found.channel_minima for found in seen.values()]).astype(np.float64),
                 highs=np.stack([found.channel_maxima for found in seen.values()]).astype(np.float64),
                 squared_gains=np.stack([gains[name] for name in seen]),
+                operators=sum(part.output[0] in cut and part.op_type not in _CLAMPS for part in graph.nodes),
+                joins=len(joined),
+                joined=sum(int(np.prod(sizes[name][1:])) for name in joined),
+                network=network,
             )
+
+
+def _duration(graph: GraphView, sizes: Mapping[str, Sequence[int]]) -> float:
+    """Of all operators, in multiply-accumulates."""
+    total = 0.0
+    for node in graph.nodes:
+        if node.op_type in {"Conv", "Gemm"}:
+            total += graph.constant(node, 1).size * np.prod(sizes.get(node.output[0], ())[2:])
+        total += OPERATOR * (node.op_type not in _CLAMPS)
+    return float(total)
 
 
 def _squared_gains(graph: GraphView, cut: frozenset[str], sizes: Mapping[str, Sequence[int]]) -> dict[str, Floats]:
@@ -123,7 +159,8 @@ def _squared_gains(graph: GraphView, cut: frozenset[str], sizes: Mapping[str, Se
 
 def _column_powers(node: onnx.NodeProto, graph: GraphView) -> Floats:
     weights = np.square(graph.constant(node, 1).astype(np.float64))
-    return weights.sum(axis=(0, *range(2, weights.ndim)))
+    powers: Floats = weights.sum(axis=(0, *range(2, weights.ndim)))
+    return powers
 
 
 def best_cut(layer: Layer, count: int, multiple: int) -> Candidate | None:
@@ -138,7 +175,7 @@ def best_cut(layer: Layer, count: int, multiple: int) -> Candidate | None:
         found.append((noise, costs[0, -1], order, np.diff(edges[cuts])))
     noise, whole, order, sizes = min(found, key=lambda each: each[0])
     rewrite = ChannelGrouping(tensor=layer.tensor, order=tuple(order.tolist()), sizes=tuple(sizes.tolist()))
-    return Candidate(rewrite=rewrite, noise=float(noise), gain=float(whole - noise))
+    return Candidate(rewrite=rewrite, noise=float(noise), gain=float(whole - noise), cost=layer.cost(count))
 
 
 def _orders(layer: Layer) -> Iterator[NDArray[np.int64]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 from types import SimpleNamespace
 
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from rexnet_export.quantization.grouping import group_channels
-from rexnet_export.quantization.partition import Candidate, Layer, best_cut, candidates, layers
+from rexnet_export.quantization.partition import ELEMENT, OPERATOR, Candidate, Layer, best_cut, candidates, layers
 from rexnet_export.quantization.rewrites import apply
 
 spreads = st.lists(st.floats(0.01, 100.0), min_size=9, max_size=9)
@@ -23,6 +25,10 @@ spreads = st.lists(st.floats(0.01, 100.0), min_size=9, max_size=9)
 def layer(*ranges: list[float], gains: list[float] | None = None) -> Layer:
     highs = np.array(ranges)
     return Layer(
+        operators=4,
+        joins=1,
+        joined=100,
+        network=1e8,
         tensor="t",
         lows=-highs / 2,
         highs=highs / 2,
@@ -118,8 +124,8 @@ def test_uneven_channels_gain_most(v1: SimpleNamespace) -> None:
     statistics = dict(v1.statistics)
     (uneven,) = (found for found in layers(model, statistics) if found.tensor == "features.3.expand")
     factors = np.where(np.arange(uneven.lows.shape[1]) % 2, 100.0, 1.0)
-    stretched = Layer(
-        tensor=uneven.tensor,
+    stretched = replace(
+        uneven,
         lows=uneven.lows * factors,
         highs=uneven.highs * factors,
         squared_gains=uneven.squared_gains / factors**2,
@@ -132,3 +138,17 @@ def test_uneven_channels_gain_most(v1: SimpleNamespace) -> None:
     odd = {channel for channel in cut.rewrite.order[: cut.rewrite.sizes[0]] if channel % 2}
     assert not odd
     assert group_channels(model, cut.rewrite)
+
+
+def test_costs_count_what_is_added(v1: SimpleNamespace) -> None:
+    before = Counter(node.op_type for node in v1.model.graph.node)
+    networks = {found.tensor: found.network for found in layers(v1.model, v1.statistics)}
+    for candidate in candidates(v1.model, v1.statistics, counts=(2, 4))[::3]:
+        graph = group_channels(v1.model, candidate.rewrite).graph
+        added = Counter(node.op_type for node in graph.node) - before
+        sizes = {value.name: value.type.tensor_type.shape.dim[1:] for value in graph.value_info}
+        joined = [node.output[0] for node in graph.node if node.op_type == "Concat"]
+        elements = sum(int(np.prod([dim.dim_value for dim in sizes[name]])) for name in joined)
+        expected = (added.total() - added["Clip"]) * OPERATOR + elements * ELEMENT
+        np.testing.assert_allclose(candidate.cost, expected / networks[candidate.rewrite.tensor])
+        assert 0 < candidate.cost < 0.2
