@@ -27,8 +27,8 @@ from rexnet_export.quantization.rewrites import ChannelGrouping
 GROUPS = (2, 3, 4)
 MULTIPLE = 8  # kernels take channels 8 and more at once
 # How long an operator and a moved element take, in multiply-accumulates of INT8: see docs/benchmarks.md.
-OPERATOR = 200_000.0
-ELEMENT = 5.0
+OPERATOR = 100_000.0
+ELEMENT = 10.0
 _CLAMPS = frozenset({"Clip", "Relu"})  # part of the operator before them
 _SIGMOID = 0.5  # what a gate or the sigmoid of SiLU is taken to multiply by
 
