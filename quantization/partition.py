@@ -30,7 +30,7 @@ MULTIPLE = 8  # kernels take channels 8 and more at once
 OPERATOR = 100_000.0
 ELEMENT = 10.0
 _CLAMPS = frozenset({"Clip", "Relu"})  # part of the operator before them
-_SIGMOID = 0.5  # what a gate or the sigmoid of SiLU is taken to multiply by
+_SIGMOID = 0.5  # what a gate (before a convolution rescales it) or the sigmoid of SiLU is taken to multiply by
 
 type Floats = NDArray[np.float64]
 
@@ -144,9 +144,14 @@ def _squared_gains(graph: GraphView, cut: frozenset[str], sizes: Mapping[str, Se
             continue
         match node.op_type:
             case "Conv":
-                factor = np.square(graph.constant(node, 1).astype(np.float64)).sum(axis=(1, 2, 3))
+                factor = _row_powers(node, graph)
             case "Mul":
-                factor = np.float64(_SIGMOID**2)
+                rescaling = [
+                    _row_powers(other, graph)
+                    for other in graph.nodes
+                    if other.output[0] == node.input[1] and other.op_type == "Conv"
+                ]
+                factor = _SIGMOID**2 * (rescaling[0] if rescaling else np.ones(()))
             case "GlobalAveragePool":
                 factor = np.float64(1 / np.prod(sizes[node.input[0]][2:]))
             case _:
@@ -155,6 +160,11 @@ def _squared_gains(graph: GraphView, cut: frozenset[str], sizes: Mapping[str, Se
         gains[source] = gains.get(source, 0.0) + gains[node.output[0]] * factor
     pooled = {node.output[0] for node in graph.nodes if node.op_type == "GlobalAveragePool"}
     return {name: gain for name, gain in gains.items() if name not in pooled}
+
+
+def _row_powers(node: onnx.NodeProto, graph: GraphView) -> Floats:
+    powers: Floats = np.square(graph.constant(node, 1).astype(np.float64)).sum(axis=(1, 2, 3))
+    return powers
 
 
 def _column_powers(node: onnx.NodeProto, graph: GraphView) -> Floats:

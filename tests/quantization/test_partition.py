@@ -152,3 +152,22 @@ def test_costs_count_what_is_added(v1: SimpleNamespace) -> None:
         expected = (added.total() - added["Clip"]) * OPERATOR + elements * ELEMENT
         np.testing.assert_allclose(candidate.cost, expected / networks[candidate.rewrite.tensor])
         assert 0 < candidate.cost < 0.2
+
+
+def test_a_convolution_that_rescales_the_gate_counts(v1: SimpleNamespace) -> None:
+    model = onnx.ModelProto()
+    model.CopyFrom(v1.model)
+    (plain,) = (found for found in layers(model, v1.statistics) if found.tensor == "features.3.expand")
+    factors = np.where(np.arange(plain.lows.shape[1]) == 5, 3, 1).astype(np.float32)
+    constants = {"w": factors[:, None, None, None], "b": np.zeros_like(factors)}
+    model.graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in constants.items())
+    nodes = list(model.graph.node)
+    (gated,) = (node for node in nodes if node.name == "features.3.gated")
+    gated.input[1] = "rescaled"
+    rescaling = onnx.helper.make_node("Conv", ["features.3.gate", "w", "b"], ["rescaled"], group=len(factors))
+    nodes.insert(nodes.index(gated), rescaling)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    (found,) = (found for found in layers(model, v1.statistics) if found.tensor == "features.3.expand")
+    ratio = found.squared_gains / plain.squared_gains
+    np.testing.assert_allclose(ratio, np.broadcast_to(np.square(factors), ratio.shape))
