@@ -153,9 +153,9 @@ def _squared_gains(graph: GraphView, cut: frozenset[str], sizes: Mapping[str, Se
                 ]
                 factor = _SIGMOID**2 * (rescaling[0] if rescaling else np.ones(()))
             case "GlobalAveragePool":
-                factor = np.float64(1 / np.prod(sizes[node.input[0]][2:]))
+                factor = np.asarray(1 / np.prod(sizes[node.input[0]][2:]), np.float64)
             case _:
-                factor = np.float64(1)
+                factor = np.ones(())
         source = node.input[0]
         gains[source] = gains.get(source, 0.0) + gains[node.output[0]] * factor
     pooled = {node.output[0] for node in graph.nodes if node.op_type == "GlobalAveragePool"}
