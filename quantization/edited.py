@@ -11,7 +11,7 @@ import onnx
 from rexnet_export.pipeline.errors import ConversionError
 from rexnet_export.quantization.graph import GraphView, model_sha256, view
 from rexnet_export.quantization.qparams import QuantParams, for_bias, half_precision_ceiling
-from rexnet_export.quantization.scheme import WEIGHTED, plan
+from rexnet_export.quantization.scheme import WEIGHTED, plan, shared_params
 from rexnet_export.quantization.table import QuantTable, TensorEntry
 
 NAMED = 3
@@ -67,9 +67,9 @@ def _not_half(tensors: Mapping[str, TensorEntry]) -> list[str]:
 
 def _derived(graph: GraphView, tensors: Mapping[str, TensorEntry]) -> dict[str, TensorEntry]:
     settled = dict(tensors)
-    for name, entry in tensors.items():  # a source comes before what shares it
+    for name, entry in tensors.items():
         if entry.decision == "shared":
-            settled[name] = replace(entry, params=settled[str(entry.source)].params)
+            settled[name] = replace(entry, params=shared_params(name, tensors))
     for bias, inputs, weights in _biases(graph, settled):
         settled[bias] = replace(settled[bias], params=for_bias(inputs, weights))
     return settled

@@ -60,7 +60,7 @@ def decide(
             entries[name] = _observed(name, chosen.get(name) or _range(name, statistics, calibration.statistic))
     for name, entry in entries.items():
         if entry.decision == "shared":
-            entries[name] = replace(entry, params=_shared(name, entries))
+            entries[name] = replace(entry, params=shared_params(name, entries))
     for node in graph.nodes:
         if node.op_type in WEIGHTED:
             entries |= _parameters(node, graph, entries)
@@ -170,10 +170,10 @@ def _observed(name: str, found: ObservedRange) -> TensorEntry:
     return TensorEntry(decision="observed", params=params, observed=(found.low, found.high), statistic=found.statistic)
 
 
-def _shared(name: str, entries: Mapping[str, TensorEntry]) -> QuantParams | None:
+def shared_params(name: str, entries: Mapping[str, TensorEntry]) -> QuantParams | None:
     """The parameters at the end of a chain of sharing."""
     entry = entries[name]
-    return _shared(str(entry.source), entries) if entry.decision == "shared" else entry.params
+    return shared_params(str(entry.source), entries) if entry.decision == "shared" else entry.params
 
 
 def _parameters(node: onnx.NodeProto, graph: GraphView, entries: Mapping[str, TensorEntry]) -> dict[str, TensorEntry]:
