@@ -13,8 +13,9 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rexnet_export.pipeline.errors import ConversionError
+from rexnet_export.pipeline.errors import ConversionError, first_line
 from rexnet_export.pipeline.records import file_sha256
+from rexnet_export.targets.coreml_weights import FILE, check_weights
 
 if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Operation, Program, Var
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 MANIFEST = "Manifest.json"
 MODEL = "com.apple.CoreML/model.mlmodel"
 WEIGHTS = "com.apple.CoreML/weights"
+GENERATOR = "rexnet-export"
+SPECIFICATION = 8  # iOS 17
 _IDENTIFIERS = uuid.uuid5(uuid.NAMESPACE_DNS, "rexnet-export")
 
 
@@ -69,18 +72,55 @@ def seal(path: Path, spec: Model) -> None:
 
 
 def read_package(path: Path) -> Package:
-    """Read a package this exporter wrote; missing, cut or edited parts are one `ConversionError`."""
+    """Read a package this exporter wrote; missing, cut, edited or foreign parts are one `ConversionError`."""
+    spec = _read_spec(path)
+    if not spec.description.metadata.userDefined.get("generator", "").startswith(GENERATOR):
+        raise ConversionError(f"{path} was not written by {GENERATOR}; give a package that was, or export it again")
     _check_content(path)
+    return _read_program(path, spec)
+
+
+def parse_package(path: Path) -> Package:
+    """Read a package whatever its manifest says, to find out what of it is not as it was written.
+
+    It still is an ML program for iOS 17 with a whole weight file, or one `ConversionError`.
+    """
+    return _read_program(path, _read_spec(path))
+
+
+def _read_spec(path: Path) -> Model:
     with quiet():
         from coremltools import proto  # noqa: PLC0415
+
+    spec = proto.Model_pb2.Model()
+    try:
+        spec.ParseFromString((path / "Data" / MODEL).read_bytes())
+    except OSError as error:
+        raise ConversionError(f"{path} is no complete Core ML package ({error}); export it again") from error
+    except Exception as error:  # protobuf's decoders share no exception type
+        raise ConversionError(f"{path} holds no readable model ({first_line(error)}); export it again") from error
+    if spec.WhichOneof("Type") != "mlProgram":
+        raise ConversionError(f"{path} holds {spec.WhichOneof('Type') or 'nothing'}, no ML program; export it again")
+    if spec.specificationVersion != SPECIFICATION:
+        version = f"{spec.specificationVersion}, not {SPECIFICATION} (iOS 17)"
+        raise ConversionError(f"{path} has specification version {version}; export it again")
+    return spec
+
+
+def _read_program(path: Path, spec: Model) -> Package:
+    with quiet():
         from coremltools.converters.mil.frontend import milproto  # noqa: PLC0415
 
-        spec = proto.Model_pb2.Model()
         try:
-            spec.ParseFromString((path / "Data" / MODEL).read_bytes())
+            check_weights(path, spec, path / "Data" / WEIGHTS / FILE)
             program = milproto.load.load(spec, spec.specificationVersion, str(path / "Data" / WEIGHTS))
-        except Exception as error:  # protobuf, coremltools and its C++ reader share no exception type
-            reason = str(error).partition("\n")[0]
+            program.functions["main"]
+        except OSError as error:
+            raise ConversionError(f"{path} is no complete Core ML package ({error}); export it again") from error
+        except ConversionError:
+            raise
+        except Exception as error:  # coremltools and its C++ reader share no exception type
+            reason = first_line(error)
             raise ConversionError(f"{path} holds no readable ML program ({reason}); export it again") from error
     return Package(path=path, spec=spec, program=program)
 
@@ -107,7 +147,7 @@ def _check_content(path: Path) -> None:
 def _manifest(path: Path) -> dict[str, Any]:
     data = path / "Data"
     model = _identifier(data / MODEL)
-    weights = _identifier(data / WEIGHTS / "weight.bin")
+    weights = _identifier(data / WEIGHTS / FILE)
     return {
         "fileFormatVersion": "1.0.0",
         "itemInfoEntries": {

@@ -1,190 +1,144 @@
-"""Executes a saved ML program where Core ML does not exist: the operations of our packages, in torch on the CPU.
+"""Executes a saved Core ML classifier where Core ML does not exist: the program on disk, in torch on the CPU.
 
-It runs the file on disk, stored integers and scales included, batch by batch. It follows the program's own types:
-a float16 result is rounded to float16 (sums inside an operation are float32). It stands for what the file says, not
-for Apple's kernels, which may fuse integers or add up in another order.
+It runs the file, stored integers and scales included, batch by batch. It stands for what the file says, not for
+Apple's kernels, which may fuse integers or add up in another order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from rexnet_export.pipeline.errors import ConversionError, DataError
-from rexnet_export.targets.coreml_mil import IMAGE, LOGITS
-from rexnet_export.targets.coreml_package import Package, type_name
+from rexnet_export.targets.coreml_inspect import class_labels
+from rexnet_export.targets.coreml_mil import IMAGE, LOGITS, onnx_name
+from rexnet_export.targets.coreml_package import Package
+from rexnet_export.targets.mil_program import CLASSIFIER, Arithmetic, MilProgram
 
-if TYPE_CHECKING:
-    from coremltools.converters.mil.mil import Operation, Var
-
-BATCH = 32
-CONSTANTS = ("const", "constexpr_affine_dequantize")
+PIXELS_AT_ONCE = 2**16  # 16 images of 64 x 64: activations stay in the cache, and calls cost little beside them
+_CHANNELS = {"RGB": (0, 1, 2), "BGR": (2, 1, 0)}
+_SPELLINGS = (".q", ".float", ".half")  # of an ONNX tensor: its integers, and its real numbers before their last form
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Step:
-    """One operation: where its result goes, and the results nobody reads after it."""
+class Prediction:
+    """What Core ML's classifier gives, for each of N images: the likeliest label, and [N, classes] beside it."""
 
-    operation: Operation
-    output: str
-    half: bool
-    unused: tuple[str, ...]
+    labels: tuple[str, ...]
+    probabilities: NDArray[np.float32]
+    logits: NDArray[np.float32]
 
 
 class MilSession:
-    """A package ready to run; `half=False` skips every rounding to float16."""
+    """A package ready to run; `Arithmetic` says what is rounded to float16."""
 
     executed_by = "MIL reference interpreter"
     timed = False
 
-    def __init__(self, package: Package, *, half: bool = True) -> None:
-        self._image = package.program.functions["main"].inputs[IMAGE]
-        self._steps = _plan(package, half=half)
-        self._constants: dict[str, Tensor] = {}
-        for step in self._steps:
-            for var in data_inputs(step.operation).values():
-                if (value := constant(var, half=half)) is not None:
-                    self._constants[var.name] = value
+    def __init__(self, package: Package, *, arithmetic: Arithmetic = "program") -> None:
+        self._size, self._channels = _image(package)
+        self._labels, self._probabilities = _classifier(package)
+        self._program = MilProgram(package, {LOGITS, self._probabilities}, arithmetic=arithmetic)
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]."""
-        _, _, *size = self._image.shape
-        if images.shape[1:] != (*size, 3) or images.dtype != np.uint8:
-            raise DataError(
-                f"images are {images.dtype} {images.shape}; the package takes uint8 [N, {size[0]}, {size[1]}, 3]"
-            )
-        batches = [self._run(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
-        return np.concatenate(batches)
+        return self._outputs(images)[LOGITS]
+
+    def predict(self, images: NDArray[np.uint8]) -> Prediction:
+        """uint8 [N, S, S, 3] RGB -> labels, probabilities and logits; among equals, the first label."""
+        outputs = self._outputs(images)
+        probabilities = outputs[self._probabilities]
+        labels = tuple(self._labels[index] for index in probabilities.argmax(1))
+        return Prediction(labels=labels, probabilities=probabilities, logits=outputs[LOGITS])
 
     @torch.inference_mode()
-    def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        # Core ML hands an image to the program as float32 [1, 3, S, S] in 0..255.
-        values = {**self._constants, IMAGE: torch.tensor(images).permute(0, 3, 1, 2).float()}
-        for step in self._steps:
-            inputs = {key: values[var.name] for key, var in data_inputs(step.operation).items()}
-            result = OPERATIONS[step.operation.op_type](step.operation, inputs)
-            values[step.output] = result.half().float() if step.half else result
-            for name in step.unused:
-                del values[name]
-        logits: NDArray[np.float32] = values[LOGITS].numpy()
-        return logits
+    def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Every activation by ONNX tensor name, NCHW or [N, C]: integers as the exact real numbers they stand for.
+
+        Holds them all in memory: for a few images.
+        """
+        self._check(images)
+        found: dict[str, Tensor] = {}
+        for step, result in self._program.execute({IMAGE: self._pixels(images)}):
+            name = onnx_name(step.output)
+            is_tensor_of_the_graph = not step.output.startswith(f"{IMAGE}__") and step.output != self._probabilities
+            # What is read back from integers is rounded to the program's type; the integers themselves were traced.
+            if is_tensor_of_the_graph and not name.endswith(".dq"):
+                # In program order, so a tensor's integers take the place of the real numbers they were made from.
+                found[_plain_name(name)] = result if step.reals is None else step.reals(result)
+        return {name: np.ascontiguousarray(value.numpy()) for name, value in found.items()}
+
+    def _outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        self._check(images)
+        count = max(1, PIXELS_AT_ONCE // self._size**2)
+        batches = [images[start : start + count] for start in range(0, len(images), count)]
+        with _one_thread_an_operation() as threads, ThreadPoolExecutor(threads) as pool:
+            parts = list(pool.map(self._batch, batches))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    @torch.inference_mode()
+    def _batch(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        wanted = {LOGITS, self._probabilities}
+        results = self._program.execute({IMAGE: self._pixels(images)})
+        return {step.output: result.numpy() for step, result in results if step.output in wanted}
+
+    def _pixels(self, images: NDArray[np.uint8]) -> Tensor:
+        """An image as Core ML hands it to the program: float32 [N, 3, S, S] in 0..255. Channels stay last in memory."""
+        return torch.from_numpy(np.take(images, self._channels, axis=3)).permute(0, 3, 1, 2).float()
+
+    def _check(self, images: NDArray[np.uint8]) -> None:
+        size = self._size
+        if images.shape[1:] != (size, size, 3) or images.dtype != np.uint8 or not len(images):
+            raise DataError(f"images are {images.dtype} {images.shape}; the package takes uint8 [N, {size}, {size}, 3]")
 
 
-def _plan(package: Package, *, half: bool) -> tuple[_Step, ...]:
-    """The operations `logits` needs, in program order."""
-    needed, operations = {LOGITS}, []
-    for op in reversed(package.operations):
-        output = op.outputs[0].name
-        if output not in needed or op.op_type in CONSTANTS:
-            continue
-        if op.op_type not in OPERATIONS:
-            raise ConversionError(f"{package.path}: the interpreter has no {op.op_type} ({output})")
-        inputs = {var.name for var in data_inputs(op).values() if var.op is None or var.op.op_type not in CONSTANTS}
-        unused = tuple(sorted(inputs - needed))
-        needed |= inputs
-        rounds = half and type_name(op.outputs[0]) == "fp16"
-        operations.append(_Step(operation=op, output=output, half=rounds, unused=unused))
-    return tuple(reversed(operations))
+@contextmanager
+def _one_thread_an_operation() -> Iterator[int]:
+    """Batches side by side, each on one thread, in place of threads that wait for each other in every operation.
+
+    Yields the number of threads there is room for.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
 
 
-def data_inputs(op: Operation) -> dict[str, Var]:
-    """The inputs that are data; the rest are attributes."""
-    data = {key: op.inputs[key] for key in ("x", "y", "input", "weight", "bias") if op.inputs.get(key) is not None}
-    return data | {str(position): var for position, var in enumerate(op.inputs.get("values", ()))}
+def _image(package: Package) -> tuple[int, tuple[int, ...]]:
+    """Side of the image, and its RGB channels in the order the program wants them.
+
+    Scale and bias of the image are operations of the program; the specification says no more of it than this.
+    """
+    inputs = {feature.name: feature.type for feature in package.spec.description.input}
+    if set(inputs) != {IMAGE} or not inputs[IMAGE].HasField("imageType"):
+        raise ConversionError(f"{package.path} takes {sorted(inputs)}, not one image named {IMAGE!r}; export it again")
+    kind = inputs[IMAGE].imageType
+    colours = kind.ColorSpace.Name(kind.colorSpace)
+    if colours not in _CHANNELS or kind.width != kind.height:
+        size = f"{kind.width} x {kind.height}"
+        raise ConversionError(
+            f"{package.path} takes a {colours} image of {size}, no square colour one; export it again"
+        )
+    return kind.width, _CHANNELS[colours]
 
 
-def constant(var: Var, *, half: bool) -> Tensor | None:
-    """The value of a constant, stored integers as the weights they stand for; None for anything computed."""
-    if var.op is None or var.op.op_type not in CONSTANTS:
-        return None
-    if var.op.op_type == "const":
-        return torch.from_numpy(np.asarray(var.val, np.float32))
-    stored = var.op
-    shape = [1] * stored.quantized_data.rank
-    shape[int(stored.axis.val)] = -1
-    scale, zero_point = (np.float32(value.val).reshape(shape) for value in (stored.scale, stored.zero_point))
-    weights = torch.from_numpy((np.float32(stored.quantized_data.val) - zero_point) * scale)
-    return weights.half().float() if half and type_name(var) == "fp16" else weights
+def _classifier(package: Package) -> tuple[tuple[str, ...], str]:
+    """The labels by class index, and the name of their probabilities."""
+    labels = class_labels(package)
+    (classify,) = (op for op in package.operations if op.op_type == CLASSIFIER)
+    return labels, classify.probabilities.name
 
 
-type Inputs = Mapping[str, Tensor]
-
-
-def _quantize(op: Operation, inputs: Inputs) -> Tensor:
-    """Round half to even and saturate; the integers stay in float32, which holds them exactly."""
-    zero_point = float(op.zero_point.val)
-    steps = torch.div(inputs["input"], float(op.scale.val)).round_()
-    return steps.add_(zero_point).clamp_(-128, 127)
-
-
-def _dequantize(op: Operation, inputs: Inputs) -> Tensor:
-    return torch.sub(inputs["input"], float(op.zero_point.val)).mul_(float(op.scale.val))
-
-
-def _conv(op: Operation, inputs: Inputs) -> Tensor:
-    top, bottom, left, right = op.pad.val.tolist()
-    x = inputs["x"]
-    padding = (top, left)
-    if (top, left) != (bottom, right):
-        x, padding = functional.pad(x, (left, right, top, bottom)), (0, 0)
-    return functional.conv2d(
-        x,
-        inputs["weight"],
-        inputs.get("bias"),
-        tuple(op.strides.val.tolist()),
-        padding,
-        tuple(op.dilations.val.tolist()),
-        int(op.groups.val),
-    )
-
-
-def _pad(op: Operation, inputs: Inputs) -> Tensor:
-    before_and_after = op.pad.val.reshape(-1, 2)[::-1].reshape(-1).tolist()
-    return functional.pad(inputs["x"], before_and_after, value=float(op.constant_val.val))
-
-
-def _concat(op: Operation, inputs: Inputs) -> Tensor:
-    return torch.cat([inputs[str(position)] for position in range(len(op.inputs["values"]))], int(op.axis.val))
-
-
-def _squeeze(op: Operation, inputs: Inputs) -> Tensor:
-    return inputs["x"].squeeze(tuple(op.axes.val.tolist()))
-
-
-def _reduce_mean(op: Operation, inputs: Inputs) -> Tensor:
-    return inputs["x"].mean(tuple(op.axes.val.tolist()), keepdim=bool(op.keep_dims.val))
-
-
-def _clip(op: Operation, inputs: Inputs) -> Tensor:
-    return inputs["x"].clamp(float(op.alpha.val), float(op.beta.val))
-
-
-def _unary(function: Callable[[Tensor], Tensor]) -> Callable[[Operation, Inputs], Tensor]:
-    return lambda _, inputs: function(inputs["x"])
-
-
-OPERATIONS: Mapping[str, Callable[[Operation, Inputs], Tensor]] = {
-    "add": lambda _, inputs: inputs["x"] + inputs["y"],
-    "cast": _unary(lambda x: x),
-    "clip": _clip,
-    "concat": _concat,
-    "conv": _conv,
-    "dequantize": _dequantize,
-    "linear": lambda _, inputs: functional.linear(inputs["x"], inputs["weight"], inputs.get("bias")),
-    "mul": lambda _, inputs: inputs["x"] * inputs["y"],
-    "pad": _pad,
-    "quantize": _quantize,
-    "reduce_mean": _reduce_mean,
-    "relu": _unary(functional.relu),
-    "relu6": _unary(functional.relu6),
-    "sigmoid": _unary(torch.sigmoid),
-    "silu": _unary(functional.silu),
-    "squeeze": _squeeze,
-}
+def _plain_name(onnx_tensor: str) -> str:
+    for spelling in _SPELLINGS:
+        onnx_tensor = onnx_tensor.removesuffix(spelling)
+    return onnx_tensor

@@ -1,6 +1,6 @@
 """One small network and all a target may convert from, shared by the target tests."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from torch.nn import functional
 from rexnet_export.pipeline.checkpoint import save_checkpoint
 from rexnet_export.pipeline.graph import write_float_onnx
 from rexnet_export.pipeline.records import ModelCard, Precision, Preprocess, stored_file
-from rexnet_export.pipeline.rexnet import ReXNet, architecture
+from rexnet_export.pipeline.rexnet import Architecture, ReXNet, architecture
 from rexnet_export.pipeline.target import Source
 from rexnet_export.quantization.observe import observe
 from rexnet_export.quantization.qdq import insert_qdq
@@ -82,6 +82,19 @@ def grouped_sources(
     """The same network with groups of channels where a block has a gate, where it has none, and at both ends."""
     groups = {"stem": 2, "features.1.expand": 2, "features.3.expand": 3, "features.15.expand": 4, "penultimate": 2}
     return made(network, images, tmp_path_factory.mktemp("grouped"), groups)
+
+
+@pytest.fixture(scope="session")
+def sources_of(
+    images: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Architecture], Mapping[Precision, Source]]:
+    """The same for a seeded network of any architecture."""
+
+    def build(spec: Architecture) -> Mapping[Precision, Source]:
+        torch.manual_seed(0)
+        return made(lively(ReXNet(spec), PREPROCESS), images, tmp_path_factory.mktemp("variant"), {})
+
+    return build
 
 
 def made(
