@@ -4,10 +4,12 @@ import sys
 from collections.abc import Mapping
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from graphs import lockstep, onnx_logits, signal_to_noise
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from PIL import Image
 
 from rexnet_export.pipeline.errors import ConversionError, DataError
@@ -15,10 +17,10 @@ from rexnet_export.pipeline.records import Artifact, Precision, stored_file
 from rexnet_export.pipeline.target import Source
 from rexnet_export.targets import mil_interpreter, mil_program
 from rexnet_export.targets.coreml import CoreML
-from rexnet_export.targets.coreml_mil import IMAGE
+from rexnet_export.targets.coreml_mil import IMAGE, onnx_name
 from rexnet_export.targets.coreml_package import Package, read_package
 from rexnet_export.targets.mil_interpreter import MilSession
-from rexnet_export.targets.mil_operations import OPERATIONS
+from rexnet_export.targets.mil_operations import OPERATIONS, constant
 from rexnet_export.targets.mil_program import Arithmetic
 
 type Images = NDArray[np.uint8]
@@ -56,6 +58,26 @@ def test_every_int8_layer_gives_the_integers_of_the_qdq_graph(
     equal = lockstep(packages["int8"], sources["int8"].qdq_onnx, images, arithmetic)
     assert min(equal.values()) > (0.85 if arithmetic == "program" else 0.99)
     assert np.mean(list(equal.values())) > (0.98 if arithmetic == "program" else 0.999)
+
+
+def test_only_float16_biases_part_the_int8_program_from_the_qdq_graph(
+    packages: Mapping[Precision, Package], sources: Sources, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the graph's int32 biases in their place, what is left are sums added in another order, next to halves."""
+    assert sources["int8"].qdq_onnx
+    initializers = onnx.load(sources["int8"].qdq_onnx.path).graph.initializer
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in initializers}
+
+    def exact(var: object) -> torch.Tensor:
+        if "_bias_" not in var.name:
+            return constant(var)
+        name = onnx_name(var.name.partition("_bias_")[0]).removesuffix(".float") + ".bias.q"
+        return torch.tensor((stored[name] * stored[f"{name}.scale"].astype(np.float64)).astype(np.float32))
+
+    monkeypatch.setattr(mil_program, "constant", exact)
+    equal = lockstep(packages["int8"], sources["int8"].qdq_onnx, images, "float32")
+    assert min(equal.values()) > 0.999
+    assert np.mean(list(equal.values())) > 0.99999
 
 
 def test_batches_do_not_matter(

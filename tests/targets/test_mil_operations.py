@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from rexnet_export.pipeline.errors import ConversionError
 from rexnet_export.targets.coreml_package import Package
 from rexnet_export.targets.mil_operations import OPERATIONS
 
@@ -263,3 +264,25 @@ def test_float32_arithmetic_rounds_nothing_of_a_float16_program(operation: str, 
     case = data.draw(st.composite(CASES[operation])(np.float16))
     found = execute(program_of(case, np.float16), case.inputs, arithmetic="float32")
     np.testing.assert_allclose(found, case.expected, rtol=1e-5, atol=1e-6)
+
+
+REFUSED: Mapping[str, tuple[Build, str]] = {
+    "interleave": (lambda x0: builder().concat(values=[x0, x0], axis=1, interleave=True, name=TESTED), "concat with"),
+    "joined images": (lambda x0: builder().concat(values=[x0, x0], axis=0, name=TESTED), "concat with the batch axis"),
+    "mean of all": (lambda x0: builder().reduce_mean(x=x0, name=TESTED), "reduce_mean with the batch axis"),
+    "negative axis": (lambda x0: builder().softmax(x=x0, axis=-4, name=TESTED), "softmax with the batch axis"),
+    "any axis of 1": (lambda x0: builder().squeeze(x=x0, name=TESTED), "squeeze with the batch axis"),
+    "reflection": (lambda x0: builder().pad(x=x0, pad=[1, 1], mode="reflect", name=TESTED), "pad with mode 'reflect'"),
+    "integers": (lambda x0: builder().cast(x=x0, dtype="int32", name=TESTED), "cast with fp32 to int32"),
+    "same size": (
+        lambda x0: builder().conv(x=x0, weight=np.ones((1, 1, 2, 2), np.float32), pad_type="same", name=TESTED),
+        "conv with pad_type 'same'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_not_computed_is_refused_by_name(case: str) -> None:
+    build, what = REFUSED[case]
+    with pytest.raises(ConversionError, match=rf"the interpreter has no {what}.*\({TESTED}\)"):
+        execute(built(build, [(1, 1, 4, 4)], half=False), {})
