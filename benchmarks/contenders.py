@@ -1,0 +1,154 @@
+"""The ways to INT8 that are compared: other projects' quantizers, our own, and our exported files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+
+import networks
+import numpy as np
+import onnx
+import rivals
+from networks import Network
+from numpy.typing import NDArray
+
+import rexnet_export
+from rexnet_export.pipeline.errors import ConversionError, TargetUnavailable
+from rexnet_export.pipeline.records import Artifact, stored_file
+from rexnet_export.pipeline.target import Session
+from rexnet_export.quantization.observe import observe
+from rexnet_export.quantization.qdq import insert_qdq
+from rexnet_export.quantization.scheme import decide, observed_tensors
+from rexnet_export.quantization.table import Calibration
+from rexnet_export.targets import TARGETS
+from rexnet_export.targets.tflite import open_session
+
+HERE = Path(__file__).parent
+EXPORT_IMAGES = 64  # that the export measures itself on; accuracy is measured here
+RIVALS: Mapping[str, str] = {
+    "ort-defaults": "ONNX Runtime, defaults (per tensor)",
+    "ort-min-max": "ONNX Runtime, per channel, min-max",
+    "ort-moving-average": "ONNX Runtime, per channel, moving average",
+    "ort-percentile": "ONNX Runtime, per channel, percentile 99.99",
+    "ort-entropy": "ONNX Runtime, per channel, entropy",
+    "nncf-defaults": "NNCF, defaults",
+    "nncf-bias-correction": "NNCF, mixed, full bias correction",
+    "nncf-smoothquant": "NNCF, mixed, SmoothQuant for convolutions",
+    "ai-edge": "ai-edge-quantizer, static_wi8_ai8",
+}
+OURS: Mapping[str, str] = {"ours": "rexnet-export"}
+FILES: Mapping[str, tuple[str, str | None]] = {
+    "tflite": ("tflite", None),
+    "ort": ("ort", None),
+    "ort-x86": ("ort", "x86"),
+    "coreml": ("coreml", None),
+}
+TITLES: Mapping[str, str] = {
+    **RIVALS,
+    **OURS,
+    **{name: f"rexnet-export, the {name} file" for name in FILES},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantized:
+    """A quantized network that runs, the seconds and peak memory that quantizing took, and by which versions."""
+
+    session: Session
+    seconds: float
+    peak_mib: int | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def quantize(method: str, network: Network, python: Path) -> Quantized:
+    """Quantize a network in one of the ways of `TITLES`; `python` is that of the rivals' environment."""
+    if method in RIVALS:
+        return _rival(method, network, python)
+    return _exported(network, *FILES[method]) if method in FILES else _ours(method, network)
+
+
+def settings_digest() -> str:
+    """Changes whenever the rivals' settings or versions do: their results are measured again then."""
+    sources = (Path(rivals.__file__), HERE / "rivals-requirements.txt")
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+
+
+def ours(model: onnx.ModelProto, pixels: NDArray[np.uint8], folder: Path) -> onnx.ModelProto:
+    """This project's quantizer: float graph and calibration images [n, S, S, 3] -> QDQ graph, UINT8 activations."""
+    path = folder / "ours-float.onnx"
+    onnx.save(model, path)
+    statistics = observe(path, [pixels], observed_tensors(model))
+    digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+    calibration = Calibration(images_sha256=digest, images=len(pixels), statistic="min-max", seed=0)
+    return insert_qdq(model, decide(model, statistics, calibration), "uint8")
+
+
+def _ours(method: str, network: Network) -> Quantized:
+    start, path = perf_counter(), network.folder / f"{method}.onnx"
+    onnx.save(ours(onnx.load(network.float_onnx.path), network.pixels, network.folder), path)
+    spent = perf_counter() - start
+    session = networks.open_onnx(path, network.inputs.card.preprocess.size)
+    return Quantized(session=session, seconds=round(spent, 1), versions={"rexnet-export": rexnet_export.__version__})
+
+
+def _rival(method: str, network: Network, python: Path) -> Quantized:
+    suffix = ".tflite" if method == "ai-edge" else ".onnx"
+    path, cost = network.folder / f"{method}{suffix}", network.folder / f"{method}.json"
+    known = json.loads(cost.read_text(encoding="utf-8")) if cost.exists() else {}
+    if known.get("settings") != settings_digest():
+        model, inputs = networks.write_core(network, suffix)
+        known = _run([python, rivals.__file__, method, model, inputs, path], network.folder / f"{method}.log")
+        if suffix == ".tflite":
+            networks.put_between_ends(path, network.inputs.card)
+        else:
+            onnx.save(networks.with_front(onnx.load(network.float_onnx.path), onnx.load(path)), path)
+        known["settings"] = settings_digest()
+        cost.write_text(json.dumps(known), encoding="utf-8")
+    if suffix == ".tflite":
+        session: Session = open_session(path)
+    else:
+        session = networks.open_onnx(path, network.inputs.card.preprocess.size)
+    return Quantized(session=session, seconds=known["seconds"], peak_mib=known["peak_mib"], versions=known["versions"])
+
+
+def _run(command: list[str | Path], log: Path) -> dict[str, object]:
+    """Run a rival; its last line is what it cost, everything else it said goes to `log`."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise TargetUnavailable(
+            f"cannot start {command[0]}: {error.strerror}; make the environment of rivals-requirements.txt and name "
+            "its Python with --rivals"
+        ) from error
+    log.write_text(done.stdout + done.stderr, encoding="utf-8")
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines() or [f"code {done.returncode}"]
+        raise ConversionError(f"{command[2]} ended with {said[-1]}; its output is in {log}")
+    cost: dict[str, object] = json.loads(done.stdout.strip().splitlines()[-1])
+    return cost
+
+
+def _exported(network: Network, target: str, preset: str | None) -> Quantized:
+    """The file that a user gets, from an export with the same calibration images."""
+    start = perf_counter()
+    report = rexnet_export.export(
+        str(network.inputs.checkpoint.file.path),
+        targets=[target],
+        precision="int8",
+        calibration_images=len(network.pixels),
+        eval_images=EXPORT_IMAGES,
+        output=network.folder / f"export-{target}",
+    )
+    result = report.targets[target]
+    file = result.presets[preset].file if preset else result.artifact.file
+    artifact = Artifact(target=target, precision="int8", file=stored_file(file.path))
+    return Quantized(
+        session=TARGETS[target].open(artifact),
+        seconds=round(perf_counter() - start, 1),
+        versions={"rexnet-export": rexnet_export.__version__},
+    )

@@ -1,0 +1,121 @@
+"""What every quantizer is given of a network: the float graph, the part behind its image front, images, inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from rexnet_export.pipeline.data import batches
+from rexnet_export.pipeline.graph import write_float_onnx
+from rexnet_export.pipeline.inputs import Inputs, gather
+from rexnet_export.pipeline.metadata import describe
+from rexnet_export.pipeline.options import Options
+from rexnet_export.pipeline.records import ModelCard, StoredFile
+from rexnet_export.targets.ort import IMAGES_AT_ONCE, OrtSession
+from rexnet_export.targets.tflite_flatbuffer import read_graph
+from rexnet_export.targets.tflite_lowering import CORE_INPUT, OUTPUT, Lowered, lower
+from rexnet_export.targets.tflite_metadata import entries, with_labels
+from rexnet_export.targets.tflite_stamp import IMAGE, attach_ends
+
+BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A checkpoint, its float graph, and its calibration images as uint8 [n, S, S, 3]; `folder` is where results go."""
+
+    name: str
+    inputs: Inputs
+    float_onnx: StoredFile
+    pixels: NDArray[np.uint8]
+    folder: Path
+
+
+def prepare(name: str, options: Options) -> Network:
+    """Load the checkpoint and images that an export with these options takes; files go below `options.output`."""
+    inputs = gather(options)
+    options.output.mkdir(parents=True, exist_ok=True)
+    written = write_float_onnx(inputs.checkpoint.network, inputs.card, options.output / f"{name}.onnx")
+    images = inputs.calibration
+    assert images is not None
+    pixels = np.concatenate(list(batches(images.source, inputs.card.preprocess, images.indices, BATCH)))
+    # Results of another network, or with other calibration images, are kept apart.
+    folder = options.output / f"{name}-{written.sha256[:8]}-{len(pixels)}"
+    folder.mkdir(exist_ok=True)
+    return Network(name=name, inputs=inputs, float_onnx=written, pixels=pixels, folder=folder)
+
+
+def write_core(network: Network, suffix: str) -> tuple[Path, Path]:
+    """The float graph from `input` on as `.onnx` or `.tflite`, and its calibration inputs: two files, made once."""
+    model, inputs = network.folder / f"core{suffix}", network.folder / f"core{suffix}.npy"
+    if not (model.exists() and inputs.exists()):
+        source = onnx.load(network.float_onnx.path)
+        values = core_inputs(source, network.pixels)
+        if suffix == ".tflite":
+            lowered = lower(source)
+            ends = {name: lowered.activations[name] for name in (CORE_INPUT, OUTPUT)}
+            lowered.graph.set_signature({CORE_INPUT: ends[CORE_INPUT]}, {OUTPUT: ends[OUTPUT]})
+            model.write_bytes(lowered.graph.written())
+            values = values.transpose(0, 2, 3, 1)
+        else:
+            onnx.save(_part(source, CORE_INPUT, OUTPUT), model)
+        np.save(inputs, np.ascontiguousarray(values))
+    return model, inputs
+
+
+def core_inputs(model: onnx.ModelProto, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What the image front makes of uint8 [n, S, S, 3]: float32 [n, 4, S, S]."""
+    import onnxruntime  # noqa: PLC0415
+
+    front = _part(model, IMAGE, CORE_INPUT).SerializeToString()
+    session = onnxruntime.InferenceSession(front, providers=["CPUExecutionProvider"])
+    values: NDArray[np.float32] = session.run([CORE_INPUT], {IMAGE: pixels})[0]
+    return values
+
+
+def _part(model: onnx.ModelProto, first: str, last: str) -> onnx.ModelProto:
+    """The graph between two tensors; its number of images stays open."""
+    part: onnx.ModelProto = onnx.utils.Extractor(model).extract_model([first], [last])
+    return part
+
+
+def with_front(model: onnx.ModelProto, core: onnx.ModelProto) -> onnx.ModelProto:
+    """A quantized `core` behind the image front of the float `model`, so that it takes what our own files take."""
+    front = _part(model, IMAGE, CORE_INPUT)
+    whole = onnx.ModelProto()
+    whole.CopyFrom(core)
+    del whole.graph.node[:], whole.graph.input[:]
+    whole.graph.node.extend([*front.graph.node, *core.graph.node])
+    whole.graph.initializer.extend(front.graph.initializer)
+    whole.graph.input.extend(front.graph.input)
+    onnx.checker.check_model(whole)
+    return whole
+
+
+def put_between_ends(path: Path, card: ModelCard) -> None:
+    """Give a `.tflite` that starts at `input` the image front, labels and metadata of our own files, in place."""
+    graph = read_graph(path)
+    (first,), (last,) = graph.subgraph.inputs, graph.subgraph.outputs
+    places = {CORE_INPUT: int(first), OUTPUT: int(last)}
+    attach_ends(Lowered(graph=graph, activations=places, parameters={}, padded={}))
+    graph.set_metadata(entries(card, describe(card, precision="int8")))
+    path.write_bytes(with_labels(graph.written(), card))
+
+
+def open_onnx(path: Path, size: int) -> OrtSession:
+    """ONNX Runtime at its defaults, one thread an image: INT8 activations become UINT8, as it prefers on x86."""
+    import onnxruntime  # noqa: PLC0415
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    return OrtSession(
+        session=onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]),
+        executed_by=f"ONNX Runtime {onnxruntime.__version__}",
+        size=size,
+        batch=IMAGES_AT_ONCE,
+    )
