@@ -36,7 +36,7 @@ DEFAULT_METHODS = (*contenders.RIVALS, *contenders.OURS)
 
 
 def main() -> int:
-    options = _parser().parse_args()
+    options = parser().parse_args()
     terminal = Terminal("quantizers", sys.stdout, sys.stderr, quiet=False, log=Path(os.devnull))
     try:
         _compare_all(options, terminal)
@@ -64,17 +64,17 @@ def _compare_all(options: argparse.Namespace, terminal: Terminal) -> None:
     print(f"\n{summary}\n\n{processor()}, {options.calibration_images} calibration images")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser() -> argparse.ArgumentParser:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     bundled = ("bundled", bundled_checkpoint())
-    parser.add_argument("--networks", type=_named, nargs="+", default=[bundled], metavar="NAME=FILE")
-    parser.add_argument("--methods", nargs="+", default=DEFAULT_METHODS, choices=[*contenders.TITLES])
-    parser.add_argument("--images", type=int, default=10_000, help="evaluation images")
-    parser.add_argument("--calibration-images", type=int, default=128)
-    parser.add_argument("--latency-rounds", type=int, default=0, help="time all methods together; 0: not timed")
-    parser.add_argument("--rivals", type=Path, default=Path("build/rivals/bin/python"), metavar="PYTHON")
-    parser.add_argument("--output", type=Path, default=Path("build/quantizers"), metavar="DIR")
-    return parser
+    flags.add_argument("--networks", type=_named, nargs="+", default=[bundled], metavar="NAME=FILE")
+    flags.add_argument("--methods", nargs="+", default=DEFAULT_METHODS, choices=[*contenders.TITLES])
+    flags.add_argument("--images", type=int, default=10_000, help="evaluation images")
+    flags.add_argument("--calibration-images", type=int, default=128)
+    flags.add_argument("--latency-rounds", type=int, default=0, help="time all methods together; 0: not timed")
+    flags.add_argument("--rivals", type=Path, default=Path("build/rivals/bin/python"), metavar="PYTHON")
+    flags.add_argument("--output", type=Path, default=Path("build/quantizers"), metavar="DIR")
+    return flags
 
 
 def _named(text: str) -> tuple[str, Path]:
