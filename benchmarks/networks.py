@@ -52,7 +52,7 @@ def prepare(name: str, options: Options) -> Network:
 def write_core(network: Network, suffix: str) -> tuple[Path, Path]:
     """The float graph from `input` on as `.onnx` or `.tflite`, and its calibration inputs: two files, made once."""
     model, inputs = network.folder / f"core{suffix}", network.folder / f"core{suffix}.npy"
-    if not (model.exists() and inputs.exists()):
+    if not inputs.exists():
         source = onnx.load(network.float_onnx.path)
         values = core_inputs(source, network.pixels)
         if suffix == ".tflite":
@@ -63,8 +63,15 @@ def write_core(network: Network, suffix: str) -> tuple[Path, Path]:
             values = values.transpose(0, 2, 3, 1)
         else:
             onnx.save(_part(source, CORE_INPUT, OUTPUT), model)
-        np.save(inputs, np.ascontiguousarray(values))
+        save_array(inputs, np.ascontiguousarray(values))
     return model, inputs
+
+
+def save_array(path: Path, values: NDArray[np.float32]) -> None:
+    """Write an `.npy` that appears complete or not at all."""
+    part = path.with_suffix(".part.npy")
+    np.save(part, values)
+    part.replace(path)
 
 
 def core_inputs(model: onnx.ModelProto, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -126,7 +126,7 @@ def _reference(network: Network, progress: Progress) -> Logits:
     """Logits of the float graph in ONNX Runtime, computed once."""
     kept = network.folder / f"{FLOAT}-{len(network.inputs.evaluation.indices)}.npy"
     if not kept.exists():
-        np.save(kept, _logits(network, _open_float(network), progress))
+        networks.save_array(kept, _logits(network, _open_float(network), progress))
     logits: Logits = np.load(kept)
     return logits
 
