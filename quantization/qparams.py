@@ -29,6 +29,13 @@ class QuantParams:
         low, high = -(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1
         return np.clip(np.rint(real / scale) + zero_point, low, high).astype(np.int64)
 
+    def second_nearest(self, real: NDArray[np.floating]) -> NDArray[np.int64]:
+        """Symmetric integers on the other side of `real` than `quantize` rounds to, where the range has them."""
+        scale, _ = self._along_axis(real.ndim)
+        nearest = self.quantize(real)
+        other = nearest + np.where(real / scale > nearest, 1, -1)
+        return np.where(np.abs(other) <= 2 ** (self.bits - 1) - 1, other, nearest)
+
     def dequantize(self, integers: NDArray[np.integer]) -> NDArray[np.float64]:
         """The real numbers the integers stand for."""
         scale, zero_point = self._along_axis(integers.ndim)

@@ -61,10 +61,17 @@ def decide(
     for name, entry in entries.items():
         if entry.decision == "shared":
             entries[name] = replace(entry, params=shared_params(name, entries))
+    table = QuantTable(model_sha256=model_sha256(model), calibration=calibration, tensors=entries)
+    return rescaled(graph, table)
+
+
+def rescaled(graph: GraphView, table: QuantTable) -> QuantTable:
+    """The table with scales for the weights and biases that the graph has now, and its activations' as they are."""
+    entries = dict(table.tensors)
     for node in graph.nodes:
         if node.op_type in WEIGHTED:
             entries |= _parameters(node, graph, entries)
-    return QuantTable(model_sha256=model_sha256(model), calibration=calibration, tensors=entries)
+    return replace(table, tensors=entries)
 
 
 def plan(graph: GraphView) -> dict[str, TensorEntry]:

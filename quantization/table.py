@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.errors import ConversionError
+from rexnet_export.quantization.bitmask import check_mask, parse_mask
 from rexnet_export.quantization.qparams import INT8_MAX, INT8_MIN, QuantParams
 from rexnet_export.quantization.rewrites import Rewrite, parse_rewrite, rewrite_fields
 from rexnet_export.quantization.strict_json import (
@@ -43,7 +44,10 @@ _NEEDS: Mapping[str, frozenset[str]] = {
     "fused": frozenset({"source"}),
     "float": frozenset({"reason"}),
 }
-_MAY_HAVE: Mapping[str, frozenset[str]] = {"derived": frozenset({"correction"})}
+_MAY_HAVE: Mapping[str, frozenset[str]] = {
+    "derived": frozenset({"correction"}),
+    "weights": frozenset({"rounding"}),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,7 @@ class TensorEntry:
     `derived` from the scales of `source` (biases), `weights` from the values themselves; `fused` into `source`,
     the activation that follows and clamps it, so the tensor exists in no artifact; `float` for `reason`.
     `correction` is added to a bias, channel by channel in real numbers, before it is rounded to integers.
+    `rounding` is a `bitmask` over weights in ONNX layout: those that become the second nearest integer.
     """
 
     decision: Decision
@@ -63,6 +68,7 @@ class TensorEntry:
     statistic: str | None = None
     reason: str | None = None
     correction: tuple[float, ...] | None = None
+    rounding: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +103,10 @@ class QuantTable:
             raise ConversionError(f"{name} {real.shape} has {scales} scales along axis {axis}; make the table again")
         if entry.correction is not None:
             real = real.astype(np.float64) + np.asarray(entry.correction)
-        return entry.params.quantize(real)
+        if entry.rounding is None:
+            return entry.params.quantize(real)
+        otherwise = parse_mask(entry.rounding, real.size, f"{name}.rounding").reshape(real.shape)
+        return np.where(otherwise, entry.params.second_nearest(real), entry.params.quantize(real))
 
 
 def save_table(table: QuantTable, path: Path) -> None:
@@ -193,6 +202,7 @@ def _entry(value: object, name: str) -> TensorEntry:
                 statistic=a_text(found["statistic"], f"{name}.statistic") if "statistic" in found else None,
                 reason=a_text(found["reason"], f"{name}.reason") if "reason" in found else None,
                 correction=numbers(found["correction"], f"{name}.correction") if "correction" in found else None,
+                rounding=_mask(found["rounding"], f"{name}.rounding") if "rounding" in found else None,
             )
     raise ConversionError(f"{name} has decision {decision!r}; known are {', '.join(_NEEDS)}")
 
@@ -234,3 +244,9 @@ def _range(value: object, where: str) -> tuple[float, float]:
     if len(ends) != 2 or ends[0] > ends[1]:
         raise ConversionError(f"{where} holds {list(ends)}, not [low, high]")
     return ends[0], ends[1]
+
+
+def _mask(value: object, where: str) -> str:
+    text = a_text(value, where)
+    check_mask(text, where)
+    return text

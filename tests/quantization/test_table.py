@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from rexnet_export.pipeline.errors import ConversionError
+from rexnet_export.quantization.bitmask import mask_text
 from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.quantization.rewrites import ChannelGrouping, ChannelScaling
 from rexnet_export.quantization.table import (
@@ -33,6 +34,7 @@ SMALL = QuantTable(
     tensors={
         "x": TensorEntry(decision="observed", params=SCALE, observed=(-1 / 3, 1e-45), statistic="min-max"),
         "w": TensorEntry(decision="weights", params=CHANNELS),
+        "w.rounded": TensorEntry(decision="weights", params=CHANNELS, rounding=mask_text(np.array([[True], [False]]))),
         "b": TensorEntry(decision="derived", params=replace(CHANNELS, bits=32), source="x"),
         "b.corrected": TensorEntry(
             decision="derived", params=replace(CHANNELS, bits=32), source="x", correction=(-0.75, 1 / 3)
@@ -127,6 +129,9 @@ REFUSED = [
     ),
     (damaged("tensors", "b.corrected", "correction", 0, value="0"), r"b\.corrected\.correction holds '0'"),
     (damaged("tensors", "b.corrected", "correction", value=[]), r"b\.corrected\.correction is not a list"),
+    (damaged("tensors", "b", "rounding", value="eJxrAAAAgQCB"), "b has unknown rounding"),
+    (damaged("tensors", "w.rounded", "rounding", value=[1]), r"w\.rounded\.rounding is not a text"),
+    (damaged("tensors", "w.rounded", "rounding", value="eJxr"), r"w\.rounded\.rounding is cut short"),
     (damaged("tensors", "b", "source", value="nowhere"), "b refers to 'nowhere'"),
 ]
 
@@ -179,6 +184,21 @@ def test_a_parameter_is_stored_as_rounded_multiples_of_its_scales_corrected_wher
     assert SMALL.integers("b", real).tolist() == [5, 3]
     assert SMALL.integers("b.corrected", real).tolist() == [4, 3 + round(2**24 / 3)]
     assert SMALL.integers("w", real[:, None]).tolist() == [[5], [3]]
+
+
+@pytest.mark.parametrize(
+    ("real", "integer", "other"),
+    [(2.6, 5, 6), (2.4, 5, 4), (-2.6, -5, -6), (-2.4, -5, -4), (2.25, 4, 5), (63.4, 127, 126), (63.6, 127, 127)],
+)
+def test_a_marked_weight_becomes_the_second_nearest_integer(real: float, integer: int, other: int) -> None:
+    weights = np.array([[real], [0.0]], np.float32)
+    assert SMALL.integers("w", weights).tolist() == [[integer], [0]]
+    assert SMALL.integers("w.rounded", weights).tolist() == [[other], [0]]
+
+
+def test_a_mask_of_another_size_is_refused() -> None:
+    with pytest.raises(ConversionError, match=r"w\.rounded\.rounding is not a mask of 18"):
+        SMALL.integers("w.rounded", np.zeros((2, 9)))
 
 
 def test_a_parameter_without_integers_or_of_another_shape_is_refused() -> None:
