@@ -98,9 +98,10 @@ def test_rounding_passes_the_gradient_except_where_it_saturates() -> None:
 def test_every_parameter_gets_a_gradient(tiny: SimpleNamespace) -> None:
     network = FakeQuantNetwork(tiny.model, tiny.table)
     network(torch.from_numpy(tiny.images)).square().sum().backward()
-    for name, real in network.named_reals():
-        assert real.grad is not None, name
-        assert real.grad.any(), name
+    assert len(network.value) == len(network.parameter_names)
+    for name, value in network.value.items():
+        assert value.grad is not None, name
+        assert value.grad.any(), name
 
 
 def test_the_float_graph_comes_back_and_scales_follow_the_weights(tiny: SimpleNamespace) -> None:
@@ -110,7 +111,7 @@ def test_the_float_graph_comes_back_and_scales_follow_the_weights(tiny: SimpleNa
     assert network.table == tiny.table
     before = tiny.table.tensors
     with torch.no_grad():
-        dict(network.named_reals())["stem.weight"].mul_(2)
+        network.value["stem:weight"].mul_(2)
     network.follow()
     after = network.table.tensors
     changed = {name for name in before if before[name] != after[name]}
@@ -120,6 +121,30 @@ def test_the_float_graph_comes_back_and_scales_follow_the_weights(tiny: SimpleNa
     assert np.array_equal(after["stem.weight"].params.scale, 2 * np.array(before["stem.weight"].params.scale))
     trained = view(network.model()).constants["stem.weight"]
     assert np.array_equal(trained, 2 * view(tiny.model).constants["stem.weight"])
+
+
+def test_what_is_frozen_keeps_its_scales_and_rounding(tiny: SimpleNamespace) -> None:
+    shape = view(tiny.model).constants["stem.weight"].shape
+    rounded = replace(tiny.table.tensors["stem.weight"], rounding=mask_text(np.ones(shape, bool)))
+    network = FakeQuantNetwork(tiny.model, replace(tiny.table, tensors={**tiny.table.tensors, "stem.weight": rounded}))
+    network.freeze(["stem.weight"])
+    with torch.no_grad():
+        for value in network.value.values():
+            value.mul_(0.7)
+    network.follow()
+    assert network.table.tensors["stem.weight"] == rounded
+    assert network.table.tensors["logits.weight"] != tiny.table.tensors["logits.weight"]
+    network(torch.from_numpy(tiny.images)).sum().backward()
+    assert network.value["stem:weight"].grad is None
+
+
+def test_weights_are_counted_in_units_of_their_channel(tiny: SimpleNamespace) -> None:
+    network = FakeQuantNetwork(tiny.model, tiny.table)
+    for name in network.parameter_names:
+        if name.endswith(".weight"):
+            largest = network.value[name.replace(".", ":")].detach().flatten(1).abs().amax(1)
+            assert (largest[largest > 0] >= 0.5).all(), name
+            assert (largest <= 1).all(), name
 
 
 def test_an_operator_without_a_form_in_torch_is_refused(tiny: SimpleNamespace) -> None:
