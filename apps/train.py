@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,19 +13,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rexnet_export.apps.terminal import Terminal, run_command
+from rexnet_export.apps.train_options import (
+    CALIBRATION_IMAGES,
+    DISTIL,
+    PROGRAM,
+    STATISTIC,
+    check_ranges,
+    chosen_preprocess,
+    chosen_recipe,
+    parser,
+)
 from rexnet_export.pipeline.errors import CheckpointError, UsageError
 from rexnet_export.pipeline.progress import Progress, Silent
-from rexnet_export.pipeline.recipe import Augmentation, Recipe, check
-from rexnet_export.pipeline.records import INTERPOLATIONS, Preprocess
+from rexnet_export.pipeline.recipe import Recipe
+from rexnet_export.pipeline.records import Preprocess
 
 if TYPE_CHECKING:
     from rexnet_export.pipeline.data import ImageSource
-    from rexnet_export.pipeline.training import EpochResult, Trainer
+    from rexnet_export.pipeline.training import EpochResult, Trainer, World
 
-PROGRAM = "rexnet-train"
 LOG_FILE = "log.jsonl"
-VARIANTS = ("v1", "lite", "r")  # spelled here because their own module imports torch
-WIDTHS = (0.1, 6.0)  # what can be read back from a checkpoint
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,66 +47,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(PROGRAM, body, quiet=options.quiet, debug=options.debug, interrupted=after)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    recipe, preprocess = Recipe(), Preprocess()
-    p = argparse.ArgumentParser(prog=PROGRAM, description=__doc__)
-    p.add_argument("--data", type=Path, help="training images: folder with one sub-folder per class, or an IDX file")
-    p.add_argument("--eval-data", type=Path, help="evaluation images of the same kind")
-    p.add_argument(
-        "--labels",
-        type=Path,
-        help="class names in class order, one per line (default: the folder names)",
-    )
-    p.add_argument("--variant", choices=VARIANTS, default="v1", help="ReXNetV1, ReXNet-lite or rexnetr (default v1)")
-    p.add_argument("--width", type=float, default=1.0, help="width multiplier (default 1.0)")
-    p.add_argument("--no-se", action="store_true", help="leave squeeze-excitation out")
-    p.add_argument("--image-size", type=int, default=preprocess.size, help="input pixels, a multiple of 32")
-    p.add_argument("--crop-ratio", type=float, default=preprocess.crop_ratio, help="evaluation crop / resize")
-    p.add_argument("--interpolation", choices=INTERPOLATIONS, default=preprocess.interpolation)
-    p.add_argument("--epochs", type=int, default=recipe.epochs)
-    p.add_argument("--batch", type=int, default=recipe.batch, help="images per step over all devices")
-    p.add_argument("--rate", type=float, default=recipe.rate, help="peak learning rate")
-    p.add_argument("--warmup-epochs", type=float, default=recipe.warmup_epochs)
-    p.add_argument("--weight-decay", type=float, default=recipe.weight_decay)
-    p.add_argument("--label-smoothing", type=float, default=recipe.label_smoothing)
-    p.add_argument("--average-decay", type=float, default=recipe.average_decay, help="of the averaged weights")
-    p.add_argument("--crop-area", type=float, default=recipe.augmentation.crop_area, help="smallest random crop")
-    p.add_argument("--flip", type=float, default=recipe.augmentation.flip, help="probability of a mirror image")
-    p.add_argument("--erase", type=float, default=recipe.augmentation.erase, help="probability of an erased rectangle")
-    p.add_argument("--seed", type=int, default=recipe.seed)
-    p.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1), help="image loading processes")
-    p.add_argument("--output", type=Path, default=Path("rexnet-train-out"))
-    p.add_argument("--resume", action="store_true", help="go on from the state in the output folder")
-    p.add_argument("--quiet", action="store_true")
-    p.add_argument("--debug", action="store_true", help="show tracebacks")
-    return p
-
-
 def train(options: argparse.Namespace, progress: Progress) -> None:
     """Train, log every epoch to `log.jsonl`, and write `<model>.safetensors` at the end."""
-    recipe, preprocess = _recipe(options), _preprocess(options)
-    _check_ranges(options)
+    recipe = chosen_recipe(options)
+    check_ranges(options)
     # Imported late: torch alone takes seconds, and --help and a wrong option should not wait for it.
-    import torch  # noqa: PLC0415
+    from rexnet_export.pipeline.training import world  # noqa: PLC0415
 
-    from rexnet_export.pipeline.data import check_images  # noqa: PLC0415
-    from rexnet_export.pipeline.rexnet import ReXNet, architecture  # noqa: PLC0415
-    from rexnet_export.pipeline.training import Trainer, world  # noqa: PLC0415
-
-    training, evaluation, labels = _sources(options)
     where = world()
-    torch.manual_seed(recipe.seed)  # every process begins with the same weights
-    network = ReXNet(architecture(options.variant, options.width, classes=len(labels), use_se=not options.no_se))
-    trainer = Trainer(network, recipe, preprocess, training, evaluation, where)
-    _open_output(options, trainer)
-    for source in (training, evaluation):
-        check_images(source, range(len(source)))
     if not where.leads:
         progress = Silent()
+    trainer, labels = (_fine_tuner if options.qat else _trainer)(options, recipe, where, progress)
     progress.note(
-        f"{network.spec.name}, {len(labels)} classes, {preprocess.size} px: {len(training):,} training and "
-        f"{len(evaluation):,} evaluation images on {where.size} x {where.device}"
+        f"{trainer.name}, {len(labels)} classes, {trainer.preprocess.size} px: {len(trainer.training):,} training and "
+        f"{len(trainer.evaluation):,} evaluation images on {where.size} x {where.device}"
     )
     for result in trainer.epochs(progress, workers=options.workers):
         if where.leads:
@@ -112,57 +72,92 @@ def train(options: argparse.Namespace, progress: Progress) -> None:
     _save_final(options.output, trainer, labels, progress)
 
 
+def _trainer(options: argparse.Namespace, recipe: Recipe, where: World, _: Progress) -> tuple[Trainer, tuple[str, ...]]:
+    """A new network, or the one whose run is resumed, and its labels."""
+    import torch  # noqa: PLC0415
+
+    from rexnet_export.pipeline.rexnet import ReXNet, architecture  # noqa: PLC0415
+    from rexnet_export.pipeline.training import Trainer  # noqa: PLC0415
+
+    preprocess = chosen_preprocess(options)
+    training, evaluation, labels = _sources(options, _labels(options))
+    torch.manual_seed(recipe.seed)  # every process begins with the same weights
+    spec = architecture(options.variant or "v1", options.width or 1.0, classes=len(labels), use_se=not options.no_se)
+    trainer = Trainer(ReXNet(spec), recipe, preprocess, training, evaluation, where)
+    _open_output(options, trainer)
+    _check_images(training, evaluation)
+    return trainer, labels
+
+
+def _fine_tuner(
+    options: argparse.Namespace, recipe: Recipe, where: World, progress: Progress
+) -> tuple[Trainer, tuple[str, ...]]:
+    """A checkpoint under its calibrated table, and its labels."""
+    import torch  # noqa: PLC0415
+
+    from rexnet_export.pipeline.checkpoint import load  # noqa: PLC0415
+    from rexnet_export.pipeline.graph import float_graph  # noqa: PLC0415
+    from rexnet_export.pipeline.inputs import bundled_checkpoint  # noqa: PLC0415
+    from rexnet_export.pipeline.qat import QatTrainer, calibrated  # noqa: PLC0415
+
+    checkpoint = load(options.start or str(bundled_checkpoint()))
+    preprocess = checkpoint.preprocess or Preprocess()
+    labels = checkpoint.labels or tuple(str(index) for index in range(checkpoint.network.spec.classes))
+    training, evaluation, _ = _sources(options, labels)
+    _check_images(training, evaluation)
+    model = float_graph(checkpoint.network, preprocess)
+    table = calibrated(
+        model,
+        training,
+        preprocess,
+        progress,
+        images=CALIBRATION_IMAGES,
+        statistic=options.statistic or STATISTIC,
+        seed=recipe.seed,
+    )
+    torch.manual_seed(recipe.seed)
+    share = DISTIL if options.distil is None else options.distil
+    trainer = QatTrainer(checkpoint.network, table, recipe, preprocess, training, evaluation, where, distil=share)
+    _open_output(options, trainer)
+    return trainer, labels
+
+
+def _check_images(*sources: ImageSource) -> None:
+    from rexnet_export.pipeline.data import check_images  # noqa: PLC0415
+
+    for source in sources:
+        check_images(source, range(len(source)))
+
+
 def _save_final(folder: Path, trainer: Trainer, labels: tuple[str, ...], progress: Progress) -> None:
     """Measure the averaged weights as they are stored; the leading process stores them."""
     from rexnet_export.pipeline.checkpoint import save_checkpoint  # noqa: PLC0415 - imports torch
 
-    final = trainer.finished_network()
-    top1, images = trainer.top1(final, progress), len(trainer.evaluation)
+    final = trainer.finished()
+    top1, images = trainer.top1(final.measured, progress), len(trainer.evaluation)
     if not trainer.world.leads:
         return
-    path = folder / f"{final.spec.name}.safetensors"
+    path = folder / f"{final.network.spec.name}.safetensors"
     metadata = {
         "recipe": json.dumps(asdict(trainer.recipe), sort_keys=True),
         "epochs_trained": str(trainer.epoch),
         "top1": f"{top1:.4f}",
         "evaluation_images": str(images),
+        **final.metadata,
     }
     with _writing(folder):
-        save_checkpoint(path, final, labels=labels, preprocess=trainer.preprocess, metadata=metadata, half=True)
-    progress.note(f"{path}: top-1 {top1:.2%} on {images:,} images, as stored in half precision")
+        save_checkpoint(
+            path, final.network, labels=labels, preprocess=trainer.preprocess, metadata=metadata, half=final.half
+        )
+    stored = "half precision" if final.half else "INT8"
+    progress.note(f"{path}: top-1 {top1:.2%} on {images:,} images, as stored in {stored}")
 
 
-def _recipe(options: argparse.Namespace) -> Recipe:
-    return Recipe(
-        epochs=options.epochs,
-        batch=options.batch,
-        rate=options.rate,
-        warmup_epochs=options.warmup_epochs,
-        weight_decay=options.weight_decay,
-        label_smoothing=options.label_smoothing,
-        average_decay=options.average_decay,
-        seed=options.seed,
-        augmentation=Augmentation(crop_area=options.crop_area, flip=options.flip, erase=options.erase),
-    )
-
-
-def _preprocess(options: argparse.Namespace) -> Preprocess:
-    size, ratio = options.image_size, options.crop_ratio
-    check("image-size", size, "a multiple of 32", allowed=size >= 32 and size % 32 == 0)
-    check("crop-ratio", ratio, "above 0 and at most 1", allowed=0 < ratio <= 1)
-    return Preprocess(size=size, crop_ratio=ratio, interpolation=options.interpolation)
-
-
-def _check_ranges(options: argparse.Namespace) -> None:
-    least, most = WIDTHS
-    check("width", options.width, f"from {least} to {most}", allowed=least <= options.width <= most)
-    check("workers", options.workers, "at least 0", allowed=options.workers >= 0)
-
-
-def _sources(options: argparse.Namespace) -> tuple[ImageSource, ImageSource, tuple[str, ...]]:
-    """Training and evaluation images, both labelled in the order of the class names."""
+def _sources(
+    options: argparse.Namespace, labels: tuple[str, ...] | None
+) -> tuple[ImageSource, ImageSource, tuple[str, ...]]:
+    """Training and evaluation images, both labelled in the order of the class names, which they may decide."""
     from rexnet_export.pipeline.data import bundled, match_labels, open_source  # noqa: PLC0415 - imports numpy
-    from rexnet_export.pipeline.labels import read_labels  # noqa: PLC0415
 
     if (options.data is None) != (options.eval_data is None):
         raise UsageError("--data and --eval-data go together: give both, or neither for the bundled sample")
@@ -170,10 +165,16 @@ def _sources(options: argparse.Namespace) -> tuple[ImageSource, ImageSource, tup
         training, evaluation = bundled("calibration"), bundled("evaluation")
     else:
         training, evaluation = open_source(options.data, labelled=True), open_source(options.eval_data, labelled=True)
-    labels = read_labels(options.labels) if options.labels else training.class_names
+    labels = labels or training.class_names
     if labels is None:
         labels = tuple(str(index) for index in range(max(training.labels or [0]) + 1))
     return match_labels(training, labels), match_labels(evaluation, labels), labels
+
+
+def _labels(options: argparse.Namespace) -> tuple[str, ...] | None:
+    from rexnet_export.pipeline.labels import read_labels  # noqa: PLC0415 - imports numpy
+
+    return read_labels(options.labels) if options.labels else None
 
 
 def _open_output(options: argparse.Namespace, trainer: Trainer) -> None:

@@ -14,6 +14,7 @@ from rexnet_export.pipeline.rexnet import Architecture
 
 FORMAT = "rexnet-export"
 FORMAT_VERSION = "1"
+QPARAMS_KEY = "qparams"  # where quantization-aware training leaves its table, as JSON
 LARGEST_SIZE = 4096
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.checkpoint import LoadedCheckpoint, load
+from rexnet_export.pipeline.checkpoint_metadata import QPARAMS_KEY
 from rexnet_export.pipeline.data import ImageSource, bundled, check_images, choose, match_labels, open_source
 from rexnet_export.pipeline.errors import DataError
 from rexnet_export.pipeline.labels import read_labels
@@ -46,7 +47,9 @@ def gather(options: Options) -> Inputs:
     labelled = open_source(options.eval_data, labelled=True) if options.eval_data else None
     card = _card(checkpoint, options, labelled)
     samples_fit = card.labels == bundled("evaluation").class_names
-    calibrates = options.precision == "int8" and options.qparams is None
+    # A checkpoint from quantization-aware training brings its table, unless other images are asked for.
+    brings_table = QPARAMS_KEY in checkpoint.metadata and options.calibration_data is None
+    calibrates = options.precision == "int8" and options.qparams is None and not brings_table
     calibration = _calibration(options, samples_fit=samples_fit, needed=calibrates)
     if labelled is None and samples_fit:
         labelled = bundled("evaluation")

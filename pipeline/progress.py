@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -37,3 +37,10 @@ class Silent:
 
     def note(self, text: str) -> None:
         """Drop the line."""
+
+
+def counted[T: Sized](batches: Iterator[T], bar: Bar) -> Iterator[T]:
+    """The same batches; the bar advances by each one's length when it has been used."""
+    for batch in batches:
+        yield batch
+        bar.advance(len(batch))

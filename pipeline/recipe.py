@@ -78,3 +78,15 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
         return recipe.rate * (step + 1) / (warmup + 1)
     done = (step - warmup) / max(1.0, recipe.epochs * steps_per_epoch - warmup)
     return recipe.rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+FINE_TUNING = Recipe(
+    epochs=3,
+    batch=64,
+    rate=5e-4,
+    warmup_epochs=0.1,
+    weight_decay=0.0,
+    label_smoothing=0.0,
+    average_decay=0.99,
+    augmentation=Augmentation(crop_area=0.7, erase=0.0),
+)  # of a quantized network

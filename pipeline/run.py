@@ -15,6 +15,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from rexnet_export.pipeline.checkpoint_metadata import QPARAMS_KEY
 from rexnet_export.pipeline.data import batches
 from rexnet_export.pipeline.errors import UsageError
 from rexnet_export.pipeline.evaluate import Logits
@@ -24,13 +25,14 @@ from rexnet_export.pipeline.options import Options
 from rexnet_export.pipeline.parity import Parity, check_parity
 from rexnet_export.pipeline.progress import Progress
 from rexnet_export.pipeline.prove import prove
-from rexnet_export.pipeline.quantized import Quantized, calibrate, take
+from rexnet_export.pipeline.quantized import Quantized, calibrate, carried, take
 from rexnet_export.pipeline.records import StoredFile, stored_file
 from rexnet_export.pipeline.reference import open_reference
 from rexnet_export.pipeline.release import MANIFEST_FILE, REPORT_FILE
 from rexnet_export.pipeline.report import FileResult, Report, manifest, to_text
 from rexnet_export.pipeline.selftest import sample_thumbnails
 from rexnet_export.pipeline.target import Source, Target
+from rexnet_export.quantization.table import load_table
 
 PARITY_IMAGES = 64
 
@@ -110,9 +112,11 @@ def _quantized(
     folder: Path, options: Options, inputs: Inputs, float_onnx: StoredFile, progress: Progress
 ) -> Quantized | None:
     if options.qparams is not None:
-        return take(folder, inputs.card, options.qparams, float_onnx)
+        return take(folder, inputs.card, load_table(options.qparams), options.qparams.name, float_onnx)
     if inputs.calibration is not None:
         return calibrate(folder, inputs.card, inputs.calibration, options, float_onnx, progress)
+    if options.precision == "int8" and (table := carried(inputs.checkpoint)):
+        return take(folder, inputs.card, table, inputs.checkpoint.file.path.name, float_onnx)
     return None
 
 
@@ -135,7 +139,7 @@ def _save_manifest(folder: Path, options: Options, inputs: Inputs) -> None:
     made_from = {
         "checkpoint": {"file": checkpoint.path.name, "sha256": checkpoint.sha256, "bytes": checkpoint.bytes},
         "options": options,
-        "checkpoint_metadata": inputs.checkpoint.metadata,
+        "checkpoint_metadata": {key: text for key, text in inputs.checkpoint.metadata.items() if key != QPARAMS_KEY},
     }
     (folder / MANIFEST_FILE).write_text(to_text(manifest(stored, made_from)), encoding="utf-8")
 

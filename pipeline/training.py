@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -23,6 +23,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from rexnet_export.pipeline.augment import TrainingImages
+from rexnet_export.pipeline.averaging import averaging, parameter_groups
 from rexnet_export.pipeline.data import ImageSource, batches
 from rexnet_export.pipeline.errors import CheckpointError, DataError, UsageError
 from rexnet_export.pipeline.progress import Progress
@@ -72,6 +73,16 @@ def world() -> World:
     return World(rank=rank, size=size, device=device)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """What a run made: the network to store, in half precision or not, what to say beside it, and what to measure."""
+
+    network: ReXNet
+    half: bool
+    metadata: Mapping[str, str]
+    measured: nn.Module
+
+
 class Normalize:
     """uint8 [N, S, S, 3] pixels -> normalised float32 NCHW in channels_last on the device."""
 
@@ -91,7 +102,7 @@ class Trainer:
 
     def __init__(
         self,
-        network: ReXNet,
+        network: nn.Module,
         recipe: Recipe,
         preprocess: Preprocess,
         training: ImageSource,
@@ -105,18 +116,24 @@ class Trainer:
         self.evaluation = evaluation
         self.world = where
         self.network = network.to(where.device).to(memory_format=torch.channels_last)
-        self.averaged = AveragedModel(self.network, multi_avg_fn=_averaging(recipe.average_decay), use_buffers=True)
+        self.averaged = AveragedModel(self.network, multi_avg_fn=averaging(recipe.average_decay), use_buffers=True)
         self.optimizer = torch.optim.SGD(
-            _parameter_groups(self.network, recipe.weight_decay),
+            parameter_groups(self.network, recipe.weight_decay),
             lr=recipe.rate,
             momentum=recipe.momentum,
             nesterov=True,
         )
-        self.normalize = Normalize(preprocess, where.device)
+        self.normalize: Callable[[Tensor], Tensor] = Normalize(preprocess, where.device)
         half = torch.bfloat16 if where.device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
         self.half = half if where.device.type == "cuda" else None
         self.scaler = torch.amp.GradScaler(where.device.type, enabled=self.half == torch.float16)
         self.epoch = 0
+
+    @property
+    def name(self) -> str:
+        """The network's usual name."""
+        assert isinstance(self.network, ReXNet)
+        return self.network.spec.name
 
     def epochs(self, progress: Progress, *, workers: int) -> Iterator[EpochResult]:
         """Train the epochs that are left, evaluating the averaged weights after each."""
@@ -164,14 +181,16 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(self.world.device.type, self.half, enabled=self.half is not None):
-            logits = model(self.normalize(pixels))
-            loss = functional.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+            loss = self._loss(model(self.normalize(pixels)), pixels, labels)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.averaged.update_parameters(self.network)
         return loss.detach()
+
+    def _loss(self, logits: Tensor, pixels: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG002 - for those who distil
+        return functional.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
 
     @torch.inference_mode()
     def top1(self, network: nn.Module, progress: Progress) -> float:
@@ -193,11 +212,11 @@ class Trainer:
             distributed.all_reduce(right)
         return right.item() / len(evaluation)
 
-    def finished_network(self) -> ReXNet:
+    def finished(self) -> Finished:
         """The averaged weights, rounded to half precision as they are stored."""
-        network = self.averaged.module.half().float()
+        network = self.averaged.module.half().float().eval()
         assert isinstance(network, ReXNet)
-        return network.eval()
+        return Finished(network=network, half=True, metadata={}, measured=network)
 
     def save_state(self, folder: Path) -> None:
         """Write all that a resumed run needs, and what it must have in common with this one, whole or not at all."""
@@ -237,11 +256,15 @@ class Trainer:
         ids = hashlib.sha256("\n".join(self.training.ids).encode(errors="surrogateescape")).hexdigest()
         return {
             **asdict(self.recipe),
-            "network": asdict(self.network.spec),
+            "network": self._network(),
             "preprocess": asdict(self.preprocess),
             "labels": self.training.class_names,
             "training images": (self.training.name, len(self.training), ids),
         }
+
+    def _network(self) -> Any:  # noqa: ANN401 - plain values
+        assert isinstance(self.network, ReXNet)
+        return asdict(self.network.spec)
 
     def _restore(self, state: dict[str, Any]) -> None:
         for name in STATEFUL:
@@ -258,7 +281,7 @@ def _epoch_batches(images: int, recipe: Recipe, epoch: int, where: World) -> Ite
         yield order[first : first + share]
 
 
-def _parallel(network: ReXNet, where: World) -> nn.Module:
+def _parallel(network: nn.Module, where: World) -> nn.Module:
     if where.size == 1:
         return network
     if where.device.type == "cuda":  # SyncBatchNorm has no CPU kernel
@@ -272,29 +295,3 @@ def _share_buffers(network: nn.Module, where: World) -> None:
     if where.size > 1:
         for buffer in network.buffers():
             distributed.broadcast(buffer, src=0)
-
-
-def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay weight matrices and kernels only: BatchNorm scales and biases are left alone."""
-    kernels = [p for p in network.parameters() if p.ndim > 1]
-    vectors = [p for p in network.parameters() if p.ndim <= 1]
-    return [{"params": kernels, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-
-
-type _AverageFunction = Callable[[Any, Any, Any], None]
-
-
-def _averaging(decay: float) -> _AverageFunction:
-    """Exponential moving average whose decay grows from 0.1, so that early epochs are not lost in the start weights."""
-
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        seen = float(count)
-        weight = 1 - min(decay, (1 + seen) / (10 + seen))
-        for old, new in zip(averaged, current, strict=True):
-            if old.is_floating_point():
-                old.lerp_(new, weight)
-            else:
-                old.copy_(new)
-
-    return update

@@ -14,7 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from rexnet_export.apps.train import VARIANTS, main
+from rexnet_export.apps.train import main
+from rexnet_export.apps.train_options import VARIANTS
 from rexnet_export.pipeline import rexnet
 from rexnet_export.pipeline.augment import augment, random_box
 from rexnet_export.pipeline.checkpoint import load_checkpoint

@@ -1,0 +1,117 @@
+"""The command line of `rexnet-train`: its options, and the recipe and preprocessing that they ask for."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+from rexnet_export.pipeline.errors import UsageError
+from rexnet_export.pipeline.recipe import FINE_TUNING, Augmentation, Recipe, check
+from rexnet_export.pipeline.records import INTERPOLATIONS, Preprocess
+from rexnet_export.quantization.ranges import check_statistic
+
+PROGRAM = "rexnet-train"
+DESCRIPTION = "Train a ReXNet on an image folder, IDX files or the bundled sample, or fine-tune one for INT8 (--qat)."
+VARIANTS = ("v1", "lite", "r")  # spelled here because their own module imports torch
+WIDTHS = (0.1, 6.0)  # what can be read back from a checkpoint
+STATISTIC = "min-max"
+DISTIL = 1.0
+CALIBRATION_IMAGES = 512
+RECIPE_OPTIONS = {
+    "epochs": "",
+    "batch": "images per step over all devices",
+    "rate": "peak learning rate",
+    "warmup_epochs": "",
+    "weight_decay": "",
+    "label_smoothing": "",
+    "average_decay": "of the averaged weights",
+    "crop_area": "smallest random crop",
+    "flip": "probability of a mirror image",
+    "erase": "probability of an erased rectangle",
+    "seed": "",
+}
+OF_THE_NETWORK = ("variant", "width", "no_se", "image_size", "crop_ratio", "interpolation", "labels")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    recipe, tuning, preprocess = Recipe(), FINE_TUNING, Preprocess()
+    p = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION)
+    p.add_argument("--data", type=Path, help="training images: folder with one sub-folder per class, or an IDX file")
+    p.add_argument("--eval-data", type=Path, help="evaluation images of the same kind")
+    p.add_argument(
+        "--labels",
+        type=Path,
+        help="class names in class order, one per line (default: the folder names)",
+    )
+    p.add_argument("--qat", action="store_true", help="fine-tune a checkpoint for INT8 instead of training a network")
+    p.add_argument("--from", dest="start", metavar="CHECKPOINT", help="what --qat fine-tunes (default: the bundled)")
+    p.add_argument("--statistic", help=f"ranges --qat starts from (default {STATISTIC})")
+    p.add_argument("--distil", type=float, help=f"share of the float network in --qat's loss (default {DISTIL:g})")
+    p.add_argument("--variant", choices=VARIANTS, help="ReXNetV1, ReXNet-lite or rexnetr (default v1)")
+    p.add_argument("--width", type=float, help="width multiplier (default 1.0)")
+    p.add_argument("--no-se", action="store_true", default=None, help="leave squeeze-excitation out")
+    p.add_argument("--image-size", type=int, help=f"input pixels, a multiple of 32 (default {preprocess.size})")
+    p.add_argument("--crop-ratio", type=float, help=f"evaluation crop / resize (default {preprocess.crop_ratio:g})")
+    p.add_argument("--interpolation", choices=INTERPOLATIONS, help=f"(default {preprocess.interpolation})")
+    for name, text in RECIPE_OPTIONS.items():
+        default, tuned = (_recipe_fields(chosen)[name] for chosen in (recipe, tuning))
+        said = f"default {default}" + (f", with --qat {tuned}" if tuned != default else "")
+        p.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=f"{text} ({said})".strip())
+    p.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1), help="image loading processes")
+    p.add_argument("--output", type=Path, default=Path("rexnet-train-out"))
+    p.add_argument("--resume", action="store_true", help="go on from the state in the output folder")
+    p.add_argument("--quiet", action="store_true")
+    p.add_argument("--debug", action="store_true", help="show tracebacks")
+    return p
+
+
+def chosen_recipe(options: argparse.Namespace) -> Recipe:
+    """The recipe of the kind of run, with what was asked for."""
+    given = {name: value for name in RECIPE_OPTIONS if (value := getattr(options, name)) is not None}
+    recipe = FINE_TUNING if options.qat else Recipe()
+    of_images = {field.name for field in fields(Augmentation)} & given.keys()
+    augmentation = replace(recipe.augmentation, **{name: given.pop(name) for name in of_images})
+    if options.qat and "epochs" in given and "warmup_epochs" not in given:
+        given["warmup_epochs"] = min(recipe.warmup_epochs, given["epochs"] / 2)
+    return replace(recipe, augmentation=augmentation, **given)
+
+
+def _recipe_fields(recipe: Recipe) -> dict[str, Any]:
+    return {**asdict(recipe), **asdict(recipe.augmentation)}
+
+
+def chosen_preprocess(options: argparse.Namespace) -> Preprocess:
+    """The preprocessing of a new network."""
+    default = Preprocess()
+    size = default.size if options.image_size is None else options.image_size
+    ratio = default.crop_ratio if options.crop_ratio is None else options.crop_ratio
+    check("image-size", size, "a multiple of 32", allowed=size >= 32 and size % 32 == 0)
+    check("crop-ratio", ratio, "above 0 and at most 1", allowed=0 < ratio <= 1)
+    return Preprocess(size=size, crop_ratio=ratio, interpolation=options.interpolation or default.interpolation)
+
+
+def check_ranges(options: argparse.Namespace) -> None:
+    """Refuse what no run could honour, or what the kind of run does not know."""
+    check("workers", options.workers, "at least 0", allowed=options.workers >= 0)
+    if options.qat:
+        for name in OF_THE_NETWORK:
+            if getattr(options, name) is not None:
+                raise UsageError(f"--{name.replace('_', '-')} with --qat: the checkpoint decides that; leave it out")
+        if options.statistic is not None:
+            check_statistic(options.statistic)
+        if options.distil is not None:
+            check("distil", options.distil, "from 0 to 1", allowed=0 <= options.distil <= 1)
+        return
+    for name in ("start", "statistic", "distil"):
+        if getattr(options, name) is not None:
+            flag = "from" if name == "start" else name
+            raise UsageError(
+                f"--{flag} goes with --qat, which fine-tunes a checkpoint for INT8: add it, or leave it out"
+            )
+    least, most = WIDTHS
+    if options.width is not None:
+        check("width", options.width, f"from {least} to {most}", allowed=least <= options.width <= most)

@@ -1,0 +1,169 @@
+"""Quantization-aware fine-tuning: weights and biases learn to live with the rounding that a quantization table decides.
+
+BatchNorm is folded first, the ranges of activations stay as calibrated, and the float network is the teacher
+(distillation, Hinton et al. 2015). The result is a checkpoint of the trained network with its table inside, from which
+every artifact is built without calibrating.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rexnet_export.pipeline.checkpoint_metadata import QPARAMS_KEY
+from rexnet_export.pipeline.data import ImageSource, batches, choose, images_sha256
+from rexnet_export.pipeline.errors import ConversionError, UsageError
+from rexnet_export.pipeline.fake_quant import FakeQuantNetwork
+from rexnet_export.pipeline.graph import float_graph
+from rexnet_export.pipeline.progress import Progress, counted
+from rexnet_export.pipeline.recipe import Recipe
+from rexnet_export.pipeline.records import Preprocess
+from rexnet_export.pipeline.refold import STEM, refolded
+from rexnet_export.pipeline.rexnet import ReXNet
+from rexnet_export.pipeline.training import Finished, Trainer, World
+from rexnet_export.quantization.graph import model_sha256, view
+from rexnet_export.quantization.observe import observe
+from rexnet_export.quantization.scheme import decide, observed_tensors
+from rexnet_export.quantization.table import Calibration, QuantTable, table_text
+
+CALIBRATION_BATCH = 8
+TEMPERATURE = 4.0
+
+
+def calibrated(
+    model: onnx.ModelProto,
+    source: ImageSource,
+    preprocess: Preprocess,
+    progress: Progress,
+    *,
+    images: int,
+    statistic: str,
+    seed: int,
+) -> QuantTable:
+    """The table of a float model from at most `images` images of the source."""
+    indices = choose(source, min(images, len(source)), seed)
+    with tempfile.TemporaryDirectory() as folder, progress.stage("calibrating", len(indices), "images") as bar:
+        path = Path(folder) / "float.onnx"
+        onnx.save(model, path)
+        pixels = counted(batches(source, preprocess, indices, CALIBRATION_BATCH), bar)
+        statistics = observe(path, pixels, observed_tensors(model))
+    digest = images_sha256(source, indices)
+    calibration = Calibration(images_sha256=digest, images=len(indices), statistic=statistic, seed=seed)
+    return decide(model, statistics, calibration)
+
+
+def settled(model: onnx.ModelProto, table: QuantTable) -> tuple[onnx.ModelProto, QuantTable]:
+    """The same integers with corrections and learned rounding moved into the weights, where training can go on.
+
+    The stem keeps its own: it is not trained.
+    """
+    changed, tensors = onnx.ModelProto(), dict(table.tensors)
+    changed.CopyFrom(model)
+    for tensor in changed.graph.initializer:
+        entry = tensors.get(tensor.name)
+        if entry is None or entry.params is None or tensor.name in STEM:
+            continue
+        if entry.rounding is not None or entry.correction is not None:
+            real = entry.params.dequantize(table.integers(tensor.name, numpy_helper.to_array(tensor)))
+            tensor.CopyFrom(numpy_helper.from_array(real.astype(np.float32), tensor.name))
+            tensors[tensor.name] = replace(entry, rounding=None, correction=None)
+    return changed, replace(table, tensors=tensors, model_sha256=model_sha256(changed))
+
+
+class QatTrainer(Trainer):
+    """Fine-tunes a network's folded weights under a table made for its float graph `model`, the teacher being itself.
+
+    `distil` is the teacher's share of the loss; the labels have the rest.
+    """
+
+    def __init__(
+        self,
+        original: ReXNet,
+        table: QuantTable,
+        recipe: Recipe,
+        preprocess: Preprocess,
+        training: ImageSource,
+        evaluation: ImageSource,
+        where: World,
+        *,
+        distil: float,
+    ) -> None:
+        if where.size > 1:
+            raise UsageError(f"--qat runs in one process, not in {where.size}: start it without torchrun")
+        model, settled_table = settled(float_graph(original, preprocess), table)
+        self.quantized = FakeQuantNetwork(model, settled_table)
+        self.quantized.freeze(STEM)
+        super().__init__(self.quantized, recipe, preprocess, training, evaluation, where)
+        self._original = original.to(where.device).eval()
+        self._begun_with = table
+        self._distil = distil
+        self._teacher_input = self.normalize
+        self.normalize = lambda pixels: pixels.to(where.device, non_blocking=True)
+        self.half, self.scaler = None, torch.amp.GradScaler(where.device.type, enabled=False)
+        self.optimizer = torch.optim.Adam([p for p in self.network.parameters() if p.requires_grad], lr=recipe.rate)
+
+    @property
+    def name(self) -> str:
+        """The network's usual name."""
+        return f"{self._original.spec.name} in INT8"
+
+    def _step(self, model: nn.Module, pixels: Tensor, labels: Tensor, rate: float) -> Tensor:
+        loss = super()._step(model, pixels, labels, rate)
+        self.quantized.follow()
+        return loss
+
+    def _loss(self, logits: Tensor, pixels: Tensor, labels: Tensor) -> Tensor:
+        loss = logits.new_zeros(())
+        if self._distil < 1:
+            loss = loss + (1 - self._distil) * super()._loss(logits, pixels, labels)
+        if self._distil > 0:
+            with torch.no_grad():
+                wanted = self._original(self._teacher_input(pixels))
+            loss = loss + self._distil * _divergence(logits, wanted)
+        return loss
+
+    def top1(self, network: nn.Module, progress: Progress) -> float:
+        """As the artifacts will store the weights."""
+        if isinstance(network, FakeQuantNetwork):
+            network.follow()
+        return super().top1(network, progress)
+
+    def load_state(self, folder: Path) -> None:
+        """Go on from a killed run's weights, under the table they were trained with."""
+        super().load_state(folder)
+        self.quantized.follow()
+
+    def finished(self) -> Finished:
+        """The averaged weights in the network they came from, with their table; in float32, which loses nothing."""
+        trained = self.averaged.module
+        assert isinstance(trained, FakeQuantNetwork)
+        trained.follow()
+        wanted = view(trained.model()).constants
+        network = refolded(self._original.cpu(), wanted).eval()
+        model = float_graph(network, self.preprocess)
+        found = view(model).constants
+        if lost := [name for name in wanted if not np.array_equal(found[name], wanted[name])]:
+            raise ConversionError(f"trained {lost[0]} does not come back from the checkpoint; report this network")
+        table = replace(trained.table, model_sha256=model_sha256(model))
+        return Finished(network=network, half=False, metadata={QPARAMS_KEY: table_text(table)}, measured=trained)
+
+    def _network(self) -> Any:  # noqa: ANN401 - plain values
+        table = table_text(self._begun_with)
+        return {"table": hashlib.sha256(table.encode()).hexdigest(), "distil": self._distil}
+
+
+def _divergence(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of softened distributions, scaled so that its gradient does not shrink with them."""
+    soft = functional.log_softmax(logits / TEMPERATURE, 1)
+    target = functional.log_softmax(wanted / TEMPERATURE, 1)
+    return TEMPERATURE**2 * functional.kl_div(soft, target, reduction="batchmean", log_target=True)

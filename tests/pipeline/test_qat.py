@@ -1,0 +1,169 @@
+"""Quantization-aware fine-tuning: it learns, and what it stores is exported as it was trained."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from calibrated_networks import PREPROCESS, calibrated_network
+from PIL import Image
+
+from rexnet_export.apps.train import main
+from rexnet_export.pipeline.checkpoint import load_checkpoint, save_checkpoint
+from rexnet_export.pipeline.data import open_source
+from rexnet_export.pipeline.errors import UsageError
+from rexnet_export.pipeline.fake_quant import FakeQuantNetwork
+from rexnet_export.pipeline.graph import float_graph
+from rexnet_export.pipeline.qat import QatTrainer, settled
+from rexnet_export.pipeline.recipe import FINE_TUNING
+from rexnet_export.pipeline.rexnet import ReXNet
+from rexnet_export.pipeline.training import World
+from rexnet_export.quantization.bitmask import mask_text
+from rexnet_export.quantization.edited import refitted
+from rexnet_export.quantization.graph import view
+from rexnet_export.quantization.table import parse_table
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten classes with eight noisy images each, and a checkpoint of a random network for them."""
+    root = tmp_path_factory.mktemp("qat")
+    rng = np.random.default_rng(0)
+    for name in "abcdefghij":
+        (root / "images" / name).mkdir(parents=True)
+        for index in range(8):
+            pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / "images" / name / f"{index}.png")
+    save_checkpoint(
+        root / "float.safetensors",
+        calibrated_network("v1").network,
+        labels=tuple("abcdefghij"),
+        preprocess=PREPROCESS,
+        metadata={},
+        half=False,
+    )
+    return root
+
+
+def command(folder: Path, output: Path, *more: str) -> list[str]:
+    images = str(folder / "images")
+    data = ("--data", images, "--eval-data", images, "--output", str(output), "--workers", "0", "--batch", "16")
+    return ["--qat", "--from", str(folder / "float.safetensors"), *data, "--epochs", "2", "--quiet", *more]
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("trained")
+    assert main(command(folder, output)) == 0
+    return output / "rexnet_025.safetensors"
+
+
+def test_the_loss_falls(trained: Path) -> None:
+    first, last = (json.loads(line) for line in (trained.parent / "log.jsonl").read_text().splitlines())
+    assert last["loss"] < first["loss"]
+
+
+def test_the_checkpoint_brings_the_table_it_was_trained_with(trained: Path, folder: Path) -> None:
+    loaded, start = load_checkpoint(trained), load_checkpoint(folder / "float.safetensors")
+    assert loaded.labels == tuple("abcdefghij")
+    assert loaded.preprocess == PREPROCESS
+    table = parse_table(loaded.metadata["qparams"])
+    model, before = (float_graph(each.network, PREPROCESS) for each in (loaded, start))
+    assert refitted(model, table) == table
+    weights, old = view(model).constants, view(before).constants
+    assert np.array_equal(weights["stem.weight"], old["stem.weight"])
+    assert not np.array_equal(weights["logits.weight"], old["logits.weight"])
+
+
+def test_what_is_stored_answers_as_what_was_trained(trained: Path, folder: Path) -> None:
+    loaded = load_checkpoint(trained)
+    network = FakeQuantNetwork(float_graph(loaded.network, PREPROCESS), parse_table(loaded.metadata["qparams"]))
+    source = open_source(folder / "images", labelled=True)
+    pixels = torch.from_numpy(np.stack([np.array(source.load(index)) for index in range(len(source))]))
+    with torch.no_grad():
+        right = (network(pixels).argmax(1) == torch.tensor(source.labels)).float().mean().item()
+    assert right == pytest.approx(float(loaded.metadata["top1"]), abs=1e-4)
+
+
+def test_a_resumed_run_equals_an_unbroken_one(
+    trained: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = QatTrainer.save_state
+
+    def save_and_stop(trainer: QatTrainer, output: Path) -> None:
+        save(trainer, output)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(QatTrainer, "save_state", save_and_stop)
+    assert main(command(folder, tmp_path)) == 130
+    monkeypatch.undo()
+    assert main(command(folder, tmp_path, "--resume")) == 0
+    assert (tmp_path / trained.name).read_bytes() == trained.read_bytes()
+
+
+def test_resume_refuses_another_table(trained: Path, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    changed = command(folder, trained.parent, "--resume", "--statistic", "percentile-90")
+    assert main(changed) == 2
+    assert "other network" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(("--width", "0.5"), "--width with --qat", id="width"),
+        pytest.param(("--image-size", "64"), "--image-size with --qat", id="size"),
+        pytest.param(("--no-se",), "--no-se with --qat", id="se"),
+        pytest.param(("--distil", "2"), "--distil 2.0: must be from 0 to 1", id="distil"),
+        pytest.param(("--statistic", "most"), "unknown statistic 'most'", id="statistic"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+) -> None:
+    assert main(command(folder, tmp_path, *arguments)) == 2
+    assert said in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--from", "--statistic", "--distil"])
+def test_options_of_qat_need_it(tmp_path: Path, capfd: pytest.CaptureFixture[str], option: str) -> None:
+    assert main([option, "1", "--output", str(tmp_path)]) == 2
+    assert f"{option} goes with --qat" in capfd.readouterr().err
+
+
+def test_several_processes_are_refused() -> None:
+    source, two = SimpleNamespace(), World(rank=0, size=2, device=torch.device("cpu"))
+    with pytest.raises(UsageError, match="one process"):
+        QatTrainer(
+            ReXNet(calibrated_network("lite").network.spec),
+            calibrated_network("lite").table,
+            FINE_TUNING,
+            PREPROCESS,
+            source,  # type: ignore[arg-type]
+            source,  # type: ignore[arg-type]
+            two,
+            distil=1.0,
+        )
+
+
+def test_corrections_and_rounding_are_settled_in_the_weights() -> None:
+    tiny = calibrated_network("v1")
+    constants, tensors = view(tiny.model).constants, dict(tiny.table.tensors)
+    name = "features.3.squeeze"
+    mask = np.zeros(constants[f"{name}.weight"].shape, bool)
+    mask[::2] = True
+    shift = np.linspace(-0.1, 0.1, len(constants[f"{name}.bias"]))
+    tensors[f"{name}.weight"] = replace(tensors[f"{name}.weight"], rounding=mask_text(mask))
+    tensors[f"{name}.bias"] = replace(tensors[f"{name}.bias"], correction=tuple(shift.tolist()))
+    table = replace(tiny.table, tensors=tensors)
+    model, plain = settled(tiny.model, table)
+    assert plain.tensors == tiny.table.tensors
+    onnx.checker.check_model(model)
+    for kind in ("weight", "bias"):
+        before, after = (view(each).constants[f"{name}.{kind}"] for each in (tiny.model, model))
+        wanted = table.integers(f"{name}.{kind}", before)
+        assert not np.array_equal(wanted, plain.integers(f"{name}.{kind}", before))
+        assert np.abs(wanted - plain.integers(f"{name}.{kind}", after)).max() <= (kind == "bias")
