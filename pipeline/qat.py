@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from rexnet_export.pipeline.data import ImageSource, batches, choose, images_sha
 from rexnet_export.pipeline.errors import ConversionError, UsageError
 from rexnet_export.pipeline.fake_quant import FakeQuantNetwork
 from rexnet_export.pipeline.graph import float_graph
+from rexnet_export.pipeline.origins import origins, restored
 from rexnet_export.pipeline.progress import Progress, counted
 from rexnet_export.pipeline.recipe import Recipe
 from rexnet_export.pipeline.records import Preprocess
@@ -33,6 +35,7 @@ from rexnet_export.pipeline.rexnet import ReXNet
 from rexnet_export.pipeline.training import Finished, Trainer, World
 from rexnet_export.quantization.graph import model_sha256, view
 from rexnet_export.quantization.observe import observe
+from rexnet_export.quantization.rewrites import apply
 from rexnet_export.quantization.scheme import decide, observed_tensors
 from rexnet_export.quantization.table import Calibration, QuantTable, table_text
 
@@ -62,16 +65,16 @@ def calibrated(
     return decide(model, statistics, calibration)
 
 
-def settled(model: onnx.ModelProto, table: QuantTable) -> tuple[onnx.ModelProto, QuantTable]:
+def settled(model: onnx.ModelProto, table: QuantTable, frozen: Collection[str]) -> tuple[onnx.ModelProto, QuantTable]:
     """The same integers with corrections and learned rounding moved into the weights, where training can go on.
 
-    The stem keeps its own: it is not trained.
+    What is `frozen` keeps its own.
     """
     changed, tensors = onnx.ModelProto(), dict(table.tensors)
     changed.CopyFrom(model)
     for tensor in changed.graph.initializer:
         entry = tensors.get(tensor.name)
-        if entry is None or entry.params is None or tensor.name in STEM:
+        if entry is None or entry.params is None or tensor.name in frozen:
             continue
         if entry.rounding is not None or entry.correction is not None:
             real = entry.params.dequantize(table.integers(tensor.name, numpy_helper.to_array(tensor)))
@@ -81,9 +84,9 @@ def settled(model: onnx.ModelProto, table: QuantTable) -> tuple[onnx.ModelProto,
 
 
 class QatTrainer(Trainer):
-    """Fine-tunes a network's folded weights under a table made for its float graph `model`, the teacher being itself.
+    """Fine-tunes a network's folded weights under a table made for its float graph, rewritten or not.
 
-    `distil` is the teacher's share of the loss; the labels have the rest.
+    The teacher is the network itself: `distil` is its share of the loss; the labels have the rest.
     """
 
     def __init__(
@@ -100,9 +103,13 @@ class QatTrainer(Trainer):
     ) -> None:
         if where.size > 1:
             raise UsageError(f"--qat runs in one process, not in {where.size}: start it without torchrun")
-        model, settled_table = settled(float_graph(original, preprocess), table)
-        self.quantized = FakeQuantNetwork(model, settled_table)
-        self.quantized.freeze(STEM)
+        self._float = float_graph(original, preprocess)
+        self._origins = origins(self._float, table.rewrites)
+        trainable = {name for name, origin in self._origins.items() if origin.tensor not in STEM}
+        model = apply(self._float, table.rewrites)
+        frozen = view(model).constants.keys() - trainable
+        self.quantized = FakeQuantNetwork(*settled(model, table, frozen))
+        self.quantized.freeze(frozen & set(self.quantized.parameter_names))
         super().__init__(self.quantized, recipe, preprocess, training, evaluation, where)
         self._original = original.to(where.device).eval()
         self._begun_with = table
@@ -149,8 +156,8 @@ class QatTrainer(Trainer):
         assert isinstance(trained, FakeQuantNetwork)
         trained.follow()
         wanted = view(trained.model()).constants
-        network = refolded(self._original.cpu(), wanted).eval()
-        model = float_graph(network, self.preprocess)
+        network = refolded(self._original.cpu(), restored(self._float, self._origins, wanted)).eval()
+        model = apply(float_graph(network, self.preprocess), trained.table.rewrites)
         found = view(model).constants
         if lost := [name for name in wanted if not np.array_equal(found[name], wanted[name])]:
             raise ConversionError(f"trained {lost[0]} does not come back from the checkpoint; report this network")

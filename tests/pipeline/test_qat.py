@@ -159,7 +159,7 @@ def test_corrections_and_rounding_are_settled_in_the_weights() -> None:
     tensors[f"{name}.weight"] = replace(tensors[f"{name}.weight"], rounding=mask_text(mask))
     tensors[f"{name}.bias"] = replace(tensors[f"{name}.bias"], correction=tuple(shift.tolist()))
     table = replace(tiny.table, tensors=tensors)
-    model, plain = settled(tiny.model, table)
+    model, plain = settled(tiny.model, table, ())
     assert plain.tensors == tiny.table.tensors
     onnx.checker.check_model(model)
     for kind in ("weight", "bias"):

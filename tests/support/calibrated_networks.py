@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from random_networks import random_network
 
 from rexnet_export.pipeline.graph import float_graph
 from rexnet_export.pipeline.records import Preprocess
 from rexnet_export.pipeline.rexnet import Variant
 from rexnet_export.quantization.observe import observe
+from rexnet_export.quantization.rewrites import Rewrite
 from rexnet_export.quantization.scheme import decide, observed_tensors
-from rexnet_export.quantization.table import Calibration
+from rexnet_export.quantization.table import Calibration, QuantTable
 
 PREPROCESS = Preprocess(size=32)
 
@@ -26,11 +29,16 @@ def calibrated_network(variant: Variant) -> SimpleNamespace:
     model = float_graph(network, PREPROCESS)
     images = np.random.default_rng(0).integers(0, 256, (12, PREPROCESS.size, PREPROCESS.size, 3), dtype=np.uint8)
     images[:6] //= 4
+    return SimpleNamespace(
+        network=network, model=model, images=images, table=table_of(model, images), preprocess=PREPROCESS
+    )
+
+
+def table_of(model: onnx.ModelProto, images: NDArray[np.uint8], rewrites: tuple[Rewrite, ...] = ()) -> QuantTable:
+    """The min-max table of a float model, which `rewrites` have made."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "float.onnx"
         onnx.save(model, path)
         statistics = observe(path, [images], observed_tensors(model))
     calibration = Calibration(images_sha256="0" * 64, images=len(images), statistic="min-max", seed=0)
-    return SimpleNamespace(
-        network=network, model=model, images=images, table=decide(model, statistics, calibration), preprocess=PREPROCESS
-    )
+    return replace(decide(model, statistics, calibration), rewrites=rewrites)

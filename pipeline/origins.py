@@ -1,0 +1,84 @@
+"""Where every weight of a rewritten graph comes from, so that trained ones can go back.
+
+Exact rewrites move weights and multiply them, no more. So a graph whose weights are their own addresses says, once it
+is rewritten, where each one came from, and a graph of ones by how much each one was multiplied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from rexnet_export.pipeline.errors import ConversionError
+from rexnet_export.quantization.graph import view
+from rexnet_export.quantization.rewrites import Rewrite, apply
+from rexnet_export.quantization.scheme import WEIGHTED
+
+type Real = NDArray[np.float32]
+
+MOST_WEIGHTS = 2**24  # of one tensor: addresses that float32 holds exactly
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """A rewritten parameter is `tensor` at the flat positions `index`, times `factor` (both of its own shape)."""
+
+    tensor: str
+    index: NDArray[np.int64]
+    factor: NDArray[np.float64]
+
+
+def origins(model: onnx.ModelProto, rewrites: Sequence[Rewrite]) -> dict[str, Origin]:
+    """Origin of each weight and bias of the rewritten graph; what a rewrite has added has none."""
+    names = _parameters(model)
+    numbers = {name: 2 + position for position, name in enumerate(names)}  # 1 is what an added constant comes to
+    constants = view(model).constants
+    if big := [name for name in names if constants[name].size >= MOST_WEIGHTS]:
+        raise ConversionError(f"{big[0]} has {constants[big[0]].size} weights, too many to be fine-tuned here")
+
+    def rewritten(fill: Callable[[str], Real]) -> Mapping[str, Real]:
+        return view(apply(_filled(model, {name: fill(name) for name in names}), rewrites)).constants
+
+    factors = rewritten(lambda name: np.ones(constants[name].shape, np.float32))
+    tensors = rewritten(lambda name: np.full(constants[name].shape, numbers[name], np.float32))
+    places = rewritten(lambda name: np.arange(1, 1 + constants[name].size).reshape(constants[name].shape))
+    found = {}
+    for name in _parameters(apply(model, rewrites)):
+        factor = factors[name].astype(np.float64)
+        if not (tensors[name] > factors[name]).all():
+            continue
+        if (np.frexp(factor)[0] != 0.5).any():
+            raise ConversionError(f"{name} is rescaled by other than powers of two and cannot be fine-tuned; calibrate")
+        (number,) = np.unique(tensors[name] / factor)
+        index = (places[name] / factor).astype(np.int64) - 1
+        found[name] = Origin(tensor=names[int(number) - 2], index=index, factor=factor)
+    return found
+
+
+def restored(
+    model: onnx.ModelProto, found: Mapping[str, Origin], trained: Mapping[str, NDArray[np.floating]]
+) -> dict[str, Real]:
+    """The weights and biases of the graph before it was rewritten, from those of the rewritten graph."""
+    constants = view(model).constants
+    before: dict[str, Real] = {name: np.array(constants[name]) for name in _parameters(model)}
+    for name, origin in found.items():
+        before[origin.tensor].flat[origin.index.ravel()] = (trained[name] / origin.factor).astype(np.float32).ravel()
+    return before
+
+
+def _parameters(model: onnx.ModelProto) -> list[str]:
+    return [name for node in model.graph.node if node.op_type in WEIGHTED for name in node.input[1:3]]
+
+
+def _filled(model: onnx.ModelProto, values: Mapping[str, Real]) -> onnx.ModelProto:
+    filled = onnx.ModelProto()
+    filled.CopyFrom(model)
+    for tensor in filled.graph.initializer:
+        if tensor.name in values:
+            tensor.CopyFrom(numpy_helper.from_array(values[tensor.name].astype(np.float32), tensor.name))
+    return filled

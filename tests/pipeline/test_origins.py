@@ -1,0 +1,95 @@
+"""Weights of a rewritten graph go back to where they came from, bit by bit."""
+
+import numpy as np
+import pytest
+import torch
+from calibrated_networks import PREPROCESS, calibrated_network, table_of
+
+from rexnet_export.pipeline.errors import ConversionError
+from rexnet_export.pipeline.fake_quant import FakeQuantNetwork
+from rexnet_export.pipeline.graph import float_graph
+from rexnet_export.pipeline.origins import origins, restored
+from rexnet_export.pipeline.qat import QatTrainer
+from rexnet_export.pipeline.recipe import FINE_TUNING
+from rexnet_export.pipeline.refold import refolded
+from rexnet_export.pipeline.training import World
+from rexnet_export.quantization.chains import chains
+from rexnet_export.quantization.graph import model_sha256, view
+from rexnet_export.quantization.rewrites import ChannelGrouping, ChannelScaling, Rewrite, apply
+from rexnet_export.quantization.table import parse_table
+
+TINY = calibrated_network("v1")
+
+
+def rewrites(seed: int = 0) -> tuple[Rewrite, ...]:
+    """Every chain rescaled by powers of two, then a block and the head in groups."""
+    rng, graph = np.random.default_rng(seed), view(TINY.model)
+    scalings = tuple(
+        ChannelScaling(tensor=chain.name, factors=tuple((2.0 ** rng.integers(-4, 5, chain.channels)).tolist()))
+        for chain in chains(graph)
+    )
+    groupings = []
+    for name in ("features.4.expand", "penultimate"):
+        count = len(graph.constants[f"{name}.bias"])
+        order = tuple(rng.permutation(count).tolist())
+        groupings.append(ChannelGrouping(tensor=name, order=order, sizes=(count // 3, count - count // 3)))
+    return (*scalings, *groupings)
+
+
+def test_weights_come_back_through_every_rewrite() -> None:
+    chosen, rng = rewrites(), np.random.default_rng(1)
+    found, before = origins(TINY.model, chosen), view(TINY.model).constants
+    rewritten = view(apply(TINY.model, chosen)).constants
+    same = restored(TINY.model, found, rewritten)
+    assert all(np.array_equal(values, before[name]) for name, values in same.items())
+    trained = {name: rng.normal(0, 1, rewritten[name].shape).astype(np.float32) for name in found}
+    for name, origin in found.items():
+        if origin.tensor.startswith("stem."):
+            trained[name] = rewritten[name]
+    network = refolded(TINY.network, restored(TINY.model, found, trained))
+    after = view(apply(float_graph(network, PREPROCESS), chosen)).constants
+    for name, values in trained.items():
+        assert np.array_equal(after[name], values), name
+
+
+def test_what_a_rewrite_adds_has_no_origin() -> None:
+    gated = next(chain for chain in chains(view(TINY.model)) if chain.gates)
+    scaling = ChannelScaling(tensor=gated.name, factors=(2.0,) * gated.channels)
+    found = origins(TINY.model, (scaling,))
+    rewritten = apply(TINY.model, (scaling,))
+    parameters = {name for node in rewritten.graph.node if node.op_type in {"Conv", "Gemm"} for name in node.input[1:]}
+    added = parameters - view(TINY.model).constants.keys()
+    assert len(added) == 2 * len(gated.gates)
+    assert found.keys() == parameters - added
+
+
+def test_other_factors_than_powers_of_two_are_refused() -> None:
+    chain = chains(view(TINY.model))[0]
+    with pytest.raises(ConversionError, match="powers of two"):
+        origins(TINY.model, (ChannelScaling(tensor=chain.name, factors=(3.0,) * chain.channels),))
+
+
+class Images(list[int]):
+    """As much of an image source as a trainer looks at before it reads images."""
+
+    name = "images"
+    ids = tuple("abcdefghijklmnop" * 4)
+    labels = (0,) * 64
+    class_names = None
+
+
+def test_a_rewritten_network_is_trained_and_stored() -> None:
+    chosen, source = rewrites(), Images(range(64))
+    table = table_of(apply(TINY.model, chosen), TINY.images, chosen)
+    here = World(rank=0, size=1, device=torch.device("cpu"))
+    trainer = QatTrainer(TINY.network, table, FINE_TUNING, PREPROCESS, source, source, here, distil=0.5)  # type: ignore[arg-type]
+    pixels, labels = torch.from_numpy(TINY.images), torch.arange(len(TINY.images)) % 10
+    losses = [float(trainer._step(trainer.network, pixels, labels, 3e-4)) for _ in range(12)]
+    assert losses[-1] < losses[0]
+    finished = trainer.finished()
+    stored = parse_table(finished.metadata["qparams"])
+    assert stored.rewrites == chosen
+    trained = apply(float_graph(finished.network, PREPROCESS), chosen)
+    assert stored.model_sha256 == model_sha256(trained) != table.model_sha256
+    with torch.no_grad():
+        assert torch.equal(FakeQuantNetwork(trained, stored)(pixels), finished.measured(pixels))
