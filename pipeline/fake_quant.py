@@ -111,7 +111,7 @@ class FakeQuantNetwork(nn.Module):
         if params is None:
             return real
         scale, shift = self.get_buffer(f"{_key(name)}:scale"), self.get_buffer(f"{_key(name)}:shift")
-        rounded: Tensor = _RoundParameter.apply(real, scale, shift, params.bits)  # type: ignore[no-untyped-call]
+        rounded: Tensor = _RoundParameter.apply(real, scale, shift, params.bits)
         return rounded
 
     def float_output(self, step: Step, values: Mapping[str, Tensor]) -> Tensor:
@@ -120,7 +120,8 @@ class FakeQuantNetwork(nn.Module):
 
     def real(self, name: str) -> Tensor:
         """A weight or bias before it is rounded."""
-        return self.value[_key(name)] * self.get_buffer(f"{_key(name)}:unit")
+        real: Tensor = self.value[_key(name)] * self.get_buffer(f"{_key(name)}:unit")
+        return real
 
     def freeze(self, names: Collection[str]) -> None:
         """Leave weights and biases as they are, and as they are stored."""
@@ -152,7 +153,7 @@ class FakeQuantNetwork(nn.Module):
 
 def fake_quantize(real: Tensor, params: QuantParams) -> Tensor:
     """Round an activation to the grid of one scale and zero point."""
-    rounded: Tensor = _RoundActivation.apply(real, params.scale[0], params.zero_point[0])  # type: ignore[no-untyped-call]
+    rounded: Tensor = _RoundActivation.apply(real, params.scale[0], params.zero_point[0])
     return rounded
 
 

@@ -46,7 +46,9 @@ def origins(model: onnx.ModelProto, rewrites: Sequence[Rewrite]) -> dict[str, Or
 
     factors = rewritten(lambda name: np.ones(constants[name].shape, np.float32))
     tensors = rewritten(lambda name: np.full(constants[name].shape, numbers[name], np.float32))
-    places = rewritten(lambda name: np.arange(1, 1 + constants[name].size).reshape(constants[name].shape))
+    places = rewritten(
+        lambda name: np.arange(1, 1 + constants[name].size, dtype=np.float32).reshape(constants[name].shape)
+    )
     found = {}
     for name in _parameters(apply(model, rewrites)):
         factor = factors[name].astype(np.float64)

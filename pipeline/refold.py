@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rexnet_export.pipeline.rexnet import LinearBottleneck, ReXNet
+from rexnet_export.pipeline.rexnet import ConvBatchNorm, LinearBottleneck, ReXNet
 
 STEM = frozenset({"stem.weight", "stem.bias"})
 
@@ -61,7 +61,7 @@ def _layers(network: ReXNet) -> Iterator[tuple[str, tuple[_Layer, nn.BatchNorm2d
         if isinstance(module, LinearBottleneck):
             for name, found in _block_layers(module):
                 yield f"features.{index}.{name}", found
-        else:
+        elif isinstance(module, ConvBatchNorm):
             yield "penultimate", (module.conv, module.bn)
     if hasattr(network.head, "neck"):
         yield "neck", (network.head.neck.conv, network.head.neck.bn)

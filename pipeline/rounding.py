@@ -5,15 +5,14 @@ squared error of a layer's output on calibration images is minimised over a soft
 every weight, which a regulariser drives to one of them. Inputs come from the quantized layers before it.
 
 A layer is linear, so its mean squared error over all images and positions is a quadratic form in the change of its
-weights, and the inputs' covariance is its matrix. That is computed once, and no step has to look at an image again.
-Means are no part of it: the bias takes them up, as a correction.
+weights, and the inputs' second moments are its matrix. They are computed once, and no step has to look at an image
+again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import onnx
@@ -26,7 +25,7 @@ from rexnet_export.pipeline.fake_quant import INPUT, FakeQuantNetwork
 from rexnet_export.pipeline.progress import Progress
 from rexnet_export.pipeline.torch_graph import Step, last_uses
 from rexnet_export.quantization.bitmask import mask_text
-from rexnet_export.quantization.qparams import BIAS_MAX, WEIGHT_MAX
+from rexnet_export.quantization.qparams import WEIGHT_MAX
 from rexnet_export.quantization.table import QuantTable
 
 MOST_PIXELS = 2**20  # of all images together, for memory: 256 images at 64 px and 20 at 224
@@ -44,12 +43,12 @@ TOP, BOTTOM = 1.1, -0.1  # what the sigmoid is stretched to and clipped from, so
 def learn_rounding(
     model: onnx.ModelProto, table: QuantTable, images: NDArray[np.uint8], progress: Progress
 ) -> QuantTable:
-    """The table with learned rounding of all weights and corrections of all biases, from uint8 images [N, S, S, 3].
+    """The table with learned rounding of all weights, from uint8 images [N, S, S, 3].
 
-    Takes the first images as far as memory allows. The result depends on its arguments alone; older rounding and
-    corrections are replaced.
+    Takes the first images as far as memory allows. The result depends on its arguments alone; older rounding is
+    replaced, corrections of biases are taken as they are.
     """
-    plain = {name: replace(entry, rounding=None, correction=None) for name, entry in table.tensors.items()}
+    plain = {name: replace(entry, rounding=None) for name, entry in table.tensors.items()}
     network = FakeQuantNetwork(model, replace(table, tensors=plain))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device)
@@ -68,23 +67,15 @@ def learn_rounding(
 
 
 def _round_layer(network: FakeQuantNetwork, step: Step, inputs: dict[str, Tensor], wanted: Tensor) -> None:
-    """Choose the layer's rounding and correction, and go on with them."""
+    """Choose the layer's rounding, and go on with it."""
     weight, bias = step.parameters
     real, source = network.real(weight), inputs[step.inputs[0]]
-    error = wanted - network.float_output(step, inputs)
+    error = wanted - step.compute(source, real, network.stored(bias))
     mask = rounded_otherwise(_moments(step, source, error, real), real, _scales(network, weight))
-    _adopt(network, weight, rounding=mask_text(mask.cpu().numpy()) if mask.any() else None)
-    answered = step.compute(source, network.stored(weight), network.stored(bias))
-    shift = _channel_means(wanted - answered).cpu().numpy()
-    params = network.table.tensors[bias].params
-    assert params is not None
-    reachable = np.abs(network.real(bias).cpu().numpy() + shift) / np.asarray(params.scale) <= BIAS_MAX
-    _adopt(network, bias, correction=tuple(np.where(reachable, shift, 0.0).tolist()))
-
-
-def _adopt(network: FakeQuantNetwork, name: str, **changes: Any) -> None:  # noqa: ANN401 - fields of an entry
-    table = network.table
-    network.adopt(replace(table, tensors={**table.tensors, name: replace(table.tensors[name], **changes)}))
+    if mask.any():
+        table = network.table
+        entry = replace(table.tensors[weight], rounding=mask_text(mask.cpu().numpy()))
+        network.adopt(replace(table, tensors={**table.tensors, weight: entry}))
 
 
 def _scales(network: FakeQuantNetwork, weight: str) -> Tensor:
@@ -93,39 +84,27 @@ def _scales(network: FakeQuantNetwork, weight: str) -> Tensor:
     return torch.tensor(params.scale, dtype=torch.float64, device=real.device).view([-1] + [1] * (real.ndim - 1))
 
 
-def _channel_means(values: Tensor) -> Tensor:
-    """Mean over images and positions of [N, C, ...], in float64."""
-    return values.double().flatten(2).mean((0, 2)) if values.ndim > 2 else values.double().mean(0)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Moments:
-    """For each group of G: covariance of its inputs [G, d, d], and with the output error still there [G, O, d]."""
+    """For each of G groups: second moments of its inputs [G, d, d], and with the output error still there [G, O, d]."""
 
-    covariance: Tensor
+    inputs: Tensor
     with_error: Tensor
 
 
 def _moments(step: Step, source: Tensor, error: Tensor, weight: Tensor) -> Moments:
-    """Second central moments of a layer's patches, shrunk to their diagonal as far as there are too few images."""
-    groups = step.geometry.get("groups", 1)
-    size = weight[0].numel()
+    """Second moments of a layer's patches, shrunk to their diagonal as far as there are too few patches for them."""
+    groups, size = step.geometry.get("groups", 1), weight[0].numel()
     square = torch.zeros(groups, size, size, dtype=torch.float64, device=source.device)
     cross = torch.zeros(groups, len(weight) // groups, size, dtype=torch.float64, device=source.device)
-    sums, errors = torch.zeros_like(square[:, 0]), torch.zeros_like(cross[:, :, 0])
     count = 0
     for patches, missing in _patches(step, source, error, weight):
         square += patches.mT @ patches
         cross += missing.mT @ patches
-        sums += patches.sum(1)
-        errors += missing.sum(1)
         count += patches.shape[1]
-    mean = sums / count
-    covariance = square / count - mean.unsqueeze(2) * mean.unsqueeze(1)
-    with_error = cross / count - (errors / count).unsqueeze(2) * mean.unsqueeze(1)
     kept = count / (count + size)
-    diagonal = torch.diag_embed(covariance.diagonal(dim1=1, dim2=2).clamp(min=0.0))
-    return Moments(covariance=torch.lerp(diagonal, covariance, kept), with_error=kept * with_error)
+    diagonal = torch.diag_embed(square.diagonal(dim1=1, dim2=2))
+    return Moments(inputs=torch.lerp(diagonal, square, kept) / count, with_error=kept * cross / count)
 
 
 def _patches(step: Step, source: Tensor, error: Tensor, weight: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -153,23 +132,23 @@ def rounded_otherwise(moments: Moments, weight: Tensor, scale: Tensor) -> Tensor
     low = steps.floor().clamp(-WEIGHT_MAX, WEIGHT_MAX - 1)
     shape = moments.with_error.shape
     fraction = (steps - low).view(shape)
-    # In steps, and so that the mean over weights of what rounding to nearest costs is about 1/12 in every layer.
-    power = moments.covariance.diagonal(dim1=1, dim2=2).mean(1).clamp(min=torch.finfo(torch.float32).tiny)
-    covariance = (moments.covariance / power.view(-1, 1, 1)).float()
+    # In steps, and so that what rounding to nearest costs is about 1/12 for the mean weight of every layer.
+    power = moments.inputs.diagonal(dim1=1, dim2=2).mean(1).clamp(min=torch.finfo(torch.float32).tiny)
+    inputs = (moments.inputs / power.view(-1, 1, 1)).float()
     error = (moments.with_error / scale.view(shape[0], shape[1], 1) / power.view(-1, 1, 1)).float()
     nearest = (torch.round(steps) - low).view(shape).float()
-    chosen = _optimised(covariance, error, fraction.float())
+    chosen = _optimised(inputs, error, fraction.float())
 
     def cost(up: Tensor) -> Tensor:
         change = up - fraction.float()
-        return (change * (change @ covariance - 2 * error)).sum(2, keepdim=True)
+        return (change * (change @ inputs - 2 * error)).sum(2, keepdim=True)
 
     better = cost(chosen) < cost(nearest)
     exact = fraction == fraction.round()  # nothing to choose
     return ((chosen != nearest) & better & ~exact).view(weight.shape)
 
 
-def _optimised(covariance: Tensor, error: Tensor, fraction: Tensor) -> Tensor:
+def _optimised(inputs: Tensor, error: Tensor, fraction: Tensor) -> Tensor:
     """0 (down) or 1 (up) for each weight [G, O, d], from where it stands between them."""
     soft = torch.logit((fraction - BOTTOM) / (TOP - BOTTOM)).requires_grad_()
     optimizer = torch.optim.Adam([soft], lr=RATE)
@@ -178,20 +157,20 @@ def _optimised(covariance: Tensor, error: Tensor, fraction: Tensor) -> Tensor:
         exponent = SHARPEST + (SOFTEST - SHARPEST) * (1 - progress)
         with torch.enable_grad():
             up = (torch.sigmoid(soft) * (TOP - BOTTOM) + BOTTOM).clamp(0, 1)
-            slope = (up.detach() - fraction) @ covariance - error
+            slope = (up.detach() - fraction) @ inputs - error
             loss = (2 * slope * up).sum()
             if progress > 0:
                 loss = loss + STRENGTH * (1 - (2 * up - 1).abs().pow(exponent)).sum()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    return _descended((up.detach() >= 0.5).float(), covariance, error, fraction)
+    return _descended((up.detach() >= 0.5).float(), inputs, error, fraction)
 
 
-def _descended(up: Tensor, covariance: Tensor, error: Tensor, fraction: Tensor) -> Tensor:
+def _descended(up: Tensor, inputs: Tensor, error: Tensor, fraction: Tensor) -> Tensor:
     """Turn, in every output channel, the one weight that helps most, until none helps: what annealing left undone."""
-    slope = (up - fraction) @ covariance - error
-    curvature = covariance.diagonal(dim1=1, dim2=2).unsqueeze(1)
+    slope = (up - fraction) @ inputs - error
+    curvature = inputs.diagonal(dim1=1, dim2=2).unsqueeze(1)
     for _ in range(up.shape[2]):
         turn = 1 - 2 * up
         gain, index = (turn * (2 * slope + turn * curvature)).min(2, keepdim=True)
@@ -199,5 +178,5 @@ def _descended(up: Tensor, covariance: Tensor, error: Tensor, fraction: Tensor) 
         if not turned.any():
             break
         up = up.scatter_add(2, index, turned)
-        slope += turned * torch.stack([matrix[at] for matrix, at in zip(covariance, index.squeeze(2), strict=True)])
+        slope += turned * torch.stack([matrix[at] for matrix, at in zip(inputs, index.squeeze(2), strict=True)])
     return up

@@ -117,7 +117,7 @@ class Trainer:
         self.world = where
         self.network = network.to(where.device).to(memory_format=torch.channels_last)
         self.averaged = AveragedModel(self.network, multi_avg_fn=averaging(recipe.average_decay), use_buffers=True)
-        self.optimizer = torch.optim.SGD(
+        self.optimizer: torch.optim.Optimizer = torch.optim.SGD(
             parameter_groups(self.network, recipe.weight_decay),
             lr=recipe.rate,
             momentum=recipe.momentum,
