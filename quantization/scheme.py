@@ -69,7 +69,7 @@ def rescaled(graph: GraphView, table: QuantTable) -> QuantTable:
     """The table with scales for the weights and biases that the graph has now, and its activations' as they are."""
     entries = dict(table.tensors)
     for node in graph.nodes:
-        if node.op_type in WEIGHTED:
+        if node.op_type in WEIGHTED and entries[node.input[1]].decision != "float":
             entries |= _parameters(node, graph, entries)
     return replace(table, tensors=entries)
 
