@@ -99,3 +99,6 @@ class Target(Protocol):
     def read_parameters(self, artifact: Artifact) -> dict[str, NDArray[np.generic]]:
         """Weights and biases as the file on disk stores them, integers or real numbers, by ONNX tensor name and in
         ONNX layout: convolutions [out, in, h, w], matrices [out, in]."""
+
+    def altered(self, artifact: Artifact) -> list[str]:
+        """Tensors that no longer have the fingerprint the file was written with; what else changed does not matter."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rexnet_export.pipeline.errors import ConversionError, TargetUnavailable
+from rexnet_export.pipeline.fingerprints import damaged
 from rexnet_export.pipeline.metadata import describe
 from rexnet_export.pipeline.records import (
     PRECISIONS,
@@ -36,7 +37,7 @@ from rexnet_export.targets.coreml_inspect import (
     stored_qparams,
 )
 from rexnet_export.targets.coreml_mil import IMAGE, LOGITS, PIXEL_SCALE, PROBABILITIES, lower
-from rexnet_export.targets.coreml_package import Package, quiet, read_package, seal
+from rexnet_export.targets.coreml_package import Package, quiet, read_altered, read_package, seal
 
 if TYPE_CHECKING:
     from coremltools.models import MLModel
@@ -99,6 +100,11 @@ class CoreML:
     def read_parameters(self, artifact: Artifact) -> dict[str, NDArray[np.generic]]:
         """The saved program's weights as integers or real numbers, and its biases, which are always real numbers."""
         return stored_parameters(read_package(artifact.file.path))
+
+    def altered(self, artifact: Artifact) -> list[str]:
+        """Compared with the fingerprints, also where the manifest no longer fits."""
+        package = read_altered(artifact.file.path)
+        return damaged(dict(package.metadata), stored_qparams(package), stored_parameters(package))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,18 +74,26 @@ def seal(path: Path, spec: Model) -> None:
 def read_package(path: Path) -> Package:
     """Read a package this exporter wrote; missing, cut, edited or foreign parts are one `ConversionError`."""
     spec = _read_spec(path)
-    if not spec.description.metadata.userDefined.get("generator", "").startswith(GENERATOR):
-        raise ConversionError(f"{path} was not written by {GENERATOR}; give a package that was, or export it again")
+    _require_own(path, spec)
     _check_content(path)
     return _read_program(path, spec)
 
 
-def parse_package(path: Path) -> Package:
-    """Read a package whatever its manifest says, to find out what of it is not as it was written.
+def read_altered(path: Path) -> Package:
+    """Read a package this exporter wrote, whatever its manifest says: fingerprints tell what of it changed since."""
+    spec = _read_spec(path)
+    _require_own(path, spec)
+    return _read_program(path, spec)
 
-    It still is an ML program for iOS 17 with a whole weight file, or one `ConversionError`.
-    """
+
+def parse_package(path: Path) -> Package:
+    """Read anybody's package: an ML program for iOS 17 with a whole weight file, or one `ConversionError`."""
     return _read_program(path, _read_spec(path))
+
+
+def _require_own(path: Path, spec: Model) -> None:
+    if not spec.description.metadata.userDefined.get("generator", "").startswith(GENERATOR):
+        raise ConversionError(f"{path} was not written by {GENERATOR}; give a package that was, or export it again")
 
 
 def _read_spec(path: Path) -> Model:

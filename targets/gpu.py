@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.errors import CheckpointError
+from rexnet_export.pipeline.fingerprints import damaged
 from rexnet_export.pipeline.metadata import describe
 from rexnet_export.pipeline.records import PRECISIONS, Artifact, Coverage, Precision, Preprocess
 from rexnet_export.pipeline.selftest import carried
@@ -84,6 +85,10 @@ class Gpu:
     def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:  # noqa: ARG002 - the protocol's parameter
         """A float file stores none."""
         return {}
+
+    def altered(self, artifact: Artifact) -> list[str]:
+        """Compared with the fingerprints the file carries."""
+        return damaged(self.read_metadata(artifact), self.read_qparams(artifact), self.read_parameters(artifact))
 
     def read_parameters(self, artifact: Artifact) -> dict[str, NDArray[np.generic]]:
         """Everything the checkpoint stores, by its own names: here BatchNorm is not folded into the convolutions."""

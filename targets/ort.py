@@ -17,6 +17,7 @@ import onnx
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.errors import ConversionError, DataError, TargetUnavailable, first_line
+from rexnet_export.pipeline.fingerprints import damaged
 from rexnet_export.pipeline.metadata import describe
 from rexnet_export.pipeline.records import Artifact, Coverage, Precision, StoredFile, stored_file
 from rexnet_export.pipeline.selftest import carried
@@ -95,6 +96,10 @@ class Ort:
     def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:
         """Scales and zero points of the optimized graph, by ONNX tensor name."""
         return self._read(artifact, quantization)
+
+    def altered(self, artifact: Artifact) -> list[str]:
+        """Compared with the fingerprints the file carries."""
+        return damaged(self.read_metadata(artifact), self.read_qparams(artifact), self.read_parameters(artifact))
 
     def read_parameters(self, artifact: Artifact) -> dict[str, NDArray[np.generic]]:
         """Weights and biases of the optimized graph, by ONNX tensor name."""

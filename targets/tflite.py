@@ -19,6 +19,7 @@ import onnx
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.errors import ConversionError, DataError, TargetUnavailable, first_line
+from rexnet_export.pipeline.fingerprints import damaged
 from rexnet_export.pipeline.metadata import describe
 from rexnet_export.pipeline.records import Artifact, Coverage, Precision, stored_file
 from rexnet_export.pipeline.selftest import carried
@@ -85,6 +86,10 @@ class Tflite:
     def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:
         """Scales and zero points by ONNX tensor name, parameters included."""
         return stored_qparams(_read(artifact.file.path))
+
+    def altered(self, artifact: Artifact) -> list[str]:
+        """Compared with the fingerprints the file carries."""
+        return damaged(self.read_metadata(artifact), self.read_qparams(artifact), self.read_parameters(artifact))
 
     def read_parameters(self, artifact: Artifact) -> dict[str, NDArray[np.generic]]:
         """The file's integers or float values, by ONNX tensor name and in ONNX layout."""

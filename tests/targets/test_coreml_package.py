@@ -118,7 +118,7 @@ def remove_model(package: Path) -> None:
 
 
 DAMAGES: Mapping[Damage, str] = {
-    cut_weights: r"logits__float_bias_0 in weight\.bin starts at byte \d+, beyond its end at \d+",
+    cut_weights: r"logits__bias in weight\.bin starts at byte \d+, beyond its end at \d+",
     empty_weights: r"weight\.bin is no weight file of version 2",
     remove_weights: r"no complete Core ML package \(.*weight\.bin",
     other_version: r"weight\.bin is no weight file of version 2",
