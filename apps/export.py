@@ -9,11 +9,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from rexnet_export.apps import verify
 from rexnet_export.apps.terminal import INTERRUPTED, Terminal, run_command
 from rexnet_export.pipeline.options import Options, from_mapping, read_config
 from rexnet_export.pipeline.records import Precision
 
 PROGRAM = "rexnet-export"
+VERIFY = "verify"
 PRECISION_HELP: dict[Precision, str] = {
     "int8": "INT8 weights and activations (default)",
     "fp16": "float16 weights",
@@ -26,8 +28,11 @@ bundled checkpoint and images are used."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
+    given = sys.argv[1:] if argv is None else argv
+    if list(given[:1]) == [VERIFY]:
+        return verify.main(given[1:])
     try:
-        arguments = parser().parse_args(argv)
+        arguments = parser().parse_args(given)
     except KeyboardInterrupt:
         return INTERRUPTED
 
@@ -42,7 +47,12 @@ def parser() -> argparse.ArgumentParser:
     """The command line: one flag for each field of `Options`, and how to show the result."""
     from rexnet_export.targets import TARGETS  # noqa: PLC0415 - keeps this module's import light
 
-    p = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, argument_default=argparse.SUPPRESS)
+    p = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description=DESCRIPTION,
+        epilog=f"`{PROGRAM} {VERIFY} FILE|DIR ...` proves finished artifacts again; see `{PROGRAM} {VERIFY} --help`.",
+        argument_default=argparse.SUPPRESS,
+    )
     p.add_argument("--config", type=Path, metavar="FILE", help="TOML file with the same options; flags win")
     for option in fields(Options):
         flag, text = f"--{option.name.replace('_', '-')}", option.metadata["help"]

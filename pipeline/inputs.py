@@ -57,7 +57,9 @@ def gather(options: Options) -> Inputs:
         checkpoint=checkpoint,
         card=card,
         calibration=_first(calibration, options, held_back=labelled is None) if calibration and calibrates else None,
-        evaluation=_labelled(labelled, card, options) if labelled else _held_back(calibration, options),
+        evaluation=labelled_images(labelled, card, options.eval_images, options.seed)
+        if labelled
+        else _held_back(calibration, options),
     )
 
 
@@ -122,10 +124,10 @@ def _held_back_count(images: int) -> int:
     return max(1, min(HELD_BACK_IMAGES, round(HELD_BACK_FRACTION * images)))
 
 
-def _labelled(source: ImageSource, card: ModelCard, options: Options) -> Images:
+def labelled_images(source: ImageSource, card: ModelCard, count: int | None, seed: int) -> Images:
+    """`count` (or all) images of a labelled source, in its order, labels in the card's class order."""
     matched = match_labels(source, card.labels)
-    count = min(options.eval_images or len(matched), len(matched))
-    indices = sorted(choose(matched, count, options.seed))
+    indices = sorted(choose(matched, min(count or len(matched), len(matched)), seed))
     labels = np.asarray(matched.labels, np.int64)[indices]
     return _checked(Images(source=matched, indices=tuple(indices), labels=labels))
 

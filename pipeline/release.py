@@ -23,8 +23,8 @@ class Release:
 
     artifacts: tuple[Path, ...]
     digests: Mapping[Path, str]
-    tables: tuple[Path, ...]
-    float_graphs: tuple[Path, ...]
+    tables: tuple[StoredFile, ...]
+    float_graphs: tuple[StoredFile, ...]
 
 
 def find_release(paths: tuple[Path, ...], suffixes: tuple[str, ...]) -> Release:
@@ -48,17 +48,9 @@ def find_release(paths: tuple[Path, ...], suffixes: tuple[str, ...]) -> Release:
     return Release(
         artifacts=tuple(artifacts),
         digests={folder / name: digest for folder in folders for name, digest in _manifest(folder).items()},
-        tables=tuple(folder / QPARAMS_FILE for folder in folders if (folder / QPARAMS_FILE).is_file()),
-        float_graphs=tuple(graph for folder in folders for graph in sorted(folder.glob("*.onnx"))),
+        tables=tuple(stored(folder / QPARAMS_FILE) for folder in folders if (folder / QPARAMS_FILE).is_file()),
+        float_graphs=tuple(stored(graph) for folder in folders for graph in sorted(folder.glob("*.onnx"))),
     )
-
-
-def changed(release: Release, path: Path) -> str | None:
-    """What is wrong with a file by the manifest: nothing, or one phrase."""
-    wanted = release.digests.get(path)
-    if wanted is None or stored(path).sha256 == wanted:
-        return None
-    return f"its content is not what {MANIFEST_FILE} says"
 
 
 def stored(path: Path) -> StoredFile:

@@ -1,0 +1,201 @@
+"""Proving finished files again: each by itself, then all of them against each other on the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from rexnet_export.pipeline import compare
+from rexnet_export.pipeline.compare import LogitComparison, Loss, TraceComparison
+from rexnet_export.pipeline.data import batches, bundled, open_source
+from rexnet_export.pipeline.errors import ConversionError, UsageError
+from rexnet_export.pipeline.evaluate import run_sessions
+from rexnet_export.pipeline.examine import File, Finding, examine
+from rexnet_export.pipeline.inputs import Images, labelled_images
+from rexnet_export.pipeline.progress import Progress, counted
+from rexnet_export.pipeline.records import Measurement, ModelCard, NotMeasured
+from rexnet_export.pipeline.release import Release, find_release, stored
+from rexnet_export.pipeline.target import Session
+from rexnet_export.pipeline.trace import FloatTracer, float_trace
+
+FLOAT = "float network"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to prove, and on which images: all of `eval_data` unless `eval_images` says fewer."""
+
+    paths: tuple[Path, ...]
+    eval_data: Path | None = None
+    eval_images: int | None = None
+    trace_images: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers no run could honour."""
+        for flag, count in (("eval-images", self.eval_images), ("trace-images", self.trace_images)):
+            if count is not None and count < 1:
+                raise UsageError(f"--{flag} {count}: must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorFinding:
+    """Two files, or the float network and a file, tensor by tensor.
+
+    `first` is the first tensor in which two INT8 files part; `loss` where quantization costs most against float.
+    """
+
+    names: tuple[str, str]
+    traces: TraceComparison
+    first: Measurement[str]
+    loss: Measurement[Loss]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """All that was found; the files are proven where it has no problems."""
+
+    findings: tuple[Finding, ...]
+    images: Measurement[str]
+    logits: Measurement[LogitComparison]
+    tensors: Measurement[tuple[TensorFinding, ...]]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Every problem, with its file's name."""
+        return tuple(f"{finding.name}: {problem}" for finding in self.findings for problem in finding.problems)
+
+
+def verify(
+    request: Request, open_file: Callable[[Path], File], suffixes: tuple[str, ...], progress: Progress
+) -> Verification:
+    """Examine every file; run those without a problem on the same images and compare them pair by pair.
+
+    `open_file` opens one where its crash harms nobody (`targets.isolated`). Files of different checkpoints are refused.
+    """
+    release = find_release(request.paths, suffixes)
+    names = _names(release.artifacts)
+    with ExitStack() as opened:
+        files = {names[path]: opened.enter_context(open_file(path)) for path in release.artifacts}
+        findings = []
+        with progress.stage("examining", len(files), "files") as bar:
+            for name, file in files.items():
+                findings.append(examine(file, name, stored(file.path), release))
+                bar.advance(1, name)
+        _require_one_network(findings)
+        sound = [f for f in findings if not f.problems and not isinstance(f.executed_by, NotMeasured)]
+        if not sound:
+            nothing = NotMeasured(reason="no file is fit to be run")
+            return Verification(findings=tuple(findings), images=nothing, logits=nothing, tensors=nothing)
+        return _compared(request, tuple(findings), {f.name: (f, files[f.name]) for f in sound}, release, progress)
+
+
+def _compared(
+    request: Request,
+    findings: tuple[Finding, ...],
+    sound: Mapping[str, tuple[Finding, File]],
+    release: Release,
+    progress: Progress,
+) -> Verification:
+    card = next(iter(sound.values()))[0].card
+    assert not isinstance(card, NotMeasured)
+    images = _images(request, card)
+    if isinstance(images, NotMeasured):
+        return Verification(findings=findings, images=images, logits=images, tensors=images)
+    sessions: dict[str, Session] = {name: file for name, (_, file) in sound.items()}
+    logits = run_sessions(sessions, images.source, card.preprocess, images.indices, progress)
+    steps = [finding.step for finding, _ in sound.values() if finding.step is not None]
+    return Verification(
+        findings=findings,
+        images=images.source.name,
+        logits=compare.compare_logits(logits, images.labels, max(steps, default=None)),
+        tensors=_tensors(request, card, sound, release, images, progress),
+    )
+
+
+def _tensors(
+    request: Request,
+    card: ModelCard,
+    sound: Mapping[str, tuple[Finding, File]],
+    release: Release,
+    images: Images,
+    progress: Progress,
+) -> Measurement[tuple[TensorFinding, ...]]:
+    """Every INT8 file against the float network where its graph lies beside it, and against the other INT8 files."""
+    integer = {name: pair for name, pair in sound.items() if pair[0].qparams}
+    if not integer:
+        return NotMeasured(reason="only INT8 files are compared tensor by tensor")
+    reference = _float_network([finding for finding, _ in integer.values()], release)
+    sessions: dict[str, Session] = {name: file for name, (_, file) in integer.items()}
+    pairs = list(combinations(sessions, 2))
+    if reference is not None:
+        pairs += [(FLOAT, name) for name in sessions]
+        sessions[FLOAT] = reference
+    if not pairs:
+        return NotMeasured(reason="one INT8 file alone, without its float graph beside it, has nothing to compare with")
+    grids = {name: p for finding, _ in integer.values() for name, p in finding.qparams.items() if p.axis is None}
+    chosen = images.indices[: request.trace_images]
+    with progress.stage("comparing tensors", len(chosen), "images") as bar:
+        pixels = counted(batches(images.source, card.preprocess, chosen, 1), bar)
+        found = compare.compare_traces(sessions, pairs, pixels, grids)
+    inputs = reference.inputs if reference else {}
+    return tuple(_tensor_finding(pair, traces, inputs) for pair, traces in found.items())
+
+
+def _tensor_finding(
+    names: tuple[str, str], traces: TraceComparison, inputs: Mapping[str, Sequence[str]]
+) -> TensorFinding:
+    if FLOAT in names:
+        first: Measurement[str] = NotMeasured(reason="a quantized tensor always differs from the float one")
+        return TensorFinding(
+            names=names, traces=traces, first=first, loss=compare.where_loss_starts(traces.tensors, inputs)
+        )
+    apart = compare.first_difference(traces.tensors)
+    return TensorFinding(
+        names=names,
+        traces=traces,
+        first=apart.name if apart else NotMeasured(reason="no tensor differs"),
+        loss=NotMeasured(reason="neither is the float network"),
+    )
+
+
+def _float_network(findings: Sequence[Finding], release: Release) -> FloatTracer | None:
+    """The float graph that the files were made from, where it lies beside them."""
+    wanted = {finding.float_onnx_sha256 for finding in findings}
+    for graph in release.float_graphs:
+        if {graph.sha256} == wanted:
+            return float_trace(graph.path)
+    return None
+
+
+def _images(request: Request, card: ModelCard) -> Measurement[Images]:
+    if request.eval_data is not None:
+        source = open_source(request.eval_data, labelled=True)
+    elif card.labels == bundled("evaluation").class_names:
+        source = bundled("evaluation")
+    else:
+        return NotMeasured(reason="no images: give --eval-data (the bundled ones only serve the bundled labels)")
+    return labelled_images(source, card, request.eval_images, request.seed)
+
+
+def _names(paths: Sequence[Path]) -> dict[Path, str]:
+    """File names, with their folders where two are the same."""
+    short = [path.name for path in paths]
+    return {path: path.name if short.count(path.name) == 1 else str(path) for path in paths}
+
+
+def _require_one_network(findings: Sequence[Finding]) -> None:
+    cards = {f.name: f.card for f in findings if not isinstance(f.card, NotMeasured)}
+    first = next(iter(cards.items()), None)
+    for name, card in cards.items():
+        assert first is not None
+        if card.checkpoint_sha256 != first[1].checkpoint_sha256:
+            raise UsageError(
+                f"{first[0]} and {name} come from different checkpoints ({first[1].checkpoint_sha256[:12]}, "
+                f"{card.checkpoint_sha256[:12]}); verify each release by itself"
+            )
+        if card != first[1]:
+            raise ConversionError(f"{first[0]} and {name} have different labels or preprocessing; export them together")
