@@ -11,7 +11,7 @@ from typing import Any
 from rexnet_export.pipeline.errors import UsageError
 from rexnet_export.pipeline.recipe import FINE_TUNING, Augmentation, Recipe, check
 from rexnet_export.pipeline.records import INTERPOLATIONS, Preprocess
-from rexnet_export.quantization.ranges import check_statistic
+from rexnet_export.quantization.ranges import AUTO, check_statistic
 
 PROGRAM = "rexnet-train"
 DESCRIPTION = "Train a ReXNet on an image folder, IDX files or the bundled sample, or fine-tune one for INT8 (--qat)."
@@ -103,6 +103,8 @@ def check_ranges(options: argparse.Namespace) -> None:
                 raise UsageError(f"--{name.replace('_', '-')} with --qat: the checkpoint decides that; leave it out")
         if options.statistic is not None:
             check_statistic(options.statistic)
+            if options.statistic == AUTO:
+                raise UsageError(f"--statistic {AUTO}: training starts from one statistic; name it")
         if options.distil is not None:
             check("distil", options.distil, "from 0 to 1", allowed=0 <= options.distil <= 1)
         return

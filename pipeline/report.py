@@ -70,13 +70,14 @@ class Reference:
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationResult:
-    """Where the INT8 ranges come from."""
+    """Where the INT8 ranges come from, and what is doubtful about the images."""
 
     source: str
     images: int
     images_sha256: str
     statistic: str
     seed: int
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

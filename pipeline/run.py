@@ -67,12 +67,14 @@ def _export_into(
     parity = _parity(inputs, float_onnx)
     clock.lap("float graph")
     quantized = _quantized(folder, options, inputs, float_onnx, progress)
+    if quantized and quantized.float_onnx != float_onnx:
+        parity = _parity(inputs, quantized.float_onnx)  # rewriting changed nothing a float network could show
     clock.lap("quantization")
     source = Source(
         card=card,
         precision=options.precision,
         checkpoint=inputs.checkpoint.file,
-        float_onnx=float_onnx,
+        float_onnx=quantized.float_onnx if quantized else float_onnx,
         table=quantized.table if quantized else None,
         table_sha256=quantized.table_file.sha256 if quantized else None,
         qdq_onnx=quantized.qdq if quantized else None,
