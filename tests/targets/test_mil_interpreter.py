@@ -68,14 +68,18 @@ def test_only_float16_biases_part_the_int8_program_from_the_qdq_graph(
     initializers = onnx.load(sources["int8"].qdq_onnx.path).graph.initializer
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in initializers}
 
+    replaced = set()
+
     def exact(var: object) -> torch.Tensor:
-        if not var.name.endswith("__bias"):
+        name = f"{onnx_name(var.name)}.q"
+        if not name.endswith(".bias.q"):
             return constant(var)
-        name = onnx_name(var.name) + ".q"
+        replaced.add(name)
         return torch.tensor((stored[name] * stored[f"{name}.scale"].astype(np.float64)).astype(np.float32))
 
     monkeypatch.setattr(mil_program, "constant", exact)
     equal = lockstep(packages["int8"], sources["int8"].qdq_onnx, images, "float32")
+    assert replaced == {name for name in stored if name.endswith(".bias.q")}
     assert min(equal.values()) > 0.999
     assert np.mean(list(equal.values())) > 0.99999
 
