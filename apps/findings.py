@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rexnet_export.apps.summary import shown
+from rexnet_export.apps.summary import int8_share, shown
 from rexnet_export.pipeline.compare import STEPS, Steps, TensorDifference, worst_first
 from rexnet_export.pipeline.examine import Finding
 from rexnet_export.pipeline.records import Measurement, NotMeasured
@@ -25,7 +25,7 @@ def to_json(found: Verification) -> dict[str, Any]:
     """Everything (`pipeline/verify.schema.json`); what was not measured is `{"not_measured": reason}`."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "proven": not found.problems,
+        "proven": found.proven,
         "files": [_file(finding) for finding in found.findings],
         "images": plain(found.images),
         "logits": plain(found.logits),
@@ -68,7 +68,7 @@ def tables(found: Verification) -> RenderableType:
 
 def _grid(title: str, *columns: str) -> Table:
     grid = Table(
-        title=title,
+        title=Text(title),
         title_justify="left",
         title_style="italic",
         box=box.SIMPLE_HEAD,
@@ -93,7 +93,7 @@ def _files(found: Verification) -> Table:
                     finding.name,
                     shown(finding.self_test, lambda tested: "same" if tested.passed else "CHANGED"),
                     shown(finding.holds_table, lambda held: "held" if held else "NOT HELD"),
-                    shown(finding.coverage, lambda coverage: f"{coverage.int8_macs * 100 // coverage.total_macs}%"),
+                    shown(finding.coverage, int8_share),
                     shown(accuracy, lambda value: f"{value:.2%}"),
                     shown(finding.executed_by, str),
                 ),
@@ -109,7 +109,10 @@ def _pairs(found: Verification) -> Table:
         largest = pair.steps if isinstance(pair.steps, NotMeasured) else pair.steps.largest
         steps = f"{pair.largest:.3g}" if isinstance(largest, NotMeasured) else f"{largest:.0f} steps"
         grid.add_row(
-            " ~ ".join(pair.names), f"{pair.agreement:.2%}", steps, shown(pair.steps, lambda s: f"{s.within[-1]:.2%}")
+            Text(" ~ ".join(pair.names)),
+            f"{pair.agreement:.2%}",
+            steps,
+            shown(pair.steps, lambda s: f"{s.within[-1]:.2%}"),
         )
     return grid
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 
@@ -10,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from rexnet_export.pipeline.records import Measurement, NotMeasured
+from rexnet_export.pipeline.records import Coverage, Measurement, NotMeasured
 from rexnet_export.pipeline.report import FileResult, Report
 
 COLUMNS = ("target", "file", "MB", "top-1", "drop", "agree", "p50 ms", "INT8")
@@ -94,9 +95,13 @@ def cells(file: FileResult) -> tuple[str, ...]:
         shown(file.accuracy, lambda accuracy: f"{accuracy.drop * 100:+.2f} pt"),
         shown(file.agreement_with_reference, lambda agreement: f"{agreement:.2%}"),
         shown(file.latency, lambda latency: f"{latency.p50_ms:.2f}"),
-        # Rounded down: 100% means all of it.
-        shown(file.coverage, lambda coverage: f"{coverage.int8_macs * 100 // coverage.total_macs}%"),
+        shown(file.coverage, int8_share),
     )
+
+
+def int8_share(coverage: Coverage) -> str:
+    """The INT8 share, rounded down: 100% means all of it."""
+    return f"{math.floor(coverage.int8_mac_fraction * 100)}%"
 
 
 def shown[T](value: Measurement[T], text: Callable[[T], str]) -> str:

@@ -59,7 +59,7 @@ class Terminal:
             _SpeedColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         hidden = self._quiet or not self.messages.is_terminal
         with RichProgress(*columns, console=self.messages, transient=True, disable=hidden) as progress:

@@ -79,6 +79,8 @@ def examine(file: File, name: str, stored: StoredFile, release: Release) -> Find
     wanted = release.digests.get(file.path)
     if wanted not in {None, stored.sha256}:
         problems.add(f"its content is not what {MANIFEST_FILE} says")
+    if wanted is None and any(path.parent == file.path.parent for path in release.digests):
+        problems.add(f"{MANIFEST_FILE} beside it does not know it")
     if altered := problems.asked(file.altered):
         problems.add(f"{_listed(altered)} {'is' if len(altered) == 1 else 'are'} not what the exporter wrote")
     metadata = problems.asked(file.metadata)
@@ -125,8 +127,6 @@ class _Problems:
         """The answer, or None and the reason among the problems."""
         try:
             return question()
-        except TargetUnavailable:
-            raise
         except ExportError as error:
             self.add(str(error))
             return None

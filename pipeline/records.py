@@ -101,8 +101,8 @@ class Coverage:
 
     @property
     def int8_mac_fraction(self) -> float:
-        """Share of multiply-accumulates computed INT8 x INT8."""
-        return self.int8_macs / self.total_macs
+        """Share of multiply-accumulates computed INT8 x INT8; none of none is none."""
+        return self.int8_macs / self.total_macs if self.total_macs else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

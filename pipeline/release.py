@@ -18,7 +18,7 @@ MANIFEST_FILE, QPARAMS_FILE, REPORT_FILE = "manifest.json", "qparams.json", "rep
 class Release:
     """The artifacts to look at, and for those from an output folder what vouches for them.
 
-    `digests` are the manifest's, by path; `table` and `float_graphs` are files that the artifacts may be compared with.
+    `digests` are the manifests', by path; `tables` and `float_graphs` are what the artifacts may be compared with.
     """
 
     artifacts: tuple[Path, ...]
@@ -93,7 +93,7 @@ def _manifest(folder: Path) -> dict[str, str]:
 
 def _require_member(record: Path, name: object) -> None:
     """A record may only speak of files beside it."""
-    if not isinstance(name, str) or Path(name).name != name:
+    if not isinstance(name, str) or Path(name).name != name or name in {"", ".", ".."}:
         raise ConversionError(f"{record} names {name!r}, which is no file beside it; export again")
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from rexnet_export.pipeline import compare
 from rexnet_export.pipeline.compare import LogitComparison, Loss, TraceComparison
@@ -15,11 +18,14 @@ from rexnet_export.pipeline.errors import ConversionError, UsageError
 from rexnet_export.pipeline.evaluate import run_sessions
 from rexnet_export.pipeline.examine import File, Finding, examine
 from rexnet_export.pipeline.inputs import Images, labelled_images
+from rexnet_export.pipeline.metadata import card_from
 from rexnet_export.pipeline.progress import Progress, counted
 from rexnet_export.pipeline.records import Measurement, ModelCard, NotMeasured
 from rexnet_export.pipeline.release import Release, find_release, stored
+from rexnet_export.pipeline.selftest import SelfTest
 from rexnet_export.pipeline.target import Session
 from rexnet_export.pipeline.trace import FloatTracer, float_trace
+from rexnet_export.quantization.qparams import QuantParams
 
 FLOAT = "float network"
 
@@ -56,12 +62,17 @@ class TensorFinding:
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """All that was found; the files are proven where it has no problems."""
+    """All that was found; the files are proven where every one passed its self-test and none has a problem."""
 
     findings: tuple[Finding, ...]
     images: Measurement[str]
     logits: Measurement[LogitComparison]
     tensors: Measurement[tuple[TensorFinding, ...]]
+
+    @property
+    def proven(self) -> bool:
+        """Whether every file was executed, computes what it did when it was written, and has no problem."""
+        return not self.problems and all(isinstance(f.self_test, SelfTest) for f in self.findings)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -85,7 +96,7 @@ def verify(
             for name, file in files.items():
                 findings.append(examine(file, name, stored(file.path), release))
                 bar.advance(1, name)
-        _require_one_network(findings)
+        _require_one_network([finding for finding in findings if not finding.problems])
         sound = [f for f in findings if not f.problems and not isinstance(f.executed_by, NotMeasured)]
         if not sound:
             nothing = NotMeasured(reason="no file is fit to be run")
@@ -105,15 +116,50 @@ def _compared(
     images = _images(request, card)
     if isinstance(images, NotMeasured):
         return Verification(findings=findings, images=images, logits=images, tensors=images)
-    sessions: dict[str, Session] = {name: file for name, (_, file) in sound.items()}
+    sessions = {name: _Careful(file) for name, (_, file) in sound.items()}
     logits = run_sessions(sessions, images.source, card.preprocess, images.indices, progress)
+    failed = {name: session.failure for name, session in sessions.items() if session.failure}
+    findings = tuple(_with_problem(finding, failed.get(finding.name)) for finding in findings)
+    sound = {name: pair for name, pair in sound.items() if name not in failed}
     steps = [finding.step for finding, _ in sound.values() if finding.step is not None]
+    left = {name: logits[name] for name in sound}
+    nothing = NotMeasured(reason="every file stopped while it was run")
     return Verification(
         findings=findings,
         images=images.source.name,
-        logits=compare.compare_logits(logits, images.labels, max(steps, default=None)),
+        logits=compare.compare_logits(left, images.labels, max(steps, default=None)) if left else nothing,
         tensors=_tensors(request, card, sound, release, images, progress),
     )
+
+
+class _Careful:
+    """A session whose failure is kept instead of raised; it gives zeros from then on."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self.failure = ""
+        self.executed_by, self.timed = file.executed_by, file.timed
+        self._classes = len(card_from(file.metadata()).labels)
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The file's logits while it lives."""
+        if not self.failure:
+            try:
+                logits = self._file.run(images)
+                if np.isfinite(logits).all():
+                    return logits
+                self.failure = f"{self.executed_by} gave logits that are not finite"
+            except ConversionError as error:
+                self.failure = str(error)
+        return np.zeros((len(images), self._classes), np.float32)
+
+    def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """The file's own."""
+        return self._file.trace(images)
+
+
+def _with_problem(finding: Finding, problem: str | None) -> Finding:
+    return replace(finding, problems=(*finding.problems, problem)) if problem else finding
 
 
 def _tensors(
@@ -136,13 +182,23 @@ def _tensors(
         sessions[FLOAT] = reference
     if not pairs:
         return NotMeasured(reason="one INT8 file alone, without its float graph beside it, has nothing to compare with")
-    grids = {name: p for finding, _ in integer.values() for name, p in finding.qparams.items() if p.axis is None}
+    grids = _common_grids([finding for finding, _ in integer.values()])
     chosen = images.indices[: request.trace_images]
     with progress.stage("comparing tensors", len(chosen), "images") as bar:
         pixels = counted(batches(images.source, card.preprocess, chosen, 1), bar)
         found = compare.compare_traces(sessions, pairs, pixels, grids)
     inputs = reference.inputs if reference else {}
     return tuple(_tensor_finding(pair, traces, inputs) for pair, traces in found.items())
+
+
+def _common_grids(findings: Sequence[Finding]) -> dict[str, QuantParams]:
+    """Parameters of activations that all the files agree on; files of other tables are compared as real numbers."""
+    first = findings[0].qparams
+    return {
+        name: params
+        for name, params in first.items()
+        if params.axis is None and all(finding.qparams.get(name) == params for finding in findings)
+    }
 
 
 def _tensor_finding(

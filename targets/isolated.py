@@ -131,7 +131,7 @@ class IsolatedFile:
             try:
                 send_message(questions, {"ask": question}, {} if images is None else {IMAGES: images})
                 message = read_message(answers)
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
                 raise self._ended(question) from error
         if message is None:
             raise self._ended(question)

@@ -66,6 +66,24 @@ def test_a_whole_release_is_proven(exported: Path, capfd: pytest.CaptureFixture[
     assert len(against_float["traces"]["tensors"]) > 100
 
 
+def test_a_file_that_lies_about_its_checkpoint_is_not_believed(copy: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = copy / "rexnet_050-int8.tflite"
+    content, digest = path.read_bytes(), json.loads((copy / "report.json").read_text())["model"]["checkpoint_sha256"]
+    assert content.count(digest.encode()) == 1
+    path.write_bytes(content.replace(digest.encode(), b"0" * 64))
+    code, out, err = verified(capfd, copy, flags=["--json"])
+    assert code == 12
+    assert "rexnet_050-int8.tflite: its content is not what manifest.json says" in err
+    assert json.loads(out)["proven"] is False
+
+
+def test_a_file_the_manifest_does_not_know(copy: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = copy / "rexnet_050-int8.tflite"
+    code, _, err = verified(capfd, Path(shutil.copy(path, copy / "added[bold].tflite")))
+    assert code == 12
+    assert "added[bold].tflite: manifest.json beside it does not know it" in err
+
+
 def test_people_see_tables(exported: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, err = verified(capfd, exported / "rexnet_050-int8.tflite", exported / "rexnet_050-int8.ort")
     assert (code, err) == (0, "")
@@ -113,11 +131,11 @@ def stored_weights(release: Path, tensor: str) -> bytes:
 )
 def test_damaged_weights_are_named(copy: Path, member: str, capfd: pytest.CaptureFixture[str]) -> None:
     flip(copy / member, stored_weights(copy, "features.4.expand.weight"), at=40)
-    code, _, err = verified(capfd, copy)
+    code, out, err = verified(capfd, copy, flags=["--json"])
     assert code == 12
     assert "1 of 5 files failed" in err
     assert Path(member).parts[0] in err
-    content = found(capfd, copy)
+    content = json.loads(out)
     (damaged,) = (file for file in content["files"] if file["problems"])
     assert any("features.4.expand.weight is not what the exporter wrote" in p for p in damaged["problems"])
     assert any("manifest.json" in problem for problem in damaged["problems"])
