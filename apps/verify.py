@@ -82,7 +82,7 @@ def _request(arguments: argparse.Namespace) -> Request:
 
 
 def _summary(found: Verification) -> Iterator[str]:
-    """The first problem of every file that has one."""
+    """Every file that has problems, with them."""
     broken = [finding for finding in found.findings if finding.problems]
     yield f"{len(broken)} of {len(found.findings)} files failed"
-    yield from (f"{finding.name}: {finding.problems[0]}" for finding in broken)
+    yield from (f"{finding.name}: {', '.join(finding.problems)}" for finding in broken)
