@@ -119,9 +119,13 @@ def test_float32_arithmetic_of_a_float16_program_is_nearer_to_the_float_graph(
 
 
 def test_threads_are_given_back(packages: Mapping[Precision, Package], images: Images) -> None:
-    threads = torch.get_num_threads()
-    MilSession(packages["fp32"]).run(images[:2])
-    assert torch.get_num_threads() == threads
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        MilSession(packages["fp32"]).run(images[:2])
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_prediction_is_the_classifiers(packages: Mapping[Precision, Package], sources: Sources, images: Images) -> None:

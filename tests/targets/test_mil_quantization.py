@@ -144,7 +144,9 @@ def test_stored_weights_are_their_integers_times_the_scale_of_their_channel() ->
     assert is_constant(conv.weight)
     exact = (stored.astype(np.float64) - zero.reshape(-1, 1, 1, 1)) * scale.astype(np.float64).reshape(-1, 1, 1, 1)
     np.testing.assert_array_equal(constant(conv.weight).numpy(), exact)
-    image = np.float32([[[[1]], [[0]], [[0]]]])
-    np.testing.assert_array_equal(execute(package, {"x0": image})[0, :, 0, 0], exact[:, 0, 0, 0].astype(np.float16))
-    exactly = execute(package, {"x0": image}, arithmetic="float32")
-    np.testing.assert_array_equal(exactly[0, :, 0, 0], exact[:, 0, 0, 0])
+    # Sums of three weights: in float32 of the weights as they are, in the program of weights that are float16 first.
+    image, exactly = np.ones((1, 3, 1, 1), np.float32), exact.sum((1, 2, 3))
+    rounded = exact.astype(np.float16).astype(np.float64).sum((1, 2, 3)).astype(np.float16)
+    assert np.any(rounded != exactly.astype(np.float16))
+    np.testing.assert_array_equal(execute(package, {"x0": image})[0, :, 0, 0], rounded)
+    np.testing.assert_array_equal(execute(package, {"x0": image}, arithmetic="float32")[0, :, 0, 0], exactly)
