@@ -15,7 +15,7 @@ from rexnet_export.pipeline.inputs import Inputs, gather
 from rexnet_export.pipeline.metadata import describe
 from rexnet_export.pipeline.options import Options
 from rexnet_export.pipeline.records import ModelCard, StoredFile
-from rexnet_export.targets.ort import IMAGES_AT_ONCE, OrtSession
+from rexnet_export.targets.ort import CPU, IMAGES_AT_ONCE, OrtSession
 from rexnet_export.targets.tflite_flatbuffer import read_graph
 from rexnet_export.targets.tflite_lowering import CORE_INPUT, OUTPUT, Lowered, lower
 from rexnet_export.targets.tflite_metadata import entries, with_labels
@@ -121,8 +121,10 @@ def open_onnx(path: Path, size: int) -> OrtSession:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
     return OrtSession(
-        session=onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]),
+        session=onnxruntime.InferenceSession(str(path), options, providers=[CPU]),
         executed_by=f"ONNX Runtime {onnxruntime.__version__}",
+        path=path,
+        provider=CPU,
         size=size,
         batch=IMAGES_AT_ONCE,
     )
