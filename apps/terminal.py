@@ -161,6 +161,9 @@ def _guarded(terminal: Terminal, body: Callable[[Terminal], int], *, debug: bool
     except Exception as error:  # noqa: BLE001 - nothing may reach the person as a traceback
         if debug:
             terminal.messages.print(traceback.format_exc(), markup=False)
+        if terminal.stopped:  # a toolchain that is interrupted may raise an error of its own instead
+            terminal.fail(f"interrupted; {interrupted}")
+            return INTERRUPTED
         if isinstance(error, ExportError):
             terminal.fail(str(error))
             return error.exit_code

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -180,20 +180,38 @@ def test_a_second_run_replaces_the_first(checkpoint: Path, tmp_path: Path) -> No
     assert json.loads((output / "manifest.json").read_text(encoding="utf-8"))
 
 
-def test_an_interrupt_that_a_toolchain_swallows_still_stops(capfd: pytest.CaptureFixture[str]) -> None:
+def swallowed(terminal: Terminal) -> None:
+    with suppress(BaseException):
+        signal.raise_signal(signal.SIGINT)
+    with terminal.stage("next", 2, "steps") as bar:
+        bar.advance()
+
+
+def reworded(_: Terminal) -> None:
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise RuntimeError("the toolchain's own words") from None
+
+
+@pytest.mark.parametrize("toolchain", [swallowed, reworded])
+def test_an_interrupt_stops_whatever_a_toolchain_makes_of_it(
+    capfd: pytest.CaptureFixture[str], toolchain: Callable[[Terminal], None]
+) -> None:
     def body(terminal: Terminal) -> int:
-        with suppress(BaseException):
-            signal.raise_signal(signal.SIGINT)
-        with terminal.stage("next", 2, "steps") as bar:
-            bar.advance()
+        toolchain(terminal)
         return 0
 
     before = signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    assert run_command("test", body, quiet=False, debug=False) == 130
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    signal.signal(signal.SIGINT, before)
-    assert "interrupted" in capfd.readouterr().err
+    try:
+        assert run_command("test", body, quiet=False, debug=False) == 130
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    said = capfd.readouterr().err
+    assert "interrupted" in said
+    assert "own words" not in said
 
 
 def refused(capfd: pytest.CaptureFixture[str], code: int, output: Path, *arguments: str) -> str:
