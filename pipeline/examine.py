@@ -10,6 +10,7 @@ from typing import Protocol, Self
 
 from rexnet_export.pipeline import selftest
 from rexnet_export.pipeline.errors import ConversionError, ExportError, TargetUnavailable
+from rexnet_export.pipeline.labels import listed
 from rexnet_export.pipeline.metadata import card_from
 from rexnet_export.pipeline.prove import differences
 from rexnet_export.pipeline.records import Artifact, Coverage, Measurement, ModelCard, NotMeasured, StoredFile
@@ -20,7 +21,6 @@ from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.quantization.table import load_table
 
 LOGITS = "logits"
-LISTED = 3
 UNREAD = NotMeasured(reason="the file cannot be read")
 
 
@@ -82,7 +82,7 @@ def examine(file: File, name: str, stored: StoredFile, release: Release) -> Find
     if wanted is None and any(path.parent == file.path.parent for path in release.digests):
         problems.add(f"{MANIFEST_FILE} beside it does not know it")
     if altered := problems.asked(file.altered):
-        problems.add(f"{_listed(altered)} {'is' if len(altered) == 1 else 'are'} not what the exporter wrote")
+        problems.add(f"{listed(altered)} {'is' if len(altered) == 1 else 'are'} not what the exporter wrote")
     metadata = problems.asked(file.metadata)
     card = problems.asked(lambda: card_from(metadata)) if metadata is not None else None
     if metadata is None or card is None:
@@ -165,7 +165,7 @@ def _holds_table(
     for table in release.tables:
         if table.sha256 == metadata.get("table_sha256"):
             if differing := differences(load_table(table.path), qparams):
-                problems.add(f"{_listed(differing)} differ from {table.path.name}")
+                problems.add(f"{listed(differing)} differ from {table.path.name}")
             return not differing
     problems.add(f"it was built from another table than {', '.join(str(table.path) for table in release.tables)}")
     return False
@@ -190,8 +190,3 @@ def _executed(
             f"(then by {tested.executed_then}, now by {tested.executed_now})"
         )
     return executed_by, tested
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return f"{', '.join(names[:LISTED])}{more}"

@@ -18,7 +18,6 @@ from rexnet_export.pipeline.errors import ConversionError, UsageError
 from rexnet_export.pipeline.evaluate import run_sessions
 from rexnet_export.pipeline.examine import File, Finding, examine
 from rexnet_export.pipeline.inputs import Images, labelled_images
-from rexnet_export.pipeline.metadata import card_from
 from rexnet_export.pipeline.progress import Progress, counted
 from rexnet_export.pipeline.records import Measurement, ModelCard, NotMeasured
 from rexnet_export.pipeline.release import Release, find_release, stored
@@ -116,7 +115,7 @@ def _compared(
     images = _images(request, card)
     if isinstance(images, NotMeasured):
         return Verification(findings=findings, images=images, logits=images, tensors=images)
-    sessions = {name: _Careful(file) for name, (_, file) in sound.items()}
+    sessions = {name: _Careful(file, len(card.labels)) for name, (_, file) in sound.items()}
     logits = run_sessions(sessions, images.source, card.preprocess, images.indices, progress)
     failed = {name: session.failure for name, session in sessions.items() if session.failure}
     findings = tuple(_with_problem(finding, failed.get(finding.name)) for finding in findings)
@@ -135,11 +134,10 @@ def _compared(
 class _Careful:
     """A session whose failure is kept instead of raised; it gives zeros from then on."""
 
-    def __init__(self, file: File) -> None:
-        self._file = file
+    def __init__(self, file: File, classes: int) -> None:
+        self._file, self._classes = file, classes
         self.failure = ""
         self.executed_by, self.timed = file.executed_by, file.timed
-        self._classes = len(card_from(file.metadata()).labels)
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The file's logits while it lives."""

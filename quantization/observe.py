@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from rexnet_export.pipeline.errors import ConversionError, first_line
+from rexnet_export.quantization.simulate import MOST_WORKERS, groups
 
 BINS = 4096
 SAMPLES = 4096
-MOST_WORKERS = 4
-GROUP_PIXELS = 2**17
-LARGEST_GROUP = 16
 SMALLEST_EXPONENT = -160  # at which float32's smallest number fills the histogram
 
 
@@ -74,19 +73,14 @@ def observe(
     # ONNX Runtime and numpy both release the interpreter lock, so groups run side by side.
     with ThreadPoolExecutor(min(MOST_WORKERS, os.cpu_count() or 1)) as pool:
         for batch in batches:
-            for found in pool.map(observe_group, *zip(*_groups(batch, images), strict=True)):
+            pieces = list(groups(batch))
+            firsts = accumulate(map(len, pieces[:-1]), initial=images)
+            for found in pool.map(observe_group, pieces, firsts):
                 totals = {name: merge(totals[name], found[name]) for name in tensors} if totals else found
             images += len(batch)
     if not images:
         raise ConversionError("calibration got no images; give a folder with at least one")
     return totals
-
-
-def _groups(batch: NDArray[np.uint8], first: int) -> Iterator[tuple[NDArray[np.uint8], int]]:
-    """Images to run at once, small enough that all their activations fit in memory, and the first one's index."""
-    size = max(1, min(LARGEST_GROUP, GROUP_PIXELS // math.prod(batch.shape[1:3])))
-    for start in range(0, len(batch), size):
-        yield batch[start : start + size], first + start
 
 
 def _runner(model: Path, tensors: Sequence[str]) -> Runner:

@@ -88,7 +88,7 @@ def run(model: onnx.ModelProto, images: NDArray[np.uint8]) -> Logits:
 
 
 def groups(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    """Images [N, S, S, 3] in the pieces that are run at once."""
+    """Images [N, S, S, 3] in the pieces that are run at once, small enough that all their activations fit in memory."""
     size = max(1, min(LARGEST_GROUP, GROUP_PIXELS // math.prod(images.shape[1:3])))
     for start in range(0, len(images), size):
         yield images[start : start + size]
