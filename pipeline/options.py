@@ -15,6 +15,8 @@ from rexnet_export.quantization.ranges import check_statistic
 
 SMALLEST_IMAGE = 32
 SEEDS = 2**32
+FAST, HIGH = "fast", "high"
+EFFORTS = (FAST, "default", HIGH)
 
 
 def _option[T](default: T, text: str, metavar: str | None = None) -> T:
@@ -33,8 +35,12 @@ class Options:
     precision: Precision = _option("int8", "number format of weights and activations")
     calibration_data: Path | None = _option(None, "folder of images like those the model will see", "DIR")
     calibration_images: int = _option(512, "how many of them set the INT8 ranges", "N")
-    statistic: str = _option(
-        "min-max", "INT8 ranges: auto, min-max, mean-min-max, percentile-P, entropy or mse", "NAME"
+    effort: str = _option("default", "how hard INT8 is searched for: fast, default or high", "LEVEL")
+    statistic: str | None = _option(
+        None,
+        "INT8 ranges: auto, min-max, mean-min-max, percentile-P, entropy or mse (default: auto; min-max with "
+        "--effort fast)",
+        "NAME",
     )
     qparams: Path | None = _option(None, "quantization table to build from instead of calibrating", "FILE")
     eval_data: Path | None = _option(None, "folder of images, one sub-folder per class", "DIR")
@@ -47,7 +53,9 @@ class Options:
     def __post_init__(self) -> None:
         """Refuse values no run could honour."""
         _one_of("precision", self.precision, PRECISIONS)
-        check_statistic(self.statistic)
+        _one_of("effort", self.effort, EFFORTS)
+        if self.statistic is not None:
+            check_statistic(self.statistic)
         for name in ("calibration_images", "eval_images"):
             count = getattr(self, name)
             if count is not None and count < 1:

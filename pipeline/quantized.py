@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,27 +15,39 @@ from rexnet_export.pipeline.checkpoint_metadata import QPARAMS_KEY
 from rexnet_export.pipeline.data import batches, images_sha256
 from rexnet_export.pipeline.errors import CheckpointError, ConversionError, DataError, first_line
 from rexnet_export.pipeline.inputs import Images
-from rexnet_export.pipeline.options import Options
+from rexnet_export.pipeline.options import FAST, HIGH, Options
 from rexnet_export.pipeline.progress import Progress, counted
 from rexnet_export.pipeline.records import ModelCard, StoredFile, stored_file
 from rexnet_export.pipeline.release import QPARAMS_FILE
-from rexnet_export.pipeline.report import CalibrationResult
+from rexnet_export.pipeline.report import CalibrationResult, Quality
+from rexnet_export.pipeline.rounding import learn_rounding
 from rexnet_export.quantization.calibration_check import check_images, check_statistics
-from rexnet_export.quantization.choose import choose_ranges
-from rexnet_export.quantization.correct import choose_correction
 from rexnet_export.quantization.edited import refitted
-from rexnet_export.quantization.equalize import equalize
 from rexnet_export.quantization.observe import TensorStatistics, observe
 from rexnet_export.quantization.qdq import insert_qdq
 from rexnet_export.quantization.ranges import AUTO
 from rexnet_export.quantization.rewrites import apply
-from rexnet_export.quantization.scheme import decide, observed_tensors
+from rexnet_export.quantization.scheme import observed_tensors
+from rexnet_export.quantization.search import (
+    Draft,
+    Evidence,
+    corrected,
+    equalized,
+    grouped,
+    judged,
+    predicted,
+    ranges_chosen,
+    search,
+)
+from rexnet_export.quantization.sensitivity import sensitivities
 from rexnet_export.quantization.simulate import simulator
 from rexnet_export.quantization.table import Calibration, QuantTable, parse_table, save_table
 
 CALIBRATION_BATCH = 8
 SAMPLE = 256  # images that are looked at, judged by, or corrected on; held in memory
 FEWEST_JUDGES = 8
+PLAIN = "min-max"
+OBSERVED_FILE = ".observed.onnx"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,43 +59,107 @@ class Quantized:
     float_onnx: StoredFile
     qdq: StoredFile
     calibration: CalibrationResult
+    quality: Quality | None = None
 
 
 def calibrate(
     folder: Path, card: ModelCard, images: Images, options: Options, float_onnx: StoredFile, progress: Progress
 ) -> Quantized:
-    """Observe the images, even out channels where that pays, decide, and write table and graphs into `folder`.
+    """Decide every scale from images, and write table and graphs into `folder`.
 
-    With the statistic `auto` some images set no range: they judge which ranges, and whether corrected biases, to take.
+    Beyond `--effort fast` a third of the images set no range: they judge what the others propose.
     """
-    model = onnx.load(float_onnx.path)
+    judges = _judges(options, len(images.indices))
+    held_back = replace(images, indices=images.indices[len(images.indices) - judges :])
+    seen = replace(images, indices=images.indices[: len(images.indices) - judges])
+    sample = _pixels(seen, card)
+    statistic = options.statistic or (AUTO if judges else PLAIN)
     calibration = Calibration(
         images_sha256=images_sha256(images.source, images.indices),
         images=len(images.indices),
-        statistic=options.statistic,
+        statistic=statistic,
         seed=options.seed,
     )
-    held_back = _held_back(images, options.statistic)
-    seen = replace(images, indices=images.indices[: len(images.indices) - len(held_back.indices)])
-    sample = _pixels(seen, card)
-    warnings = check_images(sample, [seen.source.ids[index] for index in seen.indices[:SAMPLE]], card.preprocess)
-    statistics = _observed(model, float_onnx, seen, card, progress)
-    scalings = equalize(model, statistics)
-    if scalings:
-        model = apply(model, scalings)
-        float_onnx = _equalized(folder, card, model)
-        statistics = _observed(model, float_onnx, seen, card, progress)
-    if options.statistic == AUTO:
-        judge = simulator(model, _pixels(held_back, card))
-        ranges = choose_ranges(model, statistics, judge, calibration).ranges
-        table = choose_correction(model, decide(model, statistics, calibration, ranges), sample, judge).table
+    model, observed = onnx.load(float_onnx.path), _Observer(folder, seen, card, progress)
+    quality = None
+    if judges:
+        evidence = Evidence(
+            observe=observed,
+            sample=sample,
+            judge=simulator(model, _pixels(held_back, card)),
+            calibration=calibration,
+            plain=PLAIN if statistic == AUTO else statistic,
+        )
+        draft = _searched(model, evidence, options, progress)
+        with progress.stage("finding what INT8 hurts", len(draft.table.tensors), "tensors") as bar:
+            found = sensitivities(draft.model, draft.table, evidence.judge, bar.advance)
+        model, table = draft.model, draft.table
+        quality = Quality(images=judges, trials=draft.trials, cuts=draft.cuts, sensitivities=found)
     else:
-        warnings += check_statistics(statistics, dict.fromkeys(statistics, options.statistic))
-        table = decide(model, statistics, calibration)
+        model, table = predicted(model, observed, calibration)
+    warnings = (
+        *_few_judges(options, len(images.indices)),
+        *check_images(sample, [seen.source.ids[index] for index in seen.indices[:SAMPLE]], card.preprocess),
+        *(() if statistic == AUTO else check_statistics(observed.last, dict.fromkeys(observed.last, statistic))),
+    )
     for warning in warnings:
         progress.note(f"calibration: {warning}")
-    table = replace(table, rewrites=scalings)
-    return _written(folder, card, model, float_onnx, table, images.source.name, tuple(warnings))
+    if table.rewrites:
+        float_onnx = _equalized(folder, card, model)
+    written = _written(folder, card, model, float_onnx, table, images.source.name, warnings)
+    return replace(written, quality=quality)
+
+
+def _searched(model: onnx.ModelProto, evidence: Evidence, options: Options, progress: Progress) -> Draft:
+    """The draft after all steps that the effort and the statistic ask for."""
+    steps = [equalized, grouped, *([] if options.statistic not in {None, AUTO} else [ranges_chosen]), corrected]
+    with progress.stage("choosing", len(steps) + 1, "steps") as bar:
+        draft = search(model, evidence, steps, lambda name: bar.advance(1, name.replace("_", " ")))
+    if options.effort != HIGH:
+        return draft
+    table = learn_rounding(draft.model, draft.table, evidence.sample, progress)
+    return judged(draft, table, evidence.judge, "rounding learned")
+
+
+class _Observer:
+    """Observes graphs on the same images, each over and over from its first; `last` is what was seen last."""
+
+    def __init__(self, folder: Path, images: Images, card: ModelCard, progress: Progress) -> None:
+        self.last: Mapping[str, TensorStatistics] = {}
+        self._path, self._images, self._card, self._progress = folder / OBSERVED_FILE, images, card, progress
+
+    def __call__(self, model: onnx.ModelProto) -> Mapping[str, TensorStatistics]:
+        images, ids = self._images, [self._images.source.ids[index] for index in self._images.indices]
+        self._path.write_bytes(model.SerializeToString(deterministic=True))
+        try:
+            with self._progress.stage("calibrating", len(images.indices), "images") as bar:
+                pixels = batches(images.source, self._card.preprocess, images.indices, CALIBRATION_BATCH)
+                self.last = observe(self._path, counted(pixels, bar), observed_tensors(model), ids=ids)
+        finally:
+            self._path.unlink()
+        return self.last
+
+
+def _judges(options: Options, images: int) -> int:
+    """How many of the images are held back; none where nothing is to be judged."""
+    count = min(SAMPLE, images // 3)
+    if options.effort == FAST and options.statistic != AUTO:
+        return 0
+    if count >= FEWEST_JUDGES:
+        return count
+    if options.statistic == AUTO or options.effort == HIGH:
+        asked = f"--statistic {AUTO}" if options.statistic == AUTO else f"--effort {HIGH}"
+        raise DataError(
+            f"{asked} keeps a third of the calibration images back to judge by, and {images} are too few: give "
+            f"{3 * FEWEST_JUDGES} or more"
+        )
+    return 0
+
+
+def _few_judges(options: Options, images: int) -> tuple[str, ...]:
+    if options.effort == FAST or images // 3 >= FEWEST_JUDGES:
+        return ()
+    return (f"{images} images are too few to judge INT8 by, so it is quantized as with --effort {FAST}",)
 
 
 def take(folder: Path, card: ModelCard, table: QuantTable, source: str, float_onnx: StoredFile) -> Quantized:
@@ -94,32 +171,10 @@ def take(folder: Path, card: ModelCard, table: QuantTable, source: str, float_on
     return _written(folder, card, model, float_onnx, refitted(model, table), f"{source}, without calibrating", ())
 
 
-def _held_back(images: Images, statistic: str) -> Images:
-    """The last images, for a statistic that needs a judge."""
-    if statistic != AUTO:
-        return replace(images, indices=())
-    count = min(SAMPLE, len(images.indices) // 3)
-    if count < FEWEST_JUDGES:
-        raise DataError(
-            f"--statistic {AUTO} keeps a third of the calibration images back to judge by, and {len(images.indices)} "
-            f"are too few: give {3 * FEWEST_JUDGES} or more, or another statistic"
-        )
-    return replace(images, indices=images.indices[-count:])
-
-
 def _pixels(images: Images, card: ModelCard) -> NDArray[np.uint8]:
     """The first of the images, uint8 [n, S, S, 3]."""
     chosen = images.indices[:SAMPLE]
     return np.concatenate(list(batches(images.source, card.preprocess, chosen, CALIBRATION_BATCH)))
-
-
-def _observed(
-    model: onnx.ModelProto, float_onnx: StoredFile, images: Images, card: ModelCard, progress: Progress
-) -> dict[str, TensorStatistics]:
-    ids = [images.source.ids[index] for index in images.indices]
-    with progress.stage("calibrating", len(images.indices), "images") as bar:
-        pixels = counted(batches(images.source, card.preprocess, images.indices, CALIBRATION_BATCH), bar)
-        return observe(float_onnx.path, pixels, observed_tensors(model), ids=ids)
 
 
 def _equalized(folder: Path, card: ModelCard, model: onnx.ModelProto) -> StoredFile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import sys
@@ -17,6 +18,10 @@ from rexnet_export.pipeline.evaluate import Accuracy
 from rexnet_export.pipeline.latency import Latency, processor
 from rexnet_export.pipeline.parity import Parity
 from rexnet_export.pipeline.records import Coverage, Measurement, ModelCard, NotMeasured, Precision, StoredFile
+from rexnet_export.quantization.choose_groups import Cut
+from rexnet_export.quantization.search import Trial
+from rexnet_export.quantization.sensitivity import Sensitivity
+from rexnet_export.quantization.simulate import Score
 
 SCHEMA_VERSION = 1
 TOOLS = ("rexnet-export", "torch", "onnx", "onnxruntime", "onnx2tf", "ai-edge-litert", "coremltools", "numpy", "pillow")
@@ -81,6 +86,19 @@ class CalibrationResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Quality:
+    """How INT8 was searched for, judged by `images` that no range comes from.
+
+    What was tried and kept; what groups of channels would save and cost, layer by layer; what each tensor damages.
+    """
+
+    images: int
+    trials: tuple[Trial, ...]
+    cuts: tuple[Cut, ...]
+    sensitivities: tuple[Sensitivity, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """All that one export found; `created` is fixed with the record, so every rendering of it says the same."""
 
@@ -89,6 +107,7 @@ class Report:
     reference: Reference
     onnx_parity: Parity
     calibration: CalibrationResult | None
+    quality: Measurement[Quality]
     targets: Mapping[str, TargetResult]
     seconds: Mapping[str, float]
     created: str = field(default_factory=now)
@@ -103,6 +122,7 @@ class Report:
             "reference": plain(self.reference),
             "onnx_parity": plain(self.onnx_parity),
             "calibration": plain(self.calibration) or NOT_CALIBRATED,
+            "quantization": _quality_json(self.quality),
             "targets": {name: _target_json(result) for name, result in self.targets.items()},
             "seconds": {stage: round(seconds, 2) for stage, seconds in self.seconds.items()},
             "environment": environment(),
@@ -110,6 +130,38 @@ class Report:
 
 
 NOT_CALIBRATED = {"not_measured": "only INT8 is calibrated"}
+
+
+def _quality_json(quality: Measurement[Quality]) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(quality, NotMeasured):
+        return plain(quality)
+    return {
+        "images": quality.images,
+        "trials": [{"name": each.name, **_score(each.score), "kept": each.kept} for each in quality.trials],
+        "groups": [
+            {
+                "layer": cut.layer,
+                "sizes": list(cut.rewrite.sizes) if cut.rewrite else [],
+                "logit_noise": cut.noise,
+                "cost": cut.cost,
+                "kept": cut.kept,
+            }
+            for cut in quality.cuts
+        ],
+        "sensitivity": [
+            {
+                "tensor": each.tensor,
+                "only": _score(each.only),
+                "all_but": plain(each.all_but) if isinstance(each.all_but, NotMeasured) else _score(each.all_but),
+            }
+            for each in quality.sensitivities
+        ],
+    }
+
+
+def _score(score: Score) -> dict[str, float | None]:
+    """Decibels are null where nothing differs at all."""
+    return {"sqnr_db": score.sqnr_db if math.isfinite(score.sqnr_db) else None, "agreement": score.agreement}
 
 
 def _target_json(result: TargetResult) -> dict[str, Any]:

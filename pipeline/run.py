@@ -26,7 +26,7 @@ from rexnet_export.pipeline.parity import Parity, check_parity
 from rexnet_export.pipeline.progress import Progress
 from rexnet_export.pipeline.prove import prove
 from rexnet_export.pipeline.quantized import Quantized, calibrate, carried, take
-from rexnet_export.pipeline.records import StoredFile, stored_file
+from rexnet_export.pipeline.records import NotMeasured, StoredFile, stored_file
 from rexnet_export.pipeline.reference import open_reference
 from rexnet_export.pipeline.release import MANIFEST_FILE, REPORT_FILE
 from rexnet_export.pipeline.report import FileResult, Report, manifest, to_text
@@ -35,6 +35,7 @@ from rexnet_export.pipeline.target import Source, Target
 from rexnet_export.quantization.table import load_table
 
 PARITY_IMAGES = 64
+UNJUDGED = "INT8 was not searched for: precision, --effort fast, a ready table, or too few images"
 
 
 def export(options: Options, targets: Sequence[Target], progress: Progress, render: Callable[[Report], str]) -> Report:
@@ -95,6 +96,7 @@ def _export_into(
         reference=proof.reference,
         onnx_parity=parity,
         calibration=quantized.calibration if quantized else None,
+        quality=(quantized and quantized.quality) or NotMeasured(reason=UNJUDGED),
         targets=proof.targets,
         seconds=clock.laps,
     )

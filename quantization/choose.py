@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from rexnet_export.quantization.observe import TensorStatistics
 from rexnet_export.quantization.qdq import insert_qdq
-from rexnet_export.quantization.qparams import INT8_MAX, INT8_MIN, QuantParams, from_range
+from rexnet_export.quantization.qparams import QuantParams, from_range
 from rexnet_export.quantization.ranges import ObservedRange, ranged
 from rexnet_export.quantization.scheme import decide
 from rexnet_export.quantization.simulate import Score, Simulator, sqnr_db
 from rexnet_export.quantization.table import Calibration
-from rexnet_export.quantization.walk import Runner, Tensors, Walk, part
+from rexnet_export.quantization.walk import Walk
 
 STATISTICS = ("min-max", "percentile-99.999", "percentile-99.99", "percentile-99.9", "mean-min-max", "entropy", "mse")
 SEARCHED = "logit-mse"
@@ -148,16 +148,14 @@ def _alone(
 
 def _measure(name: str, walk: Walk, reference: NDArray[np.float32]) -> Callable[[ObservedRange], _Alone]:
     """A function that puts the tensor just computed in INT8 and runs what is left of the float network."""
-    rest = part(walk.model, walk.position, len(walk.model.graph.node))
-    output = walk.model.graph.output[0].name
-    run: Callable[[list[Tensors]], list[Tensors]] = Runner(rest) if rest.graph.node else list
+    finish = walk.finish(walk.rest())
     known: dict[QuantParams, float] = {}
 
     def measure(found: ObservedRange) -> _Alone:
         params = from_range(found.low, found.high)
         if params not in known:
-            groups = run([group | {name: _stored(group[name], params)} for group in walk.held])
-            known[params] = sqnr_db(reference, np.concatenate([group[output] for group in groups]))
+            held = [group | {name: params.rounded(group[name])} for group in walk.held]
+            known[params] = sqnr_db(reference, finish(held))
         return _Alone(range=found, sqnr_db=known[params])
 
     return measure
@@ -174,14 +172,6 @@ def _tried(statistics: TensorStatistics, measure: Callable[[ObservedRange], _Alo
             within = (one for one in moved if statistics.minimum <= one.low and one.high <= statistics.maximum)
             best = max([best, *map(measure, within)], key=lambda one: one.sqnr_db)
     return tried | {SEARCHED: replace(best, range=replace(best.range, statistic=SEARCHED))}
-
-
-def _stored(values: NDArray[np.float32], params: QuantParams) -> NDArray[np.float32]:
-    """Rounded to INT8 and back, in float32: `params.dequantize(params.quantize(values))`."""
-    scale, zero_point = np.float32(params.scale[0]), params.zero_point[0]
-    steps = np.clip(np.rint(values / scale), np.float32(INT8_MIN - zero_point), np.float32(INT8_MAX - zero_point))
-    stored: NDArray[np.float32] = steps * scale
-    return stored
 
 
 def _refined(

@@ -29,6 +29,8 @@ MULTIPLE = 8  # kernels take channels 8 and more at once
 # How long an operator and a moved element take, in multiply-accumulates of INT8: see docs/benchmarks.md.
 OPERATOR = 100_000.0
 ELEMENT = 10.0
+REFERENCE_SIZE = 224  # what a cut costs in smaller images, where an operator's start takes longer than its work, is
+# counted as in this one: hard networks would otherwise be left to fail for the sake of microseconds
 _CLAMPS = frozenset({"Clip", "Relu"})  # part of the operator before them
 _SIGMOID = 0.5  # what a gate (before a convolution rescales it) or the sigmoid of SiLU is taken to multiply by
 
@@ -62,7 +64,7 @@ class Layer:
     squared_gains: Floats
     operators: int
     joins: int
-    joined: int
+    joined: float
     network: float
 
     @property
@@ -99,7 +101,9 @@ def layers(model: onnx.ModelProto, statistics: Mapping[str, TensorStatistics]) -
         value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
         for value in model.graph.value_info
     }
-    network = _duration(graph, sizes)
+    image = next(iter(model.graph.input)).type.tensor_type.shape.dim[1].dim_value
+    growth = max(1.0, (REFERENCE_SIZE / image) ** 2)
+    network = _duration(graph, sizes, growth)
     for node in graph.nodes:
         readers = {reader.op_type for reader in graph.consumers.get(node.output[0], ())}
         if is_dense(node) and readers == {"Sigmoid", "Mul"}:
@@ -114,19 +118,24 @@ def layers(model: onnx.ModelProto, statistics: Mapping[str, TensorStatistics]) -
                 squared_gains=np.stack([gains[name] for name in seen]),
                 operators=sum(part.output[0] in cut and part.op_type not in _CLAMPS for part in graph.nodes),
                 joins=len(joined),
-                joined=sum(int(np.prod(sizes[name][1:])) for name in joined),
+                joined=sum(_elements(sizes[name], growth) for name in joined),
                 network=network,
             )
 
 
-def _duration(graph: GraphView, sizes: Mapping[str, Sequence[int]]) -> float:
-    """Of all operators, in multiply-accumulates."""
+def _duration(graph: GraphView, sizes: Mapping[str, Sequence[int]], growth: float) -> float:
+    """Of all operators, in multiply-accumulates, with `growth` times as many positions."""
     total = 0.0
     for node in graph.nodes:
         if node.op_type in {"Conv", "Gemm"}:
-            total += graph.constant(node, 1).size * np.prod(sizes.get(node.output[0], ())[2:])
+            total += graph.constant(node, 1).size * _elements((1, 1, *sizes.get(node.output[0], ())[2:]), growth)
         total += OPERATOR * (node.op_type not in _CLAMPS)
     return float(total)
+
+
+def _elements(size: Sequence[int], growth: float) -> float:
+    """Of a tensor [1, C, H, W] with `growth` times as many positions; a vector or a pooled tensor does not grow."""
+    return float(np.prod(size[1:])) * (growth if np.prod(size[2:]) > 1 else 1.0)
 
 
 def _squared_gains(graph: GraphView, cut: frozenset[str], sizes: Mapping[str, Sequence[int]]) -> dict[str, Floats]:

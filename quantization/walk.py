@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -38,6 +39,16 @@ class Walk:
             for before, after in zip(self.held, computed, strict=True)
         ]
         self.position = end
+
+    def rest(self) -> onnx.ModelProto:
+        """The nodes that have not run, as a model of its own."""
+        return part(self.model, self.position, len(self.model.graph.node))
+
+    def finish(self, rest: onnx.ModelProto) -> Callable[[list[Tensors]], NDArray[np.float32]]:
+        """The network's output for held tensors, by what `rest` returned, changed or as it was."""
+        output = self.model.graph.output[0].name
+        run: Callable[[list[Tensors]], list[Tensors]] = Runner(rest) if rest.graph.node else list
+        return lambda held: np.concatenate([group[output] for group in run(held)])
 
 
 class Runner:

@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from rexnet_export.quantization.grouping import group_channels
-from rexnet_export.quantization.partition import ELEMENT, OPERATOR, Candidate, Layer, best_cut, candidates, layers
+from rexnet_export.quantization.partition import (
+    ELEMENT,
+    OPERATOR,
+    REFERENCE_SIZE,
+    Candidate,
+    Layer,
+    best_cut,
+    candidates,
+    layers,
+)
 from rexnet_export.quantization.rewrites import apply
 
 spreads = st.lists(st.floats(0.01, 100.0), min_size=9, max_size=9)
@@ -140,6 +149,11 @@ def test_uneven_channels_gain_most(v1: SimpleNamespace) -> None:
     assert group_channels(model, cut.rewrite)
 
 
+def _elements(size: list[int]) -> float:
+    """Of a joined tensor [C, H, W] in the image size that costs are counted for; pooled ones do not grow."""
+    return float(np.prod(size)) * ((REFERENCE_SIZE / 32) ** 2 if np.prod(size[1:]) > 1 else 1)
+
+
 def test_costs_count_what_is_added(v1: SimpleNamespace) -> None:
     before = Counter(node.op_type for node in v1.model.graph.node)
     networks = {found.tensor: found.network for found in layers(v1.model, v1.statistics)}
@@ -148,7 +162,7 @@ def test_costs_count_what_is_added(v1: SimpleNamespace) -> None:
         added = Counter(node.op_type for node in graph.node) - before
         sizes = {value.name: value.type.tensor_type.shape.dim[1:] for value in graph.value_info}
         joined = [node.output[0] for node in graph.node if node.op_type == "Concat"]
-        elements = sum(int(np.prod([dim.dim_value for dim in sizes[name]])) for name in joined)
+        elements = sum(_elements([dim.dim_value for dim in sizes[name]]) for name in joined)
         expected = (added.total() - added["Clip"]) * OPERATOR + elements * ELEMENT
         np.testing.assert_allclose(candidate.cost, expected / networks[candidate.rewrite.tensor])
         assert 0 < candidate.cost < 0.2

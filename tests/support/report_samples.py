@@ -2,15 +2,52 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from rexnet_export.pipeline.evaluate import Accuracy
 from rexnet_export.pipeline.latency import Latency
 from rexnet_export.pipeline.parity import Parity
 from rexnet_export.pipeline.records import Coverage, ModelCard, NotMeasured, Preprocess, StoredFile
-from rexnet_export.pipeline.report import CalibrationResult, FileResult, ReadBack, Reference, Report, TargetResult
+from rexnet_export.pipeline.report import (
+    CalibrationResult,
+    FileResult,
+    Quality,
+    ReadBack,
+    Reference,
+    Report,
+    TargetResult,
+)
+from rexnet_export.quantization.choose_groups import Cut
+from rexnet_export.quantization.rewrites import ChannelGrouping
+from rexnet_export.quantization.search import Trial
+from rexnet_export.quantization.sensitivity import QUIET, Sensitivity
+from rexnet_export.quantization.simulate import Score
 
 SEEN = Accuracy(n=10_000, top1=1.0, reference_top1=0.9025, drop=-0.0975, drop_upper_95=0.1)
+SEARCHED = Quality(
+    images=170,
+    trials=(
+        Trial(name="plain", score=Score(sqnr_db=15.1, agreement=0.95), kept=True),
+        Trial(name="grouped", score=Score(sqnr_db=28.7, agreement=1.0), kept=True),
+    ),
+    cuts=(
+        Cut(layer="stem", rewrite=None, noise=2.0, cost=0.0),
+        Cut(
+            layer="stem",
+            rewrite=ChannelGrouping(tensor="stem", order=(1, 0, 2), sizes=(1, 2)),
+            noise=0.5,
+            cost=0.01,
+            kept=True,
+        ),
+    ),
+    sensitivities=(
+        Sensitivity(
+            tensor="stem.silu", only=Score(sqnr_db=36.0, agreement=0.98), all_but=Score(sqnr_db=32.0, agreement=1.0)
+        ),
+        Sensitivity(tensor="<quiet>", only=Score(sqnr_db=math.inf, agreement=1.0), all_but=QUIET),
+    ),
+)
 UNLABELLED = NotMeasured(reason="the images have no labels; give --eval-data")
 
 
@@ -34,6 +71,7 @@ def report(**artifacts: FileResult) -> Report:
         reference=Reference(executed_by="torch", images="photos", n=10_000, top1=0.9025),
         onnx_parity=Parity(max_abs_difference=1e-6, largest_logit=5.0, same_top1=64, n=64),
         calibration=CalibrationResult(source="photos", images=64, images_sha256="b" * 64, statistic="min-max", seed=0),
+        quality=NotMeasured(reason="--effort fast"),
         targets={
             name: TargetResult(
                 precision="int8",

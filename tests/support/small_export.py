@@ -12,7 +12,7 @@ from rexnet_export.pipeline.data import bundled
 from rexnet_export.pipeline.records import Preprocess
 from rexnet_export.pipeline.rexnet import ReXNet, architecture
 
-FEW = ("--calibration-images", "16", "--eval-images", "48")
+FEW = ("--effort", "fast", "--calibration-images", "16", "--eval-images", "48")
 
 
 def small_checkpoint(path: Path, seed: int = 0) -> Path:

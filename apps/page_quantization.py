@@ -1,0 +1,78 @@
+"""The part of `report.html` on how INT8 was searched for: steps, groups of channels, what each tensor damages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+from itertools import groupby
+
+from rexnet_export.pipeline.records import Measurement, NotMeasured
+from rexnet_export.pipeline.report import Quality
+from rexnet_export.quantization.choose_groups import Cut
+from rexnet_export.quantization.search import Trial
+from rexnet_export.quantization.sensitivity import Sensitivity
+from rexnet_export.quantization.simulate import Score
+
+SHOWN = 24  # of the tensors, the most damaging
+
+
+def section(quality: Measurement[Quality]) -> str:
+    """The section, or nothing where INT8 was not searched for."""
+    if isinstance(quality, NotMeasured):
+        return ""
+    return "".join(
+        (
+            "<h2>How INT8 was chosen</h2>",
+            f'<p class="lead">Judged by {quality.images} calibration images that set no range, by their logits.</p>',
+            _table(("step", "", "SQNR", "agreement with float"), _steps(quality.trials)),
+            _groups(quality.cuts),
+            "<h2>What INT8 hurts most</h2>",
+            '<p class="lead">Bars: share of the noise that each tensor alone brings to the logits.</p>',
+            _table(("tensor", "", "alone", "all but it"), _damage(quality.sensitivities)),
+        )
+    )
+
+
+def _steps(trials: Sequence[Trial]) -> Iterable[tuple[str, ...]]:
+    for trial in trials:
+        yield escape(trial.name), "kept" if trial.kept else "", _db(trial.score), f"{trial.score.agreement:.2%}"
+
+
+def _groups(cuts: Sequence[Cut]) -> str:
+    rows = []
+    for layer, ways in groupby(cuts, key=lambda cut: cut.layer):
+        plain, *others = ways
+        for cut in others:
+            saved = 10 * math.log10(plain.noise / cut.noise) if cut.noise else math.inf
+            sizes = " + ".join(map(str, cut.rewrite.sizes)) if cut.rewrite else ""
+            kept = "kept" if cut.kept else ""
+            rows.append((escape(layer), kept, sizes, f"{saved:.1f} dB", f"{100 * cut.cost:.1f} %"))
+    if not rows:
+        return ""
+    lead = "What scales for groups of channels save of a layer's own noise, and the time they are estimated to add."
+    head = ("layer", "", "channels", "saves", "costs")
+    return f'<h2>Groups of channels</h2><p class="lead">{lead}</p>{_table(head, rows)}'
+
+
+def _damage(found: Sequence[Sensitivity]) -> Iterable[tuple[str, ...]]:
+    powers = [10 ** (-each.only.sqnr_db / 10) for each in found]
+    loudest = max(powers, default=0.0) or 1.0
+    for each, power in list(zip(found, powers, strict=True))[:SHOWN]:
+        share = power / (sum(powers) or 1.0)
+        rest = "" if isinstance(each.all_but, NotMeasured) else f"{_db(each.all_but)}, {each.all_but.agreement:.1%}"
+        bar = (
+            f'<svg role="img" aria-label="{share:.1%} of the noise">'
+            f'<line class="limit" x1="0" x2="{100 * power / loudest:.2f}%" y1="50%" y2="50%"/></svg>'
+        )
+        yield escape(each.tensor), bar, f"{_db(each.only)}, {each.only.agreement:.1%}", rest
+
+
+def _db(score: Score) -> str:
+    return f"{score.sqnr_db:.1f} dB" if math.isfinite(score.sqnr_db) else "no noise"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    heads = "".join(f"<th>{name}</th>" for name in head)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'

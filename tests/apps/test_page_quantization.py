@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from report_samples import SEARCHED
+
+from rexnet_export.apps.page_quantization import section
+from rexnet_export.pipeline.records import NotMeasured
+
+
+def test_steps_groups_and_damage_are_told() -> None:
+    page = section(SEARCHED)
+    for said in ("170 calibration images", "grouped", "28.7 dB", "1 + 2", "6.0 dB", "1.0 %", "stem.silu", "32.0 dB"):
+        assert said in page
+    assert "no noise" in page
+    assert "&lt;quiet&gt;" in page
+
+
+def test_the_bar_of_the_loudest_is_whole_and_of_a_silent_one_empty() -> None:
+    page = section(SEARCHED)
+    assert 'x2="100.00%"' in page
+    assert 'x2="0.00%"' in page
+
+
+def test_without_candidates_there_is_no_table_of_groups() -> None:
+    assert "Groups of channels" in section(SEARCHED)
+    assert "Groups of channels" not in section(replace(SEARCHED, cuts=()))
+
+
+def test_nothing_is_said_of_no_search() -> None:
+    assert section(NotMeasured(reason="--effort fast")) == ""
