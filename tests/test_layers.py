@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "apps": {"apps", "targets", "pipeline", "quantization", "assets"},
     "assets": {"pipeline"},
 }
-TOOLCHAINS = {"coremltools", "onnx2tf", "ai_edge_litert", "onnxruntime", "huggingface_hub"}
+TOOLCHAINS = {"coremltools", "onnx2tf", "ai_edge_litert", "onnxruntime", "huggingface_hub", "matplotlib", "ray"}
 # The root package is the one module of `pipeline/` that may know everything: it is the Python face of the command line.
 FILES = [path for folder in MAY_IMPORT for path in sorted((ROOT / folder).glob("*.py"))]
 
