@@ -1,0 +1,76 @@
+"""`rexnet-study rank` on random networks: its page, table and picture, and its refusals."""
+
+import builtins
+import csv
+from pathlib import Path
+
+import pytest
+
+from rexnet_export.apps.study import main
+
+TINY = ("rank", "--networks", "5", "--widths", "20", "30", "--ratios", "0.2", "0.5", "--quiet")
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_writes_page_table_and_picture(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "new" / "rank.md"
+    assert main([*TINY, "--kinds", "conv1x1", "--sensitivity", "5", "--write", str(page)]) == 0
+    assert "reproduced: " in capfd.readouterr().out
+    text = page.read_text(encoding="utf-8")
+    assert "![rank ratios](rank.svg)" in text
+    assert "| networks | 5 |" in text
+    assert "| inputs normal |" in text
+    rows = list(csv.DictReader(page.with_suffix(".csv").open(encoding="utf-8")))
+    assert len(rows) == 2 * 8
+    silu = next(row for row in rows if row["nonlinearity"] == "silu" and row["ratio"] == "0.2")
+    assert float(silu["published"]) == 0.983
+    assert 0 < float(silu["rank_ratio"]) <= 1
+    picture = page.with_suffix(".svg").read_text(encoding="utf-8")
+    assert picture.startswith("<?xml")
+    again = tmp_path / "again" / "rank.md"
+    assert main([*TINY, "--kinds", "conv1x1", "--sensitivity", "5", "--write", str(again)]) == 0
+    assert again.with_suffix(".svg").read_text(encoding="utf-8") == picture
+    assert again.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(("--ratios", "0.5", "1.5"), "--ratios 1.5: must be above 0 and at most 1", id="ratio"),
+        pytest.param(("--nonlinearities", "gelu"), "'gelu': known are linear, relu", id="nonlinearity"),
+        pytest.param(("--sensitivity", "0"), "--sensitivity 0: must be at least 1", id="sensitivity"),
+    ],
+)
+def test_bad_input_is_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+) -> None:
+    page = tmp_path / "rank.md"
+    page.write_text("an older study\n", encoding="utf-8")
+    assert main([*TINY, *arguments, "--write", str(page)]) == 2
+    error = capfd.readouterr().err
+    assert said in error
+    assert error.startswith("rexnet-study rank: ")
+    assert error.count("\n") == 1
+    assert page.read_text(encoding="utf-8") == "an older study\n"
+
+
+def test_without_matplotlib(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *rest: object) -> object:
+        if name.split(".", maxsplit=1)[0] == "matplotlib":
+            raise ImportError(name)
+        return real(name, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert main([*TINY, "--write", str(tmp_path / "rank.md")]) == 13
+    assert "pip install 'rexnet-export[study]'" in capfd.readouterr().err
+
+
+def test_published_page_is_of_a_thousand_networks() -> None:
+    rows = list(csv.DictReader((DOCS / "rank-study.csv").open(encoding="utf-8")))
+    assert len(rows) == 4 * 8 * 10
+    assert {row["networks"] for row in rows} == {"1000"}
+    text = (DOCS / "rank-study.md").read_text(encoding="utf-8")
+    assert "reproduced" in text
+    assert (DOCS / "rank-study.svg").is_file()
