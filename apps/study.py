@@ -6,12 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rexnet_export.apps import study_control, study_rank, study_table
+from rexnet_export.apps import study_control, study_rank, study_search, study_table
 from rexnet_export.apps.terminal import INTERRUPTED, Terminal, run_command
 
 PROGRAM = "rexnet-study"
 DESCRIPTION = "Reproduce what the ReXNet paper says: its family table, its rank study, its channel search."
-STUDIES = {"table": study_table, "rank": study_rank, "control": study_control}
+STUDIES = {"table": study_table, "rank": study_rank, "control": study_control, "search": study_search}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

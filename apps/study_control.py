@@ -91,7 +91,8 @@ def _trained(
     """The averaged weights after the recipe; both networks begin from the same seed."""
     import torch  # noqa: PLC0415
 
-    from rexnet_export.pipeline.training import Trainer, world  # noqa: PLC0415
+    from rexnet_export.pipeline.training import Trainer  # noqa: PLC0415
+    from rexnet_export.pipeline.world import world  # noqa: PLC0415
 
     torch.manual_seed(recipe.seed)
     trainer = Trainer(make(), recipe, preprocess, training, evaluation, world())

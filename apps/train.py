@@ -30,7 +30,8 @@ from rexnet_export.pipeline.records import Preprocess
 
 if TYPE_CHECKING:
     from rexnet_export.pipeline.data import ImageSource
-    from rexnet_export.pipeline.training import EpochResult, Trainer, World
+    from rexnet_export.pipeline.training import EpochResult, Trainer
+    from rexnet_export.pipeline.world import World
 
 LOG_FILE = "log.jsonl"
 
@@ -52,7 +53,7 @@ def train(options: argparse.Namespace, progress: Progress) -> None:
     recipe = chosen_recipe(options)
     check_ranges(options)
     # Imported late: torch alone takes seconds, and --help and a wrong option should not wait for it.
-    from rexnet_export.pipeline.training import world  # noqa: PLC0415
+    from rexnet_export.pipeline.world import world  # noqa: PLC0415
 
     where = world()
     if not where.leads:

@@ -32,7 +32,8 @@ from rexnet_export.pipeline.recipe import Recipe
 from rexnet_export.pipeline.records import Preprocess
 from rexnet_export.pipeline.refold import STEM, refolded
 from rexnet_export.pipeline.rexnet import ReXNet
-from rexnet_export.pipeline.training import Finished, Trainer, World
+from rexnet_export.pipeline.training import Finished, Trainer
+from rexnet_export.pipeline.world import World
 from rexnet_export.quantization.graph import model_sha256, view
 from rexnet_export.quantization.observe import observe
 from rexnet_export.quantization.rewrites import apply

@@ -1,6 +1,6 @@
 """Training a ReXNet: SGD with warm-up and cosine, label smoothing, an averaged copy of the weights, any device.
 
-One process per device; torchrun sets the environment that `world` reads. State is saved after every epoch, so a
+State is saved after every epoch, so a
 killed run loses at most one.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
@@ -30,24 +28,11 @@ from rexnet_export.pipeline.progress import Progress
 from rexnet_export.pipeline.recipe import Recipe, check_batch, learning_rate
 from rexnet_export.pipeline.records import Preprocess
 from rexnet_export.pipeline.rexnet import ReXNet
+from rexnet_export.pipeline.world import World, parallel, share_buffers
 
 STATE_FILE = "state.pt"
 EVALUATION_BATCH = 128
 STATEFUL = ("network", "averaged", "optimizer", "scaler")
-
-
-@dataclass(frozen=True, kw_only=True)
-class World:
-    """This process among all of the run, and its device."""
-
-    rank: int
-    size: int
-    device: torch.device
-
-    @property
-    def leads(self) -> bool:
-        """Whether this process writes files and reports."""
-        return self.rank == 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,19 +43,6 @@ class EpochResult:
     loss: float
     top1: float
     images_per_second: float
-
-
-def world() -> World:
-    """Join the process group that torchrun describes, or be the only process; one GPU per process if there is one."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    rank = int(os.environ.get("RANK", "0"))
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(device)
-    if size > 1 and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return World(rank=rank, size=size, device=device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,13 +109,22 @@ class Trainer:
 
     def epochs(self, progress: Progress, *, workers: int) -> Iterator[EpochResult]:
         """Train the epochs that are left, evaluating the averaged weights after each."""
-        model = _parallel(self.network, self.world)
+        model = parallel(self.network, self.world)
         while self.epoch < self.recipe.epochs:
             loss, speed = self._train_epoch(model, progress, workers)
-            _share_buffers(self.averaged, self.world)
+            share_buffers(self.averaged, self.world)
             top1 = self.top1(self.averaged.module, progress)
             self.epoch += 1
             yield EpochResult(epoch=self.epoch, loss=loss, top1=top1, images_per_second=speed)
+
+    def last_top1(self, progress: Progress, *, workers: int) -> float:
+        """Train the epochs that are left and evaluate once, after the last."""
+        model = parallel(self.network, self.world)
+        while self.epoch < self.recipe.epochs:
+            self._train_epoch(model, progress, workers)
+            self.epoch += 1
+        share_buffers(self.averaged, self.world)
+        return self.top1(self.averaged.module, progress)
 
     def _train_epoch(self, model: nn.Module, progress: Progress, workers: int) -> tuple[float, float]:
         recipe, device = self.recipe, self.world.device
@@ -279,19 +260,3 @@ def _epoch_batches(images: int, recipe: Recipe, epoch: int, where: World) -> Ite
     for start in range(0, images - recipe.batch + 1, recipe.batch):
         first = start + where.rank * share
         yield order[first : first + share]
-
-
-def _parallel(network: nn.Module, where: World) -> nn.Module:
-    if where.size == 1:
-        return network
-    if where.device.type == "cuda":  # SyncBatchNorm has no CPU kernel
-        nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-        return DistributedDataParallel(network, device_ids=[where.device.index])
-    return DistributedDataParallel(network)
-
-
-def _share_buffers(network: nn.Module, where: World) -> None:
-    """Give every process the leader's BatchNorm statistics, which on CPU each has gathered from its own images."""
-    if where.size > 1:
-        for buffer in network.buffers():
-            distributed.broadcast(buffer, src=0)

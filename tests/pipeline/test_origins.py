@@ -12,7 +12,7 @@ from rexnet_export.pipeline.origins import origins, restored
 from rexnet_export.pipeline.qat import QatTrainer
 from rexnet_export.pipeline.recipe import FINE_TUNING
 from rexnet_export.pipeline.refold import refolded
-from rexnet_export.pipeline.training import World
+from rexnet_export.pipeline.world import World
 from rexnet_export.quantization.chains import chains
 from rexnet_export.quantization.graph import model_sha256, view
 from rexnet_export.quantization.rewrites import ChannelGrouping, ChannelScaling, Rewrite, apply

@@ -21,7 +21,7 @@ from rexnet_export.pipeline.graph import float_graph
 from rexnet_export.pipeline.qat import QatTrainer, settled
 from rexnet_export.pipeline.recipe import FINE_TUNING
 from rexnet_export.pipeline.rexnet import ReXNet
-from rexnet_export.pipeline.training import World
+from rexnet_export.pipeline.world import World
 from rexnet_export.quantization.bitmask import mask_text
 from rexnet_export.quantization.edited import refitted
 from rexnet_export.quantization.graph import view

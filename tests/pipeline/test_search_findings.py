@@ -1,0 +1,36 @@
+"""Findings of a search whose answer is known."""
+
+import pytest
+
+from rexnet_export.pipeline.journal import TrialResult
+from rexnet_export.pipeline.search_findings import findings
+
+
+def result(index: int, channels: tuple[int, ...], top1: float) -> TrialResult:
+    return TrialResult(index=index, channels=channels, parameters=1, macs=1, top1=(top1, top1 + 0.02))
+
+
+def bent(amount: int) -> tuple[int, ...]:
+    return (10, 20, 30, 40, 50 + 10 * amount)
+
+
+@pytest.mark.parametrize(
+    ("better", "said"),
+    [("straight", "parameterization recovered"), ("bent", "contradicted"), ("none", "not recovered")],
+)
+def test_verdict_follows_the_data(better: str, said: str) -> None:
+    sign = {"straight": -1, "bent": 1, "none": 0}[better]
+    jumps = [0.02, 0.0, 0.01, 0.03]
+    results = [result(n, bent(n), 0.5 + sign * 0.01 * n + (0 if sign else jumps[n % 4])) for n in range(20)]
+    found = findings(results)
+    assert said in found.verdict
+    assert [group.size for group in found.groups] == [2, 2, 2]
+    assert found.groups[0].top1 >= found.groups[1].top1 >= found.groups[2].top1
+    if better == "straight":
+        assert found.groups[0].example == "10-20-30-40-50"
+        assert found.correlation == pytest.approx(1)
+
+
+def test_few_configurations_give_no_verdict() -> None:
+    assert "too few" in findings([result(0, bent(0), 0.5), result(1, bent(3), 0.4)]).verdict
+    assert "too few" in findings([result(0, bent(0), 0.5)]).verdict
