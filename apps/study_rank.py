@@ -8,7 +8,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rexnet_export.apps import study_trained
 from rexnet_export.apps.study_files import markdown_table, write_bytes, write_text
@@ -50,8 +50,9 @@ PROTOCOL = {
 
 def add_options(p: argparse.ArgumentParser) -> None:
     """The command line."""
-    several, pair = {"nargs": "+"}, {"nargs": 2}
-    shapes: dict[str, dict[str, object]] = {
+    several: dict[str, Any] = {"nargs": "+"}
+    pair: dict[str, Any] = {"nargs": 2}
+    shapes: dict[str, dict[str, Any]] = {
         "kinds": several,
         "nonlinearities": several,
         "ratios": {"nargs": "+", "type": float},
@@ -64,7 +65,7 @@ def add_options(p: argparse.ArgumentParser) -> None:
         "pixels": {"type": int},
     }
     for name, text in PROTOCOL.items():
-        p.add_argument(f"--{name}", help=text, **shapes.get(name, {}))  # type: ignore[arg-type]
+        p.add_argument(f"--{name}", help=text, **shapes.get(name, {}))
     p.add_argument("--sensitivity", type=int, metavar="N", help="judge other protocols too, on N networks per point")
     study_trained.add_options(p)
     p.add_argument("--write", type=Path, default=OUTPUT, metavar="FILE", help=f"default {OUTPUT}; .svg and .csv beside")
@@ -105,8 +106,11 @@ def chosen(options: argparse.Namespace) -> Protocol:
     """The protocol with what was asked for; refuses what no network could have."""
     from rexnet_export.pipeline.rank_study import Protocol  # noqa: PLC0415 - imports torch
 
-    given = {name: value for name in PROTOCOL if (value := getattr(options, name)) is not None}
-    return Protocol(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    given: dict[str, Any] = {}
+    for name in PROTOCOL:
+        if (value := getattr(options, name)) is not None:
+            given[name] = tuple(value) if isinstance(value, list) else value
+    return Protocol(**given)
 
 
 def table(points: Sequence[Point]) -> str:

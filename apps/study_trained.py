@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from rexnet_export.pipeline.data import ImageSource
     from rexnet_export.pipeline.feature_ranks import NetworkRanks
 
-OF_RANDOM = ("kinds", "nonlinearities", "ratios", "networks", "inputs", "order", "widths", "expansion", "columns")
-OF_RANDOM += ("pixels", "sensitivity")
+OF_RANDOM = (
+    *("kinds", "nonlinearities", "ratios", "networks", "inputs", "order"),
+    *("widths", "expansion", "columns", "pixels", "sensitivity"),
+)
 OF_TRAINED = ("data", "images")
 IMAGES = 512
 CSV_HEAD = ("network", "layer", "channels", "rank", "effective_rank", "nuclear_norm", "singular_values")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,8 @@ class Journal:
 
 
 def _result(line: Mapping[str, Any]) -> TrialResult:
-    return TrialResult(**{key: tuple(value) if isinstance(value, Sequence) else value for key, value in line.items()})
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in line.items()}
+    return TrialResult(**values)
 
 
 def _unwritable(path: Path, error: OSError) -> UsageError:

@@ -132,7 +132,7 @@ def study(protocol: Protocol, progress: Progress, *, title: str = "random networ
     jobs = [(kind, ratio, group, size) for kind, ratio in cells for group, size in enumerate(sizes)]
     found: dict[tuple[str, float], list[Tensor]] = {cell: [] for cell in cells}
     with _one_thread_each(), ThreadPoolExecutor(1 if device.type == "cuda" else os.cpu_count()) as pool:
-        done = pool.map(lambda job: rank_ratios(protocol, *job, device), jobs)
+        done = pool.map(lambda job: rank_ratios(protocol, job[0], job[1], job[2], job[3], device), jobs)
         with progress.stage(title, len(cells) * protocol.networks, "networks") as bar:
             try:
                 for (kind, ratio, _, size), ranks in zip(jobs, done, strict=True):
@@ -249,7 +249,7 @@ def _convolve(x: Tensor, kernel: Tensor, pixels: int) -> Tensor:
         return x * kernel[..., 0] if depthwise else kernel[..., 0] @ x
     maps = x.reshape(networks * channels, -1, pixels, pixels).transpose(0, 1)
     y = functional.conv2d(
-        maps, kernel.flatten(0, 1).unflatten(-1, (3, 3)), padding=1, groups=networks * (channels if depthwise else 1)
+        maps, kernel.reshape(networks * outputs, -1, 3, 3), padding=1, groups=networks * (channels if depthwise else 1)
     )
     return y.transpose(0, 1).reshape(networks, outputs, columns)
 
@@ -259,4 +259,5 @@ def ranks(features: Tensor, tolerance: float | None) -> Tensor:
     matrix = features.double()
     squares = torch.linalg.eigvalsh(matrix @ matrix.mT)
     share = max(features.shape[-2:]) * torch.finfo(torch.float32).eps if tolerance is None else tolerance
-    return (squares > share**2 * squares[..., -1:]).sum(-1).double()
+    counted: Tensor = (squares > share**2 * squares[..., -1:]).sum(-1).double()
+    return counted
