@@ -316,7 +316,7 @@ def test_a_full_disk(capfd: pytest.CaptureFixture[str], small_disk: Path, checkp
 )
 def test_interrupted_in_each_stage(checkpoint: Path, tmp_path: Path, wait_for: str, stop: signal.Signals) -> None:
     output = tmp_path / "out"
-    arguments = ["--checkpoint", str(checkpoint), "--calibration-images", "600", "--output", str(output)]
+    arguments = ["--checkpoint", str(checkpoint), "--effort", "fast", "--calibration-images", "600", "--output", str(output)]
     process = subprocess.Popen(
         [*COMMAND, *arguments],
         stderr=subprocess.PIPE,
