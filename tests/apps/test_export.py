@@ -316,9 +316,9 @@ def test_a_full_disk(capfd: pytest.CaptureFixture[str], small_disk: Path, checkp
 )
 def test_interrupted_in_each_stage(checkpoint: Path, tmp_path: Path, wait_for: str, stop: signal.Signals) -> None:
     output = tmp_path / "out"
-    arguments = ["--checkpoint", str(checkpoint), "--effort", "fast", "--calibration-images", "600", "--output", str(output)]
+    arguments = ["--checkpoint", str(checkpoint), "--effort", "fast", "--calibration-images", "600"]
     process = subprocess.Popen(
-        [*COMMAND, *arguments],
+        [*COMMAND, *arguments, "--output", str(output)],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
