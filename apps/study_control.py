@@ -46,7 +46,6 @@ def run(options: argparse.Namespace, terminal: Terminal) -> None:
     asked = {"epochs": options.epochs, "batch": options.batch, "rate": options.rate, "seed": options.seed}
     recipe = replace(RECIPE, warmup_epochs=min(1.0, options.epochs / 2), **asked)
     # Imported late: torch alone takes seconds, and a wrong option should not wait for it.
-    from rexnet_export.apps.train import _check_images, _sources  # noqa: PLC0415
     from rexnet_export.pipeline.bottlenecks import (  # noqa: PLC0415
         BottleneckNetwork,
         cost_of,
@@ -54,13 +53,15 @@ def run(options: argparse.Namespace, terminal: Terminal) -> None:
         save_network,
     )
     from rexnet_export.pipeline.checkpoint import save_checkpoint  # noqa: PLC0415
+    from rexnet_export.pipeline.data import check_images, training_images  # noqa: PLC0415
     from rexnet_export.pipeline.records import Preprocess  # noqa: PLC0415
     from rexnet_export.pipeline.rexnet import ReXNet, architecture, cost  # noqa: PLC0415
     from rexnet_export.pipeline.subset import some  # noqa: PLC0415
 
-    training, evaluation, labels = _sources(options, None)
+    training, evaluation, labels = training_images(options.data, options.eval_data, None)
     evaluation = some(evaluation, options.eval_images, options.seed)
-    _check_images(training, evaluation)
+    for source in (training, evaluation):
+        check_images(source, range(len(source)))
     try:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -56,8 +56,6 @@ def run(options: argparse.Namespace, terminal: Terminal) -> None:
     for name in ("images", "eval_images"):
         if (count := getattr(options, name)) is not None:
             check(name.replace("_", "-"), count, "at least 1", allowed=count >= 1)
-    if (options.data is None) != (options.eval_data is None):
-        raise UsageError("--data and --eval-data go together: give both, or neither for the bundled sample")
     # Imported late: torch alone takes seconds, and a wrong option should not wait for it.
     from rexnet_export.pipeline.search import run_search  # noqa: PLC0415
     from rexnet_export.pipeline.search_findings import findings  # noqa: PLC0415

@@ -77,11 +77,12 @@ def _trainer(options: argparse.Namespace, recipe: Recipe, where: World, _: Progr
     """A new network, or the one whose run is resumed, and its labels."""
     import torch  # noqa: PLC0415
 
+    from rexnet_export.pipeline.data import training_images  # noqa: PLC0415
     from rexnet_export.pipeline.rexnet import ReXNet, architecture  # noqa: PLC0415
     from rexnet_export.pipeline.training import Trainer  # noqa: PLC0415
 
     preprocess = chosen_preprocess(options)
-    training, evaluation, labels = _sources(options, _labels(options))
+    training, evaluation, labels = training_images(options.data, options.eval_data, _labels(options))
     torch.manual_seed(recipe.seed)  # every process begins with the same weights
     spec = architecture(options.variant or "v1", options.width or 1.0, classes=len(labels), use_se=not options.no_se)
     trainer = Trainer(ReXNet(spec), recipe, preprocess, training, evaluation, where)
@@ -97,6 +98,7 @@ def _fine_tuner(
     import torch  # noqa: PLC0415
 
     from rexnet_export.pipeline.checkpoint import load  # noqa: PLC0415
+    from rexnet_export.pipeline.data import training_images  # noqa: PLC0415
     from rexnet_export.pipeline.graph import float_graph  # noqa: PLC0415
     from rexnet_export.pipeline.inputs import bundled_checkpoint  # noqa: PLC0415
     from rexnet_export.pipeline.qat import QatTrainer, calibrated  # noqa: PLC0415
@@ -104,7 +106,7 @@ def _fine_tuner(
     checkpoint = load(options.start or str(bundled_checkpoint()))
     preprocess = checkpoint.preprocess or Preprocess()
     labels = checkpoint.labels or tuple(str(index) for index in range(checkpoint.network.spec.classes))
-    training, evaluation, _ = _sources(options, labels)
+    training, evaluation, _ = training_images(options.data, options.eval_data, labels)
     _check_images(training, evaluation)
     model = float_graph(checkpoint.network, preprocess)
     table = calibrated(
@@ -152,24 +154,6 @@ def _save_final(folder: Path, trainer: Trainer, labels: tuple[str, ...], progres
         )
     stored = "half precision" if final.half else "INT8"
     progress.note(f"{path}: top-1 {top1:.2%} on {images:,} images, as stored in {stored}")
-
-
-def _sources(
-    options: argparse.Namespace, labels: tuple[str, ...] | None
-) -> tuple[ImageSource, ImageSource, tuple[str, ...]]:
-    """Training and evaluation images, both labelled in the order of the class names, which they may decide."""
-    from rexnet_export.pipeline.data import bundled, match_labels, open_source  # noqa: PLC0415 - imports numpy
-
-    if (options.data is None) != (options.eval_data is None):
-        raise UsageError("--data and --eval-data go together: give both, or neither for the bundled sample")
-    if options.data is None:
-        training, evaluation = bundled("calibration"), bundled("evaluation")
-    else:
-        training, evaluation = open_source(options.data, labelled=True), open_source(options.eval_data, labelled=True)
-    labels = labels or training.class_names
-    if labels is None:
-        labels = tuple(str(index) for index in range(max(training.labels or [0]) + 1))
-    return match_labels(training, labels), match_labels(evaluation, labels), labels
 
 
 def _labels(options: argparse.Namespace) -> tuple[str, ...] | None:

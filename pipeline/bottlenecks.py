@@ -13,12 +13,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rexnet_export.pipeline.checkpoint import serialized
+from rexnet_export.pipeline.checkpoint_metadata import parse_labels, parse_preprocess
 from rexnet_export.pipeline.errors import CheckpointError
-from rexnet_export.pipeline.records import Preprocess
+from rexnet_export.pipeline.records import Preprocess, write_whole
 from rexnet_export.pipeline.rexnet import EXPANSION, Block, ConvBatchNorm, Cost, LinearBottleneck, make_divisible
 
 FORMAT = "rexnet-export bottleneck network"
@@ -118,17 +119,13 @@ def save_network(path: Path, network: BottleneckNetwork, preprocess: Preprocess,
     plan = {**asdict(network.plan), "plain": isinstance(network.plan.blocks[0], PlainBlock)}
     told = {"plan": plan, "preprocess": asdict(preprocess), "labels": list(labels)}
     metadata = {"format": FORMAT, **{key: json.dumps(value) for key, value in told.items()}}
-    content = save(
+    content = serialized(
         {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}, metadata
     )
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        write_whole(path, content)
     except OSError as error:
         raise CheckpointError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def is_saved_network(path: Path) -> bool:
@@ -152,9 +149,8 @@ def load_network(path: Path) -> tuple[BottleneckNetwork, Preprocess, tuple[str, 
         with torch.device("meta"):
             network = BottleneckNetwork(plan)
         network.load_state_dict(tensors, assign=True)
-        found = json.loads(told["preprocess"])
-        preprocess = Preprocess(**{**found, "mean": tuple(found["mean"]), "std": tuple(found["std"])})
-        labels = tuple(json.loads(told["labels"]))
+        preprocess = parse_preprocess(json.loads(told["preprocess"]), str(path))
+        labels = parse_labels(json.loads(told["labels"]), str(path))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{path} is damaged or of another release ({type(error).__name__}): make it again"

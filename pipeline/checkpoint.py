@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import pickle
 import re
 import warnings
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,7 +31,7 @@ from rexnet_export.pipeline.checkpoint_metadata import (
 )
 from rexnet_export.pipeline.errors import CheckpointError
 from rexnet_export.pipeline.hub import PREFIX, fetch
-from rexnet_export.pipeline.records import Preprocess, StoredFile, stored_file
+from rexnet_export.pipeline.records import Preprocess, StoredFile, stored_file, write_whole
 from rexnet_export.pipeline.rexnet import ReXNet
 from rexnet_export.pipeline.state_dicts import COUNTER, canonical, difference, nearest_architecture, printable, unwrap
 
@@ -192,7 +190,7 @@ def save_checkpoint(
     if half:
         state = {name: _halved(tensor) for name, tensor in state.items()}
     kept = {key: value for key, value in metadata.items() if key not in ("labels", "preprocess")}
-    _write(path, _serialized(state, {**kept, **encode(network.spec, labels, preprocess)}))
+    _write(path, serialized(state, {**kept, **encode(network.spec, labels, preprocess)}))
     return stored_file(path)
 
 
@@ -201,8 +199,8 @@ def _halved(tensor: Tensor) -> Tensor:
     return tensor.half() if fits else tensor
 
 
-def _serialized(state: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
-    # safetensors writes its metadata in a random order; sorted, the same network has the same digest.
+def serialized(state: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+    """The content of a safetensors file; its metadata is sorted, so that the same network has the same digest."""
     raw = save(state, metadata)
     end = 8 + int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8:end])
@@ -213,13 +211,8 @@ def _serialized(state: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        write_whole(path, content)
     except OSError as error:
         raise CheckpointError(f"cannot write checkpoint {path}: {error.strerror}") from error
-    finally:
-        with suppress(OSError):  # already renamed, or never created
-            temporary.unlink()

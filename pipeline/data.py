@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rexnet_export.pipeline.errors import DataError
+from rexnet_export.pipeline.errors import DataError, UsageError
 from rexnet_export.pipeline.folder import open_folder
 from rexnet_export.pipeline.idx import idx_images, is_idx, open_idx
 from rexnet_export.pipeline.labels import class_indices, listed, quoted
@@ -146,6 +146,25 @@ def choose(source: ImageSource, count: int, seed: int) -> list[int]:
     position = (rank + 0.5) / np.repeat(sizes, sizes)
     order = shuffled[np.lexsort((random.random(len(labels)), position))]
     return [int(index) for index in order[:count]]
+
+
+def training_images(
+    data: Path | None, eval_data: Path | None, labels: tuple[str, ...] | None
+) -> tuple[ImageSource, ImageSource, tuple[str, ...]]:
+    """Training and evaluation images, both labelled in the order of the class names, which they may decide.
+
+    Without folders they are the bundled sample's.
+    """
+    if (data is None) != (eval_data is None):
+        raise UsageError("--data and --eval-data go together: give both, or neither for the bundled sample")
+    if data is None or eval_data is None:
+        training, evaluation = bundled("calibration"), bundled("evaluation")
+    else:
+        training, evaluation = open_source(data, labelled=True), open_source(eval_data, labelled=True)
+    labels = labels or training.class_names
+    if labels is None:
+        labels = tuple(str(index) for index in range(max(training.labels or [0]) + 1))
+    return match_labels(training, labels), match_labels(evaluation, labels), labels
 
 
 def images_sha256(source: ImageSource, indices: Iterable[int]) -> str:

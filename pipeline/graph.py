@@ -5,7 +5,6 @@ Every node is named after its one output tensor, and those names are the keys of
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from rexnet_export.pipeline.errors import ConversionError, DataError, UsageError
 from rexnet_export.pipeline.metadata import describe
-from rexnet_export.pipeline.records import ModelCard, Preprocess, StoredFile, stored_file
+from rexnet_export.pipeline.records import ModelCard, Preprocess, StoredFile, stored_file, write_whole
 from rexnet_export.pipeline.rexnet import ConvBatchNorm, Head, LinearBottleneck, ReXNet, SqueezeExcite
 
 type Weights = NDArray[np.float64]
@@ -40,14 +39,10 @@ def write_float_onnx(network: ReXNet, card: ModelCard, path: Path) -> StoredFile
     model = float_graph(network, card.preprocess)
     helper.set_model_props(model, describe(card, precision="fp32"))
     content = model.SerializeToString(deterministic=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_bytes(content)
-        part.replace(path)
+        write_whole(path, content)
     except OSError as error:
         raise ConversionError(f"cannot write {path}: {error.strerror}; choose another --output") from error
-    finally:
-        part.unlink(missing_ok=True)
     return stored_file(path)
 
 

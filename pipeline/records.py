@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -57,6 +59,17 @@ def stored_file(path: Path) -> StoredFile:
     for member in members:
         digest.update(f"{member.relative_to(path).as_posix()}\0{file_sha256(member)}\n".encode())
     return StoredFile(path=path, sha256=digest.hexdigest(), bytes=sum(m.stat().st_size for m in members))
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears complete or not at all; what the disk refuses is the `OSError` it raised."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):  # already renamed, or never created
+            temporary.unlink()
 
 
 def file_sha256(path: Path) -> str:

@@ -12,7 +12,7 @@ import torch
 
 from rexnet_export.pipeline.bottlenecks import BottleneckNetwork
 from rexnet_export.pipeline.channel_space import Space, configurations, cost, plan_of
-from rexnet_export.pipeline.data import ImageSource, bundled, match_labels, open_source
+from rexnet_export.pipeline.data import ImageSource, training_images
 from rexnet_export.pipeline.errors import DataError
 from rexnet_export.pipeline.journal import Journal, TrialResult
 from rexnet_export.pipeline.progress import Progress, Silent
@@ -65,17 +65,10 @@ type Executor = Callable[[Sequence[Trial]], Iterator[TrialResult]]
 
 def open_images(images: Images) -> tuple[ImageSource, ImageSource]:
     """Training and evaluation images, labelled alike."""
-    if images.training is None or images.evaluation is None:
-        training, evaluation = bundled("calibration"), bundled("evaluation")
-    else:
-        training, evaluation = (
-            open_source(images.training, labelled=True),
-            open_source(images.evaluation, labelled=True),
-        )
-    labels = training.class_names or tuple(str(index) for index in range(max(training.labels or [0]) + 1))
+    training, evaluation, _ = training_images(images.training, images.evaluation, None)
     chosen = (
-        some(match_labels(training, labels), images.training_images, images.seed),
-        some(match_labels(evaluation, labels), images.evaluation_images, images.seed),
+        some(training, images.training_images, images.seed),
+        some(evaluation, images.evaluation_images, images.seed),
     )
     for source in chosen:
         if not len(source):

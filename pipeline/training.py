@@ -1,7 +1,6 @@
 """Training a ReXNet: SGD with warm-up and cosine, label smoothing, an averaged copy of the weights, any device.
 
-State is saved after every epoch, so a
-killed run loses at most one.
+State is saved after every epoch, so a killed run loses at most one.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ read strictly.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.errors import ConversionError
+from rexnet_export.pipeline.records import write_whole
 from rexnet_export.quantization.bitmask import check_mask, parse_mask
 from rexnet_export.quantization.qparams import INT8_MAX, INT8_MIN, QuantParams
 from rexnet_export.quantization.rewrites import Rewrite, parse_rewrite, rewrite_fields
@@ -111,14 +111,10 @@ class QuantTable:
 
 def save_table(table: QuantTable, path: Path) -> None:
     """Write the table; the same table gives the same bytes, and `path` appears complete or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(table_text(table), encoding="utf-8")
-        part.replace(path)
+        write_whole(path, table_text(table).encode())
     except OSError as error:
         raise ConversionError(f"cannot write {path}: {error.strerror}; choose another --output") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def table_text(table: QuantTable) -> str:
