@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MOST_WORKERS = 4
 GROUP_PIXELS = 2**17
 LARGEST_GROUP = 16
+# ONNX Runtime would give the weights of one float layer between integers scales of its own, and compute it in INT8.
+QUANTIZES_FLOAT_WEIGHTS = "WeightBiasQuantization"
 
 type Logits = NDArray[np.float32]
 
@@ -117,6 +119,11 @@ def open_session(model: onnx.ModelProto) -> InferenceSession:
     # Without VNNI, x86 adds pairs of products in 16 bits, which saturate; this keeps them exact.
     options.add_session_config_entry("session.x64quantprecision", "1")
     try:
-        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=[QUANTIZES_FLOAT_WEIGHTS],
+        )
     except Exception as error:  # as above
         raise ConversionError(f"ONNX Runtime cannot load the network to simulate it: {first_line(error)}") from error

@@ -40,6 +40,27 @@ def test_the_simulated_network_is_the_integer_one(either: SimpleNamespace) -> No
     assert score.sqnr_db == pytest.approx(sqnr_db(judge.reference, judge.logits(quantized)))
 
 
+def test_a_float_layer_between_integers_keeps_its_weights() -> None:
+    """ONNX Runtime's optimizer would give them scales: here one weight so large that the others would be lost."""
+    weights = np.array([[1000.0, 0.3, 0.3], [0.3, 1000.0, 0.3]], np.float32)[:, :, None, None]
+    model = onnx.parser.parse_model("""
+        <ir_version: 10, opset_import: ["": 21]>
+        layer (uint8[n, 4, 4, 3] image) => (float[n, 2, 4, 4] out)
+        <float pixel = {0.00390625}, uint8 zero = {0}, float step = {0.01}, float[2] bias = {0.0, 0.0}> {
+            planes = Transpose <perm = [0, 3, 1, 2]> (image)
+            real = DequantizeLinear(planes, pixel, zero)
+            made = Conv(real, weights, bias)
+            integers = QuantizeLinear(made, step, zero)
+            out = DequantizeLinear(integers, step, zero)
+        }""")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "weights"))
+    images = np.zeros((5, 4, 4, 3), np.uint8)
+    images[..., 2] = np.arange(5 * 16).reshape(5, 4, 4)  # read by the small weights alone
+    found = simulate.run(model, images)
+    assert len(np.unique(found)) > 5
+    np.testing.assert_array_equal(found, literal_logits(model, images))
+
+
 def test_a_coarser_network_scores_lower(v1: SimpleNamespace) -> None:
     coarse = {
         name: replace(entry, params=replace(entry.params, scale=(8 * entry.params.scale[0],)))
