@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ from rexnet_export.quantization.search import (
     ranges_chosen,
     search,
 )
-from rexnet_export.quantization.sensitivity import sensitivities
+from rexnet_export.quantization.sensitivity import ranked_tensors, sensitivities
 from rexnet_export.quantization.simulate import simulator
 from rexnet_export.quantization.table import Calibration, QuantTable, parse_table, save_table
 
@@ -47,6 +48,7 @@ CALIBRATION_BATCH = 8
 SAMPLE = 256  # images that are looked at, judged by, or corrected on; held in memory
 FEWEST_JUDGES = 8
 PLAIN = "min-max"
+FEW_JUDGES = f"{{}} images are too few to judge INT8 by, so it is quantized as with --effort {FAST}"
 OBSERVED_FILE = ".observed.onnx"
 
 
@@ -73,6 +75,9 @@ def calibrate(
     held_back = replace(images, indices=images.indices[len(images.indices) - judges :])
     seen = replace(images, indices=images.indices[: len(images.indices) - judges])
     sample = _pixels(seen, card)
+    few = [] if judges or options.effort == FAST else [FEW_JUDGES.format(len(images.indices))]
+    found = check_images(sample, [seen.source.ids[index] for index in seen.indices[:SAMPLE]], card.preprocess)
+    warnings = _noted(progress, [*few, *found])
     statistic = options.statistic or (AUTO if judges else PLAIN)
     calibration = Calibration(
         images_sha256=images_sha256(images.source, images.indices),
@@ -80,7 +85,7 @@ def calibrate(
         statistic=statistic,
         seed=options.seed,
     )
-    model, observed = onnx.load(float_onnx.path), _Observer(folder, seen, card, progress)
+    model, observed = onnx.load(float_onnx.path), partial(_observed, folder, seen, card, progress)
     quality = None
     if judges:
         evidence = Evidence(
@@ -91,19 +96,14 @@ def calibrate(
             plain=PLAIN if statistic == AUTO else statistic,
         )
         draft = _searched(model, evidence, options, progress)
-        with progress.stage("finding what INT8 hurts", len(draft.table.tensors), "tensors") as bar:
-            found = sensitivities(draft.model, draft.table, evidence.judge, bar.advance)
-        model, table = draft.model, draft.table
-        quality = Quality(images=judges, trials=draft.trials, cuts=draft.cuts, sensitivities=found)
+        with progress.stage("finding what INT8 hurts", len(ranked_tensors(draft.model, draft.table)), "tensors") as bar:
+            hurt = sensitivities(draft.model, draft.table, evidence.judge, bar.advance)
+        model, statistics, table = draft.model, draft.statistics, draft.table
+        quality = Quality(images=judges, trials=draft.trials, cuts=draft.cuts, sensitivities=hurt)
     else:
-        model, table = predicted(model, observed, calibration)
-    warnings = (
-        *_few_judges(options, len(images.indices)),
-        *check_images(sample, [seen.source.ids[index] for index in seen.indices[:SAMPLE]], card.preprocess),
-        *(() if statistic == AUTO else check_statistics(observed.last, dict.fromkeys(observed.last, statistic))),
-    )
-    for warning in warnings:
-        progress.note(f"calibration: {warning}")
+        model, statistics, table = predicted(model, observed, calibration)
+    if statistic != AUTO:
+        warnings += _noted(progress, check_statistics(statistics, dict.fromkeys(statistics, statistic)))
     if table.rewrites:
         float_onnx = _equalized(folder, card, model)
     written = _written(folder, card, model, float_onnx, table, images.source.name, warnings)
@@ -121,23 +121,17 @@ def _searched(model: onnx.ModelProto, evidence: Evidence, options: Options, prog
     return judged(draft, table, evidence.judge, "rounding learned")
 
 
-class _Observer:
-    """Observes graphs on the same images, each over and over from its first; `last` is what was seen last."""
-
-    def __init__(self, folder: Path, images: Images, card: ModelCard, progress: Progress) -> None:
-        self.last: Mapping[str, TensorStatistics] = {}
-        self._path, self._images, self._card, self._progress = folder / OBSERVED_FILE, images, card, progress
-
-    def __call__(self, model: onnx.ModelProto) -> Mapping[str, TensorStatistics]:
-        images, ids = self._images, [self._images.source.ids[index] for index in self._images.indices]
-        self._path.write_bytes(model.SerializeToString(deterministic=True))
-        try:
-            with self._progress.stage("calibrating", len(images.indices), "images") as bar:
-                pixels = batches(images.source, self._card.preprocess, images.indices, CALIBRATION_BATCH)
-                self.last = observe(self._path, counted(pixels, bar), observed_tensors(model), ids=ids)
-        finally:
-            self._path.unlink()
-        return self.last
+def _observed(
+    folder: Path, images: Images, card: ModelCard, progress: Progress, model: onnx.ModelProto
+) -> dict[str, TensorStatistics]:
+    path, ids = folder / OBSERVED_FILE, [images.source.ids[index] for index in images.indices]
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    try:
+        with progress.stage("calibrating", len(images.indices), "images") as bar:
+            pixels = counted(batches(images.source, card.preprocess, images.indices, CALIBRATION_BATCH), bar)
+            return observe(path, pixels, observed_tensors(model), ids=ids)
+    finally:
+        path.unlink()
 
 
 def _judges(options: Options, images: int) -> int:
@@ -156,10 +150,11 @@ def _judges(options: Options, images: int) -> int:
     return 0
 
 
-def _few_judges(options: Options, images: int) -> tuple[str, ...]:
-    if options.effort == FAST or images // 3 >= FEWEST_JUDGES:
-        return ()
-    return (f"{images} images are too few to judge INT8 by, so it is quantized as with --effort {FAST}",)
+def _noted(progress: Progress, warnings: Sequence[str]) -> tuple[str, ...]:
+    """Say the warnings before minutes are spent on what they warn of."""
+    for warning in warnings:
+        progress.note(f"calibration: {warning}")
+    return tuple(warnings)
 
 
 def take(folder: Path, card: ModelCard, table: QuantTable, source: str, float_onnx: StoredFile) -> Quantized:

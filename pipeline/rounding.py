@@ -26,6 +26,7 @@ from rexnet_export.pipeline.progress import Progress
 from rexnet_export.pipeline.torch_graph import Step, last_uses
 from rexnet_export.quantization.bitmask import mask_text
 from rexnet_export.quantization.qparams import WEIGHT_MAX
+from rexnet_export.quantization.simulate import within
 from rexnet_export.quantization.table import QuantTable
 
 MOST_PIXELS = 2**20  # of all images together, for memory: 256 images at 64 px and 20 at 224
@@ -52,7 +53,7 @@ def learn_rounding(
     network = FakeQuantNetwork(model, replace(table, tensors=plain))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device)
-    few = torch.from_numpy(images[: max(1, MOST_PIXELS // (images.shape[1] * images.shape[2]))]).to(device)
+    few = torch.from_numpy(within(images, MOST_PIXELS)).to(device)
     real, quantized = {INPUT: few}, {INPUT: few}
     with progress.stage("learning to round", sum(bool(step.parameters) for step in network.steps), "layers") as bar:
         for step, forgotten in zip(network.steps, last_uses(network.steps), strict=True):

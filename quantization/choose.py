@@ -7,7 +7,7 @@ adds up over tensors, so the least for each is nearly the least for all. Then th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,6 +62,11 @@ class Chosen:
     best: str
 
     @property
+    def score(self) -> Score:
+        """The best one's on all held-back images."""
+        return score_of(self.best, self.trials)
+
+    @property
     def ranges(self) -> dict[str, ObservedRange]:
         """What `decide` takes, by tensor."""
         return {choice.tensor: choice.range for choice in self.choices}
@@ -82,12 +87,11 @@ def choose_ranges(
 
     The number of simulations is bounded and does not depend on the clock, so the same input gives the same choice.
     """
-    size = judge.images.shape[1] * judge.images.shape[2]
 
     def quantized(chosen: Ranges) -> onnx.ModelProto:
         return insert_qdq(model, decide(model, statistics, calibration, chosen), "uint8")
 
-    alone = _alone(model, statistics, judge.first(max(FEWEST_PROBES, PROBE_PIXELS // size)))
+    alone = _alone(model, statistics, judge.within(PROBE_PIXELS, FEWEST_PROBES))
     candidates = {
         statistic: {name: tried[statistic].range for name, tried in alone.items()} for statistic in STATISTICS
     }
@@ -96,7 +100,7 @@ def choose_ranges(
     }
     scores = {name: judge.score(quantized(chosen)) for name, chosen in candidates.items()}
     start = preferred(scores, len(judge.images))
-    few = judge.first(max(FEWEST_TRIALS, TRIAL_PIXELS // size))
+    few = judge.within(TRIAL_PIXELS, FEWEST_TRIALS)
     candidates["refined"] = _refined(candidates[start], alone, lambda chosen: few.score(quantized(chosen)))
     scores["refined"] = judge.score(quantized(candidates["refined"]))
     best = preferred({name: scores[name] for name in (start, "refined")}, len(judge.images))
@@ -108,6 +112,11 @@ def choose_ranges(
         trials=tuple(Trial(name=name, score=score) for name, score in scores.items()),
         best=best,
     )
+
+
+def score_of(name: str, trials: Iterable[Trial]) -> Score:
+    """Of the trial with that name."""
+    return next(trial.score for trial in trials if trial.name == name)
 
 
 def better(one: Score, other: Score, images: int) -> bool:

@@ -65,8 +65,7 @@ def choose_groups(
     model: onnx.ModelProto, statistics: Mapping[str, TensorStatistics], table: QuantTable, judge: Simulator
 ) -> Grouped:
     """Cuts for the layers of a float `model`, whose INT8 form without any is `table`."""
-    size = judge.images.shape[1] * judge.images.shape[2]
-    few = judge.first(max(FEWEST_PROBES, PROBE_PIXELS // size))
+    few = judge.within(PROBE_PIXELS, FEWEST_PROBES)
     cuts, tensors = _measured(model, statistics, few)
     floating = {name: TensorEntry(decision="float", reason="measured without it") for name in tensors}
     without = insert_qdq(model, replace(table, tensors={**table.tensors, **floating}), "uint8")

@@ -17,12 +17,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from rexnet_export.quantization.choose import Trial, preferred
+from rexnet_export.quantization.choose import Trial, preferred, score_of
 from rexnet_export.quantization.graph import GraphView, view
 from rexnet_export.quantization.qdq import insert_qdq
 from rexnet_export.quantization.qparams import BIAS_MAX
 from rexnet_export.quantization.scheme import WEIGHTED
-from rexnet_export.quantization.simulate import Simulator
+from rexnet_export.quantization.simulate import Score, Simulator, within
 from rexnet_export.quantization.table import QuantTable, TensorEntry
 from rexnet_export.quantization.walk import Walk
 
@@ -36,6 +36,11 @@ class Correction:
     table: QuantTable
     best: str
     trials: tuple[Trial, ...]
+
+    @property
+    def score(self) -> Score:
+        """The best one's on all held-back images."""
+        return score_of(self.best, self.trials)
 
 
 def choose_correction(
@@ -64,7 +69,7 @@ def correct_biases(
     Takes the first images as far as memory allows; older corrections in the table are replaced.
     """
     table = replace(table, tensors={name: replace(entry, correction=None) for name, entry in table.tensors.items()})
-    few = images[: max(1, MOST_PIXELS // (images.shape[1] * images.shape[2]))]
+    few = within(images, MOST_PIXELS)
     real, quantized = Walk(model, few), Walk(insert_qdq(model, table, "uint8"), few)
     graph = view(model)
     corrected = dict(table.tensors)

@@ -79,14 +79,16 @@ def search(model: onnx.ModelProto, evidence: Evidence, steps: Sequence[Step], sa
     return draft
 
 
-def predicted(model: onnx.ModelProto, observe: Observe, calibration: Calibration) -> tuple[onnx.ModelProto, QuantTable]:
+def predicted(
+    model: onnx.ModelProto, observe: Observe, calibration: Calibration
+) -> tuple[onnx.ModelProto, Mapping[str, TensorStatistics], QuantTable]:
     """Without a judge: even out channels where less noise is predicted, and take the calibration's own statistic."""
     statistics = observe(model)
     scalings = equalize(model, statistics)
     if scalings:
         model = apply(model, scalings)
         statistics = observe(model)
-    return model, replace(decide(model, statistics, calibration), rewrites=scalings)
+    return model, statistics, replace(decide(model, statistics, calibration), rewrites=scalings)
 
 
 def equalized(draft: Draft, evidence: Evidence) -> Draft:
@@ -110,16 +112,15 @@ def ranges_chosen(draft: Draft, evidence: Evidence) -> Draft:
     tried = [Trial(name=f"ranges: {each.name}", score=each.score, kept=False) for each in found.trials]
     draft = replace(draft, trials=(*draft.trials, *tried))
     table = decide(draft.model, draft.statistics, evidence.calibration, found.ranges)
-    return judged(draft, replace(table, rewrites=draft.table.rewrites), evidence.judge, "ranges chosen")
+    proposal = replace(draft, table=replace(table, rewrites=draft.table.rewrites), score=found.score)
+    return _decided(draft, proposal, len(evidence.judge.images), "ranges chosen")
 
 
 def corrected(draft: Draft, evidence: Evidence) -> Draft:
     """Correct biases where that helps; see `choose_correction`."""
     found = choose_correction(draft.model, draft.table, evidence.sample, evidence.judge)
-    for each in found.trials:
-        if each.name == found.best:
-            return judged(draft, found.table, evidence.judge, f"biases: {each.name}")
-    return draft
+    proposal = replace(draft, table=found.table, score=found.score)
+    return _decided(draft, proposal, len(evidence.judge.images), f"biases: {found.best}")
 
 
 def judged(draft: Draft, table: QuantTable, judge: Simulator, name: str) -> Draft:

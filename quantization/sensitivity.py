@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from rexnet_export.pipeline.records import Measurement, NotMeasured
 from rexnet_export.quantization.graph import view
 from rexnet_export.quantization.qdq import insert_qdq
+from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.quantization.scheme import WEIGHTED
 from rexnet_export.quantization.simulate import Score, Simulator, compare
 from rexnet_export.quantization.table import QuantTable, TensorEntry
@@ -21,7 +22,7 @@ from rexnet_export.quantization.walk import Walk
 PIXELS, FEWEST_IMAGES = 2**17, 8  # 32 images at 64 px, 8 at 224
 LOUDEST = 24  # tensors that are also left out of the whole, which takes longer and says little of quiet ones
 QUIET = NotMeasured(reason=f"quieter alone than {LOUDEST} others")
-OWN = frozenset({"observed", "fixed"})  # decisions of activations whose parameters are not another's
+OWN = frozenset({"observed", "fixed", "weights"})  # decisions of tensors whose parameters are not another's
 FLOAT = TensorEntry(decision="float", reason="left out to see what the others do")
 
 
@@ -41,8 +42,7 @@ def sensitivities(
 
     The first of the judge's images are enough to rank them; `advance` is called for each tensor.
     """
-    size = judge.images.shape[1] * judge.images.shape[2]
-    judge = judge.first(max(FEWEST_IMAGES, PIXELS // size))
+    judge = judge.within(PIXELS, FEWEST_IMAGES)
     alone = {}
     for name, score in _alone(model, table, judge):
         alone[name] = score
@@ -60,23 +60,33 @@ def sensitivities(
     )
 
 
+def ranked_tensors(model: onnx.ModelProto, table: QuantTable) -> frozenset[str]:
+    """What is ranked: weights in INT8, and activations in INT8 whose parameters are their own, but for the image."""
+    images = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    return frozenset(n for n, entry in table.tensors.items() if entry.decision in OWN and n not in images)
+
+
 def _alone(model: onnx.ModelProto, table: QuantTable, judge: Simulator) -> Iterator[tuple[str, Score]]:
     """Each tensor in INT8 and the rest of the network in float; what shares its parameters moves its integers."""
     walk = Walk(model, judge.images)
-    constants = view(model).constants
+    constants, ranked = view(model).constants, ranked_tensors(model, table)
     for position, node in enumerate(model.graph.node):
-        entry = table.tensors.get(node.output[0])
-        if node.op_type in WEIGHTED and (params := table.tensors[node.input[1]].params):
+        if node.op_type in WEIGHTED and (name := node.input[1]) in ranked:
             walk.advance(position)
-            name = node.input[1]
-            weights = params.dequantize(table.integers(name, constants[name])).astype(np.float32)
+            weights = _params(table, name).dequantize(table.integers(name, constants[name])).astype(np.float32)
             logits = walk.finish(_with(walk.rest(), name, weights))(walk.held)
             yield name, compare(judge.reference, logits)
-        if entry and entry.params and entry.decision in OWN and node.op_type != "DequantizeLinear":
+        if (name := node.output[0]) in ranked:
             walk.advance(position + 1)
-            name = node.output[0]
-            held = [group | {name: entry.params.rounded(group[name])} for group in walk.held]
+            params = _params(table, name)
+            held = [group | {name: params.rounded(group[name])} for group in walk.held]
             yield name, compare(judge.reference, walk.finish(walk.rest())(held))
+
+
+def _params(table: QuantTable, name: str) -> QuantParams:
+    params = table.tensors[name].params
+    assert params is not None, "what is ranked is in INT8"
+    return params
 
 
 def _with(model: onnx.ModelProto, name: str, values: NDArray[np.float32]) -> onnx.ModelProto:

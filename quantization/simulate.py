@@ -53,6 +53,10 @@ class Simulator:
         """The same judge with only its first images, for many cheap comparisons."""
         return Simulator(images=self.images[:images], reference=self.reference[:images])
 
+    def within(self, pixels: int, fewest: int) -> Simulator:
+        """The same judge with the images that the function `within` takes."""
+        return self.first(len(within(self.images, pixels, fewest)))
+
     def logits(self, model: onnx.ModelProto) -> Logits:
         """Logits [N, classes] of a model with the float model's input and output."""
         return run(model, self.images)
@@ -87,6 +91,11 @@ def run(model: onnx.ModelProto, images: NDArray[np.uint8]) -> Logits:
     # ONNX Runtime releases the interpreter lock, so groups run side by side.
     with ThreadPoolExecutor(min(MOST_WORKERS, os.cpu_count() or 1)) as pool:
         return np.concatenate(list(pool.map(run_group, groups(images))))
+
+
+def within(images: NDArray[np.uint8], pixels: int, fewest: int = 1) -> NDArray[np.uint8]:
+    """The first images [n, S, S, 3] that have so many pixels together, whatever their size; at least `fewest`."""
+    return images[: max(fewest, pixels // math.prod(images.shape[1:3]))]
 
 
 def groups(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:

@@ -93,6 +93,6 @@ def test_the_same_evidence_gives_the_same_bytes(v1: SimpleNamespace, evidence: E
 
 def test_without_a_judge_the_prediction_decides(v1: SimpleNamespace, evidence: Evidence, tmp_path: Path) -> None:
     calibration = replace(v1.table.calibration, statistic="min-max")
-    model, table = predicted(v1.model, evidence.observe, calibration)
+    model, _, table = predicted(v1.model, evidence.observe, calibration)
     assert {entry.statistic for entry in table.tensors.values() if entry.decision == "observed"} == {"min-max"}
     insert_qdq(model, table, "int8")
