@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 
 from rexnet_export.apps.page_quantization import section
+from rexnet_export.apps.page_table import table
 from rexnet_export.apps.summary import COLUMNS, files, reasons, rows
 from rexnet_export.pipeline.evaluate import Accuracy
 from rexnet_export.pipeline.records import NotMeasured
@@ -32,7 +33,7 @@ svg circle { fill: var(--mark); }
 @media (max-width: 40rem) {
   .wide { font-size: .8rem; } .wide th { font-size: .75rem; }
   .wide th, .wide td { padding: .4rem .25rem; } .wide :is(th, td):first-child { padding-left: 0; white-space: normal; }
-  .wide :is(th, td):nth-child(2) { display: none; }
+  .results :is(th, td):nth-child(2) { display: none; }
 }
 """
 
@@ -65,9 +66,8 @@ def render(report: Report) -> str:
 
 
 def _results(report: Report) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in COLUMNS)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows(report))
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    cells = [[escape(cell) for cell in row] for row in rows(report)]
+    return f'<div class="results">{table([escape(column) for column in COLUMNS], cells)}</div>'
 
 
 def _drops(report: Report) -> str:

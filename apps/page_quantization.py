@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import groupby
 
+from rexnet_export.apps.page_table import table
 from rexnet_export.pipeline.records import Measurement, NotMeasured
 from rexnet_export.pipeline.report import Quality
 from rexnet_export.quantization.choose_groups import Cut
@@ -25,11 +26,11 @@ def section(quality: Measurement[Quality]) -> str:
         (
             "<h2>How INT8 was chosen</h2>",
             f'<p class="lead">Judged by {quality.images} calibration images that set no range, by their logits.</p>',
-            _table(("step", "", "SQNR", "agreement with float"), _steps(quality.trials)),
+            table(("step", "", "SQNR", "agreement with float"), _steps(quality.trials)),
             _groups(quality.cuts),
             "<h2>What INT8 hurts most</h2>",
             '<p class="lead">Bars: share of the noise that each tensor alone brings to the logits.</p>',
-            _table(("tensor", "", "alone", "all but it"), _damage(quality.sensitivities)),
+            table(("tensor", "", "alone", "all but it"), _damage(quality.sensitivities)),
         )
     )
 
@@ -52,7 +53,7 @@ def _groups(cuts: Sequence[Cut]) -> str:
         return ""
     lead = "What scales for groups of channels save of a layer's own noise, and the time they are estimated to add."
     head = ("layer", "", "channels", "saves", "costs")
-    return f'<h2>Groups of channels</h2><p class="lead">{lead}</p>{_table(head, rows)}'
+    return f'<h2>Groups of channels</h2><p class="lead">{lead}</p>{table(head, rows)}'
 
 
 def _damage(found: Sequence[Sensitivity]) -> Iterable[tuple[str, ...]]:
@@ -70,9 +71,3 @@ def _damage(found: Sequence[Sensitivity]) -> Iterable[tuple[str, ...]]:
 
 def _db(score: Score) -> str:
     return f"{score.sqnr_db:.1f} dB" if math.isfinite(score.sqnr_db) else "no noise"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    heads = "".join(f"<th>{name}</th>" for name in head)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
