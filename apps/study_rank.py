@@ -23,14 +23,11 @@ if TYPE_CHECKING:
 
 HELP = "rank of the features of random layers (the paper's Figure 1), or of trained networks on real images"
 OUTPUT = Path("rexnet-study-out/rank.md")
-LIMITS = (
-    "A bottleneck's output is its projected hidden features plus the shortcut, so its rank is at most\n"
-    "(t + 1) d_in for t times as many hidden channels, whatever the nonlinearity. Published "
-    "bottlenecks follow that bound for t spread\n"
-    "evenly from 0 to 5, not for t = 6 throughout, and their linear curves at d_in / d_out "
-    "mean that a 3x3 convolution sees\n"
-    "no neighbouring pixels.\n"
-)
+LIMITS = """A bottleneck's output is its projected hidden features plus the shortcut, so its rank is at most
+(t + 1) d_in for t times as many hidden channels, whatever the nonlinearity. The published curves of bottlenecks are
+nearest to that bound for t spread evenly from 0 to 5, not for t = 6 throughout, and their linear curves, at
+d_in / d_out, to 3x3 convolutions that see no neighbouring pixels. Both are read off the figure: the paper says neither.
+"""
 CSV_HEAD = ("kind", "nonlinearity", "ratio", "rank_ratio", "standard_error", "networks", "published")
 PROTOCOL = {
     "kinds": "layers: conv1x1, conv3x3, bottleneck-conv, bottleneck-depthwise",
