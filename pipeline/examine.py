@@ -11,7 +11,7 @@ from typing import Protocol, Self
 from rexnet_export.pipeline import selftest
 from rexnet_export.pipeline.errors import ConversionError, ExportError, TargetUnavailable
 from rexnet_export.pipeline.labels import listed
-from rexnet_export.pipeline.metadata import card_from
+from rexnet_export.pipeline.metadata import card_from, float_tensors_from
 from rexnet_export.pipeline.prove import differences
 from rexnet_export.pipeline.records import Artifact, Coverage, Measurement, ModelCard, NotMeasured, StoredFile
 from rexnet_export.pipeline.release import MANIFEST_FILE, Release
@@ -90,7 +90,7 @@ def examine(file: File, name: str, stored: StoredFile, release: Release) -> Find
     qparams = problems.asked(file.qparams) if metadata.get("precision") == "int8" else {}
     coverage = problems.asked(file.coverage)
     if coverage is not None:
-        problems.asked(lambda: require_int8(_artifact(metadata, stored), coverage))
+        problems.asked(lambda: require_int8(_artifact(metadata, stored), coverage, float_tensors_from(metadata)))
     held: Measurement[bool] = UNREAD
     if qparams is not None:
         held = problems.asked(lambda: _holds_table(metadata, qparams, release, problems)) or False
@@ -164,7 +164,10 @@ def _holds_table(
         return NotMeasured(reason="no qparams.json lies beside it")
     for table in release.tables:
         if table.sha256 == metadata.get("table_sha256"):
-            if differing := differences(load_table(table.path), qparams):
+            held = load_table(table.path)
+            differing = differences(held, qparams)
+            differing += sorted(float_tensors_from(metadata).symmetric_difference(held.float_tensors))
+            if differing:
                 problems.add(f"{listed(differing)} differ from {table.path.name}")
             return not differing
     problems.add(f"it was built from another table than {', '.join(str(table.path) for table in release.tables)}")

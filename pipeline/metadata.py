@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from rexnet_export.pipeline.errors import ConversionError
 from rexnet_export.pipeline.records import INTERPOLATIONS, Interpolation, ModelCard, Precision, Preprocess
 
 DIGESTS = ("float_onnx_sha256", "table_sha256")
+FLOAT_TENSORS = "float_tensors"
 MAX_SIZE_DIGITS = 5
 
 
-def describe(card: ModelCard, *, precision: Precision, **digests: str) -> dict[str, str]:
-    """The map of one artifact: the card, its precision, and the digests (`DIGESTS`) of what it was made from."""
+def describe(
+    card: ModelCard, *, precision: Precision, float_tensors: Sequence[str] = (), **digests: str
+) -> dict[str, str]:
+    """The map of one artifact: the card, its precision, and the digests (`DIGESTS`) of what it was made from.
+
+    An INT8 artifact that leaves tensors in float names them.
+    """
     if unknown := sorted(set(digests) - set(DIGESTS)):
         raise TypeError(f"describe() knows no digest {unknown[0]!r}; it knows {', '.join(DIGESTS)}")
     preprocess = card.preprocess
@@ -31,8 +37,20 @@ def describe(card: ModelCard, *, precision: Precision, **digests: str) -> dict[s
         "std": json.dumps(preprocess.std),
         "checkpoint_sha256": card.checkpoint_sha256,
         "generator": f"rexnet-export {version('rexnet-export')}",
+        **({FLOAT_TENSORS: json.dumps(list(float_tensors))} if float_tensors else {}),
         **digests,
     }
+
+
+def float_tensors_from(metadata: Mapping[str, str]) -> frozenset[str]:
+    """The ONNX tensors that an INT8 artifact says it leaves in float: none where it says nothing."""
+    wanted = "a JSON list of tensor names"
+    if FLOAT_TENSORS not in metadata:
+        return frozenset()
+    names = _json(metadata, FLOAT_TENSORS, wanted)
+    if isinstance(names, list) and all(isinstance(name, str) and name.isprintable() for name in names):
+        return frozenset(names)
+    raise _damaged(metadata, FLOAT_TENSORS, wanted)
 
 
 def card_from(metadata: Mapping[str, str]) -> ModelCard:

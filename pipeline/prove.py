@@ -64,8 +64,9 @@ def prove(
     first = next(batches(images.source, card.preprocess, images.indices[:1], 1))
     timed = {name: session for name, session in sessions.items() if session.timed}
     latencies = measure(timed, first, progress) if timed else {}
+    left = table.float_tensors if table is not None else ()
     results = {
-        name: _file_result(candidate, images, logits.get(name), logits[REFERENCE], latencies.get(name))
+        name: _file_result(candidate, images, logits.get(name), logits[REFERENCE], latencies.get(name), left)
         for name, candidate in candidates.items()
     }
     return Proof(
@@ -120,10 +121,15 @@ def _candidate(target: Target, artifact: Artifact) -> _Candidate:
 
 
 def _file_result(
-    candidate: _Candidate, images: Images, logits: Logits | None, reference: Logits, latency: Latency | None
+    candidate: _Candidate,
+    images: Images,
+    logits: Logits | None,
+    reference: Logits,
+    latency: Latency | None,
+    float_tensors: tuple[str, ...],
 ) -> FileResult:
     coverage = candidate.target.coverage(candidate.artifact)
-    require_int8(candidate.artifact, coverage)
+    require_int8(candidate.artifact, coverage, float_tensors)
     if isinstance(candidate.session, NotMeasured) or logits is None:
         assert isinstance(candidate.session, NotMeasured)
         skipped = candidate.session
@@ -169,13 +175,14 @@ def _read_back(target: Target, artifact: Artifact, card: ModelCard, table: Quant
 
 
 def differences(table: QuantTable, stored: Mapping[str, QuantParams]) -> list[str]:
-    """Tensors whose stored parameters are missing or not the table's, compared as float32.
+    """Tensors whose stored parameters are missing, not the table's (compared as float32), or of what it leaves in float.
 
     A scale rounded to float16 is the table's (see `rounded_to_float16`). Biases count where the format stores them as
     integers; Core ML takes the float values those stand for.
     """
     integer_biases = any(params.bits == BIAS_BITS for params in stored.values())
-    return [
+    unwanted = [name for name in table.float_tensors if name in stored]
+    return unwanted + [
         name
         for name, entry in table.tensors.items()
         if entry.params is not None

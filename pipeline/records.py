@@ -106,11 +106,15 @@ class Artifact:
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
     """What the file really computes in: multiply-accumulates by kind, and the float operators left between
-    input and logits (as `name (type)`), counted from the file, not from intent."""
+    input and logits (as `name (type)`), counted from the file, not from intent.
+
+    `float_layers`: the weights, by ONNX name, of all that multiplies in anything but INT8 x INT8.
+    """
 
     int8_macs: int
     total_macs: int
     float_ops: tuple[str, ...]
+    float_layers: tuple[str, ...] = ()
 
     @property
     def int8_mac_fraction(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -10,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.errors import ConversionError
+from rexnet_export.pipeline.metadata import describe
 from rexnet_export.pipeline.records import Artifact, Coverage, ModelCard, Precision, StoredFile
 from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.quantization.table import QuantTable
+
+NAMED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +34,19 @@ class Source:
     table_sha256: str | None = None
     qdq_onnx: StoredFile | None = None
     golden: NDArray[np.uint8] | None = None
+
+    @property
+    def float_tensors(self) -> tuple[str, ...]:
+        """What the table of an INT8 file leaves in float."""
+        return self.table.float_tensors if self.table is not None and self.precision == "int8" else ()
+
+
+def described(source: Source) -> dict[str, str]:
+    """What a file made from `source` says of itself: its card, what it was made from, and what of it is in float."""
+    digests = {"float_onnx_sha256": source.float_onnx.sha256}
+    if source.precision == "int8" and source.table_sha256:
+        digests["table_sha256"] = source.table_sha256
+    return describe(source.card, precision=source.precision, float_tensors=source.float_tensors, **digests)
 
 
 class Session(Protocol):
@@ -53,10 +70,14 @@ class Session(Protocol):
         """
 
 
-def require_int8(artifact: Artifact, coverage: Coverage) -> None:
-    """Refuse to call a file INT8 that multiplies in anything else."""
-    if artifact.precision == "int8" and not 0 < coverage.int8_macs == coverage.total_macs:
-        left = ", ".join(coverage.float_ops[:3]) or "nothing is multiplied at all"
+def require_int8(artifact: Artifact, coverage: Coverage, float_tensors: Collection[str]) -> None:
+    """Refuse to call a file INT8 that multiplies in anything else, but for layers whose weights are to be float."""
+    if artifact.precision != "int8":
+        return
+    others = [weights for weights in coverage.float_layers if weights not in float_tensors]
+    allowed = coverage.float_layers and not others
+    if not 0 < coverage.int8_macs <= coverage.total_macs or not (allowed or coverage.int8_macs == coverage.total_macs):
+        left = ", ".join([*others, *coverage.float_ops][:NAMED]) or "nothing is multiplied at all"
         raise ConversionError(
             f"{artifact.file.path.name} is called INT8, but {coverage.total_macs - coverage.int8_macs} of its "
             f"{coverage.total_macs} multiply-accumulates are float ({left}); report this with the checkpoint"

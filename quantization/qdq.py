@@ -1,6 +1,7 @@
 """The quantized network as ONNX: the float graph with its tensors quantized and dequantized again (QDQ form).
 
 t -> QuantizeLinear -> t.q -> DequantizeLinear -> t.dq -> consumers; weights and biases are integers -> .dq.
+What the table leaves in float stays as it is in the float graph.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from onnx import helper, numpy_helper
 
 from rexnet_export.pipeline.errors import ConversionError
 from rexnet_export.quantization.graph import GraphView, model_sha256, view
+from rexnet_export.quantization.islands import check_islands
 from rexnet_export.quantization.qparams import INT8_MIN, QuantParams
 from rexnet_export.quantization.scheme import SHARING, plan
 from rexnet_export.quantization.table import QuantTable, TensorEntry
@@ -30,6 +32,7 @@ def insert_qdq(model: onnx.ModelProto, table: QuantTable, activations: Activatio
     graph = view(model)
     if differing := sorted(plan(graph).keys() ^ table.tensors.keys()):
         raise ConversionError(f"the table and the model do not both have {differing[0]}; make the table again")
+    check_islands(graph, table)
     rewriting = _Rewriting(graph, table, activations)
     for node in model.graph.node:
         rewriting.add(node)
@@ -62,7 +65,7 @@ class _Rewriting:
         entry = self._table.tensors.get(node.output[0])
         if entry is None:
             self.nodes.append(node)
-        elif node.op_type in SHARING and entry.params is not None:
+        elif self._moves_integers(node) and entry.params is not None:
             self._add_moved(node, entry.params)
         elif node.op_type == "DequantizeLinear":
             self._add_image(node, entry)
@@ -97,6 +100,9 @@ class _Rewriting:
         self._grid[name] = scale, zero_point
         self._dequantize(name, scale, zero_point)
 
+    def _moves_integers(self, node: onnx.NodeProto) -> bool:
+        return node.op_type in SHARING and self._table.tensors[node.output[0]].params is not None
+
     def _add_image(self, node: onnx.NodeProto, entry: TensorEntry) -> None:
         name = node.output[0]
         self.nodes.append(node)
@@ -116,7 +122,7 @@ class _Rewriting:
 
     def _dequantize(self, name: str, scale: str, zero_point: str) -> None:
         consumers = self._graph.consumers.get(name, ())
-        if consumers and all(consumer.op_type in SHARING for consumer in consumers):
+        if consumers and all(self._moves_integers(consumer) for consumer in consumers):
             return
         output = name if name in self._graph.outputs else f"{name}.dq"
         self._node("DequantizeLinear", [f"{name}.q", scale, zero_point], output)

@@ -93,6 +93,11 @@ class QuantTable:
     tensors: Mapping[str, TensorEntry]
     rewrites: tuple[Rewrite, ...] = ()
 
+    @property
+    def float_tensors(self) -> tuple[str, ...]:
+        """The activations, weights and biases that stay in float, in name order."""
+        return tuple(sorted(name for name, entry in self.tensors.items() if entry.decision == "float"))
+
     def integers(self, name: str, real: NDArray[np.floating]) -> NDArray[np.int64]:
         """What the parameter `name`, in the float model `real` (ONNX layout), is stored as in every artifact."""
         entry = self.tensors.get(name)

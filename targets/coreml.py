@@ -16,7 +16,6 @@ from PIL import Image
 
 from rexnet_export.pipeline.errors import ConversionError, TargetUnavailable
 from rexnet_export.pipeline.fingerprints import damaged
-from rexnet_export.pipeline.metadata import describe
 from rexnet_export.pipeline.records import (
     PRECISIONS,
     Artifact,
@@ -26,7 +25,7 @@ from rexnet_export.pipeline.records import (
     stored_file,
 )
 from rexnet_export.pipeline.selftest import carried
-from rexnet_export.pipeline.target import Session, Source, require_int8
+from rexnet_export.pipeline.target import Session, Source, described, require_int8
 from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.quantization.table import QuantTable
 from rexnet_export.targets.coreml_inspect import (
@@ -73,7 +72,7 @@ class CoreML:
         seal(path, spec)
         package = read_package(path)
         artifact = Artifact(target=self.name, precision=source.precision, file=stored_file(path))
-        require_int8(artifact, count_arithmetic(package))
+        require_int8(artifact, count_arithmetic(package), source.float_tensors)
         _check(package, model, source)
         proof = carried(source, lambda: _session(package), stored_qparams(package), stored_parameters(package))
         spec.description.metadata.userDefined.update(proof)
@@ -178,12 +177,9 @@ def _distinct(labels: tuple[str, ...]) -> list[str]:
 
 def _describe(spec: Model, source: Source) -> None:
     card, description = source.card, spec.description
-    digests = {"float_onnx_sha256": source.float_onnx.sha256}
-    if source.precision == "int8" and source.table_sha256:
-        digests["table_sha256"] = source.table_sha256
     metadata = description.metadata
     metadata.userDefined.clear()  # coremltools' conversion date would make every file differ
-    metadata.userDefined.update(describe(card, precision=source.precision, **digests))
+    metadata.userDefined.update(described(source))
     metadata.author = "rexnet-export"
     metadata.license = "Code MIT; the weights keep the licence of their checkpoint."
     metadata.shortDescription = f"{card.name}, {source.precision}: image classifier with {len(card.labels)} classes."

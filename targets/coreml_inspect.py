@@ -72,7 +72,7 @@ def stored_parameters(package: Package) -> dict[str, NDArray[np.generic]]:
 def count_arithmetic(package: Package) -> Coverage:
     """Multiply-accumulates of one image, and the operations between input and logits that yield a real number."""
     int8_macs = total_macs = 0
-    float_ops = []
+    float_ops, float_layers = [], []
     for op in _between_input_and_logits(package):
         integer = _is_integer(op)
         if not integer:
@@ -81,7 +81,10 @@ def count_arithmetic(package: Package) -> Coverage:
             macs = prod(op.outputs[0].shape) * prod(op.weight.shape[1:])
             total_macs += macs
             int8_macs += macs if integer else 0
-    return Coverage(int8_macs=int8_macs, total_macs=total_macs, float_ops=tuple(float_ops))
+            float_layers += [] if integer else [onnx_name(op.weight.name)]
+    return Coverage(
+        int8_macs=int8_macs, total_macs=total_macs, float_ops=tuple(float_ops), float_layers=tuple(float_layers)
+    )
 
 
 def _between_input_and_logits(package: Package) -> list[Operation]:

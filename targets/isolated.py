@@ -58,7 +58,12 @@ class IsolatedFile:
     def coverage(self) -> Coverage:
         """INT8 and float arithmetic, counted from the file."""
         said, _ = self._ask("coverage")
-        return Coverage(int8_macs=said["int8_macs"], total_macs=said["total_macs"], float_ops=tuple(said["float_ops"]))
+        return Coverage(
+            int8_macs=said["int8_macs"],
+            total_macs=said["total_macs"],
+            float_ops=tuple(said["float_ops"]),
+            float_layers=tuple(said["float_layers"]),
+        )
 
     def qparams(self) -> dict[str, QuantParams]:
         """Scales and zero points that the file stores, by ONNX tensor name."""

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from rexnet_export.pipeline.errors import ConversionError, DataError, TargetUnavailable, first_line
 from rexnet_export.pipeline.fingerprints import damaged
-from rexnet_export.pipeline.metadata import describe
 from rexnet_export.pipeline.records import Artifact, Coverage, Precision, StoredFile, stored_file
 from rexnet_export.pipeline.selftest import carried
-from rexnet_export.pipeline.target import Session, Source, require_int8
+from rexnet_export.pipeline.target import Session, Source, described, require_int8
 from rexnet_export.quantization.qdq import insert_qdq
 from rexnet_export.quantization.qparams import QuantParams
+from rexnet_export.quantization.simulate import QUANTIZES_FLOAT_WEIGHTS
 from rexnet_export.targets import ort_format
 from rexnet_export.targets.ort_canonical import canonical
 from rexnet_export.targets.ort_format import ALIGNMENT, IDENTIFIER, Graph, count, parameters, quantization
@@ -218,7 +218,10 @@ def _session(content: bytes, name: str, options: SessionOptions, provider: str =
             options,
             providers=[provider],
             # x86 blocked layouts help only float convolutions and would tie a file to one processor.
-            disabled_optimizers=["NchwcTransformer"] if options.optimized_model_filepath else [],
+            disabled_optimizers=[
+                QUANTIZES_FLOAT_WEIGHTS,
+                *(["NchwcTransformer"] if options.optimized_model_filepath else []),
+            ],
             enable_fallback=0,  # the fallback tries once more and prints
         )
     except Exception as error:
@@ -255,7 +258,8 @@ def _pair(model: onnx.ModelProto, source: Source, folder: Path, stem: str) -> tu
     _write(_described(model, source), plain)
     _optimized(plain, mobile)
     graph = _parsed(mobile)
-    require_int8(Artifact(target=Ort.name, precision=source.precision, file=stored_file(mobile)), count(graph))
+    artifact = Artifact(target=Ort.name, precision=source.precision, file=stored_file(mobile))
+    require_int8(artifact, count(graph), source.float_tensors)
     stored = quantization(graph), parameters(graph)
     for_mobile = carried(source, lambda: open_session(mobile), *stored)
     for_plain = carried(source, lambda: open_session(plain), *stored)
@@ -266,12 +270,8 @@ def _pair(model: onnx.ModelProto, source: Source, folder: Path, stem: str) -> tu
 
 
 def _described(model: onnx.ModelProto, source: Source, proof: Mapping[str, str] | None = None) -> onnx.ModelProto:
-    digests = {"float_onnx_sha256": source.float_onnx.sha256}
-    if source.precision == "int8" and source.table_sha256:
-        digests["table_sha256"] = source.table_sha256
     del model.metadata_props[:]
-    described = describe(source.card, precision=source.precision, **digests)
-    onnx.helper.set_model_props(model, described | dict(proof or {}))
+    onnx.helper.set_model_props(model, described(source) | dict(proof or {}))
     return model
 
 

@@ -151,6 +151,11 @@ def plain(name: str) -> str:
     return re.sub(r"(_token_\d+)+$", "", name)
 
 
+def is_read_back(name: str) -> bool:
+    """Whether a real value is a tensor's integers read back, or what they were made of where the tensor is an end."""
+    return re.search(r"\.(dq(/duplicated)*|float)$", plain(name)) is not None
+
+
 def count(graph: Graph) -> Coverage:
     """Multiply-accumulates of one image by kind, and the float operators between image and logits.
 
@@ -162,6 +167,7 @@ def count(graph: Graph) -> Coverage:
         int8_macs=sum(amount for node, amount in macs.items() if node.op == "QLinearConv" or node.op in _INT8_PRODUCTS),
         total_macs=sum(macs.values()),
         float_ops=tuple(f"{node.name} ({node.op})" for node in _float_nodes(graph)),
+        float_layers=tuple(node.inputs[1] for node in graph.nodes if node.op in _FLOAT_CONVS | _FLOAT_PRODUCTS),
     )
 
 

@@ -180,7 +180,7 @@ def _values(model: onnx.ModelProto, graph: Graph) -> Iterator[_Value]:
         element = graph.types[output]
         if element in _INTEGERS and output in names:
             tensor, grid = names[output], params.get(names[output])
-        elif element in FLOAT_TYPES:
+        elif element in FLOAT_TYPES and not ort_format.is_read_back(output):
             tensor, grid = ort_format.plain(output), None
         else:
             continue

@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 
 from rexnet_export.pipeline.errors import ConversionError, DataError, TargetUnavailable, first_line
 from rexnet_export.pipeline.fingerprints import damaged
-from rexnet_export.pipeline.metadata import describe
 from rexnet_export.pipeline.records import Artifact, Coverage, Precision, stored_file
 from rexnet_export.pipeline.selftest import carried
-from rexnet_export.pipeline.target import Session, Source, require_int8
+from rexnet_export.pipeline.target import Session, Source, described, require_int8
 from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.quantization.table import QuantTable
 from rexnet_export.targets.tflite_flatbuffer import Graph, read_graph
@@ -40,7 +39,7 @@ WORKERS = 2  # interpreters that run images side by side; each on one thread, as
 
 
 class Tflite:
-    """INT8 throughout, float16 weights with float32 arithmetic, or float32."""
+    """INT8 (but for what the table leaves in float32), float16 weights with float32 arithmetic, or float32."""
 
     name = "tflite"
     precisions: tuple[Precision, ...] = ("int8", "fp16", "fp32")
@@ -71,7 +70,7 @@ class Tflite:
         proof = carried(source, lambda: open_session(path), stored_qparams(stored), stored_parameters(stored))
         _write(lowered.graph, path, source, proof)
         artifact = Artifact(target=self.name, precision=source.precision, file=stored_file(path))
-        require_int8(artifact, count_arithmetic(stored))
+        require_int8(artifact, count_arithmetic(stored), source.float_tensors)
         return artifact
 
     def open(self, artifact: Artifact) -> Session:
@@ -204,15 +203,8 @@ def _native_stderr_hidden() -> Iterator[None]:
 
 
 def _write(graph: Graph, path: Path, source: Source, proof: Mapping[str, str] | None = None) -> None:
-    graph.set_metadata(entries(source.card, {**_description(source), **(proof or {})}))
+    graph.set_metadata(entries(source.card, described(source) | dict(proof or {})))
     path.write_bytes(with_labels(graph.written(), source.card))
-
-
-def _description(source: Source) -> Mapping[str, str]:
-    digests = {"float_onnx_sha256": source.float_onnx.sha256}
-    if source.precision == "int8" and source.table_sha256:
-        digests["table_sha256"] = source.table_sha256
-    return describe(source.card, precision=source.precision, **digests)
 
 
 def _compare(graph: Graph, lowered: Lowered, table: QuantTable) -> None:
@@ -226,6 +218,7 @@ def _compare(graph: Graph, lowered: Lowered, table: QuantTable) -> None:
             )
     indices = {graph.name(index): index for index in graph.indices()}
     for name, parameter in lowered.parameters.items():
-        integers = table.integers(name, parameter.values).transpose(parameter.permutation)
-        if not np.array_equal(graph.values(indices[name]), integers):
-            raise ConversionError(f"{name}: the file's integers are not the table's; report this model")
+        is_float = table.tensors[name].decision == "float"
+        values = parameter.values if is_float else table.integers(name, parameter.values)
+        if not np.array_equal(graph.values(indices[name]), values.transpose(parameter.permutation)):
+            raise ConversionError(f"{name}: the file's numbers are not the table's; report this model")

@@ -49,13 +49,12 @@ def stored_qparams(graph: Graph) -> dict[str, QuantParams]:
 
 def stored_parameters(graph: Graph) -> dict[str, NDArray[np.generic]]:
     """Weights and biases by ONNX tensor name and in ONNX layout, float16 ones from behind their DEQUANTIZE."""
-    expanded = {int(o.outputs[0]): int(o.inputs[0]) for o in graph.operators if graph.kind(o) == "DEQUANTIZE"}
     found: dict[str, NDArray[np.generic]] = {}
     for operator in graph.operators:
         kind = graph.kind(operator)
         if kind not in _WEIGHTED:
             continue
-        for index in (expanded.get(int(index), int(index)) for index in operator.inputs[1:]):
+        for index in (_stored(graph, index) for index in operator.inputs[1:]):
             if not graph.is_constant(index):
                 raise ConversionError(f"{graph.name(index)} is computed, not stored; export the model again")
             values = graph.values(index)
@@ -64,15 +63,28 @@ def stored_parameters(graph: Graph) -> dict[str, NDArray[np.generic]]:
     return found
 
 
+def _stored(graph: Graph, index: int) -> int:
+    """A constant itself, or the float16 one behind the DEQUANTIZE that makes it."""
+    for operator in graph.operators:
+        if graph.kind(operator) == "DEQUANTIZE" and operator.outputs[0] == index:
+            return int(operator.inputs[0])
+    return int(index)
+
+
 def count_arithmetic(graph: Graph) -> Coverage:
     """Multiply-accumulates by the element types that the file declares, and the operators left in float."""
     weighted = [operator for operator in graph.operators if graph.kind(operator) in _WEIGHTED]
     macs = {id(operator): _macs(graph, operator) for operator in weighted}
     return Coverage(
-        int8_macs=sum(macs[id(o)] for o in weighted if {graph.type(i) for i in o.inputs[:2]} == {"INT8"}),
+        int8_macs=sum(macs[id(o)] for o in weighted if _is_int8(graph, o)),
         total_macs=sum(macs.values()),
         float_ops=tuple(_float_operators(graph)),
+        float_layers=tuple(graph.name(_stored(graph, o.inputs[1])) for o in weighted if not _is_int8(graph, o)),
     )
+
+
+def _is_int8(graph: Graph, operator: OperatorT) -> bool:
+    return {graph.type(index) for index in operator.inputs[:2]} == {"INT8"}
 
 
 def _macs(graph: Graph, operator: OperatorT) -> int:

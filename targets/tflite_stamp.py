@@ -16,6 +16,7 @@ from rexnet_export.targets.tflite_lowering import CORE_INPUT, OUTPUT, Lowered
 
 IMAGE = "image"
 QUANTIZED, PIXELS, WHITE = ".quantized", ".pixels", ".white"
+READ, LEFT = ".dequantized", ".unquantized"  # an INT8 tensor as float32: where float operators read it or make it
 WHITE_VALUE = 255
 PIXEL = QuantParams(scale=(1 / 256,), zero_point=(0,))
 # The operator versions that TensorFlow's own converter declares for these types; older runtimes refuse by them.
@@ -36,25 +37,53 @@ VERSIONS = {
 
 
 def stamp(lowered: Lowered, table: QuantTable) -> None:
-    """Turn the float graph into the table's INT8 graph, in place."""
+    """Turn the float graph into the table's INT8 graph, in place; what the table leaves in float stays float32."""
     graph, named = lowered.graph, {}
     for name, index in lowered.activations.items():
         entry = table.tensors.get(name)
-        if entry is None or (entry.params is None and entry.decision != "fused"):
-            raise ConversionError(f"{name} is not INT8 in the table; TFLite files here are INT8 throughout")
+        if entry is None:
+            raise ConversionError(f"{name} is not in the table; make the table again")
         if entry.params is not None:
             graph.quantize(index, entry.params, "INT8")
             named[name] = entry.params
     for index, name in lowered.padded.items():
-        graph.quantize(index, named[name], "INT8")
+        if name in named:
+            graph.quantize(index, named[name], "INT8")
     for name, parameter in lowered.parameters.items():
         params = table.tensors[name].params
         if params is None:
-            raise ConversionError(f"{name} has no integers in the table; make the table again")
+            continue
         integers = table.integers(name, parameter.values).transpose(parameter.permutation)
         kind = "INT32" if params.bits == 32 else "INT8"
         graph.set_values(parameter.index, integers.astype(kind.lower()))
         graph.quantize(parameter.index, params, kind, parameter.permutation.index(0))
+    _convert_at_islands(graph)
+
+
+def _convert_at_islands(graph: Graph) -> None:
+    """Put a DEQUANTIZE in front of float operators that read INT8, a QUANTIZE behind those that give it.
+
+    An operator computes in float where any tensor it touches is.
+    """
+    operators, reals = [], dict[int, int]()
+    for operator in graph.operators:
+        touched = (*operator.inputs, *operator.outputs)
+        if all(graph.type(index) != "FLOAT32" for index in touched):
+            operators.append(operator)
+            continue
+        inputs = [int(index) for index in operator.inputs]
+        for index in inputs:
+            if graph.type(index) == "INT8" and index not in reals:
+                reals[index] = graph.add_tensor(f"{graph.name(index)}{READ}", "FLOAT32", graph.shape(index))
+                operators.append(graph.operator("DEQUANTIZE", [index], reals[index], "DequantizeOptions"))
+        operator.inputs = np.asarray([reals.get(index, index) for index in inputs], np.int32)
+        operators.append(operator)
+        (output,) = (int(index) for index in operator.outputs)
+        if graph.type(output) == "INT8":
+            real = graph.add_tensor(f"{graph.name(output)}{LEFT}", "FLOAT32", graph.shape(output))
+            operator.outputs = np.asarray([real], np.int32)
+            operators.append(graph.operator("QUANTIZE", [real], output, "QuantizeOptions"))
+    graph.operators[:] = operators
 
 
 def halve(lowered: Lowered) -> None:

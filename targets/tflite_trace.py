@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.targets.tflite_flatbuffer import Graph
 from rexnet_export.targets.tflite_lowering import OUTPUT, PADDED
-from rexnet_export.targets.tflite_stamp import IMAGE, PIXELS, QUANTIZED
+from rexnet_export.targets.tflite_stamp import IMAGE, LEFT, PIXELS, QUANTIZED, READ
 
-_NOT_IN_ONNX = (PADDED, PIXELS, QUANTIZED)
+_NOT_IN_ONNX = (PADDED, PIXELS, QUANTIZED, READ, LEFT)
 
 
 @dataclass(frozen=True, kw_only=True)

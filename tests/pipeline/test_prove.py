@@ -70,6 +70,30 @@ def test_only_what_multiplies_in_int8_is_called_int8(int8_macs: int, total_macs:
     file = StoredFile(path=Path("net-int8.tflite"), sha256="0" * 64, bytes=1)
     coverage = Coverage(int8_macs=int8_macs, total_macs=total_macs, float_ops=("stem (CONV_2D)",))
     with pytest.raises(ConversionError, match=r"net-int8.tflite is called INT8, but .*stem \(CONV_2D\)"):
-        require_int8(Artifact(target="tflite", precision="int8", file=file), coverage)
-    require_int8(Artifact(target="tflite", precision="fp16", file=file), coverage)
-    require_int8(Artifact(target="tflite", precision="int8", file=file), replace(coverage, int8_macs=1, total_macs=1))
+        require_int8(Artifact(target="tflite", precision="int8", file=file), coverage, ())
+    require_int8(Artifact(target="tflite", precision="fp16", file=file), coverage, ())
+    whole = replace(coverage, int8_macs=1, total_macs=1)
+    require_int8(Artifact(target="tflite", precision="int8", file=file), whole, ())
+
+
+def test_layers_may_be_float_that_were_to_be() -> None:
+    artifact = Artifact(
+        target="ort", precision="int8", file=StoredFile(path=Path("net-int8.ort"), sha256="0" * 64, bytes=1)
+    )
+    coverage = Coverage(
+        int8_macs=60, total_macs=100, float_ops=("stem (Conv)",), float_layers=("stem.weight", "logits.weight")
+    )
+    require_int8(artifact, coverage, ("stem", "stem.weight", "logits.weight"))
+    with pytest.raises(ConversionError, match=r"40 of its 100 multiply-accumulates are float \(logits.weight"):
+        require_int8(artifact, coverage, ("stem", "stem.weight"))
+    with pytest.raises(ConversionError, match="is called INT8, but 100 of its 100"):
+        require_int8(artifact, replace(coverage, int8_macs=0), ("stem.weight", "logits.weight"))
+    with pytest.raises(ConversionError, match="is called INT8, but 40 of its 100"):
+        require_int8(artifact, replace(coverage, float_layers=()), ("stem.weight", "logits.weight"))
+
+
+def test_what_is_to_be_float_must_not_be_integers() -> None:
+    left = TensorEntry(decision="float", reason="a test")
+    table = replace(TABLE, tensors=TABLE.tensors | {"stem": left})
+    assert differences(table, PARAMS) == ["stem"]
+    assert differences(table, {name: params for name, params in PARAMS.items() if name != "stem"}) == []

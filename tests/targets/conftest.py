@@ -1,6 +1,6 @@
 """One small network and all a target may convert from, shared by the target tests."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from rexnet_export.pipeline.graph import write_float_onnx
 from rexnet_export.pipeline.records import ModelCard, Precision, Preprocess, stored_file
 from rexnet_export.pipeline.rexnet import Architecture, ReXNet, architecture
 from rexnet_export.pipeline.target import Source
+from rexnet_export.quantization.islands import with_islands
 from rexnet_export.quantization.observe import observe
 from rexnet_export.quantization.qdq import insert_qdq
 from rexnet_export.quantization.rewrites import ChannelGrouping, apply
@@ -24,6 +25,7 @@ from rexnet_export.quantization.scheme import decide, observed_tensors
 from rexnet_export.quantization.table import Calibration
 
 PREPROCESS = Preprocess(size=32, crop_ratio=1.0, interpolation="bilinear", mean=(0.5, 0.4, 0.3))
+GROUPS = {"stem": 2, "features.1.expand": 2, "features.3.expand": 3, "features.15.expand": 4, "penultimate": 2}
 LABELS = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot ✓")
 
 
@@ -80,8 +82,43 @@ def grouped_sources(
     network: ReXNet, images: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[Precision, Source]:
     """The same network with groups of channels where a block has a gate, where it has none, and at both ends."""
-    groups = {"stem": 2, "features.1.expand": 2, "features.3.expand": 3, "features.15.expand": 4, "penultimate": 2}
-    return made(network, images, tmp_path_factory.mktemp("grouped"), groups)
+    return made(network, images, tmp_path_factory.mktemp("grouped"), GROUPS)
+
+
+def layer(name: str, *rest: str) -> tuple[str, ...]:
+    """A convolution and what follows it, by output name."""
+    return (name, *(f"{name}.{part}" for part in rest))
+
+
+FIRST, LAST = layer("stem", "sigmoid", "silu"), ("logits",)
+MIDDLE = (*layer("features.4.project"), "features.4.residual.pad", "features.4.residual")
+NEIGHBOURS = (
+    *layer("features.7.expand", "sigmoid", "silu"),
+    "features.7.depthwise",
+    *layer("features.7.squeeze", "relu"),
+    *(f"features.7.{part}" for part in ("pool", "excite", "gate", "gated", "relu6")),
+)
+STRIDED = ("features.1.depthwise", "features.1.relu6")
+SHORT = ("features.9.project",)  # reads INT8 and gives INT8: no activation is float
+
+
+@pytest.fixture(scope="session")
+def mixed_sources(
+    network: ReXNet, images: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[Precision, Source]:
+    """The network with islands of float: first and last layer, in the middle, neighbours, strided, and one layer."""
+    islands = (*FIRST, *LAST, *MIDDLE, *NEIGHBOURS, *STRIDED, *SHORT)
+    return made(network, images, tmp_path_factory.mktemp("mixed"), {}, islands)
+
+
+@pytest.fixture(scope="session")
+def grouped_mixed_sources(
+    network: ReXNet, images: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[Precision, Source]:
+    """Islands where channels are in groups: one group alone, and a whole block with all that joins its groups."""
+    one_group = [f"features.3.expand.{part}g1" for part in ("", "sigmoid.", "silu.")]
+    islands = [*one_group, "features.15."]
+    return made(network, images, tmp_path_factory.mktemp("grouped-mixed"), GROUPS, islands)
 
 
 @pytest.fixture(scope="session")
@@ -98,9 +135,12 @@ def sources_of(
 
 
 def made(
-    network: ReXNet, images: NDArray[np.uint8], folder: Path, groups: Mapping[str, int]
+    network: ReXNet, images: NDArray[np.uint8], folder: Path, groups: Mapping[str, int], islands: Sequence[str] = ()
 ) -> Mapping[Precision, Source]:
-    """Checkpoint, graphs and table in `folder`, with the outputs of some convolutions in that many groups."""
+    """Checkpoint, graphs and table in `folder`, with the outputs of some convolutions in that many groups.
+
+    The nodes of `islands`, by output name, are left in float; a name that ends in a dot stands for all that begin so.
+    """
     checkpoint = save_checkpoint(
         folder / "small.safetensors", network, labels=LABELS, preprocess=PREPROCESS, metadata={}, half=False
     )
@@ -111,6 +151,8 @@ def made(
     float_onnx = stored_file(written.path)
     calibration = Calibration(images_sha256="0" * 64, images=len(images), statistic="min-max", seed=0)
     table = decide(model, observe(float_onnx.path, [images], observed_tensors(model)), calibration)
+    inside = [o for n in model.graph.node for o in n.output if o in islands or o.startswith(prefixes(islands))]
+    table = with_islands(model, table, dict.fromkeys(inside, "a test"))
     onnx.save(insert_qdq(model, table, "int8"), folder / "small-qdq.onnx")
     full = Source(
         card=card,
@@ -130,6 +172,10 @@ def made(
             qdq_onnx=stored_file(folder / "small-qdq.onnx"),
         ),
     }
+
+
+def prefixes(islands: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in islands if name.endswith("."))
 
 
 def interleaved(network: ReXNet, tensor: str, groups: int) -> ChannelGrouping:

@@ -12,17 +12,20 @@ from onnx import numpy_helper
 
 from rexnet_export.pipeline.errors import ConversionError, ExportError, TargetUnavailable
 from rexnet_export.pipeline.fingerprints import damaged
-from rexnet_export.pipeline.metadata import card_from
+from rexnet_export.pipeline.metadata import card_from, float_tensors_from
+from rexnet_export.pipeline.prove import differences
 from rexnet_export.pipeline.records import PRECISIONS, Artifact, NotMeasured, Precision, StoredFile, stored_file
 from rexnet_export.pipeline.selftest import SelfTest, check
 from rexnet_export.pipeline.target import Source, Target, require_int8
 from rexnet_export.pipeline.trace import float_trace
+from rexnet_export.quantization.table import TensorEntry
 from rexnet_export.targets import TARGETS
 
 type Sources = Mapping[Precision, Source]
 
 CASES = [(name, precision, "plain") for name, target in TARGETS.items() for precision in target.precisions]
-CASES += [(name, "int8", "grouped") for name, target in TARGETS.items() if "int8" in target.precisions]
+FORMS = ("grouped", "mixed", "grouped_mixed")
+CASES += [(name, "int8", form) for name, target in TARGETS.items() if "int8" in target.precisions for form in FORMS]
 IDS = ["-".join(case) for case in CASES]
 
 
@@ -133,7 +136,7 @@ def test_a_trace_has_every_tensor_of_the_table_on_its_grid(
         session = converted.target.open(replace(converted.artifact, file=file))
         found = session.trace(images[:1])
         np.testing.assert_array_equal(found["logits"], session.run(images[:1]))
-        assert activations.keys() <= found.keys()
+        assert activations.keys() <= found.keys() <= table.tensors.keys()
         for name, params in activations.items():
             values = found[name]
             assert values.dtype == np.float32
@@ -172,11 +175,12 @@ def test_weights_and_biases_come_back_in_onnx_layout(converted: Converted, sourc
         assert stored.keys() == real.keys()
         for name, values in real.items():
             params = table.tensors[name].params
-            assert params
             wanted: NDArray[np.generic] = values
-            if converted.artifact.precision == "int8":
+            if converted.artifact.precision == "int8" and params:
                 wanted = params.quantize(values).astype(np.int32 if params.bits == 32 else np.int8)
-            if wanted.dtype == np.int32 and stored[name].dtype == np.float16:  # Core ML's biases are real numbers
+            elif converted.artifact.precision == "int8" and converted.target.name == "coreml":
+                wanted = values.astype(np.float16)
+            if params and wanted.dtype == np.int32 and stored[name].dtype == np.float16:  # real numbers in Core ML
                 wanted = (wanted * np.float32(params.scale)).astype(np.float16)
             if converted.artifact.precision == "fp16":
                 wanted = values.astype(np.float16)
@@ -211,23 +215,57 @@ def test_without_golden_images_a_file_has_fingerprints_only(sources: Sources, tm
         assert isinstance(check(target.open(artifact), metadata, qparams), NotMeasured)
 
 
-def test_a_file_called_int8_that_is_not_is_refused(converted: Converted) -> None:
+def test_a_file_called_int8_that_is_not_is_refused(converted: Converted, sources: Sources) -> None:
     coverage = converted.target.coverage(converted.artifact)
     called = replace(converted.artifact, precision="int8")
+    named = sources[converted.artifact.precision].float_tensors
     if converted.artifact.precision == "int8":
-        require_int8(called, coverage)
+        require_int8(called, coverage, named)
+        unnamed = [tuple(name for name in named if name != layer) for layer in coverage.float_layers]
     else:
+        unnamed = [()]
+    for less in unnamed:
         with pytest.raises(ConversionError, match="is called INT8, but"):
-            require_int8(called, coverage)
+            require_int8(called, coverage, less)
 
 
-def test_int8_files_multiply_in_int8(converted: Converted) -> None:
+def test_float_tensors_are_those_of_the_table_and_no_others(
+    converted: Converted, sources: Sources, plain_sources: Sources
+) -> None:
+    table, whole = sources["int8"].table, plain_sources["int8"].table
+    assert table
+    assert whole
+    for file in converted.executable():
+        artifact = replace(converted.artifact, file=file)
+        named = float_tensors_from(converted.target.read_metadata(artifact))
+        if converted.artifact.precision != "int8":
+            assert named == frozenset()
+            continue
+        assert named == frozenset(table.float_tensors)
+        stored = converted.target.read_qparams(artifact)
+        assert differences(table, stored) == []
+        assert named.isdisjoint(stored)
+        # The same file beside a table that leaves other tensors in float: each is named.
+        for name in table.float_tensors[:3]:
+            integers = replace(table, tensors={**table.tensors, name: whole.tensors.get(name, table.tensors["logits"])})
+            wanted = integers.tensors[name]
+            expected = (
+                [name] if wanted.params and (wanted.params.bits == 8 or converted.target.name != "coreml") else []
+            )
+            assert differences(integers, stored) == expected
+        left = replace(table, tensors={**table.tensors, "logits": TensorEntry(decision="float", reason="a test")})
+        assert differences(left, stored) == ["logits"]
+
+
+def test_int8_files_multiply_in_int8(converted: Converted, sources: Sources) -> None:
+    named = sources["int8"].float_tensors
     for file in converted.executable():
         found = converted.target.coverage(replace(converted.artifact, file=file))
         assert found.total_macs > 0
         if converted.artifact.precision == "int8":
-            assert found.int8_mac_fraction == 1
-            assert found.float_ops == ()
+            assert sorted(found.float_layers) == [name for name in named if name.endswith(".weight")]
+            assert bool(found.float_ops) == bool(named)
+            assert found.int8_mac_fraction == 1 if not named else 0.5 < found.int8_mac_fraction < 1
         else:
             assert found.int8_macs == 0
             assert found.float_ops
