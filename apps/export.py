@@ -63,13 +63,18 @@ def parser() -> argparse.ArgumentParser:
             for name, meaning in PRECISION_HELP.items():
                 group.add_argument(f"--{name}", dest="precision", action="store_const", const=name, help=meaning)
         else:
-            kind = int if "int" in str(option.type).split(" | ") else str
+            kind = _kind(str(option.type).split(" | "))
             default = "" if option.default is None else f" (default: {option.default})"
             p.add_argument(flag, type=kind, metavar=option.metadata["metavar"], help=text + default)
     p.add_argument("--json", action="store_true", default=False, help="print report.json instead of the table")
     p.add_argument("--quiet", action="store_true", default=False, help="no progress, no table")
     p.add_argument("--debug", action="store_true", default=False, help="show tracebacks")
     return p
+
+
+def _kind(types: list[str]) -> type:
+    """What a flag's text is made into; paths are made later."""
+    return int if "int" in types else float if "float" in types else str
 
 
 def options_from(arguments: argparse.Namespace) -> Options:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from html import escape
 
-from rexnet_export.apps.page_quantization import section
+from rexnet_export.apps.page_quantization import float_section, section
 from rexnet_export.apps.page_table import table
 from rexnet_export.apps.summary import COLUMNS, files, reasons, rows
 from rexnet_export.pipeline.evaluate import Accuracy
@@ -50,6 +50,7 @@ def render(report: Report) -> str:
         *(f'<p class="note">{escape(reason)}</p>' for reason in reasons(report)),
         _drops(report),
         section(report.quality),
+        float_section(report.mixed),
         "<h2>Files</h2>",
         _facts(_files(report)),
         "<h2>How it was made</h2>",

@@ -11,6 +11,7 @@ from rexnet_export.apps.page_table import table
 from rexnet_export.pipeline.records import Measurement, NotMeasured
 from rexnet_export.pipeline.report import Quality
 from rexnet_export.quantization.choose_groups import Cut
+from rexnet_export.quantization.mixed import Mixed
 from rexnet_export.quantization.search import Trial
 from rexnet_export.quantization.sensitivity import Sensitivity
 from rexnet_export.quantization.simulate import Score
@@ -33,6 +34,17 @@ def section(quality: Measurement[Quality]) -> str:
             table(("tensor", "", "alone", "all but it"), _damage(quality.sensitivities)),
         )
     )
+
+
+def float_section(mixed: Measurement[Mixed]) -> str:
+    """What `--max-drop` left in float and why, or nothing where it was not asked for."""
+    if isinstance(mixed, NotMeasured):
+        return ""
+    lead = f"With all layers in INT8, {mixed.int8}. "
+    lead += f"With these in float, {mixed.mixed}." if mixed.units else "None had to stay in float."
+    rows = [(escape(unit.name), f"{unit.mac_fraction:.1%}", escape(unit.reason)) for unit in mixed.units]
+    found = table(("layer", "MACs", "why"), rows) if rows else ""
+    return f'<h2>What stays in float</h2><p class="lead">{lead}</p>{found}'
 
 
 def _steps(trials: Sequence[Trial]) -> Iterable[tuple[str, ...]]:

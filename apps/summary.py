@@ -35,7 +35,7 @@ def table(report: Report) -> Group:
     for row in rows(report):
         grid.add_row(*map(Text, row))
     below = [f"{executor} ran {', '.join(names)}" for executor, names in executors(report).items()]
-    return Group(Text(title, style="italic"), grid, Text("\n".join([*below, *reasons(report)])))
+    return Group(Text(title, style="italic"), grid, Text("\n".join([*below, *left_in_float(report), *reasons(report)])))
 
 
 def files(report: Report) -> Iterator[tuple[str, FileResult]]:
@@ -43,6 +43,19 @@ def files(report: Report) -> Iterator[tuple[str, FileResult]]:
     for name, result in report.targets.items():
         yield name, result.artifact
         yield from ((f"{name} {preset}", file) for preset, file in result.presets.items())
+
+
+def left_in_float(report: Report) -> Iterator[str]:
+    """How many layers `--max-drop` left in float, and what for."""
+    if isinstance(report.mixed, NotMeasured):
+        return
+    found = report.mixed
+    if not found.units:
+        yield f"no layer had to stay in float: {found.int8}"
+        return
+    layers = "1 layer stays" if len(found.units) == 1 else f"{len(found.units)} layers stay"
+    yield f"{layers} in float, {found.float_mac_fraction:.0%} of the multiply-accumulates: {found.mixed},"
+    yield f"with all in INT8 {found.int8.changed} ({found.int8.expected:.2%} expected); qparams.json has the reasons"
 
 
 def executors(report: Report) -> dict[str, list[str]]:

@@ -16,6 +16,7 @@ from rexnet_export.quantization.ranges import check_statistic
 SMALLEST_IMAGE = 32
 SEEDS = 2**32
 FAST, HIGH = "fast", "high"
+_NUMBERS: Mapping[str, type | tuple[type, ...]] = {"int": int, "float": (int, float)}
 EFFORTS = (FAST, "default", HIGH)
 
 
@@ -42,6 +43,9 @@ class Options:
         "--effort fast)",
         "NAME",
     )
+    max_drop: float | None = _option(
+        None, "leave the fewest layers in float that keep top-1 within so many percentage points of float", "POINTS"
+    )
     qparams: Path | None = _option(None, "quantization table to build from instead of calibrating", "FILE")
     eval_data: Path | None = _option(None, "folder of images, one sub-folder per class", "DIR")
     eval_images: int | None = _option(None, "how many of them to evaluate on (default: all)", "N")
@@ -62,6 +66,7 @@ class Options:
                 raise UsageError(f"--{_flag(name)} {count}: must be at least 1")
         if self.qparams is not None and self.precision != "int8":
             raise UsageError(f"--qparams {self.qparams}: {self.precision} has no quantization table; leave one out")
+        self._check_max_drop()
         if not 0 <= self.seed < SEEDS:
             raise UsageError(f"--seed {self.seed}: must be from 0 to {SEEDS - 1}")
         if self.image_size is not None and (self.image_size < SMALLEST_IMAGE or self.image_size % SMALLEST_IMAGE):
@@ -69,6 +74,18 @@ class Options:
             raise UsageError(
                 f"--image-size {self.image_size}: the network halves the image five times, so the size must be a "
                 f"multiple of 32; try {below} or {below + SMALLEST_IMAGE}"
+            )
+
+    def _check_max_drop(self) -> None:
+        if self.max_drop is None:
+            return
+        if not 0.0 < self.max_drop <= 100.0:
+            raise UsageError(f"--max-drop {self.max_drop:g}: must be above 0 and at most 100 percentage points")
+        if self.precision != "int8":
+            raise UsageError(f"--max-drop {self.max_drop:g}: {self.precision} quantizes nothing; leave one out")
+        if self.qparams is not None:
+            raise UsageError(
+                f"--max-drop {self.max_drop:g}: the table {self.qparams} decides what is in float; leave one out"
             )
 
 
@@ -99,15 +116,15 @@ def from_mapping(values: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _converted(name: str, value: Any, annotation: str, where: str) -> Any:  # noqa: ANN401 - TOML values
-    """Strings, paths, integers and lists of strings, as the field's annotation says."""
+    """Strings, paths, numbers and lists of strings, as the field's annotation says."""
     if value is None and "None" in annotation:
         return None
     if "tuple" in annotation:
         words = [value] if isinstance(value, str) else value
         if isinstance(words, list | tuple) and words and all(isinstance(word, str) for word in words):
             return tuple(words)
-    elif "int" in annotation.split(" | "):
-        if isinstance(value, int) and not isinstance(value, bool):
+    elif kinds := [kind for word, kind in _NUMBERS.items() if word in annotation.split(" | ")]:
+        if isinstance(value, kinds[0]) and not isinstance(value, bool):
             return value
     elif "Path" in annotation:
         if isinstance(value, str | Path):

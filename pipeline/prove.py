@@ -175,7 +175,7 @@ def _read_back(target: Target, artifact: Artifact, card: ModelCard, table: Quant
 
 
 def differences(table: QuantTable, stored: Mapping[str, QuantParams]) -> list[str]:
-    """Tensors whose stored parameters are missing, not the table's (compared as float32), or of what it leaves in float.
+    """Tensors whose stored parameters are missing or not the table's, compared as float32, or that it leaves in float.
 
     A scale rounded to float16 is the table's (see `rounded_to_float16`). Biases count where the format stores them as
     integers; Core ML takes the float values those stand for.

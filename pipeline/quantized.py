@@ -16,6 +16,7 @@ from rexnet_export.pipeline.checkpoint_metadata import QPARAMS_KEY
 from rexnet_export.pipeline.data import batches, images_sha256
 from rexnet_export.pipeline.errors import CheckpointError, ConversionError, DataError, first_line
 from rexnet_export.pipeline.inputs import Images
+from rexnet_export.pipeline.max_drop import judges_for, within
 from rexnet_export.pipeline.options import FAST, HIGH, Options
 from rexnet_export.pipeline.progress import Progress, counted
 from rexnet_export.pipeline.records import ModelCard, StoredFile, stored_file
@@ -24,6 +25,9 @@ from rexnet_export.pipeline.report import CalibrationResult, Quality
 from rexnet_export.pipeline.rounding import learn_rounding
 from rexnet_export.quantization.calibration_check import check_images, check_statistics
 from rexnet_export.quantization.edited import refitted
+from rexnet_export.quantization.graph import view
+from rexnet_export.quantization.islands import check_islands
+from rexnet_export.quantization.mixed import Mixed
 from rexnet_export.quantization.observe import TensorStatistics, observe
 from rexnet_export.quantization.qdq import insert_qdq
 from rexnet_export.quantization.ranges import AUTO
@@ -62,6 +66,7 @@ class Quantized:
     qdq: StoredFile
     calibration: CalibrationResult
     quality: Quality | None = None
+    mixed: Mixed | None = None
 
 
 def calibrate(
@@ -69,11 +74,13 @@ def calibrate(
 ) -> Quantized:
     """Decide every scale from images, and write table and graphs into `folder`.
 
-    Beyond `--effort fast` a third of the images set no range: they judge what the others propose.
+    Beyond `--effort fast` a third of the images set no range: they judge what the others propose. With `--max-drop`
+    they also judge, last of all, what must stay in float.
     """
     judges = _judges(options, len(images.indices))
-    held_back = replace(images, indices=images.indices[len(images.indices) - judges :])
-    seen = replace(images, indices=images.indices[: len(images.indices) - judges])
+    held = judges_for(options.max_drop, judges, len(images.indices))
+    held_back = replace(images, indices=images.indices[len(images.indices) - held :])
+    seen = replace(images, indices=images.indices[: len(images.indices) - held])
     sample = _pixels(seen, card)
     few = [] if judges or options.effort == FAST else [FEW_JUDGES.format(len(images.indices))]
     found = check_images(sample, [seen.source.ids[index] for index in seen.indices[:SAMPLE]], card.preprocess)
@@ -91,7 +98,7 @@ def calibrate(
         evidence = Evidence(
             observe=observed,
             sample=sample,
-            judge=simulator(model, _pixels(held_back, card)),
+            judge=simulator(model, _pixels(held_back, card, held)),
             calibration=calibration,
             plain=PLAIN if statistic == AUTO else statistic,
         )
@@ -99,15 +106,19 @@ def calibrate(
         with progress.stage("finding what INT8 hurts", len(ranked_tensors(draft.model, draft.table)), "tensors") as bar:
             hurt = sensitivities(draft.model, draft.table, evidence.judge, bar.advance)
         model, statistics, table = draft.model, draft.statistics, draft.table
-        quality = Quality(images=judges, trials=draft.trials, cuts=draft.cuts, sensitivities=hurt)
+        quality = Quality(images=held, trials=draft.trials, cuts=draft.cuts, sensitivities=hurt)
     else:
         model, statistics, table = predicted(model, observed, calibration)
     if statistic != AUTO:
         warnings += _noted(progress, check_statistics(statistics, dict.fromkeys(statistics, statistic)))
     if table.rewrites:
         float_onnx = _equalized(folder, card, model)
+    mixed = None
+    if options.max_drop is not None:
+        mixed = within(options.max_drop, model, table, simulator(model, _pixels(held_back, card, held)), progress)
+        table = mixed.table
     written = _written(folder, card, model, float_onnx, table, images.source.name, warnings)
-    return replace(written, quality=quality)
+    return replace(written, quality=quality, mixed=mixed)
 
 
 def _searched(model: onnx.ModelProto, evidence: Evidence, options: Options, progress: Progress) -> Draft:
@@ -166,9 +177,9 @@ def take(folder: Path, card: ModelCard, table: QuantTable, source: str, float_on
     return _written(folder, card, model, float_onnx, refitted(model, table), f"{source}, without calibrating", ())
 
 
-def _pixels(images: Images, card: ModelCard) -> NDArray[np.uint8]:
+def _pixels(images: Images, card: ModelCard, count: int = SAMPLE) -> NDArray[np.uint8]:
     """The first of the images, uint8 [n, S, S, 3]."""
-    chosen = images.indices[:SAMPLE]
+    chosen = images.indices[:count]
     return np.concatenate(list(batches(images.source, card.preprocess, chosen, CALIBRATION_BATCH)))
 
 
@@ -201,6 +212,7 @@ def _written(
     source: str,
     warnings: tuple[str, ...],
 ) -> Quantized:
+    check_islands(view(model), table)
     save_table(table, folder / QPARAMS_FILE)
     path = folder / f"{card.name}-qdq.onnx"
     onnx.save(insert_qdq(model, table, "int8"), path)

@@ -19,6 +19,7 @@ from rexnet_export.pipeline.latency import Latency, processor
 from rexnet_export.pipeline.parity import Parity
 from rexnet_export.pipeline.records import Coverage, Measurement, ModelCard, NotMeasured, Precision, StoredFile
 from rexnet_export.quantization.choose_groups import Cut
+from rexnet_export.quantization.mixed import Mixed
 from rexnet_export.quantization.search import Trial
 from rexnet_export.quantization.sensitivity import Sensitivity
 from rexnet_export.quantization.simulate import Score
@@ -108,6 +109,7 @@ class Report:
     onnx_parity: Parity
     calibration: CalibrationResult | None
     quality: Measurement[Quality]
+    mixed: Measurement[Mixed]
     targets: Mapping[str, TargetResult]
     seconds: Mapping[str, float]
     created: str = field(default_factory=now)
@@ -123,6 +125,7 @@ class Report:
             "onnx_parity": plain(self.onnx_parity),
             "calibration": plain(self.calibration) or NOT_CALIBRATED,
             "quantization": _quality_json(self.quality),
+            "mixed_precision": _mixed_json(self.mixed),
             "targets": {name: _target_json(result) for name, result in self.targets.items()},
             "seconds": {stage: round(seconds, 2) for stage, seconds in self.seconds.items()},
             "environment": environment(),
@@ -156,6 +159,19 @@ def _quality_json(quality: Measurement[Quality]) -> Any:  # noqa: ANN401 - JSON
             }
             for each in quality.sensitivities
         ],
+    }
+
+
+def _mixed_json(mixed: Measurement[Mixed]) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(mixed, NotMeasured):
+        return plain(mixed)
+    return {
+        "images": mixed.mixed.images,
+        "int8": {"changed": mixed.int8.changed, "expected": mixed.int8.expected},
+        "mixed": {"changed": mixed.mixed.changed, "expected": mixed.mixed.expected},
+        "float_mac_fraction": mixed.float_mac_fraction,
+        "float_layers": plain(mixed.units),
+        "simulations": mixed.simulations,
     }
 
 

@@ -21,6 +21,7 @@ from rexnet_export.pipeline.errors import UsageError
 from rexnet_export.pipeline.evaluate import Logits
 from rexnet_export.pipeline.graph import write_float_onnx
 from rexnet_export.pipeline.inputs import Images, Inputs, gather
+from rexnet_export.pipeline.max_drop import require_drop
 from rexnet_export.pipeline.options import Options
 from rexnet_export.pipeline.parity import Parity, check_parity
 from rexnet_export.pipeline.progress import Progress
@@ -36,6 +37,7 @@ from rexnet_export.quantization.table import load_table
 
 PARITY_IMAGES = 64
 UNJUDGED = "INT8 was not searched for: precision, --effort fast, a ready table, or too few images"
+UNBOUNDED = "no --max-drop was given"
 
 
 def export(options: Options, targets: Sequence[Target], progress: Progress, render: Callable[[Report], str]) -> Report:
@@ -90,6 +92,7 @@ def _export_into(
     reference = open_reference(inputs.checkpoint.network, card.preprocess)
     proof = prove(artifacts, reference, inputs.evaluation, card, source.table, progress)
     clock.lap("proof")
+    require_drop(options.max_drop, proof.targets)
     report = Report(
         card=card,
         precision=options.precision,
@@ -97,6 +100,7 @@ def _export_into(
         onnx_parity=parity,
         calibration=quantized.calibration if quantized else None,
         quality=(quantized and quantized.quality) or NotMeasured(reason=UNJUDGED),
+        mixed=(quantized and quantized.mixed) or NotMeasured(reason=UNBOUNDED),
         targets=proof.targets,
         seconds=clock.laps,
     )
@@ -120,6 +124,11 @@ def _quantized(
     if inputs.calibration is not None:
         return calibrate(folder, inputs.card, inputs.calibration, options, float_onnx, progress)
     if options.precision == "int8" and (table := carried(inputs.checkpoint)):
+        if options.max_drop is not None:
+            raise UsageError(
+                f"--max-drop {options.max_drop:g}: the checkpoint brings its table, which decides what is in float; "
+                "give --calibration-data to make another, or leave it out"
+            )
         return take(folder, inputs.card, table, inputs.checkpoint.file.path.name, float_onnx)
     return None
 

@@ -40,7 +40,7 @@ def with_islands(model: onnx.ModelProto, table: QuantTable, reasons: Mapping[str
 
 
 def _closed(graph: GraphView, names: Collection[str], table: QuantTable) -> frozenset[str]:
-    """The nodes that can be in float: one that moves tensors cannot be where an island ends, as it quantizes nothing."""
+    """The nodes that can be in float: no island ends with one that moves tensors, as that quantizes nothing."""
     makers = {node.output[0]: node for node in graph.nodes}
     inside = {name for name in names if makers[name].op_type != "DequantizeLinear"}
     while ends := [

@@ -15,7 +15,6 @@ from onnx import helper, numpy_helper
 
 from rexnet_export.pipeline.errors import ConversionError
 from rexnet_export.quantization.graph import GraphView, model_sha256, view
-from rexnet_export.quantization.islands import check_islands
 from rexnet_export.quantization.qparams import INT8_MIN, QuantParams
 from rexnet_export.quantization.scheme import SHARING, plan
 from rexnet_export.quantization.table import QuantTable, TensorEntry
@@ -32,7 +31,6 @@ def insert_qdq(model: onnx.ModelProto, table: QuantTable, activations: Activatio
     graph = view(model)
     if differing := sorted(plan(graph).keys() ^ table.tensors.keys()):
         raise ConversionError(f"the table and the model do not both have {differing[0]}; make the table again")
-    check_islands(graph, table)
     rewriting = _Rewriting(graph, table, activations)
     for node in model.graph.node:
         rewriting.add(node)

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from report_samples import SEARCHED
+from report_samples import LEFT, SEARCHED
 
-from rexnet_export.apps.page_quantization import section
+from rexnet_export.apps.page_quantization import float_section, section
 from rexnet_export.pipeline.records import NotMeasured
 
 
@@ -29,3 +29,11 @@ def test_without_candidates_there_is_no_table_of_groups() -> None:
 
 def test_nothing_is_said_of_no_search() -> None:
     assert section(NotMeasured(reason="--effort fast")) == ""
+
+
+def test_what_stays_in_float_is_listed_with_its_reason() -> None:
+    page = float_section(LEFT)
+    for said in ("15 of 200", "5.92% expected", "1 of 200", "features.3.expand", "6.5%", "7 of 200 &lt;images&gt;"):
+        assert said in page
+    assert "None had to stay in float" in float_section(replace(LEFT, units=()))
+    assert float_section(NotMeasured(reason="no --max-drop")) == ""

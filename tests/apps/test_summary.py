@@ -4,7 +4,7 @@ from dataclasses import replace
 from io import StringIO
 
 import pytest
-from report_samples import UNLABELLED, made, report
+from report_samples import LEFT, UNLABELLED, made, report
 from rich.console import Console
 
 from rexnet_export.apps.summary import reasons, table
@@ -82,3 +82,12 @@ def test_nothing_missing_nothing_said() -> None:
 
 def test_brackets_are_text_not_markup() -> None:
     assert "[bold].ort" in rendered(report(ort=made("[bold].ort")), 80)
+
+
+def test_layers_left_in_float_are_counted() -> None:
+    shown = " ".join(rendered(replace(wide(), mixed=LEFT), 200).split())
+    assert "2 layers stay in float, 10% of the multiply-accumulates: 1 of 200 held-back images" in shown
+    assert "with all in INT8 15 (5.92% expected); qparams.json has the reasons" in shown
+    none = rendered(replace(wide(), mixed=replace(LEFT, units=())), 200)
+    assert "no layer had to stay in float: 15 of 200" in none
+    assert "float:" not in rendered(wide(), 200).replace("rexnet_100: float", "")

@@ -24,6 +24,11 @@ def test_toml_holds_the_same_options(tmp_path: Path) -> None:
     assert (options.image_size, options.seed) == (96, 3)
 
 
+def test_a_fraction_may_be_a_whole_number(tmp_path: Path) -> None:
+    assert read_config(written(tmp_path, "max-drop = 1")) == {"max_drop": 1}
+    assert Options(**read_config(written(tmp_path, "max-drop = 0.5"))).max_drop == 0.5
+
+
 def test_one_target_needs_no_list(tmp_path: Path) -> None:
     assert read_config(written(tmp_path, 'target = "ort"')) == {"target": ("ort",)}
 
@@ -35,6 +40,8 @@ def test_one_target_needs_no_list(tmp_path: Path) -> None:
         pytest.param("calibration-image = 1", "did you mean calibration-images?", id="near"),
         pytest.param('seed = "x"', "seed = 'x'", id="text for a number"),
         pytest.param("seed = true", "seed = True", id="truth for a number"),
+        pytest.param("max-drop = true", "max-drop = True", id="truth for a fraction"),
+        pytest.param('max-drop = "0.5"', "max-drop = '0.5'", id="text for a fraction"),
         pytest.param("checkpoint = 3", "checkpoint = 3", id="number for text"),
         pytest.param("target = []", "target = []", id="no target"),
         pytest.param("target = [1]", "target = [1]", id="number for a target"),
@@ -63,6 +70,12 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         pytest.param({"seed": 2**40}, "--seed", id="large seed"),
         pytest.param({"precision": "int4"}, "int8, fp16, fp32", id="precision"),
         pytest.param({"statistic": "median"}, "median", id="statistic"),
+        pytest.param({"max_drop": -0.5}, "--max-drop -0.5: must be above 0", id="negative drop"),
+        pytest.param({"max_drop": 0}, "--max-drop 0: must be above 0", id="no drop"),
+        pytest.param({"max_drop": 100.5}, "--max-drop 100.5", id="drop beyond all"),
+        pytest.param({"max_drop": float("nan")}, "--max-drop nan", id="drop of nothing"),
+        pytest.param({"max_drop": 1, "precision": "fp16"}, "fp16 quantizes nothing", id="drop in float"),
+        pytest.param({"max_drop": 1, "qparams": "t.json"}, "t.json decides what is in float", id="drop of a table"),
     ],
 )
 def test_values_no_run_could_honour(values: dict[str, object], said: str) -> None:

@@ -8,9 +8,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from lively_networks import blotches, lively
 from numpy.typing import NDArray
-from torch import nn
-from torch.nn import functional
 
 from rexnet_export.pipeline.checkpoint import save_checkpoint
 from rexnet_export.pipeline.graph import write_float_onnx
@@ -27,28 +26,6 @@ from rexnet_export.quantization.table import Calibration
 PREPROCESS = Preprocess(size=32, crop_ratio=1.0, interpolation="bilinear", mean=(0.5, 0.4, 0.3))
 GROUPS = {"stem": 2, "features.1.expand": 2, "features.3.expand": 3, "features.15.expand": 4, "penultimate": 2}
 LABELS = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot ✓")
-
-
-def blotches(count: int, size: int, seed: int) -> NDArray[np.uint8]:
-    """Images with large coloured areas, so that logits differ between them; uint8 [count, size, size, 3]."""
-    coarse = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
-    smooth = functional.interpolate(coarse, (size, size), mode="bilinear") * 255
-    return smooth.permute(0, 2, 3, 1).round().to(torch.uint8).contiguous().numpy()
-
-
-def lively(network: ReXNet, preprocess: Preprocess) -> ReXNet:
-    """Give every BatchNorm the statistics of some images, so that activations neither die nor explode."""
-    pixels = torch.from_numpy(blotches(16, preprocess.size, seed=1)).permute(0, 3, 1, 2) / 255
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocess.mean, preprocess.std))
-    network.train()
-    for name, module in network.named_modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # the plain average of what was seen
-            module.train(".se." not in name)  # pooled values hardly differ yet: normalising them amplifies noise
-    with torch.no_grad():
-        for _ in range(4):
-            network((pixels - mean) / std)
-    return network.eval()
 
 
 @pytest.fixture(scope="session")

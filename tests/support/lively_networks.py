@@ -1,0 +1,34 @@
+"""Random networks whose answers differ from image to image, and images that bring that out."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from rexnet_export.pipeline.records import Preprocess
+from rexnet_export.pipeline.rexnet import ReXNet
+
+
+def blotches(count: int, size: int, seed: int) -> NDArray[np.uint8]:
+    """Images with large coloured areas, so that logits differ between them; uint8 [count, size, size, 3]."""
+    coarse = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
+    smooth = functional.interpolate(coarse, (size, size), mode="bilinear") * 255
+    return smooth.permute(0, 2, 3, 1).round().to(torch.uint8).contiguous().numpy()
+
+
+def lively(network: ReXNet, preprocess: Preprocess) -> ReXNet:
+    """Give every BatchNorm the statistics of some images, so that activations neither die nor explode."""
+    pixels = torch.from_numpy(blotches(16, preprocess.size, seed=1)).permute(0, 3, 1, 2) / 255
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocess.mean, preprocess.std))
+    network.train()
+    for name, module in network.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the plain average of what was seen
+            module.train(".se." not in name)  # pooled values hardly differ yet: normalising them amplifies noise
+    with torch.no_grad():
+        for _ in range(4):
+            network((pixels - mean) / std)
+    return network.eval()
