@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rexnet_export.pipeline.errors import ConversionError
-from rexnet_export.pipeline.metadata import card_from, describe
+from rexnet_export.pipeline.metadata import card_from, describe, float_tensors_from
 from rexnet_export.pipeline.records import INTERPOLATIONS, ModelCard, Preprocess
 
 CARD = ModelCard(
@@ -112,3 +112,17 @@ def test_damaged_value_is_named_in_one_short_line(key: str, value: str) -> None:
         card_from(describe(CARD, precision="int8") | {key: value})
     assert len(str(refused.value)) < 200
     assert "\n" not in str(refused.value)
+
+
+def test_tensors_left_in_float_are_named_only_where_there_are_some() -> None:
+    assert "float_tensors" not in describe(CARD, precision="int8")
+    assert float_tensors_from(describe(CARD, precision="int8")) == frozenset()
+    described = describe(CARD, precision="int8", float_tensors=("stem", "stem.weight"))
+    assert float_tensors_from(described) == {"stem", "stem.weight"}
+    assert card_from(described) == CARD
+
+
+@pytest.mark.parametrize("text", ["", "stem", '{"stem": 1}', '["stem", 1]', '["\\u001b[31m"]', "null"])
+def test_a_damaged_list_of_float_tensors_is_refused(text: str) -> None:
+    with pytest.raises(ConversionError, match=r"'float_tensors' is .*, not a JSON list of tensor names"):
+        float_tensors_from({"float_tensors": text})

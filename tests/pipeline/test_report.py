@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from report_samples import UNLABELLED, made, report
+from report_samples import LEFT, SEARCHED, UNLABELLED, made, report
 
 from rexnet_export.pipeline import report as report_module
 from rexnet_export.pipeline.records import NotMeasured
@@ -56,7 +56,11 @@ def unmeasured() -> Report:
     )
 
 
-@pytest.mark.parametrize("found", [report(ort=made("a.ort"), gpu=made("a.safetensors")), unmeasured()])
+def searched() -> Report:
+    return replace(report(ort=made("a.ort")), quality=SEARCHED, mixed=LEFT)
+
+
+@pytest.mark.parametrize("found", [report(ort=made("a.ort"), gpu=made("a.safetensors")), unmeasured(), searched()])
 def test_reports_follow_the_schema(found: Report, schema: dict[str, Any]) -> None:
     written = json.loads(to_text(found.to_json()))
     jsonschema.validate(written, schema)
@@ -130,3 +134,13 @@ def test_infinities_are_refused() -> None:
     found = report(ort=replace(made("a.ort"), logit_sqnr_db=float("inf")))
     with pytest.raises(ValueError, match="not JSON compliant"):
         to_text(found.to_json())
+
+
+def test_what_stays_in_float_is_told_with_its_share_and_reason() -> None:
+    found = searched().to_json()["mixed_precision"]
+    assert found["images"] == 200
+    assert found["int8"] == {"changed": 15, "expected": 0.0592}
+    assert found["mixed"] == {"changed": 1, "expected": 0.0043}
+    assert found["float_mac_fraction"] == pytest.approx(0.1)
+    assert [layer["name"] for layer in found["float_layers"]] == ["stem", "features.3.expand"]
+    assert all(layer["reason"] for layer in found["float_layers"])
