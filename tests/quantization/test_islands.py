@@ -75,13 +75,13 @@ def test_the_ends_of_the_network_are_never_float(v1: SimpleNamespace) -> None:
 @pytest.mark.parametrize("activations", ["int8", "uint8"])
 def test_float_operators_read_what_their_neighbours_stored(v1: SimpleNamespace, activations: str) -> None:
     """A Pad that moves integers for nobody else has none: the float one reads its source's, not what they came from."""
-    table = left(v1, "features.2.residual.pad", "features.2.residual")
+    table = left(v1, "features.2.residual.pad", "features.2.residual", "flatten", "logits")
     model = insert_qdq(v1.model, table, activations)
-    (pad,) = (node for node in model.graph.node if node.name == "features.2.residual.pad")
-    assert pad.input[0] == "features.1.project.dq"
+    read = {node.name: node.input[0] for node in model.graph.node if node.op_type in {"Pad", "Flatten"}}
+    assert (read["features.2.residual.pad"], read["flatten"]) == ("features.1.project.dq", "pool.dq")
     makers = {node.output[0]: node.op_type for node in model.graph.node}
     for node in model.graph.node:
-        if node.op_type in {"Conv", "Gemm"}:
+        if node.op_type == "Conv":
             assert makers[node.input[0]] == "DequantizeLinear", node.name
 
 
