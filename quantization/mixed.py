@@ -208,7 +208,7 @@ class _Search:
 
         def noise_per_mac(unit: Unit) -> float:
             others = [other.name for other in everything if other is not unit]
-            noise = 10.0 ** (-sqnr_db(few.reference, self._logits(others, few)) / 10.0)
+            noise = math.pow(10.0, -sqnr_db(few.reference, self._logits(others, few)) / 10.0)
             return noise / max(unit.macs, 1)
 
         return [unit.name for unit in sorted(everything, key=noise_per_mac, reverse=True)]
