@@ -63,7 +63,7 @@ def _margin(logits: Logits) -> Logits:
 def _logit_pairs(
     network: ReXNet, onnx_path: Path, images: NDArray[np.uint8], preprocess: Preprocess
 ) -> Iterator[tuple[Logits, Logits]]:
-    run = _onnx_runner(onnx_path)
+    run = onnx_runner(onnx_path)
     network.eval()
     batch = max(1, PIXELS_AT_ONCE // preprocess.size**2)
     for start in range(0, len(images), batch):
@@ -83,7 +83,8 @@ def _torch_logits(network: ReXNet, pixels: NDArray[np.uint8], preprocess: Prepro
     return logits
 
 
-def _onnx_runner(onnx_path: Path) -> Callable[[NDArray[np.uint8]], Logits]:
+def onnx_runner(onnx_path: Path) -> Callable[[NDArray[np.uint8]], Logits]:
+    """ONNX Runtime at its defaults on the CPU: uint8 [n, S, S, 3] -> float32 logits [n, classes]."""
     import onnxruntime  # noqa: PLC0415 - a second that only those who check should wait
 
     options = onnxruntime.SessionOptions()

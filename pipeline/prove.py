@@ -9,22 +9,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rexnet_export.pipeline import evaluate
-from rexnet_export.pipeline.data import batches
+from rexnet_export.pipeline.data import batches, images_sha256
 from rexnet_export.pipeline.errors import ConversionError, TargetUnavailable
 from rexnet_export.pipeline.evaluate import Logits
 from rexnet_export.pipeline.inputs import Images
 from rexnet_export.pipeline.latency import Latency, measure
 from rexnet_export.pipeline.metadata import card_from
 from rexnet_export.pipeline.progress import Progress
-from rexnet_export.pipeline.records import Artifact, Measurement, ModelCard, NotMeasured, Preprocess
-from rexnet_export.pipeline.report import FileResult, ReadBack, Reference, TargetResult
+from rexnet_export.pipeline.records import Artifact, Measurement, ModelCard, NotMeasured, Preprocess, StoredFile
+from rexnet_export.pipeline.report import FileResult, ReadBack, Reference, StageResult, TargetResult
+from rexnet_export.pipeline.stages import UNLABELLED, StageName, open_stages, stage_results
 from rexnet_export.pipeline.target import Session, Target, require_int8
 from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.quantization.table import QuantTable
 
 REFERENCE = "reference"
 BIAS_BITS = 32
-UNLABELLED = NotMeasured(reason="the evaluation images have no labels; give --eval-data")
 IDENTICAL = NotMeasured(reason="the logits equal the reference's, so there is no noise to measure")
 
 
@@ -33,6 +33,7 @@ class Proof:
     """What running everything on the evaluation images gave."""
 
     reference: Reference
+    stages: Mapping[str, StageResult]
     targets: Mapping[str, TargetResult]
     logits: Mapping[str, Logits]
 
@@ -48,19 +49,23 @@ class _Candidate:
 
 def prove(
     artifacts: Sequence[tuple[Target, Artifact]],
+    graphs: Mapping[StageName, StoredFile],
     reference: Session,
     images: Images,
     card: ModelCard,
     table: QuantTable | None,
     progress: Progress,
 ) -> Proof:
-    """Read every file back, and execute those that can be executed here beside the reference on the same images."""
+    """Read every file back, and execute those that can be executed here beside the reference on the same images.
+
+    `graphs` are the ONNX graphs the artifacts were made from; they run too.
+    """
     candidates = {
         name: candidate for target, artifact in artifacts for name, candidate in _candidates(target, artifact).items()
     }
     read_back = {name: _read_back(c.target, c.artifact, card, table) for name, c in candidates.items()}
     sessions = {name: c.session for name, c in candidates.items() if not isinstance(c.session, NotMeasured)}
-    logits = _run(reference, sessions, images, card.preprocess, progress)
+    logits = _run(reference, open_stages(graphs) | sessions, images, card.preprocess, progress)
     first = next(batches(images.source, card.preprocess, images.indices[:1], 1))
     timed = {name: session for name, session in sessions.items() if session.timed}
     latencies = measure(timed, first, progress) if timed else {}
@@ -73,9 +78,11 @@ def prove(
         reference=Reference(
             executed_by=reference.executed_by,
             images=images.source.name,
+            images_sha256=images_sha256(images.source, images.indices),
             n=len(images.indices),
             top1=UNLABELLED if images.labels is None else evaluate.top1(logits[REFERENCE], images.labels),
         ),
+        stages=stage_results(graphs, logits, logits[REFERENCE], images),
         targets={
             target.name: TargetResult(
                 precision=artifact.precision,

@@ -66,12 +66,23 @@ class TargetResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """The float network in torch; `images` is what all agreement was measured on."""
+    """The float network in torch; `images` is what all agreement was measured on, by name and by content."""
 
     executed_by: str
     images: str
+    images_sha256: str
     n: int
     top1: Measurement[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageResult:
+    """An ONNX graph on the way from the float network to the artifacts, executed on the same images as they."""
+
+    file: StoredFile
+    executed_by: str
+    top1: Measurement[float]
+    agreement_with_reference: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +118,7 @@ class Report:
     precision: Precision
     reference: Reference
     onnx_parity: Parity
+    stages: Mapping[str, StageResult]
     calibration: CalibrationResult | None
     quality: Measurement[Quality]
     mixed: Measurement[Mixed]
@@ -123,6 +135,7 @@ class Report:
             "precision": self.precision,
             "reference": plain(self.reference),
             "onnx_parity": plain(self.onnx_parity),
+            "stages": {name: _stage_json(result) for name, result in self.stages.items()},
             "calibration": plain(self.calibration) or NOT_CALIBRATED,
             "quantization": _quality_json(self.quality),
             "mixed_precision": _mixed_json(self.mixed),
@@ -178,6 +191,16 @@ def _mixed_json(mixed: Measurement[Mixed]) -> Any:  # noqa: ANN401 - JSON
 def _score(score: Score) -> dict[str, float | None]:
     """Decibels are null where nothing differs at all."""
     return {"sqnr_db": score.sqnr_db if math.isfinite(score.sqnr_db) else None, "agreement": score.agreement}
+
+
+def _stage_json(result: StageResult) -> dict[str, Any]:
+    return {
+        "file": result.file.path.name,
+        "sha256": result.file.sha256,
+        "executed_by": result.executed_by,
+        "top1": plain(result.top1),
+        "agreement_with_reference": result.agreement_with_reference,
+    }
 
 
 def _target_json(result: TargetResult) -> dict[str, Any]:

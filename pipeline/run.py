@@ -32,6 +32,7 @@ from rexnet_export.pipeline.reference import open_reference
 from rexnet_export.pipeline.release import MANIFEST_FILE, REPORT_FILE
 from rexnet_export.pipeline.report import FileResult, Report, manifest, to_text
 from rexnet_export.pipeline.selftest import sample_thumbnails
+from rexnet_export.pipeline.stages import chain
 from rexnet_export.pipeline.target import Source, Target
 from rexnet_export.quantization.table import load_table
 
@@ -90,7 +91,8 @@ def _export_into(
             bar.advance(1, target.name)
     clock.lap("conversion")
     reference = open_reference(inputs.checkpoint.network, card.preprocess)
-    proof = prove(artifacts, reference, inputs.evaluation, card, source.table, progress)
+    graphs = chain(float_onnx, quantized.float_onnx if quantized else None, quantized.qdq if quantized else None)
+    proof = prove(artifacts, graphs, reference, inputs.evaluation, card, source.table, progress)
     clock.lap("proof")
     require_drop(options.max_drop, proof.targets)
     report = Report(
@@ -98,6 +100,7 @@ def _export_into(
         precision=options.precision,
         reference=proof.reference,
         onnx_parity=parity,
+        stages=proof.stages,
         calibration=quantized.calibration if quantized else None,
         quality=(quantized and quantized.quality) or NotMeasured(reason=UNJUDGED),
         mixed=(quantized and quantized.mixed) or NotMeasured(reason=UNBOUNDED),
@@ -134,7 +137,7 @@ def _quantized(
 
 
 def _save_predictions(path: Path, images: Images, logits: Mapping[str, Logits]) -> None:
-    """`predictions.npz`: image ids, labels where known, and the logits of the reference and of every file run."""
+    """`predictions.npz`: image ids, labels where known, and the logits of the reference, every graph and every file."""
     arrays: dict[str, NDArray[np.generic]] = {
         "ids": np.array([images.source.ids[index] for index in images.indices]),
         **{name.replace(" ", "-"): values for name, values in logits.items()},

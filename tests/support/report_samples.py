@@ -16,6 +16,7 @@ from rexnet_export.pipeline.report import (
     ReadBack,
     Reference,
     Report,
+    StageResult,
     TargetResult,
 )
 from rexnet_export.quantization.choose_groups import Cut
@@ -84,8 +85,16 @@ def report(**artifacts: FileResult) -> Report:
     return Report(
         card=ModelCard(name="rexnet_100", labels=("a", "b"), preprocess=Preprocess(), checkpoint_sha256="a" * 64),
         precision="int8",
-        reference=Reference(executed_by="torch", images="photos", n=10_000, top1=0.9025),
+        reference=Reference(executed_by="torch", images="photos", images_sha256="d" * 64, n=10_000, top1=0.9025),
         onnx_parity=Parity(max_abs_difference=1e-6, largest_logit=5.0, same_top1=64, n=64),
+        stages={
+            "float": StageResult(
+                file=StoredFile(path=Path("rexnet_100-float.onnx"), sha256="e" * 64, bytes=1),
+                executed_by="ONNX Runtime 1.26.0",
+                top1=0.9025,
+                agreement_with_reference=1.0,
+            )
+        },
         calibration=CalibrationResult(source="photos", images=64, images_sha256="b" * 64, statistic="min-max", seed=0),
         quality=NotMeasured(reason="--effort fast"),
         mixed=NotMeasured(reason="no --max-drop"),
