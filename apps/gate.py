@@ -1,0 +1,249 @@
+"""`rexnet-gate`: fail a build that lost accuracy, and say so when there is too little evidence to tell."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rexnet_export.apps.terminal import INTERRUPTED, Terminal, run_command
+from rexnet_export.pipeline.errors import BaselineError, DataError, GateFailed, Inconclusive, UsageError
+
+if TYPE_CHECKING:
+    from rexnet_export.pipeline.baseline import Baseline
+    from rexnet_export.pipeline.evidence import Evidence
+    from rexnet_export.pipeline.gate_decision import Policy
+    from rexnet_export.pipeline.gate_result import GateResult
+
+PROGRAM = "rexnet-gate"
+LATENCY = "latency"
+BASELINES = Path("baselines")
+DESCRIPTION = """Gate an export: image by image against a baseline, with exact tests. PASS means shown to be less than
+the margin worse, FAIL shown to be worse, INCONCLUSIVE that these images cannot tell."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == [LATENCY]:
+        from rexnet_export.apps import gate_latency  # noqa: PLC0415 - its timing needs nothing of what is here
+
+        return gate_latency.main(given[1:])
+    try:
+        arguments = parser().parse_args(given)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    command: Callable[[argparse.Namespace, Terminal], None] = arguments.command
+
+    def body(terminal: Terminal) -> int:
+        command(arguments, terminal)
+        return 0
+
+    return run_command(PROGRAM, body, quiet=arguments.quiet, debug=arguments.debug)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line: one parser for each subcommand."""
+    p = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION)
+    commands = p.add_subparsers(required=True, metavar="COMMAND")
+    check = commands.add_parser("check", help="compare an export with its baseline", description=DESCRIPTION)
+    _add_check(check)
+    plan = commands.add_parser("plan", help="say what a number of images can decide")
+    plan.add_argument("--images", type=int, required=True, metavar="N", help="labelled images there are")
+    plan.add_argument(
+        "--discordance",
+        type=float,
+        required=True,
+        metavar="P",
+        help="percent of images that exactly one of both has right; `check` prints it",
+    )
+    plan.add_argument("--margin", type=float, default=0.5, metavar="M", help="points (default: 0.5)")
+    plan.set_defaults(command=_plan)
+    update = commands.add_parser("update", help="accept an export as the new baseline")
+    _add_update(update)
+    commands.add_parser(LATENCY, help="compare the speed of two artifacts", add_help=False)
+    for command in (check, plan, update):
+        command.add_argument("--json", action="store_true", help="print the result as JSON instead of a table")
+        command.add_argument("--quiet", action="store_true", help="print no table")
+        command.add_argument("--debug", action="store_true", help="show tracebacks")
+    return p
+
+
+def _add_check(p: argparse.ArgumentParser) -> None:
+    p.add_argument("candidate", type=Path, metavar="CANDIDATE", help="folder that rexnet-export wrote")
+    p.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="BASELINE",
+        help=f"another such folder, a baseline file, or a folder of them (default: {BASELINES}, unless "
+        "--float-baseline is given)",
+    )
+    p.add_argument(
+        "--float-baseline", action="store_true", help="compare every artifact with the candidate's own float network"
+    )
+    p.add_argument("--target", action="append", default=[], metavar="NAME", help="gate only this artifact; repeatable")
+    p.add_argument("--margin", type=float, default=0.5, metavar="M", help="largest drop, in points (default: 0.5)")
+    p.add_argument(
+        "--float-margin",
+        type=float,
+        metavar="M",
+        help="the same for INT8 against float: chain, float baseline and anchor (default: --margin)",
+    )
+    p.add_argument(
+        "--tolerance", type=float, metavar="T", help="drop up to which a real one is no failure (default: half of M)"
+    )
+    p.add_argument("--ratio", type=float, metavar="R", help="also ask for this share of the baseline's top-1, as 0.99")
+    p.add_argument("--fail-alpha", type=float, default=0.05, metavar="A", help="error of failures by p (default: 0.05)")
+    p.add_argument(
+        "--on-inconclusive", choices=("fail", "warn"), default="fail", help="exit with 3 (default), or with 0"
+    )
+    p.set_defaults(command=_check)
+
+
+def _add_update(p: argparse.ArgumentParser) -> None:
+    p.add_argument("candidate", type=Path, metavar="CANDIDATE", help="folder that rexnet-export wrote")
+    p.add_argument("--reason", required=True, metavar="TEXT", help="why, in a sentence for whoever reads the history")
+    p.add_argument("--baselines", type=Path, default=BASELINES, metavar="DIR", help=f"where (default: {BASELINES})")
+    p.add_argument("--target", action="append", default=[], metavar="NAME", help="only this artifact; repeatable")
+    p.add_argument("--release", action="store_true", help="move the anchors here too: this is what is released")
+    p.add_argument("--accept-regression", action="store_true", help="allow a lower top-1 than the old baseline's")
+    p.set_defaults(command=_update)
+
+
+def _check(arguments: argparse.Namespace, terminal: Terminal) -> None:
+    # Imported late: torch alone takes seconds, and --help and a wrong flag should not wait for it.
+    policy, float_policy = _policies(arguments)
+    from rexnet_export.apps.gate_table import table  # noqa: PLC0415
+    from rexnet_export.pipeline.evidence import read_evidence  # noqa: PLC0415
+    from rexnet_export.pipeline.gate import check  # noqa: PLC0415
+    from rexnet_export.pipeline.report import to_text  # noqa: PLC0415
+
+    candidate = read_evidence(_existing(arguments.candidate))
+    baseline = _baseline(arguments, candidate)
+    # Who names the baseline of one artifact asks about that one.
+    named = list(baseline) if isinstance(baseline, dict) and _is_file(arguments.baseline) else []
+    result = check(
+        candidate,
+        baseline,
+        policy,
+        float_policy=float_policy,
+        float_baseline=arguments.float_baseline,
+        targets=arguments.target or named,
+    )
+    if arguments.json:
+        terminal.out.file.write(to_text(result.to_json()))
+    elif not arguments.quiet:
+        terminal.out.print(table(result))
+    _raise_verdict(result)
+
+
+def _policies(arguments: argparse.Namespace) -> tuple[Policy, Policy]:
+    from rexnet_export.pipeline.gate_decision import Policy  # noqa: PLC0415
+
+    def policy(margin: float) -> Policy:
+        tolerance = margin / 2 if arguments.tolerance is None else arguments.tolerance
+        return Policy(
+            margin=margin / 100,
+            tolerance=tolerance / 100,
+            fail_alpha=arguments.fail_alpha,
+            ratio=arguments.ratio,
+            on_inconclusive=arguments.on_inconclusive,
+        )
+
+    float_margin = arguments.margin if arguments.float_margin is None else arguments.float_margin
+    return policy(arguments.margin), policy(float_margin)
+
+
+def _baseline(arguments: argparse.Namespace, candidate: Evidence) -> Evidence | dict[str, Baseline] | None:
+    from rexnet_export.pipeline.baseline import read_baselines  # noqa: PLC0415
+    from rexnet_export.pipeline.evidence import read_evidence  # noqa: PLC0415
+    from rexnet_export.pipeline.release import MANIFEST_FILE  # noqa: PLC0415
+
+    path: Path | None = arguments.baseline
+    if path is None and arguments.float_baseline:
+        return None
+    path = path or BASELINES
+    if not path.exists():
+        raise BaselineError(
+            f"baseline {path} does not exist; write one with: {PROGRAM} update {arguments.candidate} --reason TEXT"
+        )
+    return read_evidence(path) if (path / MANIFEST_FILE).exists() else read_baselines(path, candidate.model)
+
+
+def _is_file(path: Path | None) -> bool:
+    return path is not None and path.is_file()
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_dir():
+        raise UsageError(f"{path} is no folder; name one that rexnet-export wrote")
+    return path
+
+
+def _raise_verdict(result: GateResult) -> None:
+    """One line that says what the table comes to, and the exit code that goes with it."""
+    said = [f"{check.target} {check.name}: {check.message}" for check in result.checks if check.outcome != "pass"]
+    match result.overall:
+        case "fail":
+            failed = [f"{check.target} {check.name}: {check.message}" for check in result.checks if check.failed]
+            raise GateFailed(f"FAIL, broken at {result.broken_stage}: {'; '.join(failed)}")
+        case "not_compared":
+            missing = [check.message for check in result.checks if check.outcome == "not_compared"]
+            raise BaselineError("; ".join(dict.fromkeys(missing)) or f"{result.candidate} has nothing to compare")
+        case "inconclusive" if result.exit_code:
+            raise Inconclusive(f"INCONCLUSIVE: {'; '.join(said)}")
+
+
+def _plan(arguments: argparse.Namespace, terminal: Terminal) -> None:
+    from rexnet_export.apps.gate_table import plan_table  # noqa: PLC0415
+    from rexnet_export.pipeline.gate_plan import plan  # noqa: PLC0415
+    from rexnet_export.pipeline.report import plain, to_text  # noqa: PLC0415
+
+    found = plan(arguments.images, arguments.discordance / 100, arguments.margin / 100)
+    if arguments.json:
+        terminal.out.file.write(to_text(plain(found)))
+    elif not arguments.quiet:
+        terminal.out.print(plan_table(found))
+
+
+def _update(arguments: argparse.Namespace, terminal: Terminal) -> None:
+    from rexnet_export.apps.gate_table import update_table  # noqa: PLC0415
+    from rexnet_export.pipeline.baseline_update import Change, update  # noqa: PLC0415
+    from rexnet_export.pipeline.evidence import read_evidence  # noqa: PLC0415
+    from rexnet_export.pipeline.report import plain, to_text  # noqa: PLC0415
+
+    change = Change(
+        reason=arguments.reason,
+        commit=_commit(),
+        run=os.environ.get("GITHUB_RUN_ID"),
+        release=arguments.release,
+        accept_regression=arguments.accept_regression,
+    )
+    evidence = read_evidence(_existing(arguments.candidate))
+    targets = tuple(arguments.target or evidence.targets)
+    if strangers := [target for target in targets if target not in evidence.targets]:
+        raise UsageError(f"--target {strangers[0]}: {evidence.source} has {', '.join(evidence.targets) or 'none'}")
+    if not targets:
+        raise DataError(f"{evidence.source} has no artifact that was executed; export again where one can be")
+    written = update(evidence, arguments.baselines, targets, change)
+    if arguments.json:
+        terminal.out.file.write(to_text({"updated": plain(tuple(written))}))
+    elif not arguments.quiet:
+        terminal.out.print(update_table(written))
+
+
+def _commit() -> str | None:
+    """The commit of the working directory, where it is in a repository."""
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S607
+    except OSError:
+        return None
+    return found.stdout.strip() or None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
