@@ -68,6 +68,10 @@ class ConversionError(ExportError):
     exit_code = 12
 
 
+class ProcessEnded(ConversionError):
+    """The process that had a file open crashed, or did not answer in time."""
+
+
 class TargetUnavailable(ExportError):
     """A target's toolchain or runtime is not installed here."""
 

@@ -105,8 +105,12 @@ class Target(Protocol):
     def convert(self, source: Source, folder: Path, stem: str) -> Artifact:
         """Write `folder/stem.*`; `folder` is private to this call and is moved into place by the caller."""
 
-    def open(self, artifact: Artifact) -> Session:
-        """Load the file for execution; raises `TargetUnavailable` where nothing here can execute it."""
+    def open(self, artifact: Artifact, *, threads: int | None = None) -> Session:
+        """Load the file for execution; raises `TargetUnavailable` where nothing here can execute it.
+
+        `threads` that work on one image: 1 unless it says more, except in torch, whose number is the whole process's
+        and stays as it is. Core ML chooses for itself.
+        """
 
     def coverage(self, artifact: Artifact) -> Coverage:
         """Count INT8 and float arithmetic in the file on disk."""

@@ -79,7 +79,7 @@ class CoreML:
         seal(path, spec)
         return replace(artifact, file=stored_file(path))
 
-    def open(self, artifact: Artifact) -> Session:
+    def open(self, artifact: Artifact, *, threads: int | None = None) -> Session:  # noqa: ARG002 - Core ML's choice
         """Core ML on macOS; elsewhere the reference interpreter executes the saved program."""
         self.require()
         return _session(read_package(artifact.file.path))

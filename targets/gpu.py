@@ -58,10 +58,14 @@ class Gpu:
         proof = carried(source, lambda: self.open(written), {}, self.read_parameters(written))
         return replace(written, file=save(metadata=described | proof))
 
-    def open(self, artifact: Artifact) -> Session:
+    def open(self, artifact: Artifact, *, threads: int | None = None) -> Session:
         """Load into torch; mixed precision needs a GPU and is float32 without one."""
         if _is_onnx(artifact):
             return open_session(artifact.file.path, CUDA_PROVIDER)
+        if threads is not None:
+            import torch  # noqa: PLC0415 - takes seconds
+
+            torch.set_num_threads(threads)
         from rexnet_export.pipeline.reference import open_reference  # noqa: PLC0415
 
         loaded = _load(artifact)

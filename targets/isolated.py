@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline import errors
-from rexnet_export.pipeline.errors import ConversionError, ExportError, UsageError
+from rexnet_export.pipeline.errors import ConversionError, ExportError, ProcessEnded, UsageError
 from rexnet_export.pipeline.records import Coverage
 from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.targets import TARGETS
-from rexnet_export.targets.worker import IMAGES, Arrays, read_message, send_message
+from rexnet_export.targets.worker import IMAGES, NANOSECONDS, RUNS, Arrays, read_message, send_message
 
 ANSWER_WITHIN_S = 900.0
 
@@ -31,13 +31,14 @@ ANSWER_WITHIN_S = 900.0
 class IsolatedFile:
     """One artifact in a process of its own; it answers as the target's own reader and session would.
 
-    The errors are those that the target raises; a process that ends or falls silent is a `ConversionError`.
+    The errors are those that the target raises; a process that ends or falls silent is `ProcessEnded`.
     """
 
-    def __init__(self, path: Path, *, answer_within_s: float = ANSWER_WITHIN_S) -> None:
+    def __init__(self, path: Path, *, threads: int | None = None, answer_within_s: float = ANSWER_WITHIN_S) -> None:
         self.path = path
         self._patience = answer_within_s
         command = [sys.executable, "-P", "-m", "rexnet_export.targets.worker", target_of(path), str(path)]
+        command += [] if threads is None else [str(threads)]
         # A session of its own: Ctrl-C reaches the parent alone, which then closes this.
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
@@ -100,13 +101,23 @@ class IsolatedFile:
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]."""
-        _, arrays = self._ask("run", images)
+        _, arrays = self._ask("run", {IMAGES: images})
         return arrays["logits"].astype(np.float32, copy=False)
 
     def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """Every activation as real numbers, by ONNX tensor name."""
-        _, arrays = self._ask("trace", images)
+        _, arrays = self._ask("trace", {IMAGES: images})
         return {name: values.astype(np.float32, copy=False) for name, values in arrays.items()}
+
+    def time_block(self, image: NDArray[np.uint8], *, dropped: int, counted: int) -> tuple[int, ...]:
+        """Nanoseconds of each of `counted` inferences of one image [1, S, S, 3], after `dropped` that do not count."""
+        _, arrays = self._ask("time", {IMAGES: image, RUNS: np.array([dropped, counted])})
+        return tuple(int(spent) for spent in arrays[NANOSECONDS])
+
+    def time_kernel(self, *, dropped: int, counted: int) -> int:
+        """Median nanoseconds of the reference kernel in this process."""
+        said, _ = self._ask("kernel", {RUNS: np.array([dropped, counted])})
+        return int(said)
 
     def close(self) -> None:
         """End the process."""
@@ -128,13 +139,13 @@ class IsolatedFile:
             self._said, _ = self._ask("session")
         return self._said
 
-    def _ask(self, question: str, images: NDArray[np.uint8] | None = None) -> tuple[Any, Arrays]:
+    def _ask(self, question: str, given: Arrays | None = None) -> tuple[Any, Arrays]:
         questions, answers = self._process.stdin, self._process.stdout
         assert questions is not None
         assert answers is not None
         with self._limited():
             try:
-                send_message(questions, {"ask": question}, {} if images is None else {IMAGES: images})
+                send_message(questions, {"ask": question}, given or {})
                 message = read_message(answers)
             except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
                 raise self._ended(question) from error
@@ -160,7 +171,7 @@ class IsolatedFile:
         self._late = True
         self._process.kill()
 
-    def _ended(self, question: str) -> ConversionError:
+    def _ended(self, question: str) -> ProcessEnded:
         self._process.kill()
         code = self._process.wait()
         if self._late:
@@ -169,7 +180,7 @@ class IsolatedFile:
             how = f"crashed the process that opened it ({Signals(-code).name})"
         else:
             how = f"ended the process that opened it (code {code})"
-        return ConversionError(f"{self.path.name} {how} when asked for its {question}; it is damaged: export it again")
+        return ProcessEnded(f"{self.path.name} {how} when asked for its {question}; it is damaged: export it again")
 
 
 def target_of(path: Path) -> str:

@@ -84,10 +84,10 @@ class Ort:
             companions=(plain, plain_x86, _required_operators(mobile.path)),
         )
 
-    def open(self, artifact: Artifact) -> Session:
+    def open(self, artifact: Artifact, *, threads: int | None = None) -> Session:
         """Load a `.ort` or `.onnx` file into ONNX Runtime's CPU provider."""
         self.require()
-        return open_session(artifact.file.path)
+        return open_session(artifact.file.path, threads=threads or 1)
 
     def coverage(self, artifact: Artifact) -> Coverage:
         """Count arithmetic in the optimized graph; a `.onnx` is optimized first, as it is at run time."""
@@ -181,11 +181,11 @@ class OrtSession:
         return result
 
 
-def open_session(path: Path, provider: str = CPU) -> OrtSession:
+def open_session(path: Path, provider: str = CPU, *, threads: int = 1) -> OrtSession:
     """Open a `.ort` or `.onnx` file of ours, whole and with the contract's input and output."""
     import onnxruntime  # noqa: PLC0415
 
-    session = _session(_content(path), path.name, _options(), provider)
+    session = _session(_content(path), path.name, _options(threads), provider)
     shape = _image_shape(session, path.name)
     where = "" if provider == CPU else f" ({provider})"
     return OrtSession(
@@ -228,11 +228,11 @@ def _session(content: bytes, name: str, options: SessionOptions, provider: str =
         raise ConversionError(f"ONNX Runtime cannot open {name}: {first_line(error)}") from error
 
 
-def _options() -> SessionOptions:
+def _options(threads: int = 1) -> SessionOptions:
     import onnxruntime  # noqa: PLC0415
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 4
     # On x86 the optimizer would otherwise rewrite INT8 activations to UINT8 and leave convolutions in float.
     options.add_session_config_entry("session.qdqisint8allowed", "1")

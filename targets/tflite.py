@@ -73,10 +73,10 @@ class Tflite:
         require_int8(artifact, count_arithmetic(stored), source.float_tensors)
         return artifact
 
-    def open(self, artifact: Artifact) -> Session:
+    def open(self, artifact: Artifact, *, threads: int | None = None) -> Session:
         """Load the file into LiteRT with its XNNPACK kernels."""
         self.require()
-        return open_session(artifact.file.path)
+        return open_session(artifact.file.path, threads=threads or 1)
 
     def coverage(self, artifact: Artifact) -> Coverage:
         """Count arithmetic by the element types that the file declares."""
@@ -138,14 +138,14 @@ class TfliteSession:
             )
 
 
-def open_session(path: Path) -> TfliteSession:
+def open_session(path: Path, *, threads: int = 1) -> TfliteSession:
     """Open a file of ours, whole and with the contract's input and output."""
     graph = _read(path)  # LiteRT itself trusts a file's offsets
     ends = [(graph.name(i), graph.type(i)) for i in (*graph.subgraph.inputs, *graph.subgraph.outputs)]
     if ends != [(IMAGE, "UINT8"), (OUTPUT, "FLOAT32")]:
         raise ConversionError(f"{path.name} does not take uint8 {IMAGE} and give {OUTPUT}; it was not exported here")
     with _native_stderr_hidden():
-        interpreters = tuple(_interpreter(str(path), path.name) for _ in range(WORKERS))
+        interpreters = tuple(_interpreter(str(path), path.name, threads) for _ in range(WORKERS))
     return TfliteSession(
         interpreters=interpreters,
         executed_by=f"LiteRT {version('ai-edge-litert')}",
@@ -160,13 +160,13 @@ def _read(path: Path) -> Graph:
     return graph
 
 
-def _interpreter(model: str | bytes, name: str) -> Interpreter:
+def _interpreter(model: str | bytes, name: str, threads: int = 1) -> Interpreter:
     """Load a file by its path, or a model by its content."""
     from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415
 
     place = {"model_path": model} if isinstance(model, str) else {"model_content": model}
     try:
-        interpreter = Interpreter(**place, num_threads=1)
+        interpreter = Interpreter(**place, num_threads=threads)
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise ConversionError(f"LiteRT cannot open {name}: {first_line(error)}") from error

@@ -23,6 +23,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rexnet_export.pipeline.block import time_block, time_kernel
 from rexnet_export.pipeline.errors import ConversionError, ExportError, first_line
 from rexnet_export.pipeline.records import PRECISIONS, Artifact, stored_file
 from rexnet_export.pipeline.target import Session, Target
@@ -30,7 +31,7 @@ from rexnet_export.targets import TARGETS
 
 type Arrays = Mapping[str, NDArray[np.generic]]
 
-IMAGES = "images"
+IMAGES, RUNS, NANOSECONDS = "images", "runs", "nanoseconds"
 LARGEST_HEADER = 2**24
 
 
@@ -43,10 +44,10 @@ class Answer:
 
 
 def main(argv: Sequence[str]) -> int:
-    """`worker TARGET FILE`: answer until the questions end."""
-    name, file = argv
+    """`worker TARGET FILE [THREADS]`: answer until the questions end; THREADS work on one image."""
+    name, file, *threads = argv
     with _replies() as replies:
-        opened = _Opened(TARGETS[name], Path(file))
+        opened = _Opened(TARGETS[name], Path(file), int(threads[0]) if threads else None)
         while (question := read_message(sys.stdin.buffer)) is not None:
             asked, arrays = question
             send_message(replies, *_answered(opened, asked, arrays))
@@ -65,8 +66,9 @@ def _replies() -> IO[bytes]:
 class _Opened:
     """One file; what several questions need is read once."""
 
-    def __init__(self, target: Target, path: Path) -> None:
+    def __init__(self, target: Target, path: Path, threads: int | None) -> None:
         self._target = target
+        self._threads = threads
         self.path = path
 
     @cached_property
@@ -84,7 +86,7 @@ class _Opened:
 
     @cached_property
     def _session(self) -> Session:
-        return self._target.open(self._artifact)
+        return self._target.open(self._artifact, threads=self._threads)
 
     def metadata(self, _: Arrays) -> Answer:
         return Answer(said=self._metadata)
@@ -108,6 +110,15 @@ class _Opened:
     def run(self, arrays: Arrays) -> Answer:
         return Answer(arrays={"logits": self._session.run(arrays[IMAGES].astype(np.uint8, copy=False))})
 
+    def time(self, arrays: Arrays) -> Answer:
+        dropped, counted = (int(runs) for runs in arrays[RUNS])
+        spent = time_block(self._session, arrays[IMAGES].astype(np.uint8, copy=False), dropped, counted)
+        return Answer(arrays={NANOSECONDS: np.array(spent, np.int64)})
+
+    def kernel(self, arrays: Arrays) -> Answer:
+        dropped, counted = (int(runs) for runs in arrays[RUNS])
+        return Answer(said=time_kernel(dropped, counted))
+
     def trace(self, arrays: Arrays) -> Answer:
         return Answer(arrays=self._session.trace(arrays[IMAGES].astype(np.uint8, copy=False)))
 
@@ -121,6 +132,8 @@ QUESTIONS: Mapping[str, Callable[[_Opened, Arrays], Answer]] = {
     "altered": _Opened.altered,
     "run": _Opened.run,
     "trace": _Opened.trace,
+    "time": _Opened.time,
+    "kernel": _Opened.kernel,
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.errors import ConversionError, DataError, UsageError
+from rexnet_export.pipeline.errors import ConversionError, DataError, InvalidMeasurement, ProcessEnded, UsageError
 from rexnet_export.pipeline.records import Artifact, Precision
 from rexnet_export.pipeline.target import Source
 from rexnet_export.targets import TARGETS
@@ -72,7 +72,7 @@ def test_a_crash_stays_in_the_child(artifacts: Mapping[str, Artifact], tmp_path:
     with IsolatedFile(Path(path)) as file:
         file.metadata()
         os.kill(file.process_id, signal.SIGSEGV)
-        with pytest.raises(ConversionError, match=r"crash\.tflite crashed .*SIGSEGV.* coverage"):
+        with pytest.raises(ProcessEnded, match=r"crash\.tflite crashed .*SIGSEGV.* coverage"):
             file.coverage()
         with pytest.raises(ConversionError, match="crashed"):
             file.coverage()
@@ -90,3 +90,26 @@ def test_the_name_says_the_target(tmp_path: Path) -> None:
         assert {target_of(tmp_path / f"model{suffix}") for suffix in target.suffixes} == {name}
     with pytest.raises(UsageError, match=r"photo\.jpeg is no artifact.*\.tflite"):
         target_of(tmp_path / "photo.jpeg")
+
+
+def test_it_times_blocks_of_one_image(pair: tuple[Artifact, IsolatedFile], images: NDArray[np.uint8]) -> None:
+    _, file = pair
+    spent = file.time_block(images[:1], dropped=1, counted=3)
+    assert len(spent) == 3
+    assert min(spent) > 10_000  # nanoseconds: no network is computed in less
+    assert file.time_kernel(dropped=1, counted=3) > 10_000
+    with pytest.raises(InvalidMeasurement, match="one image"):
+        file.time_block(images[:2], dropped=1, counted=3)
+
+
+@pytest.mark.parametrize("name", ["tflite", "ort", "gpu"])
+def test_threads_reach_the_runtime(artifacts: Mapping[str, Artifact], images: NDArray[np.uint8], name: str) -> None:
+    path = artifacts[name].file.path
+    with IsolatedFile(path, threads=1) as one, IsolatedFile(path, threads=3) as three:
+        for file in (one, three):
+            file.run(images[:1])
+        assert threads_of(three) > threads_of(one)
+
+
+def threads_of(file: IsolatedFile) -> int:
+    return len(list(Path(f"/proc/{file.process_id}/task").iterdir()))
