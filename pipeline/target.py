@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rexnet_export.pipeline.errors import ConversionError
 from rexnet_export.pipeline.metadata import describe
 from rexnet_export.pipeline.records import Artifact, Coverage, ModelCard, Precision, StoredFile
+from rexnet_export.pipeline.structure import Structure
 from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.quantization.table import QuantTable
 
@@ -114,6 +115,9 @@ class Target(Protocol):
 
     def coverage(self, artifact: Artifact) -> Coverage:
         """Count INT8 and float arithmetic in the file on disk."""
+
+    def structure(self, artifact: Artifact) -> Structure:
+        """Count what the file on disk is built of, for gates without tolerance."""
 
     def read_metadata(self, artifact: Artifact) -> dict[str, str]:
         """What the file on disk says of itself: the map of `metadata.describe`."""

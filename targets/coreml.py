@@ -25,6 +25,7 @@ from rexnet_export.pipeline.records import (
     stored_file,
 )
 from rexnet_export.pipeline.selftest import carried
+from rexnet_export.pipeline.structure import Structure
 from rexnet_export.pipeline.target import Session, Source, described, require_int8
 from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.quantization.table import QuantTable
@@ -34,6 +35,7 @@ from rexnet_export.targets.coreml_inspect import (
     count_arithmetic,
     stored_parameters,
     stored_qparams,
+    structure,
 )
 from rexnet_export.targets.coreml_mil import IMAGE, LOGITS, PIXEL_SCALE, PROBABILITIES, lower
 from rexnet_export.targets.coreml_package import Package, quiet, read_altered, read_package, seal
@@ -91,6 +93,10 @@ class CoreML:
     def read_metadata(self, artifact: Artifact) -> dict[str, str]:
         """The saved package's user-defined metadata."""
         return dict(read_package(artifact.file.path).metadata)
+
+    def structure(self, artifact: Artifact) -> Structure:
+        """Counted from the saved program."""
+        return structure(read_package(artifact.file.path))
 
     def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:
         """The saved program's scales and zero points, by ONNX tensor name."""

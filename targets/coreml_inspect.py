@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.errors import ConversionError
-from rexnet_export.pipeline.records import Coverage
+from rexnet_export.pipeline.records import Coverage, NotMeasured, stored_file
+from rexnet_export.pipeline.structure import Structure, islands
 from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.targets.coreml_mil import IMAGE, INPUT, LOGITS, onnx_name
-from rexnet_export.targets.coreml_package import Package, type_name
+from rexnet_export.targets.coreml_package import WEIGHTS, Package, type_name
 
 if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Operation, Var
@@ -84,6 +85,18 @@ def count_arithmetic(package: Package) -> Coverage:
             float_layers += [] if integer else [onnx_name(op.weight.name)]
     return Coverage(
         int8_macs=int8_macs, total_macs=total_macs, float_ops=tuple(float_ops), float_layers=tuple(float_layers)
+    )
+
+
+def structure(package: Package) -> Structure:
+    """Weights, operations and what is left in float, counted from the saved program."""
+    left = [op for op in _between_input_and_logits(package) if not _is_integer(op)]
+    return Structure(
+        tensor_bytes=stored_file(package.path / "Data" / WEIGHTS).bytes,
+        operators=dict(Counter(op.op_type for op in package.operations if op.op_type != "const")),
+        float_islands=islands(([var.name for var in _reals(op)], [var.name for var in op.outputs]) for op in left),
+        qdq_pairs=NotMeasured(reason="an ML program says INT8 by such pairs; Core ML fuses them on the device"),
+        arena_bytes=NotMeasured(reason="Core ML plans its memory on the device"),
     )
 
 

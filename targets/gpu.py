@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from rexnet_export.pipeline.errors import CheckpointError
 from rexnet_export.pipeline.fingerprints import damaged
 from rexnet_export.pipeline.metadata import describe
-from rexnet_export.pipeline.records import PRECISIONS, Artifact, Coverage, Precision, Preprocess
+from rexnet_export.pipeline.records import PRECISIONS, Artifact, Coverage, NotMeasured, Precision, Preprocess
 from rexnet_export.pipeline.selftest import carried
+from rexnet_export.pipeline.structure import Structure
 from rexnet_export.pipeline.target import Session, Source
 from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.targets.ort import Ort, open_session
@@ -84,6 +86,19 @@ class Gpu:
             int8_macs=0,
             total_macs=cost(loaded.network.spec, _preprocess(loaded).size).macs,
             float_ops=tuple(f"{name} ({kind})" for name, kind in layers if kind != "Dropout"),
+        )
+
+    def structure(self, artifact: Artifact) -> Structure:
+        """The network's layers; all of it is one float island."""
+        if _is_onnx(artifact):
+            return Ort().structure(artifact)
+        layers = [layer for layer in _load(artifact).network.modules() if not list(layer.children())]
+        return Structure(
+            tensor_bytes=sum(values.nbytes for values in self.read_parameters(artifact).values()),
+            operators=dict(Counter(type(layer).__name__ for layer in layers)),
+            float_islands=1,
+            qdq_pairs=0,
+            arena_bytes=NotMeasured(reason="torch allocates memory as it runs"),
         )
 
     def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:  # noqa: ARG002 - the protocol's parameter

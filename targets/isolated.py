@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from rexnet_export.pipeline import errors
 from rexnet_export.pipeline.errors import ConversionError, ExportError, ProcessEnded, UsageError
 from rexnet_export.pipeline.records import Coverage
+from rexnet_export.pipeline.structure import Structure
 from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.targets import TARGETS
 from rexnet_export.targets.worker import IMAGES, NANOSECONDS, RUNS, Arrays, read_message, send_message
@@ -65,6 +66,11 @@ class IsolatedFile:
             float_ops=tuple(said["float_ops"]),
             float_layers=tuple(said["float_layers"]),
         )
+
+    def structure(self) -> Structure:
+        """What the file is built of."""
+        said, _ = self._ask("structure")
+        return Structure.from_json(said)
 
     def qparams(self) -> dict[str, QuantParams]:
         """Scales and zero points that the file stores, by ONNX tensor name."""

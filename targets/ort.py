@@ -20,6 +20,7 @@ from rexnet_export.pipeline.errors import ConversionError, DataError, TargetUnav
 from rexnet_export.pipeline.fingerprints import damaged
 from rexnet_export.pipeline.records import Artifact, Coverage, Precision, StoredFile, stored_file
 from rexnet_export.pipeline.selftest import carried
+from rexnet_export.pipeline.structure import Structure
 from rexnet_export.pipeline.target import Session, Source, described, require_int8
 from rexnet_export.quantization.qdq import insert_qdq
 from rexnet_export.quantization.qparams import QuantParams
@@ -27,6 +28,7 @@ from rexnet_export.quantization.simulate import QUANTIZES_FLOAT_WEIGHTS
 from rexnet_export.targets import ort_format
 from rexnet_export.targets.ort_canonical import canonical
 from rexnet_export.targets.ort_format import ALIGNMENT, IDENTIFIER, Graph, count, parameters, quantization
+from rexnet_export.targets.ort_structure import structure
 from rexnet_export.targets.ort_trace import OrtTracer, open_tracer
 
 if TYPE_CHECKING:
@@ -92,6 +94,10 @@ class Ort:
     def coverage(self, artifact: Artifact) -> Coverage:
         """Count arithmetic in the optimized graph; a `.onnx` is optimized first, as it is at run time."""
         return self._read(artifact, count)
+
+    def structure(self, artifact: Artifact) -> Structure:
+        """Counted from the optimized graph."""
+        return self._read(artifact, structure)
 
     def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:
         """Scales and zero points of the optimized graph, by ONNX tensor name."""

@@ -166,7 +166,7 @@ def count(graph: Graph) -> Coverage:
     return Coverage(
         int8_macs=sum(amount for node, amount in macs.items() if node.op == "QLinearConv" or node.op in _INT8_PRODUCTS),
         total_macs=sum(macs.values()),
-        float_ops=tuple(f"{node.name} ({node.op})" for node in _float_nodes(graph)),
+        float_ops=tuple(f"{node.name} ({node.op})" for node in float_nodes(graph)),
         float_layers=tuple(node.inputs[1] for node in graph.nodes if node.op in _FLOAT_CONVS | _FLOAT_PRODUCTS),
     )
 
@@ -182,7 +182,8 @@ def _macs(node: Node, graph: Graph) -> int:
     return weight.size * positions
 
 
-def _float_nodes(graph: Graph) -> Iterator[Node]:
+def float_nodes(graph: Graph) -> Iterator[Node]:
+    """Operators that `count` calls float."""
     exempt = {graph.outputs[0], *_zero_point_moves(graph)}
     for node in graph.nodes:
         computes_float = any(graph.types.get(name) in FLOAT_TYPES for name in (*node.outputs, *node.inputs[:1]))

@@ -22,6 +22,7 @@ from rexnet_export.pipeline.errors import ConversionError, DataError, TargetUnav
 from rexnet_export.pipeline.fingerprints import damaged
 from rexnet_export.pipeline.records import Artifact, Coverage, Precision, stored_file
 from rexnet_export.pipeline.selftest import carried
+from rexnet_export.pipeline.structure import Structure
 from rexnet_export.pipeline.target import Session, Source, described, require_int8
 from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.quantization.table import QuantTable
@@ -30,6 +31,7 @@ from rexnet_export.targets.tflite_inspect import count_arithmetic, stored_parame
 from rexnet_export.targets.tflite_lowering import OUTPUT, Lowered, lower
 from rexnet_export.targets.tflite_metadata import entries, read_description, read_labels, with_labels
 from rexnet_export.targets.tflite_stamp import IMAGE, attach_ends, halve, stamp
+from rexnet_export.targets.tflite_structure import structure
 from rexnet_export.targets.tflite_trace import Traced, traced
 
 if TYPE_CHECKING:
@@ -81,6 +83,10 @@ class Tflite:
     def coverage(self, artifact: Artifact) -> Coverage:
         """Count arithmetic by the element types that the file declares."""
         return count_arithmetic(_read(artifact.file.path))
+
+    def structure(self, artifact: Artifact) -> Structure:
+        """Counted from the file, its arena planned."""
+        return structure(_read(artifact.file.path))
 
     def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:
         """Scales and zero points by ONNX tensor name, parameters included."""

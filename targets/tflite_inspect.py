@@ -78,7 +78,7 @@ def count_arithmetic(graph: Graph) -> Coverage:
     return Coverage(
         int8_macs=sum(macs[id(o)] for o in weighted if _is_int8(graph, o)),
         total_macs=sum(macs.values()),
-        float_ops=tuple(_float_operators(graph)),
+        float_ops=tuple(f"{graph.name(o.outputs[0])} ({graph.kind(o)})" for o in float_operators(graph)),
         float_layers=tuple(graph.name(_stored(graph, o.inputs[1])) for o in weighted if not _is_int8(graph, o)),
     )
 
@@ -92,7 +92,7 @@ def _macs(graph: Graph, operator: OperatorT) -> int:
     return math.prod(graph.shape(operator.inputs[1])) * math.prod(graph.shape(operator.outputs[0])[:-1])
 
 
-def _float_operators(graph: Graph) -> Iterator[str]:
+def float_operators(graph: Graph) -> Iterator[OperatorT]:
     """Operators that touch float tensors, conversions of the image and of the logits aside."""
     inputs, outputs = set(graph.subgraph.inputs), set(graph.subgraph.outputs)
     for operator in graph.operators:
@@ -102,4 +102,4 @@ def _float_operators(graph: Graph) -> Iterator[str]:
         )
         touched = {graph.type(index) for index in (*operator.inputs, *operator.outputs)}
         if touched & _FLOATS and not converts:
-            yield f"{graph.name(result)} ({kind})"
+            yield operator

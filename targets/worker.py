@@ -97,6 +97,9 @@ class _Opened:
     def coverage(self, _: Arrays) -> Answer:
         return Answer(said=asdict(self._target.coverage(self._artifact)))
 
+    def structure(self, _: Arrays) -> Answer:
+        return Answer(said=self._target.structure(self._artifact).to_json())
+
     def qparams(self, _: Arrays) -> Answer:
         return Answer(said={name: asdict(p) for name, p in self._target.read_qparams(self._artifact).items()})
 
@@ -127,6 +130,7 @@ QUESTIONS: Mapping[str, Callable[[_Opened, Arrays], Answer]] = {
     "metadata": _Opened.metadata,
     "session": _Opened.session,
     "coverage": _Opened.coverage,
+    "structure": _Opened.structure,
     "qparams": _Opened.qparams,
     "parameters": _Opened.parameters,
     "altered": _Opened.altered,

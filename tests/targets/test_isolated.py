@@ -38,6 +38,7 @@ def test_it_answers_as_the_target_does(pair: tuple[Artifact, IsolatedFile], imag
     session = target.open(artifact)
     assert file.metadata() == target.read_metadata(artifact)
     assert file.coverage() == target.coverage(artifact)
+    assert file.structure() == target.structure(artifact)
     assert file.qparams() == target.read_qparams(artifact)
     assert file.altered() == target.altered(artifact) == []
     assert (file.executed_by, file.timed) == (session.executed_by, session.timed)
