@@ -53,6 +53,21 @@ def find_release(paths: tuple[Path, ...], suffixes: tuple[str, ...]) -> Release:
     )
 
 
+def artifact_at(path: Path, target: str | None, suffixes: tuple[str, ...]) -> Path:
+    """A file for itself; of an output folder the artifact of `target` (`ort`, or `ort x86` for a preset)."""
+    if path.suffix in suffixes or not path.is_dir():
+        if not path.exists():
+            raise UsageError(f"{path} does not exist; name an artifact, or a folder that rexnet-export wrote")
+        return path
+    named = _by_target(path)
+    if not named:
+        raise UsageError(f"{path} holds no {REPORT_FILE} with artifacts; name a folder that rexnet-export wrote")
+    if target not in named:
+        which = "give --target" if target is None else f"it has no {target!r}"
+        raise UsageError(f"{path} is a folder: {which}; there are {', '.join(named)}")
+    return path / named[target]
+
+
 def stored(path: Path) -> StoredFile:
     """The file as it is now."""
     try:
@@ -67,17 +82,25 @@ def _artifacts(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
 
 
 def _named_in_report(folder: Path) -> list[str]:
+    return list(_by_target(folder).values())
+
+
+def _by_target(folder: Path) -> dict[str, str]:
+    """File names that the report gives, by target, or by target and preset."""
     targets = _read(folder / REPORT_FILE).get("targets", {})
     try:
-        files = [file for target in targets.values() for file in (target, *target["presets"].values())]
-        names = [file["artifact"] for file in files]
+        files = {
+            f"{name} {preset}".strip(): file["artifact"]
+            for name, target in targets.items()
+            for preset, file in {"": target, **target["presets"]}.items()
+        }
     except (AttributeError, KeyError, TypeError) as error:
         raise ConversionError(f"{folder / REPORT_FILE} is no report of rexnet-export; export again") from error
-    for name in names:
+    for name in files.values():
         _require_member(folder / REPORT_FILE, name)
         if not (folder / name).exists():
             raise ConversionError(f"{folder / name} is missing, but {REPORT_FILE} names it; export again")
-    return names
+    return files
 
 
 def _manifest(folder: Path) -> dict[str, str]:
