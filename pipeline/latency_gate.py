@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rexnet_export.pipeline.errors import InvalidMeasurement, UsageError
 from rexnet_export.pipeline.interleave import SIDES, Blocks, Timed, interleaved, lengths
@@ -136,6 +137,24 @@ class LatencyGate:
         return f"about {needed} pairs would decide at this ratio: give --pairs {needed}"
 
 
+def judged(
+    request: Request,
+    files: Mapping[Side, Timed],
+    image: NDArray[np.uint8],
+    counted: Mapping[Side, int],
+    progress: Progress,
+) -> tuple[Run, ...]:
+    """Time two loaded and warmed files in turns; where that cannot decide, once more with twice the pairs."""
+    runs: list[Run] = []
+    for seed, pairs in _planned(request):
+        timed = interleaved(files, image, counted, pairs, request.blocks, seed, progress)
+        runs.append(Run(seed=seed, pairs=timed, decision=decide(timed, request.margin / 100, seed)))
+        if runs[-1].decision.verdict != "INCONCLUSIVE":
+            break
+        progress.note(f"{pairs} pairs: inconclusive, {runs[-1].decision.reason}")
+    return tuple(runs)
+
+
 def run(request: Request, open_file: Callable[[Path, int], LoadedFile], progress: Progress) -> LatencyGate:
     """Load both files, time them in turns and compare them; `open_file` takes a path and a number of threads.
 
@@ -150,20 +169,15 @@ def run(request: Request, open_file: Callable[[Path, int], LoadedFile], progress
             _require_real(file)
         image = enlarge(sample_thumbnails()[:1], _common_size(files))
         counted = lengths(files, image, request.blocks, progress)
-        runs: list[Run] = []
-        for seed, pairs in _planned(request):
-            timed = interleaved(files, image, counted, pairs, request.blocks, seed, progress)
-            runs.append(Run(seed=seed, pairs=timed, decision=decide(timed, request.margin / 100, seed)))
-            if runs[-1].decision.verdict != "INCONCLUSIVE":
-                break
-            progress.note(f"{pairs} pairs: inconclusive, {runs[-1].decision.reason}")
+        runs = judged(request, files, image, counted, progress)
         return LatencyGate(
-            **{side: _contestant(file, counted[side]) for side, file in files.items()},
+            base=_contestant(files["base"], counted["base"]),
+            candidate=_contestant(files["candidate"], counted["candidate"]),
             margin=request.margin / 100,
             threads=request.threads,
             cores=cores,
             machine=processor(),
-            runs=tuple(runs),
+            runs=runs,
             signals=read_two(files["base"], files["candidate"]),
         )
 
