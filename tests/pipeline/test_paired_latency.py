@@ -85,6 +85,7 @@ def test_a_pair_is_steady_while_the_reference_kernel_stays_within_a_tenth(
         (noisy(1.05, 0.01, 20), "PASS"),
         (noisy(1.2, 0.01, 20), "FAIL"),
         (noisy(1.1, 0.05, 20), "INCONCLUSIVE"),
+        (noisy(1.12, 0.1, 20), "INCONCLUSIVE"),
         (noisy(1.2, 0.01, 5), "FAIL"),
         (noisy(1.2, 0.01, 4), "INCONCLUSIVE"),
     ],
@@ -143,6 +144,13 @@ def test_order_statistics_have_the_binomial_ranks(count: int, rank: int) -> None
 def test_four_pairs_have_no_limit() -> None:
     for count in range(5):
         assert isinstance(order_statistic_limits([0.1] * count), NotMeasured)
+
+
+def test_the_bootstraps_limits_are_the_order_statistics_that_its_definition_gives() -> None:
+    # The median of 25 resampled values is at most the r-th with P(Binomial(25, r / 25) >= 13): 3.0 % for r = 8,
+    # 7.4 % for r = 9.
+    logs = np.random.default_rng(0).permutation(np.arange(1.0, 26.0))
+    assert bootstrap_limits(logs, 0) == (9, 17)
 
 
 def test_the_seed_decides_which_pairs_are_resampled() -> None:
