@@ -52,10 +52,10 @@ class Signals:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """From what `report.plain` made of one."""
-        coverage = content["coverage"]
+        coverage = {name: tuple(v) if isinstance(v, list) else v for name, v in content["coverage"].items()}
         return cls(
             **{key: content[key] for key in ("format", "precision", "file_bytes", "text_bytes")},
-            coverage=Coverage(**{**coverage, "float_ops": tuple(coverage["float_ops"])}),
+            coverage=Coverage(**coverage),
             structure=Structure.from_json(content["structure"]),
         )
 
