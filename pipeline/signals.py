@@ -52,7 +52,9 @@ class Signals:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """From what `report.plain` made of one."""
-        coverage = {name: tuple(v) if isinstance(v, list) else v for name, v in content["coverage"].items()}
+        coverage: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in content["coverage"].items()
+        }
         return cls(
             **{key: content[key] for key in ("format", "precision", "file_bytes", "text_bytes")},
             coverage=Coverage(**coverage),
