@@ -108,7 +108,7 @@ def test_a_float_convolution_is_named_and_not_called_int8(sources: Sources, netw
         tensors[parameter] = TensorEntry(decision="float", reason="its input is float")
     table = replace(table_of(sources), tensors=tensors)
     onnx.save(insert_qdq(float_of(sources), table), tmp_path / "qdq.onnx")
-    source = replace(sources["int8"], table=table, qdq_onnx=stored_file(tmp_path / "qdq.onnx"))
+    source = replace(sources["int8"], qdq_onnx=stored_file(tmp_path / "qdq.onnx"))
     with pytest.raises(ConversionError, match=r"island.mlpackage is called INT8, but .*features.1.depthwise \(conv\)"):
         COREML.convert(source, tmp_path, "island")
     left = Artifact(target="coreml", precision="int8", file=stored_file(tmp_path / "island.mlpackage"))
