@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rexnet_export.apps.outputs import add_outputs, planned
 from rexnet_export.apps.terminal import INTERRUPTED, Terminal, run_command
 from rexnet_export.pipeline.errors import BaselineError, DataError, GateFailed, Inconclusive, UsageError
 
@@ -101,6 +102,7 @@ def _add_check(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--on-inconclusive", choices=("fail", "warn"), default="fail", help="exit with 3 (default), or with 0"
     )
+    add_outputs(p)
     p.set_defaults(command=_check)
 
 
@@ -115,18 +117,32 @@ def _add_update(p: argparse.ArgumentParser) -> None:
 
 
 def _check(arguments: argparse.Namespace, terminal: Terminal) -> None:
+    outputs = planned(f"{PROGRAM} check", arguments)
+    with outputs.failures(terminal):
+        result = _checked(arguments)
+    from rexnet_export.apps.gate_sheet import sheet  # noqa: PLC0415
+    from rexnet_export.apps.gate_table import table  # noqa: PLC0415
+    from rexnet_export.pipeline.report import to_text  # noqa: PLC0415
+
+    if arguments.json:
+        terminal.out.file.write(to_text(result.to_json()))
+    elif not arguments.quiet:
+        terminal.out.print(table(result))
+    outputs.write(sheet(result), terminal)
+    _raise_verdict(result)
+
+
+def _checked(arguments: argparse.Namespace) -> GateResult:
     # Imported late: torch alone takes seconds, and --help and a wrong flag should not wait for it.
     policy, float_policy = _policies(arguments)
-    from rexnet_export.apps.gate_table import table  # noqa: PLC0415
     from rexnet_export.pipeline.evidence import read_evidence  # noqa: PLC0415
     from rexnet_export.pipeline.gate import check  # noqa: PLC0415
-    from rexnet_export.pipeline.report import to_text  # noqa: PLC0415
 
     candidate = read_evidence(_existing(arguments.candidate))
     baseline = _baseline(arguments, candidate)
     # Who names the baseline of one artifact asks about that one.
     named = list(baseline) if isinstance(baseline, dict) and _is_file(arguments.baseline) else []
-    result = check(
+    return check(
         candidate,
         baseline,
         policy,
@@ -134,11 +150,6 @@ def _check(arguments: argparse.Namespace, terminal: Terminal) -> None:
         float_baseline=arguments.float_baseline,
         targets=arguments.target or named,
     )
-    if arguments.json:
-        terminal.out.file.write(to_text(result.to_json()))
-    elif not arguments.quiet:
-        terminal.out.print(table(result))
-    _raise_verdict(result)
 
 
 def _policies(arguments: argparse.Namespace) -> tuple[Policy, Policy]:

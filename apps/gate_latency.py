@@ -6,9 +6,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from rexnet_export.apps.outputs import add_outputs, planned
 from rexnet_export.apps.terminal import INTERRUPTED, Terminal, run_command
 from rexnet_export.pipeline.errors import GateFailed, Inconclusive, InvalidMeasurement
+
+if TYPE_CHECKING:
+    from rexnet_export.pipeline.latency_gate import LatencyGate
 
 PROGRAM = "rexnet-gate latency"
 DESCRIPTION = """Compare the speed of two artifacts, of one format or two. Both are loaded at once, each in a process of
@@ -49,15 +54,30 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--json", action="store_true", help="print everything, raw times included, as JSON")
     p.add_argument("--quiet", action="store_true", help="no progress, no tables")
     p.add_argument("--debug", action="store_true", help="show tracebacks")
+    add_outputs(p)
     return p
 
 
 def _compare(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    # Imported late: torch alone takes seconds, and --help and a wrong flag should not wait for it.
+    outputs = planned(PROGRAM, arguments)
+    with outputs.failures(terminal):
+        found = _compared(arguments, terminal)
+    from rexnet_export.apps.gate_latency_sheet import sheet  # noqa: PLC0415
     from rexnet_export.apps.gate_latency_table import tables, to_json  # noqa: PLC0415
+    from rexnet_export.pipeline.report import to_text  # noqa: PLC0415
+
+    if arguments.json:
+        terminal.out.file.write(to_text(to_json(found)))
+    elif not arguments.quiet:
+        terminal.out.print(tables(found))
+    outputs.write(sheet(found, arguments.on_inconclusive), terminal)
+    _raise_verdict(found, arguments, terminal)
+
+
+def _compared(arguments: argparse.Namespace, terminal: Terminal) -> LatencyGate:
+    # Imported late: torch alone takes seconds, and --help and a wrong flag should not wait for it.
     from rexnet_export.pipeline.latency_gate import Request, run  # noqa: PLC0415
     from rexnet_export.pipeline.release import artifact_at  # noqa: PLC0415
-    from rexnet_export.pipeline.report import to_text  # noqa: PLC0415
     from rexnet_export.targets import TARGETS  # noqa: PLC0415
     from rexnet_export.targets.isolated import IsolatedFile  # noqa: PLC0415
 
@@ -71,11 +91,11 @@ def _compare(arguments: argparse.Namespace, terminal: Terminal) -> None:
         threads=arguments.threads,
         seed=arguments.seed,
     )
-    found = run(request, lambda path, threads: IsolatedFile(path, threads=threads), terminal)
-    if arguments.json:
-        terminal.out.file.write(to_text(to_json(found)))
-    elif not arguments.quiet:
-        terminal.out.print(tables(found))
+    return run(request, lambda path, threads: IsolatedFile(path, threads=threads), terminal)
+
+
+def _raise_verdict(found: LatencyGate, arguments: argparse.Namespace, terminal: Terminal) -> None:
+    """The exit code that goes with what was found, and one line that says why."""
     reason = found.decision.reason
     match found.verdict:
         case "FAIL":

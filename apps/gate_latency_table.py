@@ -50,7 +50,7 @@ def _side_json(found: LatencyGate, side: Side) -> dict[str, Any]:
         "bytes": contestant.file.bytes,
         "executed_by": contestant.executed_by,
         "inferences_per_block": contestant.counted,
-        "block_median_ns": _middle(pairs, side),
+        "block_median_ns": middle(pairs, side),
         "percentile_bounds_ns": {f"p{100 * p:g}": plain(tail(pairs, side, p)) for p in PERCENTILES},
     }
 
@@ -83,7 +83,7 @@ def _times(found: LatencyGate) -> Table:
             side,
             contestant.file.path.name,
             contestant.executed_by,
-            _ms(_middle(pairs, side)),
+            _ms(middle(pairs, side)),
             f"{_ms(min(medians))} .. {_ms(max(medians))}",
             shown(tail(pairs, side, 0.9), _ms),
             f"{contestant.counted * len(pairs):,}",
@@ -120,15 +120,16 @@ def _signals(signals: Measurement[Comparison]) -> Iterator[RenderableType]:
         colour = SIGNAL_COLOURS[signal.change]
         grid.add_row(
             signal.name,
-            _value(signal, signal.base),
-            _value(signal, signal.candidate),
+            signal_value(signal, signal.base),
+            signal_value(signal, signal.candidate),
             Text(signal.change, style=colour),
             signal.detail,
         )
     yield grid
 
 
-def _value(signal: Signal, value: Measurement[int | float]) -> str:
+def signal_value(signal: Signal, value: Measurement[int | float]) -> str:
+    """A count, or a share in percent, as people read it."""
     return shown(value, lambda number: f"{number:.2%}" if "share" in signal.name else f"{number:,}")
 
 
@@ -150,7 +151,7 @@ def _contestant(found: LatencyGate, side: Side) -> Contestant:
     return found.base if side == "base" else found.candidate
 
 
-def _middle(pairs: tuple[Pair, ...], side: Side) -> int:
+def middle(pairs: tuple[Pair, ...], side: Side) -> int:
     """The middle one of all block medians."""
     return sorted(block_medians(pairs, side))[len(pairs) // 2]
 

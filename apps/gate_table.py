@@ -32,13 +32,22 @@ def table(result: GateResult) -> Group:
     grid = _grid(COLUMNS, left=3)
     for check in result.checks:
         style = STYLES.get(check.outcome, "yellow")
-        cells = [Text(cell) for cell in _cells(check)]
+        cells = [Text(cell) for cell in figures(check).values()]
         grid.add_row(Text(check.target), Text(check.name), Text(TITLES[check.outcome], style=style), *cells)
     lines = [f"{check.target} {check.name}: {check.message}" for check in result.checks if check.outcome != "pass"]
-    verdict = Text(TITLES[result.overall], style=STYLES.get(result.overall, "yellow"))
-    if result.broken_stage:
-        verdict.append(f", broken at {result.broken_stage}")
-    return Group(Text(title, style="italic"), grid, *map(Text, [*lines, *result.notes]), *_flipped(result), verdict)
+    overall = Text(verdict(result), style=STYLES.get(result.overall, "yellow"))
+    return Group(Text(title, style="italic"), grid, *map(Text, [*lines, *result.notes]), *_flipped(result), overall)
+
+
+def verdict(result: GateResult) -> str:
+    """What it all comes to, and where the chain broke."""
+    broken = f", broken at {result.broken_stage}" if result.broken_stage else ""
+    return f"{TITLES[result.overall]}{broken}"
+
+
+def figures(check: Check) -> dict[str, str]:
+    """The numbers of one check as people read them, by column."""
+    return dict(zip(COLUMNS[3:], _cells(check), strict=True))
 
 
 def _cells(check: Check) -> tuple[str, ...]:
@@ -57,16 +66,22 @@ def _cells(check: Check) -> tuple[str, ...]:
     )
 
 
-def _flipped(result: GateResult) -> Iterator[Text]:
-    """The first flipped images of every failed check, and of the artifacts' comparisons with baselines."""
+def flipped(result: GateResult) -> dict[str, tuple[str, ...]]:
+    """By title the first flipped images of every failed check, and of the artifacts' comparisons with baselines."""
+    found: dict[str, tuple[str, ...]] = {}
     for check in result.checks:
         if check.flips and (check.failed or check.name in {"baseline", "float"}):
-            shown = check.flips[:MOST_FLIPS]
-            rest = len(check.flips) - len(shown)
-            yield Text(f"{check.target} {check.name}: {len(check.flips):,} images flipped")
-            yield from (Text(f"  {_flip(flip)}") for flip in shown)
-            if rest:
-                yield Text(f"  and {rest:,} more, all in --json")
+            rest = len(check.flips) - MOST_FLIPS
+            more = (f"and {rest:,} more, all in --json",) if rest > 0 else ()
+            title = f"{check.target} {check.name}: {len(check.flips):,} images flipped"
+            found[title] = (*map(_flip, check.flips[:MOST_FLIPS]), *more)
+    return found
+
+
+def _flipped(result: GateResult) -> Iterator[Text]:
+    for title, lines in flipped(result).items():
+        yield Text(title)
+        yield from (Text(f"  {line}") for line in lines)
 
 
 def _flip(flip: Flip) -> str:

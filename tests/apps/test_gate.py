@@ -7,6 +7,7 @@ import types
 from collections.abc import Sequence
 from pathlib import Path
 
+import junitparser
 import numpy as np
 import pytest
 from gate_samples import edit, logits, write_export
@@ -14,6 +15,7 @@ from gate_samples import edit, logits, write_export
 from rexnet_export.apps.gate import main
 
 ENOUGH = ("--margin", "2")
+BOTH = ("--baseline", "baselines", "--float-baseline")
 Capture = pytest.CaptureFixture[str]
 
 
@@ -193,6 +195,83 @@ def test_latency_is_another_module(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rexnet_export.apps.gate_latency", module, raising=False)
     monkeypatch.setattr(module, "main", lambda argv: 40 + len(argv), raising=False)
     assert main(["latency", "a", "b"]) == 42
+
+
+FILES = ("--junit", "j.xml", "--markdown", "m.md", "--benchmark-bigger", "top1.json", "--bencher", "b.json")
+
+
+def cases(path: str = "j.xml") -> dict[tuple[str, str], junitparser.TestCase]:
+    found = [case for suite in junitparser.JUnitXml.fromfile(path) for case in suite]
+    named = {(case.classname, case.name): case for case in found}
+    assert len(named) == len(found)
+    return named
+
+
+def test_a_failing_gate_writes_its_files(capfd: Capture) -> None:
+    gate(capfd, "update", export("one"), "--reason", "the first")
+    export("worse", ort=range(140))
+    code, out, _ = gate(capfd, "check", "worse", *BOTH, *ENOUGH, "--ratio", "0.99", *FILES, "--json")
+    assert code == 1
+    found = cases()
+    asked = json.loads(out)["checks"]
+    assert len(found) == len(asked)
+    assert {target for target, _ in found} == {"torch", "float", "equalized", "quantized", "ort", "ort x86"}
+    failed = {place for place, case in found.items() if case.is_failure}
+    assert failed == {("ort", name) for name in ("chain", "baseline", "anchor-float", "float", "ratio to torch")} | {
+        ("ort", "ratio to baselines/rexnet_100/ort.json")
+    }
+    (failure,) = found["ort", "chain"].result
+    assert failure.type == "FAIL, certain"
+    assert failure.message.startswith("drop +25.00 points, at least")
+    assert "FAIL, broken at ort" in Path("m.md").read_text()
+    assert "| :x: | ort | chain | FAIL, certain | 65.00% | +25.00 |" in Path("m.md").read_text()
+    assert "photos/40.png (dog): dog 96% -&#62; owl 96%" in Path("m.md").read_text()
+    top1 = {entry["name"]: entry["value"] for entry in json.loads(Path("top1.json").read_text())}
+    assert top1["rexnet_100 int8 ort: top-1"] == 65.0
+    assert top1["rexnet_100 int8 ort x86: top-1"] == 90.0
+    measures = json.loads(Path("b.json").read_text())["rexnet_100 int8 ort"]
+    assert measures["drop-baseline"]["value"] == 25.0
+    assert 20 < measures["drop-baseline"]["lower_value"] < 25 < measures["drop-baseline"]["upper_value"] < 30
+
+
+@pytest.mark.parametrize(("policy", "code", "kind"), [("fail", 3, junitparser.Error), ("warn", 0, junitparser.Skipped)])
+def test_too_few_images_in_files(capfd: Capture, policy: str, code: int, kind: type) -> None:
+    given = ("--float-baseline", "--on-inconclusive", policy)
+    assert gate(capfd, "check", export("one"), *given, *FILES)[0] == code
+    (result,) = cases()["ort", "float"].result
+    assert type(result) is kind
+    assert "about 198 more are needed" in result.message
+    assert cases()["float", "agreement"].is_passed
+
+
+def test_what_was_not_compared_is_an_error_in_files(capfd: Capture) -> None:
+    gate(capfd, "update", export("one"), "--reason", "the first", "--target", "ort")
+    code, _, err = gate(capfd, "check", "one", *ENOUGH, *FILES)
+    assert code == 6
+    assert [place for place, case in cases().items() if case.is_error] == [("ort x86", "baseline")]
+    code, _, err = gate(capfd, "check", "one", "--baseline", "nowhere", *FILES)
+    assert code == 6
+    (result,) = cases()["rexnet-gate check", "run"].result
+    assert err == f"rexnet-gate: {result.message}\n"
+
+
+def test_a_path_is_refused_before_anything_is_read(capfd: Capture) -> None:
+    code, _, err = gate(capfd, "check", "nowhere", "--markdown", "/proc/x/m.md")
+    assert code == 2
+    assert err.startswith("rexnet-gate: --markdown /proc/x/m.md cannot be written")
+
+
+def test_on_github(capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
+    code = main(["check", str(export("one", ort=range(140))), "--float-baseline", *ENOUGH, "--json"])
+    out, err = capfd.readouterr()
+    assert code == json.loads(out)["exit_code"] == 1
+    assert [line.split("::")[1] for line in err.splitlines() if line.startswith("::")] == [
+        "error title=rexnet-gate check%3A ort chain%2C FAIL%2C certain",
+        "error title=rexnet-gate check%3A ort float%2C FAIL%2C certain",
+    ]
+    assert Path("summary.md").read_text().startswith("### rexnet-gate check: FAIL, broken at ort\n")
 
 
 def test_a_real_export_can_be_gated(exported: Path, capfd: Capture) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import junitparser
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -107,6 +108,57 @@ def test_the_float_file_is_slower_and_worse_and_the_table_says_so(
     assert "share of INT8 multiply-accumulates: 1.0 became 0.0" in err
     for word in ("signals without noise", "worse", "candidate / base", "pinned to core", "LiteRT"):
         assert word in out
+
+
+def test_files_say_the_same_as_the_verdict(
+    exported: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = ("--junit", "j.xml", "--markdown", "m.md", "--benchmark", "b.json", "--bencher", "bmf.json", "--json")
+    pair = exported["int8"] / "rexnet_050-int8.tflite", exported["fp32"] / "rexnet_050-fp32.tflite"
+    code, out, _ = gated(capfd, *pair, "--pairs", "5", *files)
+    assert code == 1
+    content = as_json(out)
+    (suite,) = junitparser.JUnitXml.fromfile("j.xml")
+    cases = {case.name: case for case in suite}
+    signals = {signal["name"]: signal["change"] for signal in content["signals"]["signals"]}
+    assert set(cases) == {"latency", *signals}
+    assert {name for name, case in cases.items() if case.is_failure} - {"latency"} == {
+        name for name, change in signals.items() if change == "worse"
+    }
+    assert {name for name, case in cases.items() if case.is_skipped} - {"latency"} == {
+        name for name, change in signals.items() if change == "not compared"
+    }
+    assert "operators" in signals
+    assert cases["operators"].is_skipped
+    verdict = content["latency_verdict"]
+    assert cases["latency"].is_failure == (verdict == "FAIL")
+    assert cases["latency"].is_error == (verdict in {"INVALID", "INCONCLUSIVE"})
+    markdown = Path("m.md").read_text()
+    assert markdown.startswith("### rexnet-gate latency: FAIL\n")
+    assert "share of INT8 multiply-accumulates | worse | 100.00% | 0.00% |" in markdown
+    names = {entry["name"]: entry for entry in json.loads(Path("b.json").read_text())}
+    assert names["rexnet_050-fp32.tflite: bytes of tensors"]["unit"] == "bytes"
+    assert "rexnet_050-fp32.tflite: share of INT8 multiply-accumulates" not in names
+    measures = json.loads(Path("bmf.json").read_text())["rexnet_050-fp32.tflite"]
+    latency = measures["latency"]
+    assert latency["lower_value"] <= latency["value"] <= latency["upper_value"]
+    assert latency["value"] == pytest.approx(content["candidate"]["block_median_ns"])
+    assert measures["share-of-int8-multiply-accumulates"] == {"value": 0.0}
+
+
+def test_a_run_without_a_result_is_an_error_in_files(
+    exported: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    junit = tmp_path / "j.xml"
+    code, _, err = gated(capfd, exported["int8"], exported["int8"], "--target", "coreml", "--junit", junit)
+    assert code == 4
+    (case,) = [case for suite in junitparser.JUnitXml.fromfile(str(junit)) for case in suite]
+    assert case.is_error
+    assert err == f"rexnet-gate latency: {case.result[0].message}\n"
+    code, _, err = gated(capfd, tmp_path / "none.tflite", tmp_path / "none.tflite", "--junit", "/proc/x/j.xml")
+    assert code == 2
+    assert "--junit /proc/x/j.xml cannot be written" in err
 
 
 def test_formats_are_compared_in_speed_alone(exported: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:

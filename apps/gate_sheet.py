@@ -1,0 +1,74 @@
+"""What `rexnet-gate check` found, as rows and measures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from rexnet_export.apps.gate_table import TITLES, figures, flipped, verdict
+from rexnet_export.apps.sheet import Metric, Row, Sheet, Status
+from rexnet_export.pipeline.gate_decision import OnInconclusive
+from rexnet_export.pipeline.gate_result import Check, CheckOutcome, GateResult
+
+COMMAND = "rexnet-gate check"
+STATUSES: Mapping[CheckOutcome, Status] = {
+    "pass": "passed",
+    "pass_with_note": "noted",
+    "fail_certain": "failed",
+    "fail": "failed",
+    "not_compared": "error",
+}
+
+
+def sheet(result: GateResult) -> Sheet:
+    """One row for each check."""
+    against = "" if result.baseline is None else f" against {result.baseline}"
+    return Sheet(
+        command=COMMAND,
+        title=f"{result.model} {result.precision}, {result.images['n']:,} images: {result.candidate}{against}",
+        verdict=verdict(result),
+        created=result.created,
+        rows=tuple(_row(check, result.policy.on_inconclusive) for check in result.checks),
+        notes=result.notes,
+        metrics=tuple(_metrics(result)),
+        lists=flipped(result),
+    )
+
+
+def _row(check: Check, on_inconclusive: OnInconclusive) -> Row:
+    undecided: Status = "error" if on_inconclusive == "fail" else "undecided"
+    # Two ratios of one artifact, to its baseline and to the float network, are two questions.
+    to = f" to {check.reference.name}" if check.name == "ratio" and check.reference else ""
+    return Row(
+        target=check.target,
+        check=f"{check.name}{to}",
+        status=STATUSES.get(check.outcome, undecided),
+        verdict=TITLES[check.outcome],
+        message=check.message,
+        figures=figures(check),
+    )
+
+
+def _metrics(result: GateResult) -> Iterator[Metric]:
+    """Of every network its top-1, which is the same in all its checks, and the drop in each; percent and points."""
+    seen = set()
+    for check in result.checks:
+        numbers = check.numbers
+        if numbers is None:
+            continue
+        subject = f"{result.model} {result.precision} {check.target}"
+        if check.target not in seen:
+            seen.add(check.target)
+            top1 = round(100 * numbers.top1, 4)
+            error = round(100 * (1 - numbers.top1), 4)
+            yield Metric(subject=subject, measure="top-1", value=top1, unit="%", better="bigger")
+            yield Metric(subject=subject, measure="top-1 error", value=error, unit="%", better="smaller")
+        drop, lower, upper = (round(100 * value, 4) for value in (numbers.drop, numbers.drop_lower, numbers.drop_upper))
+        yield Metric(
+            subject=subject,
+            measure=f"drop {check.name}",
+            value=drop,
+            unit="points",
+            better="neither",
+            lower=lower,
+            upper=upper,
+        )
