@@ -76,8 +76,8 @@ class Terminal:
             self.messages.print(text, markup=False, soft_wrap=True)
 
     def fail(self, text: str) -> None:
-        """Say why the command stops, and where the toolchains' own words are."""
-        said = f"{self._program}: {text}"
+        """Say why the command stops, and where the toolchains' own words are; on one line, whatever is in the text."""
+        said = f"{self._program}: {' '.join(text.splitlines())}"
         if self._log.stat().st_size:
             said += f" (toolchain output: {self._log})"
         self.messages.print(said, style="red", markup=False, soft_wrap=True)

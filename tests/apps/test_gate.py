@@ -86,6 +86,13 @@ def test_the_floats_own_margin(capfd: Capture) -> None:
     assert gate(capfd, "check", "one", "--float-baseline", *ENOUGH, "--float-margin", "10")[0] == 0
 
 
+def test_a_name_with_a_line_break_is_still_one_line(capfd: Capture) -> None:
+    """On GitHub a line that starts with `::` is a command to its runner."""
+    code, _, err = gate(capfd, "check", "out\n::add-mask::a", "--float-baseline")
+    assert code == 2
+    assert err.startswith("rexnet-gate: out ::add-mask::a is no folder")
+
+
 def test_no_baseline(capfd: Capture) -> None:
     code, _, err = gate(capfd, "check", export("one"))
     assert code == 6
