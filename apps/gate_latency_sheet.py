@@ -84,7 +84,7 @@ def _signals(found: LatencyGate) -> Iterator[Row]:
 def _metrics(found: LatencyGate) -> Iterator[Metric]:
     """The candidate's block medians, its ratio to the base, and its signals."""
     subject, pairs, ratio = found.candidate.file.path.name, found.runs[-1].pairs, found.decision.ratio
-    if found.verdict != "INVALID":  # a number nobody may trust is not worth following
+    if found.decision.verdict != "INVALID":  # a number nobody may trust is not worth following
         medians = [nanoseconds / MILLISECOND for nanoseconds in block_medians(pairs, "candidate")]
         yield Metric(
             subject=subject,
