@@ -8,7 +8,7 @@ from rexnet_export.apps.sheet import Sheet, Status
 KINDS: dict[Status, str] = {"failed": "error", "error": "error", "undecided": "warning", "noted": "notice"}
 
 
-def annotations(sheet: Sheet) -> str:
+def annotation_lines(sheet: Sheet) -> str:
     """One line for each row that is no plain pass."""
     found = [row for status in KINDS for row in sheet.rows if row.status == status]
     return "".join(

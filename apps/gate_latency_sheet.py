@@ -67,7 +67,7 @@ def _signals(found: LatencyGate) -> Iterator[Row]:
         )
         return
     for signal in found.signals.signals:
-        figures = {
+        figures: dict[str, str] = {
             side: signal_value(signal, value)
             for side, value in zip(SIDES, (signal.base, signal.candidate), strict=True)
         }

@@ -35,10 +35,10 @@ def junit(sheet: Sheet) -> str:
 
 def _case(row: Row) -> TestCase:
     case = TestCase(_xml(row.check), _xml(row.target), 0.0)
-    figures = Properties()
+    figures = Properties()  # type: ignore[no-untyped-call] # the library is typed in parts
     for name, value in {"verdict": row.verdict, **row.figures}.items():
         figures.add_property(Property(_xml(name), _xml(value)))
-    case.append(figures)
+    case.append(figures)  # type: ignore[no-untyped-call]
     if row.status in RESULTS:
         case.result = RESULTS[row.status](_xml(row.message), _xml(row.verdict))
     else:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rexnet_export.apps.annotations import annotations
+from rexnet_export.apps.annotations import annotation_lines
 from rexnet_export.apps.benchmark_json import bencher, bigger_is_better, smaller_is_better
 from rexnet_export.apps.junit import junit
 from rexnet_export.apps.markdown import markdown
@@ -77,7 +77,7 @@ class Outputs:
                 except OSError as error:
                     raise _unwritable(output.flag, path, error) from error
         if self.github:
-            terminal.messages.file.write(annotations(sheet).encode(errors="replace").decode())
+            terminal.messages.file.write(annotation_lines(sheet).encode(errors="replace").decode())
             terminal.messages.file.flush()
         if self.summary is not None:
             try:

@@ -5,7 +5,7 @@ import re
 import pytest
 from sheets import HOSTILE, row, sheet
 
-from rexnet_export.apps.annotations import annotations
+from rexnet_export.apps.annotations import annotation_lines
 
 
 def read(line: str) -> tuple[str, str, str]:
@@ -23,7 +23,7 @@ def read(line: str) -> tuple[str, str, str]:
 def test_kinds_and_worst_first() -> None:
     found = [
         read(line)
-        for line in annotations(sheet(row("noted"), row("undecided"), row("error"), row("failed"))).splitlines()
+        for line in annotation_lines(sheet(row("noted"), row("undecided"), row("error"), row("failed"))).splitlines()
     ]
     assert found == [
         ("error", "rexnet-gate check: ort x86 failed, FAILED", "all is well"),
@@ -31,11 +31,11 @@ def test_kinds_and_worst_first() -> None:
         ("warning", "rexnet-gate check: ort x86 undecided, UNDECIDED", "all is well"),
         ("notice", "rexnet-gate check: ort x86 noted, NOTED", "all is well"),
     ]
-    assert annotations(sheet(row("passed"), row("skipped"))) == ""
+    assert annotation_lines(sheet(row("passed"), row("skipped"))) == ""
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_any_text_is_one_command(text: str) -> None:
-    result = annotations(sheet(row("failed", target=text, check="chain", message=text)))
+    result = annotation_lines(sheet(row("failed", target=text, check="chain", message=text)))
     assert result.count("\n") == 1
     assert read(result.removesuffix("\n")) == ("error", f"rexnet-gate check: {text} chain, FAILED", text)
