@@ -1,45 +1,24 @@
-"""`report.html`: one self-contained page, readable on a phone, light and dark, no network."""
+"""`report.html`: the page of one export."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 
+from rexnet_export.apps.page_document import document, facts
+from rexnet_export.apps.page_flips import SHOWN, Card, Pictures, grid, said
 from rexnet_export.apps.page_quantization import float_section, section
 from rexnet_export.apps.page_table import table
+from rexnet_export.apps.plots import latency_plot, layer_plot
 from rexnet_export.apps.summary import COLUMNS, files, reasons, rows
 from rexnet_export.pipeline.evaluate import Accuracy
+from rexnet_export.pipeline.layers import TensorNoise
 from rexnet_export.pipeline.records import NotMeasured
 from rexnet_export.pipeline.report import Report, environment
 
-STYLE = """
-:root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 18%, transparent); --mark: #2f81d0; }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 60rem; padding: 1.5rem 1rem 4rem; }
-h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2.5rem 0 .5rem; }
-p.lead { margin: .25rem 0 1.5rem; opacity: .75; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: .45rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th { font-weight: 600; font-size: .85rem; opacity: .75; }
-th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; }
-th:first-child, td:first-child { padding-left: 0; }
-table.facts td { text-align: left; white-space: normal; vertical-align: top; }
-table.facts td:first-child { opacity: .7; width: 20%; }
-code { font-size: .85em; overflow-wrap: anywhere; }
-svg { display: block; width: 100%; height: 1.5rem; overflow: visible; }
-svg .zero { stroke: currentColor; opacity: .4; } svg .limit { stroke: var(--mark); stroke-width: 2; }
-svg circle { fill: var(--mark); }
-.note { border-left: 3px solid #c80; padding-left: .8rem; margin: 1rem 0; overflow-wrap: anywhere; }
-@media (max-width: 40rem) {
-  .wide { font-size: .8rem; } .wide th { font-size: .75rem; }
-  .wide th, .wide td { padding: .4rem .25rem; } .wide :is(th, td):first-child { padding-left: 0; white-space: normal; }
-  .results :is(th, td):nth-child(2) { display: none; }
-}
-"""
 
-
-def render(report: Report) -> str:
-    """The page of one export."""
+def render(report: Report, pictures: Pictures) -> str:
+    """The page of one export; `pictures` are of the images that its flips list."""
     reference = report.reference
     top1 = "" if isinstance(reference.top1, NotMeasured) else f", top-1 {reference.top1:.2%}"
     lead = f"Float reference: {reference.executed_by} on {reference.n:,} images of {reference.images}{top1}"
@@ -49,21 +28,19 @@ def render(report: Report) -> str:
         _results(report),
         *(f'<p class="note">{escape(reason)}</p>' for reason in reasons(report)),
         _drops(report),
+        _latencies(report),
+        _layers(report),
         section(report.quality),
         float_section(report.mixed),
+        _flips(report, pictures),
         "<h2>Files</h2>",
-        _facts(_files(report)),
+        facts(_files(report)),
         "<h2>How it was made</h2>",
-        _facts(_origin(report)),
+        facts(_origin(report)),
         "<h2>Machine and tools</h2>",
-        _facts(_machine()),
+        facts(_machine()),
     ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(report.card.name)} {report.precision}</title><style>{STYLE}</style></head>"
-        f"<body>{''.join(parts)}</body></html>\n"
-    )
+    return document(f"{report.card.name} {report.precision}", parts)
 
 
 def _results(report: Report) -> str:
@@ -102,6 +79,52 @@ def _said(accuracy: Accuracy) -> str:
     return f"{drop:+.2f} points, below {limit:.2f} with 95&nbsp;% confidence (n = {accuracy.n:,})"
 
 
+def _latencies(report: Report) -> str:
+    samples = {n: file.latency.samples_ms for n, file in files(report) if not isinstance(file.latency, NotMeasured)}
+    if not samples:
+        return ""
+    lead = "Batch 1, one thread, files in turns: every run, with median and quartiles."
+    return f'<h2>Time of one image</h2><p class="lead">{lead}</p>{latency_plot(samples)}'
+
+
+def _layers(report: Report) -> str:
+    traced = {name: tensors for name, tensors in report.layers.items() if not isinstance(tensors, NotMeasured)}
+    noisy = {
+        n: tensors for n, tensors in traced.items() if any(not isinstance(t.sqnr_db, NotMeasured) for t in tensors)
+    }
+    if not noisy:
+        return ""
+    lead = "Every tensor of the files against the float network's; report.json has all numbers. Lowest: "
+    lowest = (f"{tensor} {level:.1f} dB ({name})" for name, (level, tensor) in _lowest(noisy))
+    return f'<h2>Where precision is lost</h2><p class="lead">{lead}{escape(", ".join(lowest))}.</p>{layer_plot(noisy)}'
+
+
+def _lowest(layers: Mapping[str, Sequence[TensorNoise]]) -> Iterator[tuple[str, tuple[float, str]]]:
+    """The noisiest tensor of each file."""
+    for name, tensors in layers.items():
+        yield name, min((t.sqnr_db, t.tensor) for t in tensors if not isinstance(t.sqnr_db, NotMeasured))
+
+
+def _flips(report: Report, pictures: Pictures) -> str:
+    flips = report.flips
+    if not flips.images:
+        return ""
+    lead = f"{flips.images:,} of {report.reference.n:,} images get another class in at least one file."
+    lead += f" These {SHOWN} in the most files." if flips.images > SHOWN else ""
+    cards = [
+        Card(
+            id=image.id,
+            label=image.label,
+            lines=(
+                said("float", image.reference.name, image.reference.probability),
+                *(said(name, other.name, other.probability) for name, other in image.others.items()),
+            ),
+        )
+        for image in flips.listed[:SHOWN]
+    ]
+    return f'<h2>Flipped images</h2><p class="lead">{lead}</p>{grid(cards, pictures)}'
+
+
 def _files(report: Report) -> Iterable[tuple[str, str]]:
     for name, file in files(report):
         executed, sqnr = file.executed_by, file.logit_sqnr_db
@@ -135,8 +158,3 @@ def _machine() -> Iterable[tuple[str, str]]:
     packages: Mapping[str, str | None] = facts.pop("packages")
     yield from ((name, str(value)) for name, value in facts.items())
     yield "packages", ", ".join(f"{name} {version}" for name, version in packages.items() if version)
-
-
-def _facts(pairs: Iterable[tuple[str, str]]) -> str:
-    rows_ = "".join(f"<tr><td>{escape(name)}</td><td><code>{escape(value)}</code></td></tr>" for name, value in pairs)
-    return f'<table class="facts"><tbody>{rows_}</tbody></table>'

@@ -8,6 +8,7 @@ from html import escape
 from itertools import groupby
 
 from rexnet_export.apps.page_table import table
+from rexnet_export.apps.plots import spread_plot
 from rexnet_export.pipeline.records import Measurement, NotMeasured
 from rexnet_export.pipeline.report import Quality
 from rexnet_export.quantization.choose_groups import Cut
@@ -15,6 +16,7 @@ from rexnet_export.quantization.mixed import Mixed
 from rexnet_export.quantization.search import Trial
 from rexnet_export.quantization.sensitivity import Sensitivity
 from rexnet_export.quantization.simulate import Score
+from rexnet_export.quantization.spread import Spread
 
 SHOWN = 24  # of the tensors, the most damaging
 
@@ -28,6 +30,7 @@ def section(quality: Measurement[Quality]) -> str:
             "<h2>How INT8 was chosen</h2>",
             f'<p class="lead">Judged by {quality.images} calibration images that set no range, by their logits.</p>',
             table(("step", "", "SQNR", "agreement with float"), _steps(quality.trials)),
+            _spreads(quality.spreads),
             _groups(quality.cuts),
             "<h2>What INT8 hurts most</h2>",
             '<p class="lead">Bars: share of the noise that each tensor alone brings to the logits.</p>',
@@ -52,6 +55,13 @@ def _steps(trials: Sequence[Trial]) -> Iterable[tuple[str, ...]]:
         yield escape(trial.name), "kept" if trial.kept else "", _db(trial.score), f"{trial.score.agreement:.2%}"
 
 
+def _spreads(spreads: Sequence[Spread]) -> str:
+    if not spreads:
+        return ""
+    lead = "The closer a channel's range is to the tensor's, the more of the 255 steps it uses; dots are medians."
+    return f'<h2>Channels evened out</h2><p class="lead">{lead}</p>{spread_plot(spreads)}'
+
+
 def _groups(cuts: Sequence[Cut]) -> str:
     rows = []
     for layer, ways in groupby(cuts, key=lambda cut: cut.layer):
@@ -65,7 +75,10 @@ def _groups(cuts: Sequence[Cut]) -> str:
         return ""
     lead = "What scales for groups of channels save of a layer's own noise, and the time they are estimated to add."
     head = ("layer", "", "channels", "saves", "costs")
-    return f'<h2>Groups of channels</h2><p class="lead">{lead}</p>{table(head, rows)}'
+    kept = [row for row in rows if row[1]]
+    shown = table(head, kept) if kept else "<p>None was worth it.</p>"
+    tried = f"<details><summary>All {len(rows)} that were tried</summary>{table(head, rows)}</details>"
+    return f'<h2>Groups of channels</h2><p class="lead">{lead}</p>{shown}{tried}'
 
 
 def _damage(found: Sequence[Sensitivity]) -> Iterable[tuple[str, ...]]:

@@ -6,8 +6,6 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rexnet_export.pipeline.errors import TargetUnavailable
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -20,17 +18,6 @@ TITLES = {
     "bottleneck-conv": "(c) inverted bottleneck, 3x3 convolution",
     "bottleneck-depthwise": "(d) inverted bottleneck, depthwise",
 }
-
-
-def require_matplotlib() -> None:
-    """Refuse before hours of work if the picture could not be drawn."""
-    try:
-        import matplotlib  # noqa: PLC0415
-    except ImportError as error:
-        raise TargetUnavailable(
-            "matplotlib is not installed, which draws the picture: pip install 'rexnet-export[study]'"
-        ) from error
-    matplotlib.use("svg")
 
 
 def rank_plot(points: Sequence[Point]) -> bytes:

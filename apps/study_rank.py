@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rexnet_export.apps import study_trained
 from rexnet_export.apps.study_files import markdown_table, write_bytes, write_text
-from rexnet_export.apps.study_plots import rank_plot, require_matplotlib
+from rexnet_export.apps.study_plots import rank_plot
 from rexnet_export.apps.terminal import Terminal
 from rexnet_export.pipeline.errors import UsageError
 
@@ -70,7 +70,6 @@ def add_options(p: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, terminal: Terminal) -> None:
     """Study, write page, picture and table, and say what was found."""
-    require_matplotlib()
     if options.checkpoint:
         study_trained.run(options, terminal)
     else:

@@ -25,12 +25,16 @@ MILLISECOND = 1e6  # nanoseconds
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Milliseconds of one image, batch 1 and one thread: median and 90th percentile of `n` runs on `machine`."""
+    """Milliseconds of one image, batch 1 and one thread: median and 90th percentile of `n` runs on `machine`.
+
+    `samples_ms` are all of them, in the order they were measured, to a tenth of a microsecond.
+    """
 
     p50_ms: float
     p90_ms: float
     n: int
     machine: str
+    samples_ms: tuple[float, ...]
 
 
 def measure(
@@ -71,7 +75,13 @@ def ratio(slower: Latency, faster: Latency) -> float:
 
 def _summary(nanoseconds: list[int], machine: str) -> Latency:
     p50, p90 = np.percentile(nanoseconds, [50, 90]) / MILLISECOND
-    return Latency(p50_ms=float(p50), p90_ms=float(p90), n=len(nanoseconds), machine=machine)
+    return Latency(
+        p50_ms=float(p50),
+        p90_ms=float(p90),
+        n=len(nanoseconds),
+        machine=machine,
+        samples_ms=tuple(round(spent / MILLISECOND, 4) for spent in nanoseconds),
+    )
 
 
 @contextmanager

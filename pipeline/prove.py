@@ -12,13 +12,15 @@ from rexnet_export.pipeline import evaluate
 from rexnet_export.pipeline.data import batches, images_sha256
 from rexnet_export.pipeline.errors import ConversionError, TargetUnavailable
 from rexnet_export.pipeline.evaluate import Logits
+from rexnet_export.pipeline.flips import Flips, flips
 from rexnet_export.pipeline.inputs import Images
 from rexnet_export.pipeline.latency import Latency, measure
+from rexnet_export.pipeline.layers import Layers, tensor_noise
 from rexnet_export.pipeline.metadata import card_from
 from rexnet_export.pipeline.progress import Progress
 from rexnet_export.pipeline.records import Artifact, Measurement, ModelCard, NotMeasured, Preprocess, StoredFile
 from rexnet_export.pipeline.report import FileResult, ReadBack, Reference, StageResult, TargetResult
-from rexnet_export.pipeline.stages import UNLABELLED, StageName, open_stages, stage_results
+from rexnet_export.pipeline.stages import UNLABELLED, StageName, last_float, open_stages, stage_results
 from rexnet_export.pipeline.target import Session, Target, require_int8
 from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.quantization.table import QuantTable
@@ -35,6 +37,8 @@ class Proof:
     reference: Reference
     stages: Mapping[str, StageResult]
     targets: Mapping[str, TargetResult]
+    layers: Layers
+    flips: Flips
     logits: Mapping[str, Logits]
 
 
@@ -69,6 +73,7 @@ def prove(
     first = next(batches(images.source, card.preprocess, images.indices[:1], 1))
     timed = {name: session for name, session in sessions.items() if session.timed}
     latencies = measure(timed, first, progress) if timed else {}
+    traced = {target.name: sessions[target.name] for target, _ in artifacts if target.name in sessions}
     left = table.float_tensors if table is not None else ()
     results = {
         name: _file_result(candidate, images, logits.get(name), logits[REFERENCE], latencies.get(name), left)
@@ -92,6 +97,14 @@ def prove(
             )
             for target, artifact in artifacts
         },
+        layers=tensor_noise(last_float(graphs).path, traced, images, card.preprocess),
+        flips=flips(
+            logits[REFERENCE],
+            {name: logits[name] for name in sessions},
+            [images.source.ids[index] for index in images.indices],
+            images.labels,
+            card.labels,
+        ),
         logits=logits,
     )
 

@@ -46,6 +46,7 @@ from rexnet_export.quantization.search import (
 )
 from rexnet_export.quantization.sensitivity import ranked_tensors, sensitivities
 from rexnet_export.quantization.simulate import simulator
+from rexnet_export.quantization.spread import spreads
 from rexnet_export.quantization.table import Calibration, QuantTable, parse_table, save_table
 
 CALIBRATION_BATCH = 8
@@ -106,7 +107,13 @@ def calibrate(
         with progress.stage("finding what INT8 hurts", len(ranked_tensors(draft.model, draft.table)), "tensors") as bar:
             hurt = sensitivities(draft.model, draft.table, evidence.judge, bar.advance)
         model, statistics, table = draft.model, draft.statistics, draft.table
-        quality = Quality(images=held, trials=draft.trials, cuts=draft.cuts, sensitivities=hurt)
+        quality = Quality(
+            images=held,
+            trials=draft.trials,
+            spreads=spreads(draft.original, statistics),
+            cuts=draft.cuts,
+            sensitivities=hurt,
+        )
     else:
         model, statistics, table = predicted(model, observed, calibration)
     if statistic != AUTO:

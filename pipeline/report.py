@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from rexnet_export.pipeline.evaluate import Accuracy
+from rexnet_export.pipeline.flips import Flips
 from rexnet_export.pipeline.latency import Latency, processor
+from rexnet_export.pipeline.layers import Layers
 from rexnet_export.pipeline.parity import Parity
 from rexnet_export.pipeline.records import Coverage, Measurement, ModelCard, NotMeasured, Precision, StoredFile
 from rexnet_export.quantization.choose_groups import Cut
@@ -23,6 +25,7 @@ from rexnet_export.quantization.mixed import Mixed
 from rexnet_export.quantization.search import Trial
 from rexnet_export.quantization.sensitivity import Sensitivity
 from rexnet_export.quantization.simulate import Score
+from rexnet_export.quantization.spread import Spread
 
 SCHEMA_VERSION = 1
 TOOLS = ("rexnet-export", "torch", "onnx", "onnxruntime", "onnx2tf", "ai-edge-litert", "coremltools", "numpy", "pillow")
@@ -101,11 +104,13 @@ class CalibrationResult:
 class Quality:
     """How INT8 was searched for, judged by `images` that no range comes from.
 
-    What was tried and kept; what groups of channels would save and cost, layer by layer; what each tensor damages.
+    What was tried and kept; how even channels were and are; what groups of channels would save and cost, layer by
+    layer; what each tensor damages.
     """
 
     images: int
     trials: tuple[Trial, ...]
+    spreads: tuple[Spread, ...]
     cuts: tuple[Cut, ...]
     sensitivities: tuple[Sensitivity, ...]
 
@@ -123,6 +128,8 @@ class Report:
     quality: Measurement[Quality]
     mixed: Measurement[Mixed]
     targets: Mapping[str, TargetResult]
+    layers: Layers
+    flips: Flips
     seconds: Mapping[str, float]
     created: str = field(default_factory=now)
 
@@ -140,6 +147,8 @@ class Report:
             "quantization": _quality_json(self.quality),
             "mixed_precision": _mixed_json(self.mixed),
             "targets": {name: _target_json(result) for name, result in self.targets.items()},
+            "layers": plain(self.layers),
+            "flips": plain(self.flips),
             "seconds": {stage: round(seconds, 2) for stage, seconds in self.seconds.items()},
             "environment": environment(),
         }
@@ -154,6 +163,7 @@ def _quality_json(quality: Measurement[Quality]) -> Any:  # noqa: ANN401 - JSON
     return {
         "images": quality.images,
         "trials": [{"name": each.name, **_score(each.score), "kept": each.kept} for each in quality.trials],
+        "channel_ranges": plain(quality.spreads),
         "groups": [
             {
                 "layer": cut.layer,

@@ -34,18 +34,22 @@ from rexnet_export.pipeline.report import FileResult, Report, manifest, to_text
 from rexnet_export.pipeline.selftest import sample_thumbnails
 from rexnet_export.pipeline.stages import chain
 from rexnet_export.pipeline.target import Source, Target
+from rexnet_export.pipeline.thumbnails import thumbnails
 from rexnet_export.quantization.table import load_table
 
 PARITY_IMAGES = 64
 UNJUDGED = "INT8 was not searched for: precision, --effort fast, a ready table, or too few images"
+type Render = Callable[[Report, Mapping[str, bytes]], str]
+
 UNBOUNDED = "no --max-drop was given"
 
 
-def export(options: Options, targets: Sequence[Target], progress: Progress, render: Callable[[Report], str]) -> Report:
+def export(options: Options, targets: Sequence[Target], progress: Progress, render: Render) -> Report:
     """Make, execute and measure everything asked for, and write the output folder.
 
     Files are written in a private folder beside their destination and moved in when all is done, so that a run
-    that fails or is interrupted leaves nothing behind. `render` gives the content of `report.html`.
+    that fails or is interrupted leaves nothing behind. `render` gives the content of `report.html` from the report and
+    pictures (PNG) of the images it lists, by id.
     """
     for target in targets:
         if options.precision not in target.precisions:
@@ -56,7 +60,8 @@ def export(options: Options, targets: Sequence[Target], progress: Progress, rend
     inputs = gather(options)
     with _staging(options.output) as folder:
         report = _export_into(folder, options, inputs, targets, progress)
-        (folder / "report.html").write_text(render(report), encoding="utf-8")
+        pictures = thumbnails(inputs.evaluation, [image.id for image in report.flips.listed])
+        (folder / "report.html").write_text(render(report, pictures), encoding="utf-8")
         _save_manifest(folder, options, inputs)
         _move(folder, options.output)
     return _relocated(report, options.output)
@@ -105,6 +110,8 @@ def _export_into(
         quality=(quantized and quantized.quality) or NotMeasured(reason=UNJUDGED),
         mixed=(quantized and quantized.mixed) or NotMeasured(reason=UNBOUNDED),
         targets=proof.targets,
+        layers=proof.layers,
+        flips=proof.flips,
         seconds=clock.laps,
     )
     _save_predictions(folder / "predictions.npz", inputs.evaluation, proof.logits)

@@ -49,6 +49,11 @@ def chain(float_onnx: StoredFile, rewritten: StoredFile | None, qdq: StoredFile 
     return {name: file for name, file in files.items() if file is not None}
 
 
+def last_float(graphs: Mapping[StageName, StoredFile]) -> StoredFile:
+    """The float graph whose tensors the artifacts have: the rewritten one, where there is one."""
+    return graphs.get("equalized", graphs["float"])
+
+
 def predictions_key(name: str) -> str:
     """The name of a graph's logits in `predictions.npz`."""
     return f"onnx-{name}"

@@ -55,9 +55,13 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """A float graph as rewritten so far, what was observed of it, its table, and how that was judged."""
+    """A float graph as rewritten so far, what was observed of it, its table, and how that was judged.
+
+    `original` is what was observed before anything was rewritten.
+    """
 
     model: onnx.ModelProto
+    original: Mapping[str, TensorStatistics]
     statistics: Mapping[str, TensorStatistics]
     table: QuantTable
     score: Score
@@ -135,7 +139,7 @@ def _drafted(model: onnx.ModelProto, rewrites: tuple[Rewrite, ...], evidence: Ev
     ranges = {name: ranged(found, evidence.plain) for name, found in statistics.items()}
     table = replace(decide(model, statistics, evidence.calibration, ranges), rewrites=rewrites)
     score = evidence.judge.score(insert_qdq(model, table, "uint8"))
-    return Draft(model=model, statistics=statistics, table=table, score=score)
+    return Draft(model=model, original=statistics, statistics=statistics, table=table, score=score)
 
 
 def _rewritten(draft: Draft, rewrites: Sequence[Rewrite], evidence: Evidence, name: str, least_gain_db: float) -> Draft:
@@ -148,4 +152,4 @@ def _decided(draft: Draft, proposal: Draft, images: int, name: str, least_gain_d
     enough = proposal.score.sqnr_db >= draft.score.sqnr_db + least_gain_db
     kept = enough and better(proposal.score, draft.score, images)
     trials = (*draft.trials, Trial(name=name, score=proposal.score, kept=kept))
-    return replace(proposal if kept else draft, trials=trials, cuts=draft.cuts)
+    return replace(proposal if kept else draft, original=draft.original, trials=trials, cuts=draft.cuts)

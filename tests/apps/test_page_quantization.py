@@ -37,3 +37,15 @@ def test_what_stays_in_float_is_listed_with_its_reason() -> None:
         assert said in page
     assert "None had to stay in float" in float_section(replace(LEFT, units=()))
     assert float_section(NotMeasured(reason="no --max-drop")) == ""
+
+
+def test_channels_that_were_evened_out_are_drawn() -> None:
+    assert "Channels evened out" in section(SEARCHED)
+    assert "Channels evened out" not in section(replace(SEARCHED, spreads=()))
+
+
+def test_the_groups_that_were_kept_stand_before_all_that_were_tried() -> None:
+    kept, tried = section(SEARCHED).split("<details>")
+    assert kept.count("1 + 2") == tried.count("1 + 2") == 1
+    none = section(replace(SEARCHED, cuts=tuple(replace(cut, kept=False) for cut in SEARCHED.cuts)))
+    assert "None was worth it." in none

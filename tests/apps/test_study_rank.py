@@ -1,6 +1,5 @@
 """`rexnet-study rank` on random networks: its page, table and picture, and its refusals."""
 
-import builtins
 import csv
 from pathlib import Path
 
@@ -52,19 +51,6 @@ def test_bad_input_is_one_line(
     assert error.startswith("rexnet-study rank: ")
     assert error.count("\n") == 1
     assert page.read_text(encoding="utf-8") == "an older study\n"
-
-
-def test_without_matplotlib(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *rest: object) -> object:
-        if name.split(".", maxsplit=1)[0] == "matplotlib":
-            raise ImportError(name)
-        return real(name, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    assert main([*TINY, "--write", str(tmp_path / "rank.md")]) == 13
-    assert "pip install 'rexnet-export[study]'" in capfd.readouterr().err
 
 
 def test_published_page_is_of_a_thousand_networks() -> None:

@@ -174,7 +174,7 @@ def test_times_are_over_those_of_the_float_graph(
 
     def measure(sessions: Mapping[str, Session], *_: object, rounds: int) -> dict[str, Latency]:
         return {
-            name: Latency(p50_ms=2.0 if name == "float" else 3.0, p90_ms=9.0, n=rounds, machine="it")
+            name: Latency(p50_ms=2.0 if name == "float" else 3.0, p90_ms=9.0, n=rounds, machine="it", samples_ms=())
             for name in sessions
         }
 

@@ -51,7 +51,8 @@ def test_median_and_percentile_are_of_the_timed_runs_only() -> None:
     clock = Clock()
     slow_start = [1000.0] * WARM_UP + [float(ms) for ms in range(1, 12)]
     result = measure(sessions(clock, a=slow_start), IMAGE, Silent(), rounds=11, clock=clock)
-    assert result == {"a": Latency(p50_ms=6.0, p90_ms=10.0, n=11, machine=processor())}
+    samples = tuple(float(ms) for ms in range(1, 12))
+    assert result == {"a": Latency(p50_ms=6.0, p90_ms=10.0, n=11, machine=processor(), samples_ms=samples)}
 
 
 def test_sessions_take_turns_in_changing_order() -> None:

@@ -9,7 +9,7 @@ from small_export import FEW, small_checkpoint
 
 from rexnet_export.apps.export import main
 from rexnet_export.pipeline.records import StoredFile, file_sha256
-from rexnet_export.pipeline.stages import GraphSession, chain
+from rexnet_export.pipeline.stages import GraphSession, chain, last_float
 
 
 def stored(digest: str) -> StoredFile:
@@ -20,6 +20,11 @@ def test_a_graph_that_was_not_rewritten_is_no_stage() -> None:
     assert list(chain(stored("a"), None, None)) == ["float"]
     assert list(chain(stored("a"), stored("a"), stored("c"))) == ["float", "quantized"]
     assert list(chain(stored("a"), stored("b"), stored("c"))) == ["float", "equalized", "quantized"]
+
+
+def test_artifacts_have_the_tensors_of_the_rewritten_graph() -> None:
+    assert last_float({"float": stored("a"), "quantized": stored("c")}) == stored("a")
+    assert last_float({"float": stored("a"), "equalized": stored("b"), "quantized": stored("c")}) == stored("b")
 
 
 def test_images_are_run_a_few_at_a_time_and_kept_in_order() -> None:

@@ -6,7 +6,9 @@ import math
 from pathlib import Path
 
 from rexnet_export.pipeline.evaluate import Accuracy
+from rexnet_export.pipeline.flips import Choice, FlippedImage, Flips
 from rexnet_export.pipeline.latency import Latency
+from rexnet_export.pipeline.layers import TensorNoise
 from rexnet_export.pipeline.parity import Parity
 from rexnet_export.pipeline.records import Coverage, ModelCard, NotMeasured, Preprocess, StoredFile
 from rexnet_export.pipeline.report import (
@@ -25,15 +27,22 @@ from rexnet_export.quantization.rewrites import ChannelGrouping
 from rexnet_export.quantization.search import Trial
 from rexnet_export.quantization.sensitivity import QUIET, Sensitivity
 from rexnet_export.quantization.simulate import Score
+from rexnet_export.quantization.spread import Spread
 from rexnet_export.quantization.table import Calibration, QuantTable
 
 SEEN = Accuracy(n=10_000, top1=1.0, reference_top1=0.9025, drop=-0.0975, drop_upper_95=0.1)
+LAYERS = (
+    TensorNoise(tensor="stem", sqnr_db=35.0),
+    TensorNoise(tensor="stem.silu", sqnr_db=30.0),
+    TensorNoise(tensor="image", sqnr_db=NotMeasured(reason="no value differs, so there is no noise to measure")),
+)
 SEARCHED = Quality(
     images=170,
     trials=(
         Trial(name="plain", score=Score(sqnr_db=15.1, agreement=0.95), kept=True),
         Trial(name="grouped", score=Score(sqnr_db=28.7, agreement=1.0), kept=True),
     ),
+    spreads=(Spread(tensor="stem.silu", before=(0.01, 0.1, 0.2, 0.5, 1.0), after=(0.5, 0.6, 0.8, 0.9, 1.0)),),
     cuts=(
         Cut(layer="stem", rewrite=None, noise=2.0, cost=0.0),
         Cut(
@@ -76,7 +85,9 @@ def made(name: str) -> FileResult:
         agreement_with_reference=0.9975,
         logit_sqnr_db=30.9,
         coverage=Coverage(int8_macs=999, total_macs=1000, float_ops=("softmax (SOFTMAX)",)),
-        latency=Latency(p50_ms=1234.567, p90_ms=2000.0, n=50, machine="a <machine>"),
+        latency=Latency(
+            p50_ms=1234.567, p90_ms=2000.0, n=50, machine="a <machine>", samples_ms=(1200.0, 1234.567, 2000.0)
+        ),
     )
 
 
@@ -107,5 +118,26 @@ def report(**artifacts: FileResult) -> Report:
             )
             for position, (name, artifact) in enumerate(artifacts.items())
         },
+        layers={
+            **dict.fromkeys(artifacts, NotMeasured(reason="the runtime shows no tensor but the logits")),
+            **dict.fromkeys([name for name in artifacts if name == "tflite"], LAYERS),
+        },
+        flips=Flips(
+            images=2,
+            listed=(
+                FlippedImage(
+                    id="<photo> 7.png",
+                    label="a",
+                    reference=Choice(name="a", probability=0.61),
+                    others={"tflite": Choice(name="b", probability=0.52)},
+                ),
+                FlippedImage(
+                    id="photo 8.png",
+                    label="b",
+                    reference=Choice(name="a", probability=0.5),
+                    others={"tflite": Choice(name="b", probability=0.55)},
+                ),
+            ),
+        ),
         seconds={"proof": 1.234},
     )
