@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rexnet_export.pipeline.errors import ConversionError, DataError, first_line
 from rexnet_export.pipeline.records import Preprocess
 from rexnet_export.pipeline.rexnet import ReXNet
+from rexnet_export.pipeline.trace import float_trace
 
 type Logits = NDArray[np.float32]
 
@@ -30,17 +31,20 @@ class Parity:
     n: int
 
 
-def check_parity(network: ReXNet, onnx_path: Path, images: NDArray[np.uint8], preprocess: Preprocess) -> Parity:
+def check_parity(
+    network: ReXNet, onnx_path: Path, images: NDArray[np.uint8], preprocess: Preprocess, ids: Sequence[str] = ()
+) -> Parity:
     """Run torch and ONNX Runtime, both on the CPU, on `images` [n, S, S, 3]; ConversionError where they disagree.
 
     Logits may differ by `TOLERANCE` of the largest one; top-1 only on an image whose two best logits are closer
-    to each other than torch's are to ONNX Runtime's. Puts `network` in evaluation mode.
+    to each other than torch's are to ONNX Runtime's. Puts `network` in evaluation mode. `ids` names the images in
+    errors; without them they are numbered from 0.
     """
     side = preprocess.size
     if images.dtype != np.uint8 or images.shape != (len(images), side, side, 3) or not len(images):
         raise DataError(f"parity needs uint8 images [n, {side}, {side}, 3], got {images.dtype} {list(images.shape)}")
     difference, largest, same, overturned = 0.0, 0.0, 0, 0
-    for expected, actual in _logit_pairs(network, onnx_path, images, preprocess):
+    for expected, actual in _logit_pairs(network, onnx_path, images, preprocess, ids):
         apart = np.abs(expected - actual).max(axis=1)
         agree = expected.argmax(axis=1) == actual.argmax(axis=1)
         same += int(agree.sum())
@@ -61,7 +65,7 @@ def _margin(logits: Logits) -> Logits:
 
 
 def _logit_pairs(
-    network: ReXNet, onnx_path: Path, images: NDArray[np.uint8], preprocess: Preprocess
+    network: ReXNet, onnx_path: Path, images: NDArray[np.uint8], preprocess: Preprocess, ids: Sequence[str]
 ) -> Iterator[tuple[Logits, Logits]]:
     run = onnx_runner(onnx_path)
     network.eval()
@@ -71,9 +75,19 @@ def _logit_pairs(
         expected, actual = _torch_logits(network, pixels, preprocess), run(pixels)
         if expected.shape != actual.shape:
             raise ConversionError(f"{onnx_path.name} gives logits {list(actual.shape)}, torch {list(expected.shape)}")
-        if not (np.isfinite(expected).all() and np.isfinite(actual).all()):
-            raise ConversionError(f"{onnx_path.name}: logits are not finite on real images; use another checkpoint")
+        finite = np.isfinite(expected).all(axis=1) & np.isfinite(actual).all(axis=1)
+        if not finite.all():
+            place = int(finite.argmin())
+            named = ids[start + place] if ids else f"image {start + place}"
+            raise _not_finite(onnx_path, pixels[place : place + 1], named)
         yield expected, actual
+
+
+def _not_finite(onnx_path: Path, pixels: NDArray[np.uint8], image: str) -> ConversionError:
+    """The error that names the image, one of uint8 [1, S, S, 3], and the first tensor that is not finite on it."""
+    values = float_trace(onnx_path).trace(pixels)
+    first = next((name for name, found in values.items() if not np.isfinite(found).all()), "logits")
+    return ConversionError(f"{onnx_path.name}: {first} is not finite on {image}; use another checkpoint")
 
 
 def _torch_logits(network: ReXNet, pixels: NDArray[np.uint8], preprocess: Preprocess) -> Logits:

@@ -53,7 +53,7 @@ CALIBRATION_BATCH = 8
 SAMPLE = 256  # images that are looked at, judged by, or corrected on; held in memory
 FEWEST_JUDGES = 8
 PLAIN = "min-max"
-FEW_JUDGES = f"{{}} images are too few to judge INT8 by, so it is quantized as with --effort {FAST}"
+FEW_JUDGES = f"too few images to judge INT8 by ({{}}), so it is quantized as with --effort {FAST}"
 OBSERVED_FILE = ".observed.onnx"
 
 

@@ -123,7 +123,8 @@ def _parity(inputs: Inputs, float_onnx: StoredFile) -> Parity:
     images = inputs.evaluation
     chosen = images.indices[:PARITY_IMAGES]
     pixels = np.concatenate(list(batches(images.source, inputs.card.preprocess, chosen, PARITY_IMAGES)))
-    return check_parity(inputs.checkpoint.network, float_onnx.path, pixels, inputs.card.preprocess)
+    ids = [images.source.ids[index] for index in chosen]
+    return check_parity(inputs.checkpoint.network, float_onnx.path, pixels, inputs.card.preprocess, ids)
 
 
 def _quantized(
