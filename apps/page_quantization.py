@@ -75,8 +75,8 @@ def _groups(cuts: Sequence[Cut]) -> str:
         return ""
     lead = "What scales for groups of channels save of a layer's own noise, and the time they are estimated to add."
     head = ("layer", "", "channels", "saves", "costs")
-    kept = [row for row in rows if row[1]]
-    shown = table(head, kept) if kept else "<p>None was worth it.</p>"
+    chosen = [row for row in rows if row[1]]
+    shown = table(head, chosen) if chosen else "<p>None was worth it.</p>"
     tried = f"<details><summary>All {len(rows)} that were tried</summary>{table(head, rows)}</details>"
     return f'<h2>Groups of channels</h2><p class="lead">{lead}</p>{shown}{tried}'
 

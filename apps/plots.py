@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from itertools import cycle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rexnet_export.pipeline.layers import TensorNoise
 from rexnet_export.pipeline.records import NotMeasured
@@ -20,7 +20,7 @@ INK = "#010203"  # stands for the page's text colour, which matplotlib cannot kn
 COLORS = ("#2f81d0", "#d9772b", "#3a9a5b", "#b25fc6", "#c2a400")  # told apart on white and on black
 WIDTH = 7.2  # inches; pages scale pictures to their own width
 NO_RANGE = 1 / 1024  # where a channel that never varies is drawn: a quarter of a step
-STYLE = {
+STYLE: dict[Any, Any] = {  # matplotlib types the keys as a union of all of them
     "svg.fonttype": "none",
     "text.parse_math": False,  # names are not formulas
     "svg.hashsalt": "rexnet-export",
