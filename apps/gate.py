@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PROGRAM = "rexnet-gate"
 LATENCY = "latency"
 BASELINES = Path("baselines")
+HTML = "--html"
 DESCRIPTION = """Gate an export: image by image against a baseline, with exact tests. PASS means shown to be less than
 the margin worse, FAIL shown to be worse, INCONCLUSIVE that these images cannot tell."""
 
@@ -102,6 +103,9 @@ def _add_check(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--on-inconclusive", choices=("fail", "warn"), default="fail", help="exit with 3 (default), or with 0"
     )
+    p.add_argument(
+        "--images", type=Path, metavar="DIR", help="evaluation images of the export, for --html (default: the bundled)"
+    )
     add_outputs(p)
     p.set_defaults(command=_check)
 
@@ -120,6 +124,7 @@ def _check(arguments: argparse.Namespace, terminal: Terminal) -> None:
     outputs = planned(f"{PROGRAM} check", arguments)
     with outputs.failures(terminal):
         result = _checked(arguments)
+        pictures = _pictures(result, arguments.images) if HTML in outputs.files else {}
     from rexnet_export.apps.gate_sheet import sheet  # noqa: PLC0415
     from rexnet_export.apps.gate_table import table  # noqa: PLC0415
     from rexnet_export.pipeline.report import to_text  # noqa: PLC0415
@@ -128,7 +133,7 @@ def _check(arguments: argparse.Namespace, terminal: Terminal) -> None:
         terminal.out.file.write(to_text(result.to_json()))
     elif not arguments.quiet:
         terminal.out.print(table(result))
-    outputs.write(sheet(result), terminal)
+    outputs.write(sheet(result, pictures), terminal)
     _raise_verdict(result)
 
 
@@ -150,6 +155,22 @@ def _checked(arguments: argparse.Namespace) -> GateResult:
         float_baseline=arguments.float_baseline,
         targets=arguments.target or named,
     )
+
+
+def _pictures(result: GateResult, folder: Path | None) -> dict[str, bytes]:
+    """Pictures of the flipped images a page shows; without a folder those of the bundled images, where it is they."""
+    from rexnet_export.apps.gate_table import told  # noqa: PLC0415
+    from rexnet_export.apps.page_flips import SHOWN  # noqa: PLC0415
+    from rexnet_export.pipeline.data import bundled, open_source  # noqa: PLC0415
+    from rexnet_export.pipeline.thumbnails import thumbnails  # noqa: PLC0415
+
+    source = bundled("evaluation") if folder is None else open_source(folder, labelled=False)
+    if folder is None and source.name != result.images["name"]:
+        return {}
+    wanted = {flip.id for check in told(result).values() for flip in check.flips[:SHOWN]}
+    if strangers := sorted(wanted - set(source.ids)):
+        raise DataError(f"--images {folder} has no {strangers[0]}; name the folder that --eval-data named")
+    return thumbnails(source, wanted)
 
 
 def _policies(arguments: argparse.Namespace) -> tuple[Policy, Policy]:

@@ -104,6 +104,7 @@ def _metrics(found: LatencyGate) -> Iterator[Metric]:
                 better="smaller",
                 lower=ratio.lower,
                 upper=ratio.upper,
+                allowed=1 + found.margin,
             )
     if isinstance(found.signals, Comparison):
         yield from (

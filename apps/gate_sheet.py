@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from rexnet_export.apps.gate_table import TITLES, figures, flipped, verdict
+from rexnet_export.apps.gate_table import TITLES, figures, flipped, told, verdict
+from rexnet_export.apps.page_flips import SHOWN, Card, said
 from rexnet_export.apps.sheet import Metric, Row, Sheet, Status
 from rexnet_export.pipeline.gate_decision import OnInconclusive
-from rexnet_export.pipeline.gate_result import Check, CheckOutcome, GateResult
+from rexnet_export.pipeline.gate_result import Check, CheckOutcome, Flip, GateResult
 
 COMMAND = "rexnet-gate check"
 STATUSES: Mapping[CheckOutcome, Status] = {
@@ -19,8 +20,8 @@ STATUSES: Mapping[CheckOutcome, Status] = {
 }
 
 
-def sheet(result: GateResult) -> Sheet:
-    """One row for each check."""
+def sheet(result: GateResult, pictures: Mapping[str, bytes]) -> Sheet:
+    """One row for each check; `pictures` (PNG) are of flipped images, by id."""
     against = "" if result.baseline is None else f" against {result.baseline}"
     return Sheet(
         command=COMMAND,
@@ -31,6 +32,10 @@ def sheet(result: GateResult) -> Sheet:
         notes=result.notes,
         metrics=tuple(_metrics(result)),
         lists=flipped(result),
+        cards={
+            title: tuple(_card(flip, pictures.get(flip.id)) for flip in check.flips[:SHOWN])
+            for title, check in told(result).items()
+        },
     )
 
 
@@ -46,6 +51,14 @@ def _row(check: Check, on_inconclusive: OnInconclusive) -> Row:
         message=check.message,
         figures=figures(check),
     )
+
+
+def _card(flip: Flip, picture: bytes | None) -> Card:
+    lines = (
+        said("reference", flip.reference, flip.reference_confidence),
+        said("candidate", flip.candidate, flip.candidate_confidence),
+    )
+    return Card(id=flip.id, label=flip.label, lines=lines, picture=picture)
 
 
 def _metrics(result: GateResult) -> Iterator[Metric]:
@@ -71,4 +84,5 @@ def _metrics(result: GateResult) -> Iterator[Metric]:
             better="neither",
             lower=lower,
             upper=upper,
+            allowed=round(100 * numbers.margin, 4) if check.name != "agreement" else None,
         )

@@ -69,13 +69,20 @@ def _cells(check: Check) -> tuple[str, ...]:
 def flipped(result: GateResult) -> dict[str, tuple[str, ...]]:
     """By title the first flipped images of every failed check, and of the artifacts' comparisons with baselines."""
     found: dict[str, tuple[str, ...]] = {}
-    for check in result.checks:
-        if check.flips and (check.failed or check.name in {"baseline", "float"}):
-            rest = len(check.flips) - MOST_FLIPS
-            more = (f"and {rest:,} more, all in --json",) if rest > 0 else ()
-            title = f"{check.target} {check.name}: {len(check.flips):,} images flipped"
-            found[title] = (*map(_flip, check.flips[:MOST_FLIPS]), *more)
+    for title, check in told(result).items():
+        rest = len(check.flips) - MOST_FLIPS
+        more = (f"and {rest:,} more, all in --json",) if rest > 0 else ()
+        found[title] = (*map(_flip, check.flips[:MOST_FLIPS]), *more)
     return found
+
+
+def told(result: GateResult) -> dict[str, Check]:
+    """By title the checks whose flipped images people want to see."""
+    return {
+        f"{check.target} {check.name}: {len(check.flips):,} images flipped": check
+        for check in result.checks
+        if check.flips and (check.failed or check.name in {"baseline", "float"})
+    }
 
 
 def _flipped(result: GateResult) -> Iterator[Text]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rexnet_export.apps.annotations import annotation_lines
 from rexnet_export.apps.benchmark_json import bencher, bigger_is_better, smaller_is_better
+from rexnet_export.apps.gate_page import page
 from rexnet_export.apps.junit import junit
 from rexnet_export.apps.markdown import markdown
 from rexnet_export.apps.sheet import Sheet, not_done
@@ -33,6 +34,7 @@ class Format:
 FORMATS = (
     Format(flag="--junit", render=junit, help="write JUnit XML: a case for each artifact and check"),
     Format(flag="--markdown", render=markdown, help="write Markdown for a pull request"),
+    Format(flag="--html", render=page, help="write a page with intervals and flipped images"),
     Format(
         flag="--benchmark",
         render=smaller_is_better,

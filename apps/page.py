@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 
 from rexnet_export.apps.page_document import document, facts
-from rexnet_export.apps.page_flips import SHOWN, Card, Pictures, grid, said
+from rexnet_export.apps.page_flips import SHOWN, Card, grid, said
 from rexnet_export.apps.page_quantization import float_section, section
 from rexnet_export.apps.page_table import table
 from rexnet_export.apps.plots import latency_plot, layer_plot
@@ -17,8 +17,8 @@ from rexnet_export.pipeline.records import NotMeasured
 from rexnet_export.pipeline.report import Report, environment
 
 
-def render(report: Report, pictures: Pictures) -> str:
-    """The page of one export; `pictures` are of the images that its flips list."""
+def render(report: Report, pictures: Mapping[str, bytes]) -> str:
+    """The page of one export; `pictures` are PNGs, by id, of the images that its flips list."""
     reference = report.reference
     top1 = "" if isinstance(reference.top1, NotMeasured) else f", top-1 {reference.top1:.2%}"
     lead = f"Float reference: {reference.executed_by} on {reference.n:,} images of {reference.images}{top1}"
@@ -105,7 +105,7 @@ def _lowest(layers: Mapping[str, Sequence[TensorNoise]]) -> Iterator[tuple[str, 
         yield name, min((t.sqnr_db, t.tensor) for t in tensors if not isinstance(t.sqnr_db, NotMeasured))
 
 
-def _flips(report: Report, pictures: Pictures) -> str:
+def _flips(report: Report, pictures: Mapping[str, bytes]) -> str:
     flips = report.flips
     if not flips.images:
         return ""
@@ -119,10 +119,11 @@ def _flips(report: Report, pictures: Pictures) -> str:
                 said("float", image.reference.name, image.reference.probability),
                 *(said(name, other.name, other.probability) for name, other in image.others.items()),
             ),
+            picture=pictures.get(image.id),
         )
         for image in flips.listed[:SHOWN]
     ]
-    return f'<h2>Flipped images</h2><p class="lead">{lead}</p>{grid(cards, pictures)}'
+    return f'<h2>Flipped images</h2><p class="lead">{lead}</p>{grid(cards)}'
 
 
 def _files(report: Report) -> Iterable[tuple[str, str]]:

@@ -28,7 +28,9 @@ summary { cursor: pointer; margin: .75rem 0; }
 figure { margin: 0; } figure img { display: block; width: 6rem; height: 6rem; object-fit: contain; background: #8883; }
 figcaption { display: grid; font-size: .8rem; line-height: 1.35; margin-top: .3rem; overflow-wrap: anywhere; }
 figcaption code { opacity: .7; }
+.good { color: #3a9a5b; } .bad { color: #d5502f; } .open { color: #b58a00; }
 .note { border-left: 3px solid #c80; padding-left: .8rem; margin: 1rem 0; overflow-wrap: anywhere; }
+.note.bad { border-color: currentColor; } .note.good { border-color: currentColor; }
 @media (max-width: 40rem) {
   .wide { font-size: .8rem; } .wide th { font-size: .75rem; }
   .wide th, .wide td { padding: .4rem .25rem; } .wide :is(th, td):first-child { padding-left: 0; white-space: normal; }

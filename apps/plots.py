@@ -5,16 +5,18 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
-from rexnet_export.pipeline.layers import TensorNoise
 from rexnet_export.pipeline.records import NotMeasured
-from rexnet_export.quantization.spread import Spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from rexnet_export.pipeline.layers import TensorNoise
+    from rexnet_export.quantization.spread import Spread
 
 INK = "#010203"  # stands for the page's text colour, which matplotlib cannot know
 COLORS = ("#2f81d0", "#d9772b", "#3a9a5b", "#b25fc6", "#c2a400")  # told apart on white and on black
@@ -35,6 +37,17 @@ STYLE: dict[Any, Any] = {  # matplotlib types the keys as a union of all of them
     "grid.color": INK,
     "grid.alpha": 0.15,
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A value between its limits, and what the upper one must stay below."""
+
+    name: str
+    value: float
+    lower: float
+    upper: float
+    allowed: float
 
 
 def layer_plot(layers: Mapping[str, Sequence[TensorNoise]]) -> str:
@@ -94,6 +107,24 @@ def latency_plot(samples: Mapping[str, Sequence[float]]) -> str:
         axes.grid(visible=True, axis="x")
 
     return _drawn(0.8 + 0.42 * len(samples), "Time of every run", draw)
+
+
+def interval_plot(intervals: Sequence[Interval], unit: str) -> str:
+    """Values with their limits, each beside what is allowed."""
+
+    def draw(axes: Axes) -> None:
+        rows = range(len(intervals))
+        for row, one in zip(rows, intervals, strict=True):
+            color = COLORS[0] if one.upper < one.allowed else COLORS[1]
+            axes.hlines(row, one.lower, one.upper, color=color, linewidth=2)
+            axes.plot([one.value], [row], "o", color=color, markersize=6)
+        axes.plot([one.allowed for one in intervals], list(rows), "|", color=INK, markersize=14)
+        axes.set_yticks(list(rows), [one.name for one in intervals])
+        axes.set_ylim(len(intervals) - 0.5, -0.5)
+        axes.set_xlabel(unit)
+        axes.grid(visible=True, axis="x")
+
+    return _drawn(0.7 + 0.3 * len(intervals), f"Intervals in {unit}", draw)
 
 
 def _drawn(height: float, title: str, draw: Callable[[Axes], None]) -> str:

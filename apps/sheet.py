@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from rexnet_export.apps.page_flips import Card
 from rexnet_export.pipeline.errors import ExportError
 
 # noted: passed, but worth reading. error: there is no answer, and that fails the build; undecided: it does not.
@@ -28,7 +29,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One number to follow over time, with limits where it has them.
+    """One number to follow over time, with limits where it has them; `allowed` is what the gate lets the upper one be.
 
     `neither`: a difference around zero; how it compares with an older one says nothing.
     """
@@ -40,11 +41,13 @@ class Metric:
     better: Better
     lower: float | None = None
     upper: float | None = None
+    allowed: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
-    """Everything one run of a gate says; `lists` are longer ones by title, such as flipped images."""
+    """Everything one run of a gate says; `lists` are longer ones by title, such as flipped images, and `cards` the
+    same images as pages show them."""
 
     command: str
     title: str
@@ -54,6 +57,7 @@ class Sheet:
     notes: tuple[str, ...] = ()
     metrics: tuple[Metric, ...] = ()
     lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    cards: Mapping[str, tuple[Card, ...]] = field(default_factory=dict)
 
 
 def not_done(command: str, error: Exception) -> Sheet:

@@ -60,7 +60,7 @@ def export(options: Options, targets: Sequence[Target], progress: Progress, rend
     inputs = gather(options)
     with _staging(options.output) as folder:
         report = _export_into(folder, options, inputs, targets, progress)
-        pictures = thumbnails(inputs.evaluation, [image.id for image in report.flips.listed])
+        pictures = thumbnails(inputs.evaluation.source, [image.id for image in report.flips.listed])
         (folder / "report.html").write_text(render(report, pictures), encoding="utf-8")
         _save_manifest(folder, options, inputs)
         _move(folder, options.output)

@@ -7,16 +7,15 @@ from collections.abc import Iterable
 
 from PIL import Image
 
-from rexnet_export.pipeline.inputs import Images
+from rexnet_export.pipeline.data import ImageSource
 
 LARGEST, SMALLEST = 160, 96  # pixels of the longer side
 
 
-def thumbnails(images: Images, ids: Iterable[str]) -> dict[str, bytes]:
+def thumbnails(source: ImageSource, ids: Iterable[str]) -> dict[str, bytes]:
     """PNG by id; larger images are made smaller, and small ones larger without smoothing, so that pixels show."""
     wanted = set(ids)
-    places = {images.source.ids[index]: index for index in images.indices if images.source.ids[index] in wanted}
-    return {id_: _png(images.source.load(index)) for id_, index in places.items()}
+    return {id_: _png(source.load(index)) for index, id_ in enumerate(source.ids) if id_ in wanted}
 
 
 def _png(image: Image.Image) -> bytes:

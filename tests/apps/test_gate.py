@@ -10,7 +10,8 @@ from pathlib import Path
 import junitparser
 import numpy as np
 import pytest
-from gate_samples import edit, logits, write_export
+from gate_samples import REFERENCE_WRONG, edit, logits, write_export
+from PIL import Image
 
 from rexnet_export.apps.gate import main
 
@@ -288,3 +289,31 @@ def test_a_real_export_can_be_gated(exported: Path, capfd: Capture) -> None:
     assert code == 0, content
     targets = {one["target"] for one in content["checks"] if one["name"] == "baseline"}
     assert {"torch", "float", "quantized", "coreml", "tflite", "ort", "ort x86", "gpu"} <= targets
+
+
+def test_a_page_shows_the_flipped_images(tmp_path: Path, capfd: Capture) -> None:
+    candidate = write_export(Path("candidate"), {"ort": (*REFERENCE_WRONG, 50, 60)})
+    for number in (50, 60):
+        (tmp_path / "eval" / "photos").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "eval" / "photos" / f"{number}.png")
+    page = tmp_path / "gate.html"
+    flags = ("--float-baseline", "--margin", "30", "--html", page)
+    assert gate(capfd, "check", candidate, *flags)[0] == 0
+    text = page.read_text(encoding="utf-8")
+    assert "<h2>ort float: 2 images flipped</h2>" in text
+    assert "In points" in text
+    assert "data:image/png" not in text, "nobody said where the images are"
+    assert gate(capfd, "check", candidate, *flags, "--images", tmp_path / "eval")[0] == 0
+    assert page.read_text(encoding="utf-8").count("data:image/png;base64,") == 2
+
+
+def test_pictures_of_other_images_are_refused(tmp_path: Path, capfd: Capture) -> None:
+    candidate = write_export(Path("candidate"), {"ort": (*REFERENCE_WRONG, 50)})
+    (tmp_path / "other").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "other" / "1.png")
+    page = tmp_path / "gate.html"
+    flags = ("--float-baseline", "--margin", "30", "--html", page, "--images", tmp_path / "other")
+    code, _, err = gate(capfd, "check", candidate, *flags)
+    assert code == 11
+    assert "has no photos/50.png" in err
+    assert "NOT DONE" in page.read_text(encoding="utf-8")
