@@ -7,7 +7,7 @@ from html import escape
 from itertools import groupby, takewhile
 
 from rexnet_export.apps.page_document import document
-from rexnet_export.apps.page_flips import grid
+from rexnet_export.apps.page_flips import SHOWN, grid
 from rexnet_export.apps.page_table import table
 from rexnet_export.apps.plots import Interval, interval_plot
 from rexnet_export.apps.sheet import Row, Sheet, Status
@@ -39,7 +39,7 @@ def _parts(sheet: Sheet) -> Iterator[str]:
         yield f'<p class="note">{escape(note)}</p>'
     yield from _intervals(sheet)
     for title, cards in sheet.cards.items():
-        shown = f'<p class="lead">The first {len(cards)}, those that were lost before others.</p>'
+        shown = f'<p class="lead">The first {SHOWN}, lost ones before others.</p>' if len(cards) == SHOWN else ""
         yield f"<h2>{escape(title)}</h2>{shown}{grid(cards)}"
 
 
