@@ -27,7 +27,6 @@ from rexnet_export.pipeline.graph import float_graph
 from rexnet_export.pipeline.records import Artifact, Precision, Preprocess, file_sha256, stored_file
 from rexnet_export.pipeline.rexnet import ReXNet, architecture
 from rexnet_export.pipeline.target import Source
-from rexnet_export.quantization.table import TensorEntry
 from rexnet_export.targets import tflite, tflite_lowering
 from rexnet_export.targets.tflite import Tflite, TfliteSession, open_session
 from rexnet_export.targets.tflite_flatbuffer import Graph, read_graph
