@@ -1,4 +1,4 @@
-"""The ways to INT8 that are compared: other projects' quantizers, our own, and our exported files."""
+"""The ways to INT8 that are compared: other projects' quantizers, and the files that rexnet-export writes."""
 
 from __future__ import annotations
 
@@ -7,24 +7,20 @@ import json
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from time import perf_counter
 
 import networks
-import numpy as np
 import onnx
 import rivals
 from networks import Network
-from numpy.typing import NDArray
 
 import rexnet_export
 from rexnet_export.pipeline.errors import ConversionError, TargetUnavailable
 from rexnet_export.pipeline.records import Artifact, stored_file
+from rexnet_export.pipeline.report import Report
 from rexnet_export.pipeline.target import Session
-from rexnet_export.quantization.observe import observe
-from rexnet_export.quantization.qdq import insert_qdq
-from rexnet_export.quantization.scheme import decide, observed_tensors
-from rexnet_export.quantization.table import Calibration
 from rexnet_export.targets import TARGETS
 from rexnet_export.targets.tflite import open_session
 
@@ -41,7 +37,6 @@ RIVALS: Mapping[str, str] = {
     "nncf-smoothquant": "NNCF, mixed, SmoothQuant for convolutions",
     "ai-edge": "ai-edge-quantizer, static_wi8_ai8",
 }
-OURS: Mapping[str, str] = {"ours": "rexnet-export"}
 FILES: Mapping[str, tuple[str, str | None]] = {
     "tflite": ("tflite", None),
     "ort": ("ort", None),
@@ -50,7 +45,6 @@ FILES: Mapping[str, tuple[str, str | None]] = {
 }
 TITLES: Mapping[str, str] = {
     **RIVALS,
-    **OURS,
     **{name: f"rexnet-export, the {name} file" for name in FILES},
 }
 
@@ -67,33 +61,13 @@ class Quantized:
 
 def quantize(method: str, network: Network, python: Path) -> Quantized:
     """Quantize a network in one of the ways of `TITLES`; `python` is that of the rivals' environment."""
-    if method in RIVALS:
-        return _rival(method, network, python)
-    return _exported(network, *FILES[method]) if method in FILES else _ours(method, network)
+    return _rival(method, network, python) if method in RIVALS else _exported(network, *FILES[method])
 
 
 def settings_digest() -> str:
     """Changes whenever the rivals' settings or versions do: their results are measured again then."""
     sources = (Path(rivals.__file__), HERE / "rivals-requirements.txt")
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
-
-
-def ours(model: onnx.ModelProto, pixels: NDArray[np.uint8], folder: Path) -> onnx.ModelProto:
-    """This project's quantizer: float graph and calibration images [n, S, S, 3] -> QDQ graph, UINT8 activations."""
-    path = folder / "ours-float.onnx"
-    onnx.save(model, path)
-    statistics = observe(path, [pixels], observed_tensors(model))
-    digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-    calibration = Calibration(images_sha256=digest, images=len(pixels), statistic="min-max", seed=0)
-    return insert_qdq(model, decide(model, statistics, calibration), "uint8")
-
-
-def _ours(method: str, network: Network) -> Quantized:
-    start, path = perf_counter(), network.folder / f"{method}.onnx"
-    onnx.save(ours(onnx.load(network.float_onnx.path), network.pixels, network.folder), path)
-    spent = perf_counter() - start
-    session = networks.open_onnx(path, network.inputs.card.preprocess.size)
-    return Quantized(session=session, seconds=round(spent, 1), versions={"rexnet-export": rexnet_export.__version__})
 
 
 def _rival(method: str, network: Network, python: Path) -> Quantized:
@@ -134,21 +108,28 @@ def _run(command: list[str | Path], log: Path) -> dict[str, object]:
 
 
 def _exported(network: Network, target: str, preset: str | None) -> Quantized:
-    """The file that a user gets, from an export with the same calibration images."""
-    start = perf_counter()
-    report = rexnet_export.export(
-        str(network.inputs.checkpoint.file.path),
-        targets=[target],
-        precision="int8",
-        calibration_images=len(network.pixels),
-        eval_images=EXPORT_IMAGES,
-        output=network.folder / f"export-{target}",
-    )
+    """One of the files that a user gets, from one export to all targets with the same calibration images."""
+    report, seconds = _export(network.folder / "export", str(network.inputs.checkpoint.file.path), len(network.pixels))
     result = report.targets[target]
     file = result.presets[preset].file if preset else result.artifact.file
     artifact = Artifact(target=target, precision="int8", file=stored_file(file.path))
     return Quantized(
         session=TARGETS[target].open(artifact),
-        seconds=round(perf_counter() - start, 1),
+        seconds=seconds,
         versions={"rexnet-export": rexnet_export.__version__},
     )
+
+
+@cache
+def _export(folder: Path, checkpoint: str, calibration_images: int) -> tuple[Report, float]:
+    """Export once for all files; the report, and the seconds of all of it, its own measurements included."""
+    start = perf_counter()
+    report = rexnet_export.export(
+        checkpoint,
+        targets=list(dict.fromkeys(target for target, _ in FILES.values())),
+        precision="int8",
+        calibration_images=calibration_images,
+        eval_images=EXPORT_IMAGES,
+        output=folder,
+    )
+    return report, round(perf_counter() - start, 1)

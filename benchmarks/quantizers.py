@@ -32,7 +32,7 @@ from rexnet_export.pipeline.report import environment, plain, to_text
 from rexnet_export.pipeline.target import Session
 
 FLOAT = "float"
-DEFAULT_METHODS = (*contenders.RIVALS, *contenders.OURS)
+DEFAULT_METHODS = (*contenders.RIVALS, *contenders.FILES)
 
 
 def main() -> int:
