@@ -32,6 +32,7 @@ from rexnet_export.pipeline.report import environment, plain, to_text
 from rexnet_export.pipeline.target import Session
 
 FLOAT = "float"
+BUNDLED = ("bundled", bundled_checkpoint())
 DEFAULT_METHODS = (*contenders.RIVALS, *contenders.FILES)
 
 
@@ -66,8 +67,7 @@ def _compare_all(options: argparse.Namespace, terminal: Terminal) -> None:
 
 def parser() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    bundled = ("bundled", bundled_checkpoint())
-    flags.add_argument("--networks", type=_named, nargs="+", default=[bundled], metavar="NAME=FILE")
+    flags.add_argument("--networks", type=named, nargs="+", default=[BUNDLED], metavar="NAME=FILE")
     flags.add_argument("--methods", nargs="+", default=DEFAULT_METHODS, choices=[*contenders.TITLES])
     flags.add_argument("--images", type=int, default=10_000, help="evaluation images")
     flags.add_argument("--calibration-images", type=int, default=128)
@@ -77,7 +77,8 @@ def parser() -> argparse.ArgumentParser:
     return flags
 
 
-def _named(text: str) -> tuple[str, Path]:
+def named(text: str) -> tuple[str, Path]:
+    """NAME=FILE as a pair."""
     name, _, file = text.partition("=")
     if not name or not file:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FILE")

@@ -1,0 +1,122 @@
+"""What each step of the quantizer brings: the search with one step left out; prints Markdown.
+
+    python benchmarks/ablation.py [--networks NAME=FILE ...] [--images 2000]
+
+Judged as an export is: a third of the calibration images sets no range. The UINT8 QDQ graph runs in ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import networks
+import numpy as np
+import onnx
+import quantizer_table
+import quantizers
+from networks import Network
+
+from rexnet_export.apps.terminal import Terminal
+from rexnet_export.pipeline.data import batches
+from rexnet_export.pipeline.latency import processor
+from rexnet_export.pipeline.options import Options
+from rexnet_export.pipeline.progress import Progress
+from rexnet_export.pipeline.rounding import learn_rounding
+from rexnet_export.quantization.observe import TensorStatistics, observe
+from rexnet_export.quantization.qdq import insert_qdq
+from rexnet_export.quantization.scheme import observed_tensors
+from rexnet_export.quantization.search import (
+    Draft,
+    Evidence,
+    Step,
+    corrected,
+    equalized,
+    grouped,
+    judged,
+    ranges_chosen,
+    search,
+)
+from rexnet_export.quantization.simulate import run, simulator
+from rexnet_export.quantization.table import Calibration
+
+STEPS: tuple[Step, ...] = (equalized, grouped, ranges_chosen, corrected)
+PLAIN, WHOLE, ROUNDED = "none: min-max", "all (--effort default)", "all, and learned rounding (--effort high)"
+TITLES: Mapping[str, str] = {
+    PLAIN: PLAIN,
+    **{f"without {step.__name__}": f"all but *{step.__name__.replace('_', ' ')}*" for step in STEPS},
+    WHOLE: WHOLE,
+    ROUNDED: ROUNDED,
+}
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--networks", type=quantizers.named, nargs="+", default=[quantizers.BUNDLED])
+    flags.add_argument("--images", type=int, default=2_000, help="evaluation images")
+    flags.add_argument("--calibration-images", type=int, default=128)
+    flags.add_argument("--output", type=Path, default=Path("build/ablation"), metavar="DIR")
+    options = flags.parse_args()
+    terminal = Terminal("ablation", sys.stdout, sys.stderr, quiet=False, log=Path(os.devnull))
+    results = {}
+    for name, checkpoint in options.networks:
+        given = Options(
+            checkpoint=str(checkpoint),
+            calibration_images=options.calibration_images,
+            eval_images=options.images,
+            output=options.output,
+        )
+        results[name] = ablate(networks.prepare(name, given), terminal)
+    summary = quantizer_table.summary(results, TITLES)
+    print(f"{summary}\n\n{processor()}, {options.calibration_images} calibration images")
+
+
+def ablate(network: Network, progress: Progress) -> quantizer_table.Results:
+    """Every row of `TITLES` for one network, on its evaluation images."""
+    model, evidence = onnx.load(network.float_onnx.path), gathered(network)
+    images = network.inputs.evaluation
+    assert images.labels is not None
+    labels = images.labels
+    pixels = np.concatenate(
+        list(batches(images.source, network.inputs.card.preprocess, images.indices, networks.BATCH))
+    )
+    reference = run(model, pixels)
+
+    def measured(draft: Draft) -> quantizer_table.Result:
+        logits = run(insert_qdq(draft.model, draft.table, "uint8"), pixels)
+        return quantizer_table.measured(
+            logits, reference, labels, executed_by="ONNX Runtime", seconds=0.0, peak_mib=None
+        )
+
+    found = {PLAIN: measured(search(model, evidence, [], progress.note))}
+    for left_out in STEPS:
+        steps = [step for step in STEPS if step is not left_out]
+        found[f"without {left_out.__name__}"] = measured(search(model, evidence, steps, progress.note))
+    whole = search(model, evidence, STEPS, progress.note)
+    found[WHOLE] = measured(whole)
+    rounded = learn_rounding(whole.model, whole.table, evidence.sample, progress)
+    found[ROUNDED] = measured(judged(whole, rounded, evidence.judge, "rounding learned"))
+    return found
+
+
+def gathered(network: Network) -> Evidence:
+    """The calibration images, two thirds to observe and one to judge by."""
+    model, images = onnx.load(network.float_onnx.path), network.pixels
+    held = len(images) // 3
+    seen = images[: len(images) - held]
+    path = network.folder / "observed.onnx"
+
+    def observed(graph: onnx.ModelProto) -> Mapping[str, TensorStatistics]:
+        onnx.save(graph, path)
+        return observe(path, [seen], observed_tensors(graph))
+
+    return Evidence(
+        observe=observed,
+        sample=seen,
+        judge=simulator(model, images[len(images) - held :]),
+        calibration=Calibration(images_sha256="0" * 64, images=len(images), statistic="auto", seed=0),
+        plain="min-max",
+    )
