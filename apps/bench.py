@@ -1,0 +1,45 @@
+"""`rexnet-bench`: bundles of artifacts, run on devices and compared."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+
+from rexnet_export.apps import bench_bundle
+from rexnet_export.apps.terminal import INTERRUPTED, Terminal, run_command
+
+PROGRAM = "rexnet-bench"
+DESCRIPTION = """Run exported artifacts where they will be used. `bundle` makes one self-contained file of an export,
+`run` runs it on a device and brings the result back."""
+
+type Command = tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace, Terminal], int]]
+# One entry per command: what it does, its options, and the function that does it.
+COMMANDS: Mapping[str, Command] = {
+    "bundle": ("make a bundle of an export", bench_bundle.add_options, bench_bundle.make_bundle),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    try:
+        options = parser().parse_args(argv)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    _, _, perform = COMMANDS[options.command]
+
+    def body(terminal: Terminal) -> int:
+        return perform(options, terminal)
+
+    return run_command(PROGRAM, body, quiet=options.quiet, debug=options.debug)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION)
+    commands = p.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (says, add_options, _) in COMMANDS.items():
+        command = commands.add_parser(name, help=says, description=f"{says[:1].upper()}{says[1:]}.")
+        add_options(command)
+        command.add_argument("--quiet", action="store_true", help="say nothing but failures")
+        command.add_argument("--debug", action="store_true", help="show tracebacks")
+    return p

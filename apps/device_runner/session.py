@@ -1,0 +1,268 @@
+"""The phases of one run in order, and the result made of what they found."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import resource
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rexnet_export.apps.device_runner import phases
+from rexnet_export.apps.device_runner.machine import changes, environment, identify, resident_bytes
+from rexnet_export.apps.device_runner.main import say
+from rexnet_export.apps.device_runner.plan import Job
+from rexnet_export.apps.device_runner.runtimes import Graph, Session
+from rexnet_export.apps.device_runner.summary import describe, paired_ratio
+from rexnet_export.apps.device_runner.validity import latency_reasons
+
+SCHEMA_VERSION = 1
+WARM_LOADS = 3
+
+
+def run_phases(job: Job, folder: Path, options: argparse.Namespace, identity: dict[str, Any]) -> dict[str, Any]:
+    """Identify, idle gate, parity, latency, accuracy, profile, sustained, restore; files go to `options.out`."""
+    out, plan, started = options.out, job.plan, _now()
+    unknown = {
+        "device.serial_hash": "serial numbers are never read",
+        "bundle.opset": "the artifact does not say",
+        "environment.thermal_status": "this system has none",
+    }
+    say("identify")
+    device = identify(options.emulator)
+    say("idle gate")
+    disturbed = phases.idle_gate(plan["idle"])
+    before = environment()
+    _write(out / "env_before.json", before)
+    with _one_core(plan) as control:
+        kernel_before = phases.reference_kernel()
+        images = phases.Images(folder, plan["dataset"]["batches"], plan["dataset"]["n"])
+        session, load, memory = _loaded(job, folder, images.first())
+        say("parity")
+        golden = np.load(folder / job.artifact["expected"], allow_pickle=False)
+        few = phases.Images(folder, plan["dataset"]["batches"], min(plan["parity_images"], images.count))
+        verdict = phases.parity(phases.logits_of(session, few), golden, job.artifact["tolerance"])["verdict"]
+        say("latency")
+        latency = phases.measure_latency(_arms(job, folder, session), images.first(), plan["latency"])
+        say("accuracy")
+        logits = phases.logits_of(session, images)
+        labels = np.load(folder / "labels.npy", allow_pickle=False)
+        predictions = _save_predictions(out, logits)
+        memory["delta_run_bytes"] = _grown(memory.pop("after_init"), resident_bytes())
+        say("profile")
+        graph = session.graph(folder / job.file, folder)
+        if options.sustained > 0:
+            say("sustained")
+            _write(out / "sustained.json", phases.sustained(session, images.first(), options.sustained))
+        kernel_after = phases.reference_kernel()
+    say("restore")
+    after = environment()
+    _write(out / "env_after.json", after)
+    np.save(out / "raw_latency.npy", _raw(latency))
+    latency_group = _latency_group(job, latency, unknown)
+    paired = _paired_group(latency, plan, unknown)
+    say("validity")
+    reasons = latency_reasons(latency, plan["minimum"], disturbed, (kernel_before, kernel_after))
+    throttled = changes(before, after)["throttle_events"]
+    if throttled and "throttled" not in reasons:
+        reasons.append("throttled")
+    if device["emulator"]:
+        reasons.append("emulated_timing")
+    memory["peak_rss_bytes"] = _peak()
+    _explain(device, "device", unknown, "the device does not say")
+    _explain(memory, "memory", unknown, "the system does not say")
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": options.run_id or str(uuid.uuid4()),
+        "started_at": started,
+        "ended_at": _now(),
+        "tool": identity["created_by"],
+        "bundle": _bundle_group(job, identity),
+        "device": device,
+        "runtime": _runtime_group(job, graph, control, options, unknown),
+        "controls": [control],
+        "environment": {
+            "before": before,
+            "after": after,
+            "delta": changes(before, after),
+            "reference_kernel_ns_before": kernel_before,
+            "reference_kernel_ns_after": kernel_after,
+        },
+        "load": load,
+        "latency": latency_group,
+        "paired": paired,
+        "memory": memory,
+        "parity": {**phases.parity(logits, golden, job.artifact["tolerance"]), "verdict": verdict},
+        "accuracy": {
+            **phases.accuracy(logits, labels),
+            "predictions_sha256": predictions,
+            "per_image_file": "predictions.npy",
+            "dataset_id": plan["dataset"]["id"],
+            "dataset_sha256": plan["dataset"]["sha256"],
+        },
+        "validity": {"valid": not reasons, "reasons": reasons},
+        "not_measured": dict(sorted(unknown.items())),
+    }
+
+
+def _loaded(job: Job, folder: Path, image: NDArray[np.uint8]) -> tuple[Session, dict[str, Any], dict[str, Any]]:
+    """Open the model for the first time in this process, run it, and open it a few more times."""
+    model, threads = folder / job.file, job.plan["threads"]
+    resident = resident_bytes()
+    session, cold = _timed_open(job, model, threads)
+    start = time.perf_counter_ns()
+    session.run(image)
+    first = time.perf_counter_ns() - start
+    after_init = resident_bytes()
+    warm = [_timed_open(job, model, threads)[1] for _ in range(WARM_LOADS)]
+    memory = {"delta_init_bytes": _grown(resident, after_init), "after_init": after_init, "method": "VmRSS, getrusage"}
+    return session, {"cold_ns": cold, "warm_ns": warm, "first_inference_ns": first}, memory
+
+
+def _timed_open(job: Job, model: Path, threads: int) -> tuple[Session, int]:
+    start = time.perf_counter_ns()
+    session = job.runtime.open(model, threads)
+    return session, time.perf_counter_ns() - start
+
+
+def _arms(job: Job, folder: Path, session: Session) -> dict[str, Session]:
+    if job.artifact["reference"] is None:
+        return {"cand": session}
+    return {"base": job.runtime.open(folder / job.artifact["reference"], job.plan["threads"]), "cand": session}
+
+
+def _save_predictions(out: Path, logits: NDArray[np.float32]) -> str:
+    """Top-1 of every image as uint16, and the logits; returns the digest of the predictions' bytes."""
+    predictions = logits.argmax(1).astype("<u2")
+    np.save(out / "predictions.npy", predictions)
+    np.save(out / "logits.npy", logits.astype("<f4"))
+    return hashlib.sha256(predictions.tobytes()).hexdigest()
+
+
+def _raw(latency: phases.Latency) -> NDArray[np.int64]:
+    """int64 [samples, 3]: pair, arm (0 base, 1 cand), ns; in the order taken."""
+    rows = [(b.pair, int(b.arm == "cand"), duration) for b in latency.blocks for duration in b.durations]
+    return np.array(rows, np.int64)
+
+
+def _latency_group(job: Job, latency: phases.Latency, unknown: dict[str, str]) -> dict[str, Any]:
+    found, missing = describe(latency.durations("cand"))
+    unknown.update({f"latency.{key}": reason for key, reason in missing.items()})
+    plan = job.plan["latency"]
+    return {
+        "clock": "perf_counter_ns",
+        "batch": 1,
+        "scope": "pre+invoke+post" if job.runtime.name == "onnxruntime" else "invoke_only",
+        "warmup": {"runs": plan["warmup_runs"], "seconds": round(latency.warmup_s, 3)},
+        "blocks": [phases.block_record(block) for block in latency.blocks],
+        "raw_file": "raw_latency.npy",
+        **found,
+    }
+
+
+def _paired_group(latency: phases.Latency, plan: dict[str, Any], unknown: dict[str, str]) -> dict[str, Any]:
+    seed = plan["latency"]["seed"]
+    has_baseline = any(block.arm == "base" for block in latency.blocks)
+    found = paired_ratio(latency.ratios(), seed) if has_baseline else None
+    if found is None:
+        reason = "fewer than 5 steady pairs" if has_baseline else "the bundle has no baseline artifact"
+        keys = ("ratio_median", "ci_low", "ci_high", "confidence", "method")
+        found = {**dict.fromkeys(keys), "pairs": 0, "seed": seed}
+        unknown["paired"] = reason
+    return found
+
+
+def _bundle_group(job: Job, identity: dict[str, Any]) -> dict[str, Any]:
+    artifact = job.artifact
+    return {
+        "bundle_id": identity["bundle_id"],
+        "model_sha256": artifact["sha256"],
+        "model_size_bytes": artifact["bytes"],
+        "target": artifact["target"],
+        "precision": artifact["precision"],
+        "opset": artifact["opset"],
+        "quant_scheme": artifact["quant_scheme"],
+    }
+
+
+def _runtime_group(
+    job: Job, graph: Graph, control: dict[str, Any], options: argparse.Namespace, unknown: dict[str, str]
+) -> dict[str, Any]:
+    total, taken = graph.total_nodes, graph.delegated_nodes
+    if graph.executed_by is None:
+        unknown["runtime.delegate_or_ep"] = f"{job.runtime.name} does not list its operators"
+    if taken is None:
+        unknown["runtime.delegated_nodes"] = f"{job.runtime.name} does not say which nodes its delegate took"
+    unknown["runtime.wheel_sha256"] = "an installed package does not know the wheel it came from"
+    return {
+        "name": job.runtime.name,
+        "version": job.runtime.version,
+        "wheel_sha256": None,
+        "delegate_or_ep": graph.executed_by,
+        "delegated_nodes": taken,
+        "total_nodes": total,
+        "fully_delegated": None if taken is None or total is None else taken == total,
+        "threads": job.plan["threads"],
+        "affinity_mask": control["asked"] if control["applied"] else None,
+        "process_kind": options.process_kind,
+        "options": {**graph.notes, "artifact": job.file.split("/")[-1], "python": sys.version.split()[0]}
+        | {"numpy": np.__version__},
+    }
+
+
+@contextlib.contextmanager
+def _one_core(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Keep a single thread on one core while the context is open; what came of it is in the yielded record."""
+    control: dict[str, Any] = {"name": "affinity", "asked": None, "applied": False, "restored": None, "error": None}
+    if plan["threads"] != 1 or not hasattr(os, "sched_setaffinity"):
+        control["error"] = "not asked for" if plan["threads"] != 1 else "this system has none"
+        yield control
+        return
+    allowed = os.sched_getaffinity(0)
+    core = max(allowed)
+    control["asked"] = hex(1 << core)
+    try:
+        os.sched_setaffinity(0, {core})
+        control["applied"] = os.sched_getaffinity(0) == {core}
+    except OSError as error:
+        control["error"] = str(error)
+    try:
+        yield control
+    finally:
+        if control["applied"]:
+            os.sched_setaffinity(0, allowed)
+            control["restored"] = os.sched_getaffinity(0) == allowed
+
+
+def _explain(group: dict[str, Any], name: str, unknown: dict[str, str], reason: str) -> None:
+    for key, value in group.items():
+        if value is None and key != "emulator":
+            unknown.setdefault(f"{name}.{key}", reason)
+
+
+def _peak() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _grown(before: int | None, after: int | None) -> int | None:
+    return after - before if before is not None and after is not None else None
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _write(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
