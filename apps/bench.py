@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 
-from rexnet_export.apps import bench_bundle
+from rexnet_export.apps import bench_bundle, bench_run
 from rexnet_export.apps.terminal import INTERRUPTED, Terminal, run_command
 
 PROGRAM = "rexnet-bench"
@@ -16,6 +16,9 @@ type Command = tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[a
 # One entry per command: what it does, its options, and the function that does it.
 COMMANDS: Mapping[str, Command] = {
     "bundle": ("make a bundle of an export", bench_bundle.add_options, bench_bundle.make_bundle),
+    "run": ("run a bundle on a device", bench_run.add_run_options, bench_run.run),
+    "devices": ("list devices", bench_run.add_device_options, bench_run.devices),
+    "compare": ("put two results side by side", bench_run.add_compare_options, bench_run.compare),
 }
 
 

@@ -113,7 +113,7 @@ def member(name: str, kind: int = stat.S_IFREG) -> zipfile.ZipInfo:
 )
 def test_hostile_names_are_refused(name: str, bundle: Path, tmp_path: Path) -> None:
     hostile = altered(bundle, tmp_path / "x.zip", lambda members: members.update({member(name): b"evil"}))
-    with pytest.raises(RunnerError, match="not a plain relative name|disagree"):
+    with pytest.raises(RunnerError, match="not a plain relative name"):
         open_archive(hostile)
 
 

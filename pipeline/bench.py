@@ -1,0 +1,242 @@
+"""One run of a bundle on a device: send, run, fetch, check, and leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from rexnet_export.pipeline.errors import (
+    DeviceError,
+    ExportError,
+    TargetUnavailable,
+    UsageError,
+)
+from rexnet_export.pipeline.progress import Progress
+from rexnet_export.pipeline.records import file_sha256
+from rexnet_export.pipeline.transport import COMMAND_S, Transport
+
+PHASES = ("verify", "identify", "idle gate", "parity", "latency", "accuracy", "profile", "restore", "validity", "done")
+RESULT_FILE, DONE_FILE = "result.json", "DONE"
+FILES = (
+    "env_before.json",
+    "env_after.json",
+    "raw_latency.npy",
+    "predictions.npy",
+    "logits.npy",
+    RESULT_FILE,
+)
+OPTIONAL_FILES = ("sustained.json",)
+MOST_BYTES = 2**30
+SUM_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_]+\.[a-z]+)")
+# Valid, parity failed, invalid measurement: after these a result is there.
+FINISHED = (0, 1, 4)
+FAILURES: Mapping[int, type[ExportError]] = {2: UsageError, 13: TargetUnavailable}
+LOCK, FOLDER = "rexnet-bench.lock", "rexnet-bench-"
+STALE_MINUTES = 120
+# What is set for this machine's processor must not reach a device of another kind.
+ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to run: a checked bundle, the device's Python, the runner's flags, seconds to wait, and where to put it."""
+
+    bundle: Path
+    python: str
+    flags: tuple[str, ...]
+    timeout: float
+    output: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A finished run: its folder here, its result, and the runner's exit code."""
+
+    folder: Path
+    result: Mapping[str, Any]
+    code: int
+
+
+def run_bundle(request: Request, device: Transport, progress: Progress) -> Outcome:
+    """Run a bundle on a device. Only a whole result appears at `request.output`; the device's folder is deleted, or
+    named in the error where the device can no longer be reached."""
+    if request.output.exists():
+        raise UsageError(f"--output {request.output} exists; name a new folder")
+    partial = request.output.with_name(f".{request.output.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    run_id = str(uuid.uuid4())
+    device.connect()
+    try:
+        partial.mkdir(parents=True)
+        with _own_folder(device, run_id) as folder:
+            code, result = _on_device(request, device, folder, run_id, partial, progress)
+        _finish(partial, result)
+        partial.rename(request.output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Outcome(folder=request.output, result=result, code=code)
+
+
+def _on_device(
+    request: Request, device: Transport, folder: str, run_id: str, partial: Path, progress: Progress
+) -> tuple[int, dict[str, Any]]:
+    with progress.stage(f"{device.name}", len(PHASES) + 1, "phases") as bar:
+
+        def heard(line: str) -> None:
+            if line.startswith("phase: "):
+                bar.advance(note=line.removeprefix("phase: "))
+
+        bar.advance(note="push")
+        remote = f"{folder}/bundle.zip"
+        device.push(request.bundle, remote)
+        before = device.state()
+        flags = ("--out", f"{folder}/out", "--run-id", run_id, "--process-kind", device.process_kind, *request.flags)
+        with device.controlled() as controls:
+            done = device.run(
+                (request.python, remote, *flags),
+                cwd=folder,
+                environment=ENVIRONMENT,
+                timeout=request.timeout,
+                heard=heard,
+            )
+        if done.code not in FINISHED:
+            raise FAILURES.get(done.code, DeviceError)(f"{device.name}: {_explained(done.code, done.said(), request)}")
+        after = device.state()
+        result = _fetched(device, f"{folder}/out", partial, run_id)
+    return done.code, _with_host_facts(result, controls, before, after)
+
+
+def _explained(code: int, said: str, request: Request) -> str:
+    if code == 127:
+        return f"there is no {request.python!r} ({said}); name the device's Python with --python"
+    return said.removeprefix("device runner: ")
+
+
+@contextmanager
+def _own_folder(device: Transport, run_id: str) -> Iterator[str]:
+    """A folder of this run alone on the device, and the device for this run alone, while the context is open."""
+    root = _writable_root(device)
+    lock, folder = f"{root}/{LOCK}", f"{root}/{FOLDER}{run_id}"
+    _take_lock(device, lock, run_id)
+    try:
+        made = device.shell(f"umask 077 && mkdir {shlex.quote(folder)}", timeout=COMMAND_S)
+        if made.code:
+            raise DeviceError(f"{device.name}: cannot make {folder}: {made.said()}")
+        yield folder
+    finally:
+        _leave(device, folder, lock)
+
+
+def _leave(device: Transport, folder: str, lock: str) -> None:
+    """Delete what the run left on the device; if that fails too, the error names it and keeps its own cause."""
+    try:
+        device.remove(folder)
+        device.remove(lock)
+    except DeviceError as error:
+        raise DeviceError(f"{error}. Left on the device: {folder} and {lock}; delete them") from error
+
+
+def _writable_root(device: Transport) -> str:
+    for root in device.roots:
+        if device.shell(f"test -d {shlex.quote(root)} -a -w {shlex.quote(root)}", timeout=COMMAND_S).code == 0:
+            return root
+    raise DeviceError(f"{device.name}: none of {', '.join(device.roots)} can be written to")
+
+
+def _take_lock(device: Transport, lock: str, run_id: str) -> None:
+    """One run at a time; a lock that is older than any run is taken over."""
+    where = shlex.quote(lock)
+    script = (
+        f'find {where} -maxdepth 0 -mmin +{STALE_MINUTES} -exec rm -rf "{{}}" ";" 2>/dev/null; '
+        f"mkdir {where} && echo {run_id} > {where}/owner"
+    )
+    done = device.shell(script, timeout=COMMAND_S)
+    if done.code:
+        raise DeviceError(
+            f"{device.name} is busy with another run, or could not be locked ({done.said()}); wait for it, or delete "
+            f"{lock} if none is on"
+        )
+
+
+def _fetched(device: Transport, remote: str, partial: Path, run_id: str) -> dict[str, Any]:
+    """Pull every file that DONE names, compare digests, and read the result."""
+    device.pull(f"{remote}/{DONE_FILE}", partial / DONE_FILE, 2**16)
+    text = (partial / DONE_FILE).read_text(encoding="utf-8", errors="replace")
+    lines = [SUM_LINE.fullmatch(line) for line in text.splitlines()]
+    sums = {match.group(2): match.group(1) for match in lines if match}
+    if None in lines or not set(FILES) <= set(sums) <= {*FILES, *OPTIONAL_FILES}:
+        raise DeviceError(f"{device.name}: {DONE_FILE} does not name the files of a run; run it again")
+    for name, digest in sums.items():
+        device.pull(f"{remote}/{name}", partial / name, MOST_BYTES)
+        if file_sha256(partial / name) != digest:
+            raise DeviceError(f"{device.name}: {name} did not arrive whole (hash mismatch); run it again")
+    result = read_result(partial / RESULT_FILE)
+    if result["run_id"] != run_id:
+        raise DeviceError(f"{device.name}: {RESULT_FILE} is of another run ({result['run_id']}); run it again")
+    return result
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """A `result.json` (or its folder's) that keeps to its schema; it may come from anywhere."""
+    file = path / RESULT_FILE if path.is_dir() else path
+    try:
+        result = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DeviceError(f"{file} cannot be read ({error}); name a result of rexnet-bench run") from error
+    problem = first_violation(result)
+    if problem:
+        raise DeviceError(f"{file} is no result of rexnet-bench run: {problem}")
+    found: dict[str, Any] = result
+    return found
+
+
+def first_violation(result: object) -> str | None:
+    """Where a value departs from `device_result.schema.json`; None where it does not."""
+    from jsonschema import Draft202012Validator  # noqa: PLC0415 - takes a while to import
+
+    schema = json.loads(files("rexnet_export.pipeline").joinpath("device_result.schema.json").read_text("utf-8"))
+    for error in Draft202012Validator(schema).iter_errors(result):
+        return f"{error.json_path} {error.message[:200]}"
+    return None
+
+
+def _with_host_facts(
+    result: dict[str, Any], controls: list[dict[str, Any]], before: dict[str, Any], after: dict[str, Any]
+) -> dict[str, Any]:
+    """The device's result with what was asked of it and read from outside."""
+    environment = result["environment"]
+    found = {
+        **environment,
+        "before": environment["before"] | before,
+        "after": environment["after"] | after,
+    }
+    hot = max(before.get("thermal_status", 0), after.get("thermal_status", 0)) > 0
+    reasons = result["validity"]["reasons"] + (["too_hot"] if hot else [])
+    validity = {"valid": not reasons, "reasons": list(dict.fromkeys(reasons))}
+    unknown = result["not_measured"]
+    if "thermal_status" in before:
+        unknown = {key: reason for key, reason in unknown.items() if key != "environment.thermal_status"}
+    return result | {
+        "controls": [*result["controls"], *controls],
+        "environment": found,
+        "validity": validity,
+        "not_measured": unknown,
+    }
+
+
+def _finish(partial: Path, result: Mapping[str, Any]) -> None:
+    """Write the completed result; DONE, with every digest, comes last."""
+    (partial / DONE_FILE).unlink()
+    text = json.dumps(result, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    (partial / RESULT_FILE).write_text(text, encoding="utf-8")
+    lines = [f"{file_sha256(path)}  {path.name}\n" for path in sorted(partial.iterdir())]
+    (partial / DONE_FILE).write_text("".join(lines), encoding="utf-8")
