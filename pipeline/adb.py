@@ -140,8 +140,8 @@ def thermal_state(text: str) -> dict[str, Any]:
 
 def adb(device: str) -> AdbTransport:
     """`adb` for the only device, `adb:SERIAL` for one of several."""
-    serial = device.removeprefix("adb").removeprefix(":")
-    if not device.startswith("adb") or (device != "adb" and not SERIAL.fullmatch(serial)):
+    serial = device.removeprefix("adb:") if device != "adb" else ""
+    if device != "adb" and (not device.startswith("adb:") or not SERIAL.fullmatch(serial)):
         raise UsageError(f"--device {device!r} is not of the form adb or adb:SERIAL; see rexnet-bench devices")
     client = ("adb", "-s", serial) if serial else ("adb",)
     posix = PosixTransport(name=device, process_kind="shell", roots=ROOTS, prefix=(*client, "shell", "-T"))

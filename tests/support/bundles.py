@@ -18,10 +18,10 @@ def small_bundle(exported: Path, output: Path, *flags: str) -> Path:
     return output
 
 
-def altered(bundle: Path, output: Path, change: Callable[[dict[zipfile.ZipInfo, bytes]], None]) -> Path:
+def altered(bundle: Path, output: Path, change: Callable[[dict[zipfile.ZipInfo | str, bytes]], None]) -> Path:
     """The bundle with whatever `change` does to its members."""
     with zipfile.ZipFile(bundle) as source:
-        members = {member: source.read(member) for member in source.infolist()}
+        members: dict[zipfile.ZipInfo | str, bytes] = {member: source.read(member) for member in source.infolist()}
     change(members)
     with zipfile.ZipFile(output, "w") as sink:
         for member, content in members.items():

@@ -1,0 +1,181 @@
+"""A bundle through every transport, whole; and with the connection lost in every phase, nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from bundles import SHORT, altered, small_bundle
+from servers import adbd, children, sshd
+from small_export import FEW, small_checkpoint
+
+from rexnet_export.apps.bench import main
+from rexnet_export.apps.export import main as export
+from rexnet_export.pipeline.bench import LOCK, PHASES, Request, read_result, run_bundle
+from rexnet_export.pipeline.errors import DeviceError
+from rexnet_export.pipeline.local import local
+from rexnet_export.pipeline.progress import Bar
+from rexnet_export.pipeline.ssh import ssh
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    checkpoint = small_checkpoint(folder / "small.safetensors")
+    flags = ["--checkpoint", str(checkpoint), "--target", "tflite", "--target", "ort", "--int8", *FEW]
+    assert export([*flags, "--output", str(folder / "export"), "--quiet"]) == 0
+    return small_bundle(folder / "export", folder / "bundle.zip")
+
+
+def left_behind() -> list[str]:
+    return sorted(path.name for path in Path(local().roots[0]).glob("rexnet-bench*") if path.is_dir())
+
+
+@contextmanager
+def reachable(kind: str, folder: Path) -> Iterator[list[str]]:
+    """Flags that name a device of a kind."""
+    if kind == "ssh":
+        with sshd(folder) as (_, config, _pid):
+            yield ["--device", "ssh://board", "--ssh-config", str(config), "--python", sys.executable]
+    elif kind == "adb":
+        with adbd() as (serial, _pid):
+            yield ["--device", f"adb:{serial}", "--python", sys.executable]
+    else:
+        yield ["--device", "local"]
+
+
+@pytest.mark.parametrize("kind", ["local", "ssh", "adb"])
+def test_run_and_compare(kind: str, bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before = left_behind()
+    with reachable(kind, tmp_path) as flags:
+        assert main(["run", str(bundle), *flags, *SHORT, "--output", str(tmp_path / "out")]) == 4
+    assert "min_queries" in capfd.readouterr().err
+    result = read_result(tmp_path / "out")
+    assert result["parity"]["top1_agreement"] == 1
+    assert result["runtime"]["process_kind"] == ("ssh" if kind == "ssh" else "shell")
+    names = [control["name"] for control in result["controls"]]
+    assert names == ["affinity", "fixed_performance_mode"] if kind == "adb" else ["affinity"]
+    assert left_behind() == before
+    assert main(["compare", str(tmp_path / "out"), str(tmp_path / "out"), "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["flipped_images"] == 0
+
+
+class Severing:
+    """Progress that breaks the connection when a phase begins."""
+
+    def __init__(self, phase: str, server: int) -> None:
+        self.phase, self.server = phase, server
+
+    @contextmanager
+    def stage(self, _title: str, _total: int, _unit: str) -> Iterator[Bar]:
+        yield self
+
+    def note(self, text: str) -> None:
+        pass
+
+    def advance(self, count: int = 1, note: str = "") -> None:  # noqa: ARG002 - the protocol's parameter
+        if note == self.phase:
+            for pid in children(self.server):
+                os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("phase", [phase for phase in PHASES if phase != "done"])
+def test_connection_lost_in_every_phase(phase: str, bundle: Path, tmp_path: Path) -> None:
+    before = left_behind()
+    output = tmp_path / "out"
+    with sshd(tmp_path) as (_, config, server):
+        request = Request(
+            bundle=bundle, python=sys.executable, flags=("--images", "12", *SHORT), timeout=120, output=output
+        )
+        with pytest.raises(DeviceError) as caught:
+            run_bundle(request, ssh("ssh://board", config), Severing(phase, server))
+    assert caught.value.exit_code == 5
+    assert not output.exists()
+    assert not list(tmp_path.glob(".out*"))
+    assert left_behind() == before  # the server itself lives, so the folder could be cleaned by a new connection
+
+
+def test_folder_that_cannot_be_cleaned_is_named(bundle: Path, tmp_path: Path) -> None:
+    with sshd(tmp_path) as (_, config, server):
+
+        class Ending(Severing):
+            def advance(self, count: int = 1, note: str = "") -> None:
+                if note == self.phase:
+                    os.kill(server, signal.SIGKILL)
+                super().advance(count, note)
+
+        request = Request(bundle=bundle, python=sys.executable, flags=SHORT, timeout=120, output=tmp_path / "out")
+        with pytest.raises(DeviceError, match="Left on the device") as caught:
+            run_bundle(request, ssh("ssh://board", config), Ending("parity", server))
+    for word in str(caught.value).replace(";", " ").split():
+        if "/rexnet-bench" in word:
+            local().remove(word)
+
+
+def test_one_run_at_a_time(bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    first: list[int] = []
+    flags = ["run", str(bundle), *SHORT, "--quiet", "--output"]
+    lock = Path(local().roots[0]) / LOCK
+    command = [sys.executable, "-P", "-c", "import sys; from rexnet_export.apps.bench import main; sys.exit(main())"]
+    worker = threading.Thread(
+        target=lambda: first.append(
+            subprocess.run([*command, *flags, str(tmp_path / "a"), "--sustained", "0.1"], check=False).returncode
+        )
+    )
+    worker.start()
+    while not lock.exists():
+        assert worker.is_alive()
+    assert main([*flags, str(tmp_path / "b")]) == 5
+    assert "busy with another run" in capfd.readouterr().err.replace("\n", " ")
+    worker.join()
+    assert first == [4]
+    assert not lock.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "says"),
+    [
+        (["--device", "browser"], 2, "--device 'browser'"),
+        (["--device", "local:x"], 2, "--device"),
+        (["--timeout", "0"], 2, "--timeout 0"),
+        (["--python", "no such; python"], 5, "--python"),
+        (["--artifact", "$(touch evil)"], 2, "no artifact"),
+        (["--runtime", "tflite_runtime"], 13, "pip install tflite-runtime"),
+        (["--timeout", "0.5"], 5, "no answer in 0.5 s"),
+    ],
+)
+def test_refusals(
+    flags: list[str],
+    code: int,
+    says: str,
+    bundle: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    before = left_behind()
+    assert main(["run", str(bundle), *SHORT, "--output", str(tmp_path / "out"), *flags]) == code
+    assert says in capfd.readouterr().err.replace("\n", " ")
+    assert not list(tmp_path.iterdir())
+    assert left_behind() == before
+
+
+def test_damaged_bundle_never_reaches_the_device(
+    bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    hostile = altered(bundle, tmp_path / "x.zip", lambda members: members.update({"../evil": b""}))
+    assert main(["run", str(hostile), "--output", str(tmp_path / "out")]) == 11
+    assert "not a plain relative name" in capfd.readouterr().err.replace("\n", " ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_devices(capfd: pytest.CaptureFixture[str]) -> None:
+    with adbd() as (serial, _):
+        assert main(["devices", "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert [entry["device"] for entry in found] == ["local", f"adb:{serial}"]
