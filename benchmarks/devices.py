@@ -35,9 +35,7 @@ def main() -> None:
     parser.add_argument("--python311", type=Path)
     parser.add_argument("--results", type=Path, default=Path("rexnet-bench-out"))
     options = parser.parse_args()
-    print(
-        "| device | runtime | artifact | images | top-1 | same top-1 as desktop | largest difference, steps | mean, steps |"
-    )
+    print("| device | runtime | file | images | top-1 | same top-1 | largest, steps | mean, steps |")
     print("|--|--|--|--|--|--|--|--|")
     with ExitStack() as stack:
         for number, (title, flags) in enumerate(devices(options, stack)):
