@@ -41,6 +41,8 @@ def make_bundle(options: argparse.Namespace, terminal: Terminal) -> int:
     from rexnet_export.pipeline.bundle import seal, write_contents  # noqa: PLC0415
     from rexnet_export.pipeline.release import find_release  # noqa: PLC0415
 
+    if options.images < 1:
+        raise UsageError(f"--images {options.images}: name 1 or more")
     if options.output.suffix != ".zip":
         raise UsageError(f"--output {options.output}: a bundle's name ends in .zip")
     if not options.output.absolute().parent.is_dir():
@@ -122,8 +124,6 @@ def _images(options: argparse.Namespace, card: ModelCard) -> Images:
     from rexnet_export.pipeline.data import bundled, open_source  # noqa: PLC0415
     from rexnet_export.pipeline.inputs import labelled_images  # noqa: PLC0415
 
-    if options.images < 1:
-        raise UsageError(f"--images {options.images}: name 1 or more")
     if options.eval_data is None and card.labels != bundled("evaluation").class_names:
         raise DataError(f"{card.name} does not know the bundled images' labels; name your own with --eval-data")
     source = open_source(options.eval_data, labelled=True) if options.eval_data else bundled("evaluation")

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
+from rich.text import Text
 
 from rexnet_export.apps.device_runner.archive import open_archive
 from rexnet_export.apps.device_runner.failure import RunnerError
 from rexnet_export.pipeline.errors import DataError, GateFailed, InvalidMeasurement, UsageError
+from rexnet_export.pipeline.transport import printable
 
 if TYPE_CHECKING:
     from rexnet_export.apps.terminal import Terminal
@@ -138,8 +140,7 @@ def add_compare_options(p: argparse.ArgumentParser) -> None:
 
 def compare(options: argparse.Namespace, terminal: Terminal) -> int:
     """Two results side by side, and how far their predictions agree, image by image."""
-    from rexnet_export.pipeline.bench import read_result  # noqa: PLC0415
-    from rexnet_export.pipeline.device_results import agreement  # noqa: PLC0415
+    from rexnet_export.pipeline.device_results import agreement, read_result  # noqa: PLC0415
 
     first, second = read_result(options.first), read_result(options.second)
     between = agreement(options.first, first, options.second, second)
@@ -165,9 +166,11 @@ def _flags(options: argparse.Namespace) -> list[str]:
 
 
 def _table(results: Mapping[str, Mapping[str, Any]]) -> Table:
-    table = Table("", *results, box=None, pad_edge=False)
+    table = Table("", box=None, pad_edge=False)
+    for name in results:
+        table.add_column(Text(printable(name)))
     for title, show in ROWS.items():
-        table.add_row(title, *(_shown(show(result)) for result in results.values()))
+        table.add_row(title, *(Text(_shown(show(result))) for result in results.values()))
     return table
 
 
@@ -178,7 +181,7 @@ def _milliseconds(nanoseconds: int | None) -> str | None:
 def _shown(value: object) -> str:
     if value is None:
         return "not measured"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else printable(str(value))
 
 
 ROWS: Mapping[str, Callable[[Mapping[str, Any]], object]] = {

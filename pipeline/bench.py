@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
-import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from rexnet_export.pipeline.errors import (
-    DeviceError,
-    ExportError,
-    TargetUnavailable,
-    UsageError,
-)
+from rexnet_export.pipeline.device_results import DONE_FILE, RESULT_FILE, finish, read_result, whole_folder
+from rexnet_export.pipeline.errors import DeviceError, ExportError, TargetUnavailable, UsageError
 from rexnet_export.pipeline.progress import Progress
 from rexnet_export.pipeline.records import file_sha256
 from rexnet_export.pipeline.transport import COMMAND_S, Transport
 
 PHASES = ("verify", "identify", "idle gate", "parity", "latency", "accuracy", "profile", "restore", "validity", "done")
-RESULT_FILE, DONE_FILE = "result.json", "DONE"
-FILES = (
-    "env_before.json",
-    "env_after.json",
-    "raw_latency.npy",
-    "predictions.npy",
-    "logits.npy",
-    RESULT_FILE,
-)
+FILES = ("env_before.json", "env_after.json", "raw_latency.npy", "predictions.npy", "logits.npy", RESULT_FILE)
 OPTIONAL_FILES = ("sustained.json",)
 MOST_BYTES = 2**30
 SUM_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_]+\.[a-z]+)")
@@ -69,20 +54,12 @@ class Outcome:
 def run_bundle(request: Request, device: Transport, progress: Progress) -> Outcome:
     """Run a bundle on a device. Only a whole result appears at `request.output`; the device's folder is deleted, or
     named in the error where the device can no longer be reached."""
-    if request.output.exists():
-        raise UsageError(f"--output {request.output} exists; name a new folder")
-    partial = request.output.with_name(f".{request.output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     run_id = str(uuid.uuid4())
-    device.connect()
-    try:
-        partial.mkdir(parents=True)
+    with whole_folder(request.output) as partial:
+        device.connect()
         with _own_folder(device, run_id) as folder:
             code, result = _on_device(request, device, folder, run_id, partial, progress)
-        _finish(partial, result)
-        partial.rename(request.output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        finish(partial, result)
     return Outcome(folder=request.output, result=result, code=code)
 
 
@@ -126,7 +103,7 @@ def _own_folder(device: Transport, run_id: str) -> Iterator[str]:
     """A folder of this run alone on the device, and the device for this run alone, while the context is open."""
     root = _writable_root(device)
     lock, folder = f"{root}/{LOCK}", f"{root}/{FOLDER}{run_id}"
-    _take_lock(device, lock, run_id)
+    _take_lock(device, lock)
     try:
         made = device.shell(f"umask 077 && mkdir {shlex.quote(folder)}", timeout=COMMAND_S)
         if made.code:
@@ -152,13 +129,10 @@ def _writable_root(device: Transport) -> str:
     raise DeviceError(f"{device.name}: none of {', '.join(device.roots)} can be written to")
 
 
-def _take_lock(device: Transport, lock: str, run_id: str) -> None:
+def _take_lock(device: Transport, lock: str) -> None:
     """One run at a time; a lock that is older than any run is taken over."""
     where = shlex.quote(lock)
-    script = (
-        f'find {where} -maxdepth 0 -mmin +{STALE_MINUTES} -exec rm -rf "{{}}" ";" 2>/dev/null; '
-        f"mkdir {where} && echo {run_id} > {where}/owner"
-    )
+    script = f'find {where} -maxdepth 0 -mmin +{STALE_MINUTES} -exec rm -rf "{{}}" ";" 2>/dev/null; mkdir {where}'
     done = device.shell(script, timeout=COMMAND_S)
     if done.code:
         raise DeviceError(
@@ -185,30 +159,6 @@ def _fetched(device: Transport, remote: str, partial: Path, run_id: str) -> dict
     return result
 
 
-def read_result(path: Path) -> dict[str, Any]:
-    """A `result.json` (or its folder's) that keeps to its schema; it may come from anywhere."""
-    file = path / RESULT_FILE if path.is_dir() else path
-    try:
-        result = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DeviceError(f"{file} cannot be read ({error}); name a result of rexnet-bench run") from error
-    problem = first_violation(result)
-    if problem:
-        raise DeviceError(f"{file} is no result of rexnet-bench run: {problem}")
-    found: dict[str, Any] = result
-    return found
-
-
-def first_violation(result: object) -> str | None:
-    """Where a value departs from `device_result.schema.json`; None where it does not."""
-    from jsonschema import Draft202012Validator  # noqa: PLC0415 - takes a while to import
-
-    schema = json.loads(files("rexnet_export.pipeline").joinpath("device_result.schema.json").read_text("utf-8"))
-    for error in Draft202012Validator(schema).iter_errors(result):
-        return f"{error.json_path} {error.message[:200]}"
-    return None
-
-
 def _with_host_facts(
     result: dict[str, Any], controls: list[dict[str, Any]], before: dict[str, Any], after: dict[str, Any]
 ) -> dict[str, Any]:
@@ -231,12 +181,3 @@ def _with_host_facts(
         "validity": validity,
         "not_measured": unknown,
     }
-
-
-def _finish(partial: Path, result: Mapping[str, Any]) -> None:
-    """Write the completed result; DONE, with every digest, comes last."""
-    (partial / DONE_FILE).unlink()
-    text = json.dumps(result, indent=2, sort_keys=True, allow_nan=False) + "\n"
-    (partial / RESULT_FILE).write_text(text, encoding="utf-8")
-    lines = [f"{file_sha256(path)}  {path.name}\n" for path in sorted(partial.iterdir())]
-    (partial / DONE_FILE).write_text("".join(lines), encoding="utf-8")

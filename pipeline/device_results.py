@@ -1,8 +1,12 @@
-"""Two results of devices, image by image."""
+"""Results of devices: written whole, read with suspicion, compared image by image."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.errors import DeviceError, UsageError
+from rexnet_export.pipeline.records import file_sha256
+
+RESULT_FILE, DONE_FILE = "result.json", "DONE"
+
+
+@contextmanager
+def whole_folder(output: Path) -> Iterator[Path]:
+    """A folder that becomes `output` when the context ends well, and is deleted when it does not."""
+    if output.exists():
+        raise UsageError(f"--output {output} exists; name a new folder")
+    partial = output.with_name(f".{output.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        partial.rename(output)
+    except OSError as error:
+        raise UsageError(f"--output {output} cannot be written ({error}); make room or name another folder") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def finish(partial: Path, result: Mapping[str, Any]) -> None:
+    """Write the completed result beside its files; DONE, with every digest, comes last."""
+    (partial / DONE_FILE).unlink(missing_ok=True)
+    text = json.dumps(result, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    (partial / RESULT_FILE).write_text(text, encoding="utf-8")
+    lines = [f"{file_sha256(path)}  {path.name}\n" for path in sorted(partial.iterdir())]
+    (partial / DONE_FILE).write_text("".join(lines), encoding="utf-8")
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """A `result.json` (or its folder's) that keeps to its schema; it may come from anywhere."""
+    file = path / RESULT_FILE if path.is_dir() else path
+    try:
+        result = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DeviceError(f"{file} cannot be read ({error}); name a result of rexnet-bench run") from error
+    problem = first_violation(result)
+    if problem:
+        raise DeviceError(f"{file} is no result of rexnet-bench run: {problem}")
+    found: dict[str, Any] = result
+    return found
+
+
+def first_violation(result: object) -> str | None:
+    """Where a value departs from `device_result.schema.json`; None where it does not."""
+    from jsonschema import Draft202012Validator  # noqa: PLC0415 - takes a while to import
+
+    schema = json.loads(files("rexnet_export.pipeline").joinpath("device_result.schema.json").read_text("utf-8"))
+    for error in Draft202012Validator(schema).iter_errors(result):
+        return f"{error.json_path} {error.message[:200]}"
+    return None
 
 
 def agreement(

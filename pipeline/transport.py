@@ -39,7 +39,12 @@ class Completed:
     def said(self) -> str:
         """The last line of what it wrote to standard error, for a message."""
         lines = self.err.decode("utf-8", "replace").strip().splitlines()
-        return lines[-1][:300] if lines else f"exit code {self.code}"
+        return printable(lines[-1][:300]) if lines else f"exit code {self.code}"
+
+
+def printable(text: str) -> str:
+    """What a device says, without signs that would command the person's terminal."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
 class Transport(Protocol):

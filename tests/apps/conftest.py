@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from bundles import small_bundle
 from small_export import FEW, small_checkpoint
 
 from rexnet_export.apps.export import main
@@ -24,3 +25,9 @@ def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     output = tmp_path_factory.mktemp("all") / "out"
     assert main(["--checkpoint", str(checkpoint), "--target", "all", "--int8", *FEW, "--output", str(output)]) == 0
     return output
+
+
+@pytest.fixture(scope="session")
+def bundle(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 images and every artifact of `exported`, each its own baseline."""
+    return small_bundle(exported, tmp_path_factory.mktemp("bundle") / "bundle.zip", "--baseline", str(exported))

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import json
+import shutil
 import stat
 import sys
 import zipfile
@@ -22,16 +23,16 @@ RUNNER = Path(device_runner.__file__).parent
 ALLOWED = {"numpy", "rexnet_export"}
 
 
-@pytest.fixture(scope="module")
-def bundle(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_bundle(exported, tmp_path_factory.mktemp("bundle") / "bundle.zip")
-
-
 def test_bytes_are_the_same_every_time(bundle: Path, exported: Path, tmp_path: Path) -> None:
-    again = small_bundle(exported, tmp_path / "again.zip")
+    again = small_bundle(exported, tmp_path / "again.zip", "--baseline", str(exported))
     assert again.read_bytes() == bundle.read_bytes()
-    other = small_bundle(exported, tmp_path / "other.zip", "--seed", "1")
-    assert other.read_bytes() != bundle.read_bytes()
+
+
+def test_seed_chooses_the_images(bundle: Path, exported: Path, tmp_path: Path) -> None:
+    shutil.copytree(exported, tmp_path / "tflite", ignore=shutil.ignore_patterns("*.ort", "*.mlpackage", "*.json"))
+    other = open_archive(small_bundle(tmp_path / "tflite", tmp_path / "other.zip", "--seed", "1"))
+    same = open_archive(small_bundle(tmp_path / "tflite", tmp_path / "same.zip"))
+    assert other.read("image_ids.txt") != same.read("image_ids.txt") == open_archive(bundle).read("image_ids.txt")
 
 
 def test_contents(bundle: Path) -> None:
@@ -57,8 +58,7 @@ def test_contents(bundle: Path) -> None:
     assert len(set(ids)) == 24
 
 
-def test_baseline_lies_beside_its_artifact(exported: Path, tmp_path: Path) -> None:
-    bundle = small_bundle(exported, tmp_path / "bundle.zip", "--baseline", str(exported))
+def test_baseline_lies_beside_its_artifact(bundle: Path) -> None:
     plan = open_archive(bundle).read_object("plan.json")
     assert plan["artifacts"][0]["reference"] == "reference/rexnet_050-int8.tflite"
     assert "reference/rexnet_050-int8.tflite" in open_archive(bundle).names()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,13 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from bundles import SHORT, altered, small_bundle
+from bundles import SHORT, altered
 from servers import adbd, children, sshd
-from small_export import FEW, small_checkpoint
 
 from rexnet_export.apps.bench import main
-from rexnet_export.apps.export import main as export
-from rexnet_export.pipeline.bench import LOCK, PHASES, Request, read_result, run_bundle
+from rexnet_export.pipeline.bench import LOCK, PHASES, Request, run_bundle
+from rexnet_export.pipeline.device_results import read_result
 from rexnet_export.pipeline.errors import DeviceError
 from rexnet_export.pipeline.local import local
 from rexnet_export.pipeline.progress import Bar
@@ -25,16 +25,22 @@ from rexnet_export.pipeline.ssh import ssh
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    checkpoint = small_checkpoint(folder / "small.safetensors")
-    flags = ["--checkpoint", str(checkpoint), "--target", "tflite", "--target", "ort", "--int8", *FEW]
-    assert export([*flags, "--output", str(folder / "export"), "--quiet"]) == 0
-    return small_bundle(folder / "export", folder / "bundle.zip")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
+    """Client configuration and process id of an sshd."""
+    with sshd(tmp_path_factory.mktemp("sshd")) as (_, config, pid):
+        yield config, pid
 
 
 def left_behind() -> list[str]:
     return sorted(path.name for path in Path(local().roots[0]).glob("rexnet-bench*") if path.is_dir())
+
+
+@pytest.fixture(scope="module")
+def finished(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on this machine."""
+    output = tmp_path_factory.mktemp("finished") / "out"
+    assert main(["run", str(bundle), *SHORT, "--quiet", "--output", str(output)]) == 4
+    return output
 
 
 @contextmanager
@@ -66,6 +72,19 @@ def test_run_and_compare(kind: str, bundle: Path, tmp_path: Path, capfd: pytest.
     assert json.loads(capfd.readouterr().out)["flipped_images"] == 0
 
 
+def test_what_a_device_calls_itself_cannot_command_the_terminal(
+    finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    hostile = shutil.copytree(finished, tmp_path / "[red]")
+    result = read_result(hostile)
+    result["device"]["model"] = "[/x] \x1b[2J"
+    (hostile / "result.json").write_text(json.dumps(result))
+    assert main(["compare", str(finished), str(hostile)]) == 0
+    said = capfd.readouterr().out
+    assert "[/x] \N{REPLACEMENT CHARACTER}[2J" in said
+    assert "\x1b" not in said
+
+
 class Severing:
     """Progress that breaks the connection when a phase begins."""
 
@@ -86,15 +105,14 @@ class Severing:
 
 
 @pytest.mark.parametrize("phase", [phase for phase in PHASES if phase != "done"])
-def test_connection_lost_in_every_phase(phase: str, bundle: Path, tmp_path: Path) -> None:
+def test_connection_lost_in_every_phase(phase: str, server: tuple[Path, int], bundle: Path, tmp_path: Path) -> None:
     before = left_behind()
-    output = tmp_path / "out"
-    with sshd(tmp_path) as (_, config, server):
-        request = Request(
-            bundle=bundle, python=sys.executable, flags=("--images", "12", *SHORT), timeout=120, output=output
-        )
-        with pytest.raises(DeviceError) as caught:
-            run_bundle(request, ssh("ssh://board", config), Severing(phase, server))
+    output, (config, pid) = tmp_path / "out", server
+    request = Request(
+        bundle=bundle, python=sys.executable, flags=("--images", "12", *SHORT), timeout=120, output=output
+    )
+    with pytest.raises(DeviceError) as caught:
+        run_bundle(request, ssh("ssh://shared", config), Severing(phase, pid))
     assert caught.value.exit_code == 5
     assert not output.exists()
     assert not list(tmp_path.glob(".out*"))
@@ -125,7 +143,7 @@ def test_one_run_at_a_time(bundle: Path, tmp_path: Path, capfd: pytest.CaptureFi
     command = [sys.executable, "-P", "-c", "import sys; from rexnet_export.apps.bench import main; sys.exit(main())"]
     worker = threading.Thread(
         target=lambda: first.append(
-            subprocess.run([*command, *flags, str(tmp_path / "a"), "--sustained", "0.1"], check=False).returncode
+            subprocess.run([*command, *flags, str(tmp_path / "a"), "--sustained", "0.03"], check=False).returncode
         )
     )
     worker.start()
@@ -147,7 +165,7 @@ def test_one_run_at_a_time(bundle: Path, tmp_path: Path, capfd: pytest.CaptureFi
         (["--python", "no such; python"], 5, "--python"),
         (["--artifact", "$(touch evil)"], 2, "no artifact"),
         (["--runtime", "tflite_runtime"], 13, "pip install tflite-runtime"),
-        (["--timeout", "0.5"], 5, "no answer in 0.5 s"),
+        (["--timeout", "0.02"], 5, "no answer in 0.02 s"),
     ],
 )
 def test_refusals(

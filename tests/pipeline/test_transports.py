@@ -55,7 +55,7 @@ def reached(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         yield Reached(transport=local(), sever=lambda: end(children(os.getpid())))
     elif request.param == "ssh":
         with sshd(tmp_path_factory.mktemp("sshd")) as (_, config, pid):
-            yield Reached(transport=ssh("ssh://board", config), sever=lambda: end(children(pid)))
+            yield Reached(transport=ssh("ssh://shared", config), sever=lambda: end(children(pid)))
     else:
         with adbd() as (serial, _):
             device = adb(f"adb:{serial}")

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,8 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def sshd(folder: Path) -> Iterator[tuple[int, Path, int]]:
-    """Port, a client configuration that knows host `board`, and the server's process id."""
+    """Port, a client configuration, and the server's process id. The configuration knows two hosts: `board`, and
+    `shared`, whose commands share one connection, as people set it up to be faster."""
     required("sshd", "ssh", "ssh-keygen", package="openssh-server openssh-client")
     port = free_port()
     for name in ("host", "client"):
@@ -45,9 +47,12 @@ def sshd(folder: Path) -> Iterator[tuple[int, Path, int]]:
         "StrictModes no\nPasswordAuthentication no\nUsePAM no\nPermitRootLogin yes\nPidFile none\n"
     )
     client = folder / "client_config"
+    sockets = Path(tempfile.mkdtemp())  # a socket's path must be short
     client.write_text(
         f"Host *\n  IdentityFile {folder}/client\n  IdentitiesOnly yes\n  StrictHostKeyChecking no\n"
-        f"  UserKnownHostsFile {folder}/known\n  LogLevel ERROR\nHost board\n  HostName 127.0.0.1\n  Port {port}\n"
+        f"  UserKnownHostsFile {folder}/known\n  LogLevel ERROR\n  HostName 127.0.0.1\n  Port {port}\n"
+        f"  KexAlgorithms curve25519-sha256\nHost shared\n  ControlMaster auto\n  ControlPersist 60\n"
+        f"  ControlPath {sockets}/%C\n"
     )
     server = subprocess.Popen(
         [str(shutil.which("sshd")), "-D", "-e", "-f", str(folder / "sshd_config")], stderr=subprocess.DEVNULL
@@ -56,6 +61,8 @@ def sshd(folder: Path) -> Iterator[tuple[int, Path, int]]:
         _wait_for(port)
         yield port, client, server.pid
     finally:
+        subprocess.run(["ssh", "-F", str(client), "-O", "exit", "shared"], check=False, capture_output=True)
+        shutil.rmtree(sockets)
         server.terminate()
         server.wait()
 

@@ -13,24 +13,13 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from bundles import SHORT, altered, small_bundle
-from small_export import FEW, small_checkpoint
+from bundles import SHORT, altered
 
 from rexnet_export.apps.device_runner.phases import Block, Latency, idle_gate, measure_latency
 from rexnet_export.apps.device_runner.runtimes import Graph
 from rexnet_export.apps.device_runner.validity import latency_reasons
-from rexnet_export.apps.export import main as export
 
 SCHEMA = json.loads(files("rexnet_export.pipeline").joinpath("device_result.schema.json").read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runner")
-    checkpoint = small_checkpoint(folder / "small.safetensors")
-    flags = ["--checkpoint", str(checkpoint), "--target", "tflite", "--target", "ort", "--int8", *FEW]
-    assert export([*flags, "--output", str(folder / "export"), "--quiet"]) == 0
-    return small_bundle(folder / "export", folder / "bundle.zip", "--baseline", str(folder / "export"))
 
 
 def run(bundle: Path, out: Path, *flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
