@@ -196,6 +196,8 @@ def _tolerance(candidate: Candidate, golden: NDArray[np.float32]) -> dict[str, f
 def _inputs(folder: Path, files: Sequence[str], card: ModelCard) -> dict[str, Any]:
     size = card.preprocess.size
     return {
+        # For images that are not in the bundle.
+        "resize": {"short_side": card.preprocess.resize, "interpolation": card.preprocess.interpolation},
         "name": "image",
         "dtype": "uint8",
         "shape": [1, size, size, 3],

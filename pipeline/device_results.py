@@ -61,10 +61,15 @@ def read_result(path: Path) -> dict[str, Any]:
 
 def first_violation(result: object) -> str | None:
     """Where a value departs from `device_result.schema.json`; None where it does not."""
+    schema = json.loads(files("rexnet_export.pipeline").joinpath("device_result.schema.json").read_text("utf-8"))
+    return violation(result, schema)
+
+
+def violation(value: object, schema: Mapping[str, Any]) -> str | None:
+    """Where a value departs from a schema; None where it does not."""
     from jsonschema import Draft202012Validator  # noqa: PLC0415 - takes a while to import
 
-    schema = json.loads(files("rexnet_export.pipeline").joinpath("device_result.schema.json").read_text("utf-8"))
-    for error in Draft202012Validator(schema).iter_errors(result):
+    for error in Draft202012Validator(schema).iter_errors(value):
         return f"{error.json_path} {error.message[:200]}"
     return None
 

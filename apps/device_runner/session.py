@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import json
 import os
 import resource
@@ -12,7 +11,6 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +18,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexnet_export.apps.device_runner import phases
+from rexnet_export.apps.device_runner.groups import (
+    SCHEMA_VERSION,
+    bundle_group,
+    dataset_group,
+    explain,
+    latency_group,
+    paired_group,
+    raw_latency,
+    save_predictions,
+    timestamp,
+)
 from rexnet_export.apps.device_runner.machine import changes, environment, identify, resident_bytes
 from rexnet_export.apps.device_runner.main import say
 from rexnet_export.apps.device_runner.plan import Job
 from rexnet_export.apps.device_runner.runtimes import Graph, Session
-from rexnet_export.apps.device_runner.summary import describe, paired_ratio
 from rexnet_export.apps.device_runner.validity import latency_reasons
 
-SCHEMA_VERSION = 1
 WARM_LOADS = 3
 
 
 def run_phases(job: Job, folder: Path, options: argparse.Namespace, identity: dict[str, Any]) -> dict[str, Any]:
     """Identify, idle gate, parity, latency, accuracy, profile, sustained, restore; files go to `options.out`."""
-    out, plan, started = options.out, job.plan, _now()
+    out, plan, started = options.out, job.plan, timestamp()
     unknown = {
         "device.serial_hash": "serial numbers are never read",
         "bundle.opset": "the artifact does not say",
@@ -58,7 +65,7 @@ def run_phases(job: Job, folder: Path, options: argparse.Namespace, identity: di
         say("accuracy")
         logits = phases.logits_of(session, images)
         labels = np.load(folder / "labels.npy", allow_pickle=False)
-        predictions = _save_predictions(out, logits)
+        predictions = save_predictions(out, logits)
         memory["delta_run_bytes"] = _grown(memory.pop("after_init"), resident_bytes())
         say("profile")
         graph = session.graph(folder / job.file, folder)
@@ -69,9 +76,9 @@ def run_phases(job: Job, folder: Path, options: argparse.Namespace, identity: di
     say("restore")
     after = environment()
     _write(out / "env_after.json", after)
-    np.save(out / "raw_latency.npy", _raw(latency))
-    latency_group = _latency_group(job, latency, unknown)
-    paired = _paired_group(latency, plan, unknown)
+    np.save(out / "raw_latency.npy", raw_latency(latency))
+    scope = "pre+invoke+post" if job.runtime.name == "onnxruntime" else "invoke_only"
+    clocked = {"clock": "perf_counter_ns", "batch": 1, "scope": scope}
     say("validity")
     reasons = latency_reasons(latency, plan["minimum"], disturbed, (kernel_before, kernel_after))
     throttled = changes(before, after)["throttle_events"]
@@ -80,15 +87,15 @@ def run_phases(job: Job, folder: Path, options: argparse.Namespace, identity: di
     if device["emulator"]:
         reasons.append("emulated_timing")
     memory["peak_rss_bytes"] = _peak()
-    _explain(device, "device", unknown, "the device does not say")
-    _explain(memory, "memory", unknown, "the system does not say")
+    explain(device, "device", unknown, "the device does not say")
+    explain(memory, "memory", unknown, "the system does not say")
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": options.run_id or str(uuid.uuid4()),
         "started_at": started,
-        "ended_at": _now(),
+        "ended_at": timestamp(),
         "tool": identity["created_by"],
-        "bundle": _bundle_group(job, identity),
+        "bundle": bundle_group(job.artifact, identity),
         "device": device,
         "runtime": _runtime_group(job, graph, control, options, unknown),
         "controls": [control],
@@ -100,17 +107,11 @@ def run_phases(job: Job, folder: Path, options: argparse.Namespace, identity: di
             "reference_kernel_ns_after": kernel_after,
         },
         "load": load,
-        "latency": latency_group,
-        "paired": paired,
+        "latency": clocked | latency_group(latency, plan["latency"], unknown),
+        "paired": paired_group(latency, plan["latency"]["seed"], unknown),
         "memory": memory,
         "parity": {**phases.parity(logits, golden, job.artifact["tolerance"]), "verdict": verdict},
-        "accuracy": {
-            **phases.accuracy(logits, labels),
-            "predictions_sha256": predictions,
-            "per_image_file": "predictions.npy",
-            "dataset_id": plan["dataset"]["id"],
-            "dataset_sha256": plan["dataset"]["sha256"],
-        },
+        "accuracy": phases.accuracy(logits, labels) | dataset_group(plan["dataset"], predictions),
         "validity": {"valid": not reasons, "reasons": reasons},
         "not_measured": dict(sorted(unknown.items())),
     }
@@ -140,60 +141,6 @@ def _arms(job: Job, folder: Path, session: Session) -> dict[str, Session]:
     if job.artifact["reference"] is None:
         return {"cand": session}
     return {"base": job.runtime.open(folder / job.artifact["reference"], job.plan["threads"]), "cand": session}
-
-
-def _save_predictions(out: Path, logits: NDArray[np.float32]) -> str:
-    """Top-1 of every image as uint16, and the logits; returns the digest of the predictions' bytes."""
-    predictions = logits.argmax(1).astype("<u2")
-    np.save(out / "predictions.npy", predictions)
-    np.save(out / "logits.npy", logits.astype("<f4"))
-    return hashlib.sha256(predictions.tobytes()).hexdigest()
-
-
-def _raw(latency: phases.Latency) -> NDArray[np.int64]:
-    """int64 [samples, 3]: pair, arm (0 base, 1 cand), ns; in the order taken."""
-    rows = [(b.pair, int(b.arm == "cand"), duration) for b in latency.blocks for duration in b.durations]
-    return np.array(rows, np.int64)
-
-
-def _latency_group(job: Job, latency: phases.Latency, unknown: dict[str, str]) -> dict[str, Any]:
-    found, missing = describe(latency.durations("cand"))
-    unknown.update({f"latency.{key}": reason for key, reason in missing.items()})
-    plan = job.plan["latency"]
-    return {
-        "clock": "perf_counter_ns",
-        "batch": 1,
-        "scope": "pre+invoke+post" if job.runtime.name == "onnxruntime" else "invoke_only",
-        "warmup": {"runs": plan["warmup_runs"], "seconds": round(latency.warmup_s, 3)},
-        "blocks": [phases.block_record(block) for block in latency.blocks],
-        "raw_file": "raw_latency.npy",
-        **found,
-    }
-
-
-def _paired_group(latency: phases.Latency, plan: dict[str, Any], unknown: dict[str, str]) -> dict[str, Any]:
-    seed = plan["latency"]["seed"]
-    has_baseline = any(block.arm == "base" for block in latency.blocks)
-    found = paired_ratio(latency.ratios(), seed) if has_baseline else None
-    if found is None:
-        reason = "fewer than 5 steady pairs" if has_baseline else "the bundle has no baseline artifact"
-        keys = ("ratio_median", "ci_low", "ci_high", "confidence", "method")
-        found = {**dict.fromkeys(keys), "pairs": 0, "seed": seed}
-        unknown["paired"] = reason
-    return found
-
-
-def _bundle_group(job: Job, identity: dict[str, Any]) -> dict[str, Any]:
-    artifact = job.artifact
-    return {
-        "bundle_id": identity["bundle_id"],
-        "model_sha256": artifact["sha256"],
-        "model_size_bytes": artifact["bytes"],
-        "target": artifact["target"],
-        "precision": artifact["precision"],
-        "opset": artifact["opset"],
-        "quant_scheme": artifact["quant_scheme"],
-    }
 
 
 def _runtime_group(
@@ -245,12 +192,6 @@ def _one_core(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
             control["restored"] = os.sched_getaffinity(0) == allowed
 
 
-def _explain(group: dict[str, Any], name: str, unknown: dict[str, str], reason: str) -> None:
-    for key, value in group.items():
-        if value is None and key != "emulator":
-            unknown.setdefault(f"{name}.{key}", reason)
-
-
 def _peak() -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
@@ -258,10 +199,6 @@ def _peak() -> int:
 
 def _grown(before: int | None, after: int | None) -> int | None:
     return after - before if before is not None and after is not None else None
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _write(path: Path, value: object) -> None:
