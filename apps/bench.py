@@ -5,18 +5,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 
-from rexnet_export.apps import bench_bundle, bench_run
+from rexnet_export.apps import bench_browser, bench_bundle, bench_run
 from rexnet_export.apps.terminal import INTERRUPTED, Terminal, run_command
 
 PROGRAM = "rexnet-bench"
 DESCRIPTION = """Run exported artifacts where they will be used. `bundle` makes one self-contained file of an export,
-`run` runs it on a device and brings the result back."""
+`run` runs it on a device and brings the result back, `serve` shows it on any phone."""
 
 type Command = tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace, Terminal], int]]
 # One entry per command: what it does, its options, and the function that does it.
 COMMANDS: Mapping[str, Command] = {
     "bundle": ("make a bundle of an export", bench_bundle.add_options, bench_bundle.make_bundle),
     "run": ("run a bundle on a device", bench_run.add_run_options, bench_run.run),
+    "serve": ("serve a page that runs in a browser", bench_browser.add_serve_options, bench_browser.serve),
     "devices": ("list devices", bench_run.add_device_options, bench_run.devices),
     "compare": ("put two results side by side", bench_run.add_compare_options, bench_run.compare),
 }

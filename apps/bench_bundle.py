@@ -27,41 +27,51 @@ def add_options(p: argparse.ArgumentParser) -> None:
     """The options of `bundle`."""
     p.add_argument("folder", type=Path, metavar="DIR", help="what rexnet-export wrote")
     p.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the bundle, a .zip")
+    add_content_options(p, images=500)
+
+
+def add_content_options(p: argparse.ArgumentParser, images: int) -> None:
+    """What goes into a bundle of an export."""
     p.add_argument(
         "--baseline", type=Path, metavar="DIR", help="an export whose files of the same names are timed beside"
     )
     p.add_argument("--eval-data", type=Path, metavar="DIR", help="images, one sub-folder per class (default: bundled)")
-    p.add_argument("--images", type=int, default=500, metavar="N", help="how many of them (default: 500)")
+    p.add_argument("--images", type=int, default=images, metavar="N", help=f"how many of them (default: {images})")
     p.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the images (default: 0)")
 
 
 def make_bundle(options: argparse.Namespace, terminal: Terminal) -> int:
-    """Open every artifact on the desktop, run it on the images, and write the zip."""
+    """Make the zip of everything that any device runs."""
+    if options.output.suffix != ".zip":
+        raise UsageError(f"--output {options.output}: a bundle's name ends in .zip")
+    if not options.output.absolute().parent.is_dir():
+        raise UsageError(f"--output {options.output}: there is no folder {options.output.absolute().parent}")
+    bundle_export(options, SUFFIXES, options.output, terminal)
+    return 0
+
+
+def bundle_export(options: argparse.Namespace, suffixes: tuple[str, ...], output: Path, terminal: Terminal) -> None:
+    """Open every artifact of these kinds on the desktop, run it on the images, and write the zip."""
     # Imported late: torch alone takes seconds, and --help should not wait for it.
     from rexnet_export.pipeline.bundle import seal, write_contents  # noqa: PLC0415
     from rexnet_export.pipeline.release import find_release  # noqa: PLC0415
 
     if options.images < 1:
         raise UsageError(f"--images {options.images}: name 1 or more")
-    if options.output.suffix != ".zip":
-        raise UsageError(f"--output {options.output}: a bundle's name ends in .zip")
-    if not options.output.absolute().parent.is_dir():
-        raise UsageError(f"--output {options.output}: there is no folder {options.output.absolute().parent}")
     release = find_release((options.folder,), (*SUFFIXES, ".safetensors"))
-    paths = sorted((p for p in release.artifacts if p.suffix in SUFFIXES), key=_preference)
+    paths = sorted((p for p in release.artifacts if p.suffix in suffixes), key=_preference)
     if not paths:
-        raise UsageError(f"{options.folder} holds no .tflite, .ort or .mlpackage; export one")
+        raise UsageError(f"{options.folder} holds no {' or '.join(suffixes)}; export one")
     card, candidates = _opened(paths, options.baseline)
     with tempfile.TemporaryDirectory(prefix="rexnet-bench-") as name:
         folder = Path(name)
         images = _images(options, card)
         write_contents(folder, candidates, images, card, dict(runner_files()), options.seed, terminal)
-        identity = seal(folder, origin(), options.output)
+        identity = seal(folder, origin(), output)
     terminal.note(
-        f"{options.output}: {options.output.stat().st_size / 1e6:.1f} MB, {len(candidates)} artifacts, "
+        f"{output}: {output.stat().st_size / 1e6:.1f} MB, {len(candidates)} artifacts, "
         f"{len(images.indices)} images, bundle {identity[:16]}"
     )
-    return 0
 
 
 def runner_files() -> Iterator[tuple[str, bytes]]:

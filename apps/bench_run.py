@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from rexnet_export.apps.bench_browser import add_address_options, run_in_browser
 from rexnet_export.apps.device_runner.archive import open_archive
 from rexnet_export.apps.device_runner.failure import RunnerError
 from rexnet_export.pipeline.errors import DataError, GateFailed, InvalidMeasurement, UsageError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from rexnet_export.apps.terminal import Terminal
     from rexnet_export.pipeline.transport import Transport
 
+BROWSER = "browser"
 DEFAULT_OUTPUT = Path("rexnet-bench-out")
 PASSED_ON = (
     "artifact",
@@ -62,14 +64,19 @@ def add_run_options(p: argparse.ArgumentParser) -> None:
     """The options of `run`."""
     p.add_argument("bundle", type=Path, metavar="BUNDLE", help="what rexnet-bench bundle made")
     p.add_argument(
-        "--device", default="local", metavar="DEVICE", help="local, ssh://user@host[:port], adb or adb:SERIAL"
+        "--device", default="local", metavar="DEVICE", help="local, ssh://user@host[:port], adb, adb:SERIAL or browser"
     )
     p.add_argument("--python", metavar="PATH", help="the device's Python (default: this one, or python3 elsewhere)")
     p.add_argument("--ssh-config", type=Path, metavar="FILE", help="instead of ~/.ssh/config")
     p.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, metavar="DIR", help="a new folder for the result")
     p.add_argument("--timeout", type=float, default=3600, metavar="S", help="seconds for the run (default: 3600)")
     p.add_argument("--artifact", metavar="NAME", help="which artifact (default: the first that the device can run)")
-    p.add_argument("--runtime", metavar="NAME", help="ai_edge_litert, tflite_runtime or onnxruntime")
+    p.add_argument(
+        "--runtime",
+        metavar="NAME",
+        help="ai_edge_litert, tflite_runtime or onnxruntime; in a browser litert.js or onnxruntime-web",
+    )
+    add_address_options(p)
     p.add_argument("--threads", type=int, metavar="N", help="(default: 1, kept to one core)")
     p.add_argument("--images", type=int, metavar="N", help="how many images (default: all)")
     p.add_argument("--pairs", type=int, metavar="N", help="pairs of timed blocks (default: 20)")
@@ -83,13 +90,19 @@ def add_run_options(p: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, terminal: Terminal) -> int:
     """Check the bundle here, run it there, and say what came of it; 4 where the durations are worthless."""
+    if not options.timeout > 0:
+        raise UsageError(f"--timeout {options.timeout:g} is not a number of seconds above 0")
+    perform = run_in_browser if options.device == BROWSER else _run_on_device
+    _report(perform(options, terminal), options, terminal)
+    return 0
+
+
+def _run_on_device(options: argparse.Namespace, terminal: Terminal) -> Mapping[str, Any]:
     from rexnet_export.pipeline.bench import Request, run_bundle  # noqa: PLC0415
 
     kind = options.device.partition(":")[0]
     if kind not in DEVICES or (kind == "local" and options.device != "local"):
-        raise UsageError(f"--device {options.device!r}: name local, ssh://user@host[:port], adb or adb:SERIAL")
-    if not options.timeout > 0:
-        raise UsageError(f"--timeout {options.timeout:g} is not a number of seconds above 0")
+        raise UsageError(f"--device {options.device!r}: name local, ssh://user@host[:port], adb, adb:SERIAL or browser")
     _check(options.bundle)
     request = Request(
         bundle=options.bundle,
@@ -98,19 +111,22 @@ def run(options: argparse.Namespace, terminal: Terminal) -> int:
         timeout=options.timeout,
         output=options.output,
     )
-    outcome = run_bundle(request, DEVICES[kind](options.device, options), terminal)
+    return run_bundle(request, DEVICES[kind](options.device, options), terminal).result
+
+
+def _report(result: Mapping[str, Any], options: argparse.Namespace, terminal: Terminal) -> None:
+    """Show a result; what is wrong with it is raised."""
     if options.json:
-        terminal.out.file.write(json.dumps(outcome.result, indent=2, sort_keys=True) + "\n")
+        terminal.out.file.write(json.dumps(result, indent=2, sort_keys=True) + "\n")
     elif not options.quiet:
-        terminal.out.print(_table({str(outcome.folder): outcome.result}))
-    if outcome.result["parity"]["verdict"] == "fail":
-        raise GateFailed(f"{options.device} computes something else than the desktop; see {outcome.folder}")
-    if not outcome.result["validity"]["valid"]:
-        reasons = ", ".join(outcome.result["validity"]["reasons"])
+        terminal.out.print(_table({str(options.output): result}))
+    if result["parity"]["verdict"] == "fail":
+        raise GateFailed(f"{options.device} computes something else than the desktop; see {options.output}")
+    if not result["validity"]["valid"]:
+        reasons = ", ".join(result["validity"]["reasons"])
         raise InvalidMeasurement(
-            f"the durations are not to be trusted ({reasons}); predictions are in {outcome.folder}"
+            f"the durations are not to be trusted ({reasons}); predictions are in {options.output}"
         )
-    return 0
 
 
 def add_device_options(p: argparse.ArgumentParser) -> None:

@@ -1,0 +1,90 @@
+// The two runtimes, each behind `open(bytes, ...) -> { run(image) -> Float32Array, close() }`.
+
+const FOLDER = new URL("runtimes/", location.href).href;
+
+/** What this browser offers each artifact: one entry per artifact and processor. */
+export async function choices(artifacts) {
+  const gpu = await adapter();
+  const found = [];
+  for (const artifact of artifacts) {
+    found.push({ artifact, backend: "wasm" });
+    if (gpu && offersGpu(artifact)) found.push({ artifact, backend: "webgpu" });
+  }
+  return { found, gpu };
+}
+
+// ONNX Runtime's WebGPU provider has no INT8 kernels: such a file fails there or runs on the processor after all.
+// LiteRT's needs promises inside WebAssembly (JSPI), and computes INT8 files in floating point.
+function offersGpu(artifact) {
+  return artifact.runtime === "litert.js" ? "Suspending" in WebAssembly : artifact.precision !== "int8";
+}
+
+async function adapter() {
+  try {
+    const found = await navigator.gpu?.requestAdapter();
+    return found ? [found.info?.vendor, found.info?.architecture].filter(Boolean).join(" ") || "unnamed" : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Threads that a runtime will really use: LiteRT.js has one, and without isolation there is no shared memory. */
+export function threadsOf(runtime, wanted) {
+  return runtime === "onnxruntime-web" && crossOriginIsolated ? wanted : 1;
+}
+
+/** A model that is ready for its first image of `size` pixels. */
+export function openModel(runtime, bytes, options) {
+  return runtime === "litert.js" ? openLiteRt(bytes, options) : openOrt(bytes, options);
+}
+
+let variant = null;
+
+/** LiteRT.js itself, in the build that a backend needs; a page holds one at a time. */
+export async function prepare(runtime, backend) {
+  if (runtime === "onnxruntime-web") return importOrt(backend);
+  const litert = await import("./runtimes/litert.js");
+  if (variant !== null && variant !== backend) litert.unloadLiteRt();
+  if (variant !== backend) await litert.loadLiteRt(FOLDER, { jspi: backend === "webgpu" });
+  variant = backend;
+  return litert;
+}
+
+async function openLiteRt(bytes, { backend, size }) {
+  const litert = await prepare("litert.js", backend);
+  const model = await litert.loadAndCompile(bytes, { accelerator: backend });
+  return {
+    async run(image) {
+      const input = new litert.Tensor(image, [1, size, size, 3]);
+      const [output] = await model.run(input);
+      const host = backend === "wasm" ? output : await output.moveTo("wasm");
+      const logits = Float32Array.from(host.toTypedArray());
+      host.delete();
+      input.delete();
+      return logits;
+    },
+    close() { model.delete(); },
+  };
+}
+
+function importOrt(backend) {
+  return backend === "webgpu" ? import("./runtimes/ort.webgpu.bundle.min.mjs") : import("./runtimes/ort.wasm.bundle.min.mjs");
+}
+
+async function openOrt(bytes, { backend, threads, size }) {
+  const ort = await importOrt(backend);
+  ort.env.wasm.wasmPaths = FOLDER;
+  ort.env.wasm.numThreads = threads;
+  ort.env.logLevel = "error";
+  const session = await ort.InferenceSession.create(bytes, {
+    executionProviders: [backend],
+    extra: { session: { qdqisint8allowed: "1" } },
+  });
+  return {
+    async run(image) {
+      const { logits } = await session.run({ image: new ort.Tensor("uint8", image, [1, size, size, 3]) });
+      return Float32Array.from(await logits.getData());
+    },
+    close() { return session.release(); },
+  };
+}
