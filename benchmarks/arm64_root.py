@@ -9,7 +9,6 @@ Debian packages are unpacked, never started; wheels are unzipped beside them. Fo
 
 import argparse
 import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -49,7 +48,8 @@ def build_root(root: Path) -> None:
 def unzip_wheels(packages: tuple[str, ...], site: Path) -> None:
     platforms = [word for platform in PLATFORMS for word in ("--platform", platform)]
     with tempfile.TemporaryDirectory() as wheels:
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "-d", wheels]
+        # Any pip will do: what it downloads is for another machine, and an environment made by uv has none.
+        pip = ["pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "-d", wheels]
         version = ["--python-version", "3.11", "--implementation", "cp", "--abi", "cp311"]
         subprocess.run([*pip, *platforms, *version, *packages], check=True)
         for wheel in Path(wheels).glob("*.whl"):

@@ -1,10 +1,11 @@
 """One bundle through every device that can be had here; prints the Markdown table of docs/devices.md.
 
     rexnet-bench bundle rexnet-export-out -o bundle.zip
-    python benchmarks/devices.py bundle.zip [--arm64 FOLDER] [--python311 PYTHON] [--results FOLDER]
+    python benchmarks/devices.py bundle.zip [--arm64 FOLDER] [--python311 PYTHON] [--browser] [--results FOLDER]
 
 `--arm64` is what benchmarks/arm64_root.py built, `--python311` a CPython 3.11 with tflite-runtime 2.14.0 and numpy 1.
-sshd and adbd are started on loopback ports. Durations are left out: this tells what is computed, not how fast.
+sshd and adbd are started on loopback ports, and for `--browser` Debian's chromium without a screen. Durations are left
+out: this tells what is computed, not how fast.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
+from browser import chromium, started
 from servers import adbd, sshd
 
 from rexnet_export.apps.bench import main as bench
@@ -33,6 +35,7 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--arm64", type=Path)
     parser.add_argument("--python311", type=Path)
+    parser.add_argument("--browser", action="store_true")
     parser.add_argument("--results", type=Path, default=Path("rexnet-bench-out"))
     options = parser.parse_args()
     print("| device | runtime | file | images | top-1 | same top-1 | largest, steps | mean, steps |")
@@ -40,7 +43,8 @@ def main() -> None:
     with ExitStack() as stack:
         for number, (title, flags) in enumerate(devices(options, stack)):
             folder = options.results / f"{number:02}"
-            code = bench(["run", str(options.bundle), *flags, *QUIET, "--output", str(folder)])
+            command = ["run", str(options.bundle), *flags, *QUIET, "--output", str(folder)]
+            code = visited(command) if "browser" in flags else bench(command)
             if code not in (0, 4):
                 raise SystemExit(f"{title}: exit code {code}")
             print(row(title, folder), flush=True)
@@ -56,12 +60,24 @@ def devices(options: argparse.Namespace, stack: ExitStack) -> Iterator[tuple[str
     yield "ssh, loopback sshd", ["--device", "ssh://board", "--ssh-config", str(config), *python]
     serial, _ = stack.enter_context(adbd())
     yield "adb, loopback adbd", ["--device", f"adb:{serial}", *python]
+    if options.browser:
+        for artifact in (TFLITE, X86, ARM):
+            yield "browser, Chromium on x86-64", ["--device", "browser", "--artifact", artifact]
     if options.arm64:
         for processor in PROCESSORS:
             for module, artifact in (("ai_edge_litert", TFLITE), ("tflite_runtime", TFLITE), ("onnxruntime", ARM)):
                 python = ["--python", str(options.arm64 / f"python-{processor}-{module}"), "--artifact", artifact]
                 emulator = ["--emulator", f"qemu-aarch64 -cpu {processor}"]
                 yield f"emulated ARM64, {processor}", [*python, *emulator, *FEW_TIMED]
+
+
+def visited(command: list[str]) -> int:
+    """The exit code of a run whose page is opened here."""
+    with chromium() as launch, started(*command) as running:
+        launch().new_page().goto(running.url)
+        code, said = running.ended()
+    print(said, file=sys.stderr)
+    return code
 
 
 def row(title: str, folder: Path) -> str:

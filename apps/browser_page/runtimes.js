@@ -8,15 +8,15 @@ export async function choices(artifacts) {
   const found = [];
   for (const artifact of artifacts) {
     found.push({ artifact, backend: "wasm" });
-    if (gpu && offersGpu(artifact)) found.push({ artifact, backend: "webgpu" });
+    if (gpu && runsOnGpu(artifact)) found.push({ artifact, backend: "webgpu" });
   }
   return { found, gpu };
 }
 
-// ONNX Runtime's WebGPU provider has no INT8 kernels: such a file fails there or runs on the processor after all.
-// LiteRT's needs promises inside WebAssembly (JSPI), and computes INT8 files in floating point.
-function offersGpu(artifact) {
-  return artifact.runtime === "litert.js" ? "Suspending" in WebAssembly : artifact.precision !== "int8";
+// LiteRT.js needs promises inside WebAssembly (JSPI) for it, and computes INT8 files in floating point. ONNX Runtime's
+// WebGPU provider opens no `.ort` file.
+function runsOnGpu(artifact) {
+  return artifact.runtime === "litert.js" && "Suspending" in WebAssembly;
 }
 
 async function adapter() {
@@ -40,9 +40,9 @@ export function openModel(runtime, bytes, options) {
 
 let variant = null;
 
-/** LiteRT.js itself, in the build that a backend needs; a page holds one at a time. */
+/** The runtime itself; LiteRT.js in the build that a backend needs, of which a page holds one at a time. */
 export async function prepare(runtime, backend) {
-  if (runtime === "onnxruntime-web") return importOrt(backend);
+  if (runtime === "onnxruntime-web") return import("./runtimes/ort.wasm.bundle.min.mjs");
   const litert = await import("./runtimes/litert.js");
   if (variant !== null && variant !== backend) litert.unloadLiteRt();
   if (variant !== backend) await litert.loadLiteRt(FOLDER, { jspi: backend === "webgpu" });
@@ -67,12 +67,8 @@ async function openLiteRt(bytes, { backend, size }) {
   };
 }
 
-function importOrt(backend) {
-  return backend === "webgpu" ? import("./runtimes/ort.webgpu.bundle.min.mjs") : import("./runtimes/ort.wasm.bundle.min.mjs");
-}
-
 async function openOrt(bytes, { backend, threads, size }) {
-  const ort = await importOrt(backend);
+  const ort = await prepare("onnxruntime-web", backend);
   ort.env.wasm.wasmPaths = FOLDER;
   ort.env.wasm.numThreads = threads;
   ort.env.logLevel = "error";

@@ -159,7 +159,11 @@ def test_one_run_at_a_time(bundle: Path, tmp_path: Path, capfd: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("flags", "code", "says"),
     [
-        (["--device", "browser"], 2, "--device 'browser'"),
+        (["--device", "browsers"], 2, "--device 'browsers'"),
+        (["--device", "browser", "--python", "python3"], 2, "--python says nothing to a browser"),
+        (["--device", "browser", "--artifact", "none"], 2, "the bundle has rexnet_050-int8.tflite (litert.js)"),
+        (["--device", "browser", "--runtime", "onnxruntime"], 2, "no artifact is as --artifact and --runtime say"),
+        (["--device", "browser", "--images", "0"], 2, "images 0"),
         (["--device", "local:x"], 2, "--device"),
         (["--timeout", "0"], 2, "--timeout 0"),
         (["--python", "no such; python"], 5, "--python"),

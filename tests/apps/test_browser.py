@@ -1,9 +1,10 @@
 """The page in a real browser: a whole run on every runtime, photos, and what is refused."""
 
+import io
 import json
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,10 @@ import pytest
 from browser import PHONE, Started, chromium, require_runtimes, started
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
+from rich.console import Console
 
+from rexnet_export.apps.bench import main
+from rexnet_export.apps.bench_browser import announce
 from rexnet_export.apps.device_runner.archive import open_archive
 from rexnet_export.pipeline.data import bundled
 from rexnet_export.pipeline.device_results import predictions, read_result
@@ -24,10 +28,15 @@ PATIENCE_MS = 60_000
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def launch() -> Iterator[Callable[..., Browser]]:
     require_runtimes()
-    with chromium() as running:
-        yield running
+    with chromium() as launcher:
+        yield launcher
+
+
+@pytest.fixture(scope="module")
+def browser(launch: Callable[..., Browser]) -> Browser:
+    return launch()
 
 
 @pytest.fixture
@@ -57,6 +66,11 @@ def visit(browser: Browser, served: Started) -> Iterator[Page]:
     context.close()
 
 
+def png(folder: Path) -> Path:
+    bundled("evaluation").load(5).resize((301, 203), Image.Resampling.BICUBIC).save(folder / "photo.png")
+    return folder / "photo.png"
+
+
 @pytest.mark.parametrize(
     ("artifact", "runtime"),
     [
@@ -81,6 +95,36 @@ def test_run_predicts_as_the_desktop(artifact: str, runtime: str, bundle: Path, 
     archive.unpack(tmp_path / "unpacked")
     golden = np.load(tmp_path / "unpacked" / "expected" / f"{artifact}.npy")
     assert (predictions(output, result) == golden.argmax(1)).all()
+
+
+def test_nobody_came(bundle: Path, tmp_path: Path) -> None:
+    require_runtimes()
+    flags = ("--device", "browser", "--timeout", "1", "--output", str(tmp_path / "out"))
+    with started("run", str(bundle), *flags) as running:
+        code, said = running.ended()
+    assert code == 5, said
+    assert "no result from a browser in 1 s" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_address_that_is_not_ours(bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    require_runtimes()
+    flags = ["--device", "browser", "--host", "192.0.2.1", "--output", str(tmp_path / "out")]
+    assert main(["run", str(bundle), *flags]) == 2
+    assert "cannot listen on 192.0.2.1" in capfd.readouterr().err.replace("\n", " ")
+
+
+def test_code_is_shown_on_a_terminal_alone() -> None:
+    for terminal in (True, False):
+        shown = io.StringIO()
+        announce(
+            Console(file=shown, force_terminal=terminal, highlight=False, no_color=True),
+            "http://127.0.0.1:1234/token/",
+            "127.0.0.1",
+        )
+        assert "http://127.0.0.1:1234/token/" in shown.getvalue()
+        assert "adb reverse tcp:1234 tcp:1234" in shown.getvalue()
+        assert ("▄" in shown.getvalue()) == terminal
 
 
 def test_closed_page_leaves_nothing(bundle: Path, page: Page, tmp_path: Path) -> None:
@@ -108,6 +152,19 @@ def test_measure_on_the_page(visit: Page, served: Started) -> None:
     assert "litert.js" in line
 
 
+def test_graphics_where_there_are_some(launch: Callable[..., Browser], bundle: Path, tmp_path: Path) -> None:
+    """Chromium's own software renderer stands in for a graphics processor."""
+    browser = launch("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
+    with started("serve", str(bundle), "--images", "4", "--output", str(tmp_path / "out")) as running:
+        page = browser.new_page()
+        page.goto(running.url)
+        page.locator("#choice").select_option(label="litert.js, graphics (WebGPU): rexnet_050-int8.tflite")
+        page.locator("#file").set_input_files(png(tmp_path))
+        expect(page.locator("#photo")).to_be_visible(timeout=PATIENCE_MS)
+        assert page.locator("#classes li").count() == 5
+        assert "onnxruntime-web, graphics" not in page.locator("#choice").inner_text()
+
+
 @pytest.mark.parametrize("width", [320, 390, 800])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page_fits_a_phone_in_light_and_dark(visit: Page, scheme: str, width: int) -> None:
@@ -120,16 +177,13 @@ def test_page_fits_a_phone_in_light_and_dark(visit: Page, scheme: str, width: in
 
 
 def test_photo_is_classified_as_on_the_desktop(visit: Page, exported: Path, tmp_path: Path) -> None:
-    source = bundled("evaluation")
-    photo = source.load(5).resize((301, 203), Image.Resampling.BICUBIC)
-    photo.save(tmp_path / "photo.png")
-    visit.locator("#file").set_input_files(tmp_path / "photo.png")
+    visit.locator("#file").set_input_files(png(tmp_path))
     expect(visit.locator("#photo")).to_be_visible()
     path = exported / "rexnet_050-int8.tflite"
     artifact = Artifact(target="tflite", precision="int8", file=stored_file(path))
-    pixels = resize_and_crop(photo, Preprocess(size=32, crop_ratio=1.0))
+    pixels = resize_and_crop(Image.open(tmp_path / "photo.png"), Preprocess(size=32, crop_ratio=1.0))
     logits = TARGETS["tflite"].open(artifact).run(pixels[None])[0]
-    assert visit.locator("#classes li span").first.inner_text() == source.class_names[logits.argmax()]
+    assert visit.locator("#classes li span").first.inner_text() == bundled("evaluation").class_names[logits.argmax()]
     assert visit.locator("#classes li").count() == 5
 
 

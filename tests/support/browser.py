@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from shutil import which
 
@@ -23,14 +23,16 @@ COMMAND = [sys.executable, "-P", "-c", "import sys; from rexnet_export.apps.benc
 
 
 @contextlib.contextmanager
-def chromium(*flags: str) -> Iterator[Browser]:
+def chromium() -> Iterator[Callable[..., Browser]]:
+    """Starts browsers with flags of their own; all of them end with the context."""
     required("chromium", package="chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=which("chromium"), args=["--no-sandbox", *flags])
-        try:
-            yield browser
-        finally:
-            browser.close()
+    with sync_playwright() as playwright, contextlib.ExitStack() as stack:
+
+        def launch(*flags: str) -> Browser:
+            place = which("chromium")
+            return stack.enter_context(playwright.chromium.launch(executable_path=place, args=["--no-sandbox", *flags]))
+
+        yield launch
 
 
 def require_runtimes() -> None:
