@@ -71,7 +71,7 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> int:
     def place() -> Path:
         return next(path for n in count(1) if not (path := output / f"{n:03}").exists())
 
-    with tempfile.TemporaryDirectory(prefix="rexnet-bench-") as work:
+    with tempfile.TemporaryDirectory(prefix="rexnet-page-") as work:
         archive = options.folder
         if options.folder.is_dir():
             archive = Path(work) / "bundle.zip"
@@ -143,7 +143,7 @@ def _page(
 
     packages = pinned()
     versions = {name: package.version for package in packages for name, npm in NPM_NAMES.items() if npm == package.name}
-    with tempfile.TemporaryDirectory(prefix="rexnet-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="rexnet-page-") as name:
         bundle = _unpacked(archive, Path(name), options)
         settings = _settings(bundle, options, versions, starts=starts)
 

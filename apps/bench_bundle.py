@@ -63,7 +63,7 @@ def bundle_export(options: argparse.Namespace, suffixes: tuple[str, ...], output
     if not paths:
         raise UsageError(f"{options.folder} holds no {' or '.join(suffixes)}; export one")
     card, candidates = _opened(paths, options.baseline)
-    with tempfile.TemporaryDirectory(prefix="rexnet-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="rexnet-bundle-") as name:
         folder = Path(name)
         images = _images(options, card)
         write_contents(folder, candidates, images, card, dict(runner_files()), options.seed, terminal)

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from rexnet_export.pipeline.transport import Transport
 
 BROWSER = "browser"
+FORMS = (
+    ("ssh://user@host[:port]", "any host that ssh reaches without a question"),
+    (BROWSER, "any phone that opens the page"),
+)
 DEFAULT_OUTPUT = Path("rexnet-bench-out")
 PASSED_ON = (
     "artifact",
@@ -142,7 +146,7 @@ def devices(options: argparse.Namespace, terminal: Terminal) -> int:
     if options.json:
         terminal.out.file.write(json.dumps([{"device": d, "state": state} for d, state in found], indent=2) + "\n")
         return 0
-    for device, state in (*found, ("ssh://user@host[:port]", "any host that ssh reaches without a question")):
+    for device, state in (*found, *FORMS):
         terminal.out.print(f"{device}  {state}", markup=False)
     return 0
 

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,19 @@ from rexnet_export.apps.device_runner.validity import latency_reasons
 WARM_LOADS = 3
 
 
+class Measured(NamedTuple):
+    """What the model did on this device."""
+
+    load: dict[str, Any]
+    memory: dict[str, Any]
+    verdict: str
+    parity: dict[str, Any]
+    latency: phases.Latency
+    accuracy: dict[str, Any]
+    graph: Graph
+    kernel: tuple[int, int]
+
+
 def run_phases(job: Job, folder: Path, options: argparse.Namespace, identity: dict[str, Any]) -> dict[str, Any]:
     """Identify, idle gate, parity, latency, accuracy, profile, sustained, restore; files go to `options.out`."""
     out, plan, started = options.out, job.plan, timestamp()
@@ -53,42 +66,18 @@ def run_phases(job: Job, folder: Path, options: argparse.Namespace, identity: di
     before = environment()
     _write(out / "env_before.json", before)
     with _one_core(plan) as control:
-        kernel_before = phases.reference_kernel()
-        images = phases.Images(folder, plan["dataset"]["batches"], plan["dataset"]["n"])
-        session, load, memory = _loaded(job, folder, images.first())
-        say("parity")
-        golden = np.load(folder / job.artifact["expected"], allow_pickle=False)
-        few = phases.Images(folder, plan["dataset"]["batches"], min(plan["parity_images"], images.count))
-        verdict = phases.parity(phases.logits_of(session, few), golden, job.artifact["tolerance"])["verdict"]
-        say("latency")
-        latency = phases.measure_latency(_arms(job, folder, session), images.first(), plan["latency"])
-        say("accuracy")
-        logits = phases.logits_of(session, images)
-        labels = np.load(folder / "labels.npy", allow_pickle=False)
-        predictions = save_predictions(out, logits)
-        memory["delta_run_bytes"] = _grown(memory.pop("after_init"), resident_bytes())
-        say("profile")
-        graph = session.graph(folder / job.file, folder)
-        if options.sustained > 0:
-            say("sustained")
-            _write(out / "sustained.json", phases.sustained(session, images.first(), options.sustained))
-        kernel_after = phases.reference_kernel()
+        found = _measured(job, folder, options)
     say("restore")
     after = environment()
     _write(out / "env_after.json", after)
-    np.save(out / "raw_latency.npy", raw_latency(latency))
-    scope = "pre+invoke+post" if job.runtime.name == "onnxruntime" else "invoke_only"
-    clocked = {"clock": "perf_counter_ns", "batch": 1, "scope": scope}
+    np.save(out / "raw_latency.npy", raw_latency(found.latency))
     say("validity")
-    reasons = latency_reasons(latency, plan["minimum"], disturbed, (kernel_before, kernel_after))
-    throttled = changes(before, after)["throttle_events"]
-    if throttled and "throttled" not in reasons:
-        reasons.append("throttled")
-    if device["emulator"]:
-        reasons.append("emulated_timing")
-    memory["peak_rss_bytes"] = _peak()
+    reasons = _reasons(found, plan, disturbed, changes(before, after), device)
+    memory = {**found.memory, "peak_rss_bytes": _peak()}
     explain(device, "device", unknown, "the device does not say")
     explain(memory, "memory", unknown, "the system does not say")
+    scope = "pre+invoke+post" if job.runtime.name == "onnxruntime" else "invoke_only"
+    clocked = {"clock": "perf_counter_ns", "batch": 1, "scope": scope}
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": options.run_id or str(uuid.uuid4()),
@@ -97,24 +86,68 @@ def run_phases(job: Job, folder: Path, options: argparse.Namespace, identity: di
         "tool": identity["created_by"],
         "bundle": bundle_group(job.artifact, identity),
         "device": device,
-        "runtime": _runtime_group(job, graph, control, options, unknown),
+        "runtime": _runtime_group(job, found.graph, control, options, unknown),
         "controls": [control],
         "environment": {
             "before": before,
             "after": after,
             "delta": changes(before, after),
-            "reference_kernel_ns_before": kernel_before,
-            "reference_kernel_ns_after": kernel_after,
+            "reference_kernel_ns_before": found.kernel[0],
+            "reference_kernel_ns_after": found.kernel[1],
         },
-        "load": load,
-        "latency": clocked | latency_group(latency, plan["latency"], unknown),
-        "paired": paired_group(latency, plan["latency"]["seed"], unknown),
+        "load": found.load,
+        "latency": clocked | latency_group(found.latency, plan["latency"], unknown),
+        "paired": paired_group(found.latency, plan["latency"]["seed"], unknown),
         "memory": memory,
-        "parity": {**phases.parity(logits, golden, job.artifact["tolerance"]), "verdict": verdict},
-        "accuracy": phases.accuracy(logits, labels) | dataset_group(plan["dataset"], predictions),
+        "parity": {**found.parity, "verdict": found.verdict},
+        "accuracy": found.accuracy,
         "validity": {"valid": not reasons, "reasons": reasons},
         "not_measured": dict(sorted(unknown.items())),
     }
+
+
+def _measured(job: Job, folder: Path, options: argparse.Namespace) -> Measured:
+    """Run the model in every phase; the verdict is of the first images, the numbers beside it of all."""
+    dataset, tolerance = job.plan["dataset"], job.artifact["tolerance"]
+    before = phases.reference_kernel()
+    images = phases.Images(folder, dataset["batches"], dataset["n"])
+    session, load, memory = _loaded(job, folder, images.first())
+    say("parity")
+    golden = np.load(folder / job.artifact["expected"], allow_pickle=False)
+    few = phases.Images(folder, dataset["batches"], min(job.plan["parity_images"], images.count))
+    verdict = phases.parity(phases.logits_of(session, few), golden, tolerance)["verdict"]
+    say("latency")
+    latency = phases.measure_latency(_arms(job, folder, session), images.first(), job.plan["latency"])
+    say("accuracy")
+    logits = phases.logits_of(session, images)
+    labels = np.load(folder / "labels.npy", allow_pickle=False)
+    predictions = save_predictions(options.out, logits)
+    memory["delta_run_bytes"] = _grown(memory.pop("after_init"), resident_bytes())
+    say("profile")
+    graph = session.graph(folder / job.file, folder)
+    if options.sustained > 0:
+        say("sustained")
+        _write(options.out / "sustained.json", phases.sustained(session, images.first(), options.sustained))
+    return Measured(
+        load=load,
+        memory=memory,
+        verdict=verdict,
+        parity=phases.parity(logits, golden, tolerance),
+        latency=latency,
+        accuracy=phases.accuracy(logits, labels) | dataset_group(dataset, predictions),
+        graph=graph,
+        kernel=(before, phases.reference_kernel()),
+    )
+
+
+def _reasons(
+    found: Measured, plan: dict[str, Any], disturbed: list[str], delta: dict[str, Any], device: dict[str, Any]
+) -> list[str]:
+    """Why the durations are worthless; none where nothing speaks against them."""
+    reasons = latency_reasons(found.latency, plan["minimum"], disturbed, found.kernel)
+    if delta["throttle_events"] and "throttled" not in reasons:
+        reasons.append("throttled")
+    return [*reasons, "emulated_timing"] if device["emulator"] else reasons
 
 
 def _loaded(job: Job, folder: Path, image: NDArray[np.uint8]) -> tuple[Session, dict[str, Any], dict[str, Any]]:

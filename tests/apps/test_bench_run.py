@@ -201,3 +201,8 @@ def test_devices(capfd: pytest.CaptureFixture[str]) -> None:
         assert main(["devices", "--json"]) == 0
     found = json.loads(capfd.readouterr().out)
     assert [entry["device"] for entry in found] == ["local", f"adb:{serial}"]
+    assert main(["devices"]) == 0
+    assert [line.split()[0] for line in capfd.readouterr().out.splitlines()][-2:] == [
+        "ssh://user@host[:port]",
+        "browser",
+    ]

@@ -30,7 +30,11 @@ def chromium() -> Iterator[Callable[..., Browser]]:
 
         def launch(*flags: str) -> Browser:
             place = which("chromium")
-            return stack.enter_context(playwright.chromium.launch(executable_path=place, args=["--no-sandbox", *flags]))
+            return stack.enter_context(
+                playwright.chromium.launch(
+                    executable_path=place, args=["--no-sandbox", "--disable-dev-shm-usage", *flags]
+                )
+            )
 
         yield launch
 
