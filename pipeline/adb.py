@@ -34,8 +34,8 @@ class AdbTransport:
     name: str
     client: tuple[str, ...]
     posix: PosixTransport
-    process_kind: str = "shell"
-    roots: tuple[str, ...] = ROOTS
+    process_kind: str
+    roots: tuple[str, ...]
 
     def connect(self) -> None:
         """The device is there, authorised, and its shell tells exit codes."""
@@ -145,7 +145,7 @@ def adb(device: str) -> AdbTransport:
         raise UsageError(f"--device {device!r} is not of the form adb or adb:SERIAL; see rexnet-bench devices")
     client = ("adb", "-s", serial) if serial else ("adb",)
     posix = PosixTransport(name=device, process_kind="shell", roots=ROOTS, prefix=(*client, "shell", "-T"))
-    return AdbTransport(name=device, client=client, posix=posix)
+    return AdbTransport(name=device, client=client, posix=posix, process_kind="shell", roots=ROOTS)
 
 
 def listed() -> list[tuple[str, str]]:

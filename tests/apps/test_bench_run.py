@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from bundles import SHORT, altered
 from servers import adbd, children, sshd
 
 from rexnet_export.apps.bench import main
+from rexnet_export.pipeline import adb as adb_module
+from rexnet_export.pipeline import ssh as ssh_module
 from rexnet_export.pipeline.bench import LOCK, PHASES, Request, run_bundle
 from rexnet_export.pipeline.device_results import read_result
 from rexnet_export.pipeline.errors import DeviceError
@@ -29,6 +32,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int
     """Client configuration and process id of an sshd."""
     with sshd(tmp_path_factory.mktemp("sshd")) as (_, config, pid):
         yield config, pid
+
+
+@pytest.fixture(scope="module", autouse=True)
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs lock and fill a folder of these tests, so that others on this machine may run too."""
+    folder = str(tmp_path_factory.mktemp("device"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", None)
+        patch.setattr(ssh_module, "ROOTS", (folder,))
+        patch.setattr(adb_module, "ROOTS", (folder,))
+        yield
 
 
 def left_behind() -> list[str]:

@@ -97,6 +97,22 @@ def test_run_predicts_as_the_desktop(artifact: str, runtime: str, bundle: Path, 
     assert (predictions(output, result) == golden.argmax(1)).all()
 
 
+def test_phone_in_the_same_network(bundle: Path, page: Page, tmp_path: Path) -> None:
+    """Over plain HTTP an address that is not this machine's own is not secure: no isolation, and it works."""
+    output = tmp_path / "out"
+    network = ("--host", "0.0.0.0")  # noqa: S104 - as a person with a phone does
+    with started("run", str(bundle), "--device", "browser", *network, *SHORT, "--output", str(output)) as running:
+        if running.url.startswith("http://127."):
+            pytest.skip("this machine has no address but loopback")
+        page.goto(running.url)
+        expect(page.locator("#hint")).to_contain_text("Not a secure address")
+        code, said = running.ended()
+    assert code == 4, said
+    result = read_result(output)
+    assert result["runtime"]["options"]["cross_origin_isolated"] == "false"
+    assert result["parity"]["top1_agreement"] == 1
+
+
 def test_nobody_came(bundle: Path, tmp_path: Path) -> None:
     require_runtimes()
     flags = ("--device", "browser", "--timeout", "1", "--output", str(tmp_path / "out"))

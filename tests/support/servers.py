@@ -47,7 +47,7 @@ def sshd(folder: Path) -> Iterator[tuple[int, Path, int]]:
         "StrictModes no\nPasswordAuthentication no\nUsePAM no\nPermitRootLogin yes\nPidFile none\n"
     )
     client = folder / "client_config"
-    sockets = Path(tempfile.mkdtemp())  # a socket's path must be short
+    sockets = Path(tempfile.mkdtemp(dir="/tmp"))  # a socket's path must be short
     client.write_text(
         f"Host *\n  IdentityFile {folder}/client\n  IdentitiesOnly yes\n  StrictHostKeyChecking no\n"
         f"  UserKnownHostsFile {folder}/known\n  LogLevel ERROR\n  HostName 127.0.0.1\n  Port {port}\n"
