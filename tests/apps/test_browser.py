@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import PHONE, Started, chromium, require_runtimes, started
+from browser import Started, require_runtimes, started
+from chromium import PHONE, chromium
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from rich.console import Console

@@ -28,8 +28,8 @@ COLOURS = """() => ({
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
+    with chromium() as launch:
+        yield launch()
 
 
 @pytest.fixture(scope="module")

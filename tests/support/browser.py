@@ -1,42 +1,21 @@
-"""Debian's chromium without a screen, and rexnet-bench as a process whose page it opens."""
+"""rexnet-bench as a process whose page a browser opens, and the page's npm packages."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from shutil import which
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
-from servers import required
+from components import unavailable
 
 from rexnet_export.pipeline.errors import TargetUnavailable
 from rexnet_export.pipeline.progress import Silent
 from rexnet_export.pipeline.web_runtimes import default_cache, pinned, web_runtimes
 
-PHONE = {"width": 390, "height": 844}
 COMMAND = [sys.executable, "-P", "-c", "import sys; from rexnet_export.apps.bench import main; sys.exit(main())"]
-
-
-@contextlib.contextmanager
-def chromium() -> Iterator[Callable[..., Browser]]:
-    """Starts browsers with flags of their own; all of them end with the context."""
-    required("chromium", package="chromium")
-    with sync_playwright() as playwright, contextlib.ExitStack() as stack:
-
-        def launch(*flags: str) -> Browser:
-            place = which("chromium")
-            return stack.enter_context(
-                playwright.chromium.launch(
-                    executable_path=place, args=["--no-sandbox", "--disable-dev-shm-usage", *flags]
-                )
-            )
-
-        yield launch
 
 
 def require_runtimes() -> None:
@@ -44,9 +23,7 @@ def require_runtimes() -> None:
     try:
         web_runtimes(pinned(), default_cache(), Silent())
     except TargetUnavailable as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"required in CI: {error}")
-        pytest.skip(str(error))
+        unavailable(str(error))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from shutil import which
 
-import pytest
+from components import required
 from playwright.sync_api import Browser, sync_playwright
 
 PHONE = {"width": 390, "height": 844}
 
 
 @contextlib.contextmanager
-def chromium(*flags: str) -> Iterator[Browser]:
-    """A running browser; without one the test is skipped, and fails in CI."""
-    program = which("chromium")
-    if program is None:
-        reason = "chromium not installed; apt-get install chromium"
-        pytest.fail(f"required in CI: {reason}") if os.environ.get("CI") == "true" else pytest.skip(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", *flags])
-        try:
-            yield browser
-        finally:
-            browser.close()
+def chromium() -> Iterator[Callable[..., Browser]]:
+    """Starts browsers with flags of their own; all of them end with the context."""
+    required("chromium", package="chromium")
+    with sync_playwright() as playwright, contextlib.ExitStack() as stack:
+
+        def launch(*flags: str) -> Browser:
+            everywhere = ["--no-sandbox", "--disable-dev-shm-usage"]
+            browser = playwright.chromium.launch(executable_path=which("chromium"), args=[*everywhere, *flags])
+            return stack.enter_context(browser)
+
+        yield launch

@@ -12,18 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-
-def required(*commands: str, package: str) -> None:
-    """Skip the test where a command is missing; in CI that is a failure."""
-    missing = [name for name in commands if shutil.which(name) is None]
-    if not missing:
-        return
-    reason = f"{', '.join(missing)} not installed; apt-get install {package}"
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"required in CI: {reason}")
-    pytest.skip(reason)
+from components import required
 
 
 def free_port() -> int:
