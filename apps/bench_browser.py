@@ -83,6 +83,7 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> int:
             terminal.note("Ctrl-C ends it")
             while True:
                 event = _next(served.events)
+                terminal.go_on()
                 if event is not None and event.kind == "result":
                     terminal.note(f"a result arrived in {output}: {_summary(event.content)}")
     return 0
