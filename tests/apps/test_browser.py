@@ -4,6 +4,7 @@ import io
 import json
 import re
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 from rich.console import Console
 
 from rexnet_export.apps.bench import main
-from rexnet_export.apps.bench_browser import announce
+from rexnet_export.apps.bench_browser import SILENCE_S, announce
 from rexnet_export.apps.device_runner.archive import open_archive
 from rexnet_export.pipeline.data import bundled
 from rexnet_export.pipeline.device_results import predictions, read_result
@@ -96,6 +97,10 @@ def test_run_predicts_as_the_desktop(artifact: str, runtime: str, bundle: Path, 
     archive.unpack(tmp_path / "unpacked")
     golden = np.load(tmp_path / "unpacked" / "expected" / f"{artifact}.npy")
     assert (predictions(output, result) == golden.argmax(1)).all()
+    # A small random network prefers one class, so only its logits tell one image from another.
+    assert len(np.unique(golden, axis=0)) > len(golden) / 2
+    assert result["parity"]["verdict"] == "pass"
+    assert np.abs(np.load(output / "logits.npy") - golden).mean() < 0.2 * golden.std(axis=0).mean()
 
 
 def test_phone_in_the_same_network(bundle: Path, page: Page, tmp_path: Path) -> None:
@@ -150,9 +155,11 @@ def test_closed_page_leaves_nothing(bundle: Path, page: Page, tmp_path: Path) ->
         page.goto(running.url)
         expect(page.locator("#phase")).to_contain_text("latency")
         page.close()
+        closed = time.monotonic()
         code, said = running.ended()
     assert code == 5, said
     assert "page was closed" in said
+    assert time.monotonic() - closed < SILENCE_S / 2, "it was told, and did not have to wait for silence"
     assert not list(tmp_path.iterdir())
 
 
