@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rexnet_export.pipeline.world import World
 
 LOG_FILE = "log.jsonl"
+PUBLISHED_PIXELS = 224
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,11 +59,15 @@ def train(options: argparse.Namespace, progress: Progress) -> None:
     where = world()
     if not where.leads:
         progress = Silent()
-    trainer, labels = (_fine_tuner if options.qat else _trainer)(options, recipe, where, progress)
+    kind = _fine_tuner if options.qat else _transferred if options.start is not None else _trainer
+    trainer, labels = kind(options, recipe, where, progress)
     progress.note(
         f"{trainer.name}, {len(labels)} classes, {trainer.preprocess.size} px: {len(trainer.training):,} training and "
         f"{len(trainer.evaluation):,} evaluation images on {where.size} x {where.device}"
     )
+    published = _published(options, trainer, len(labels))
+    if published:
+        progress.note(published)
     for result in trainer.epochs(progress, workers=options.workers):
         if where.leads:
             _save_epoch(options.output, trainer, result)
@@ -71,6 +76,48 @@ def train(options: argparse.Namespace, progress: Progress) -> None:
             f"{result.images_per_second:,.0f} images/s"
         )
     _save_final(options.output, trainer, labels, progress)
+    if published:
+        progress.note(published)
+
+
+def _published(options: argparse.Namespace, trainer: Trainer, classes: int) -> str | None:
+    """What the paper's recipe is expected to reach, where it was asked for."""
+    if not options.recipe:
+        return None
+    from rexnet_export.pipeline.published import IMAGENET_CLASSES, published_top1  # noqa: PLC0415 - imports torch
+    from rexnet_export.pipeline.rexnet import ReXNet  # noqa: PLC0415
+
+    assert isinstance(trainer.network, ReXNet)
+    spec, pixels = trainer.network.spec, trainer.preprocess.size
+    top1 = published_top1(spec.variant, spec.width) if spec.squeezed or spec.variant == "lite" else None
+    if top1 is None:
+        return f"expected: nothing was published of {spec.name}"
+    said = f"expected: top-1 {top1:.1f}% on ImageNet-1k at {PUBLISHED_PIXELS} px, published of {spec.name}"
+    same = (classes, pixels) == (IMAGENET_CLASSES, PUBLISHED_PIXELS)
+    return said if same else f"{said}; {classes} classes at {pixels} px do not compare with it"
+
+
+def _transferred(
+    options: argparse.Namespace, recipe: Recipe, where: World, _: Progress
+) -> tuple[Trainer, tuple[str, ...]]:
+    """A trained network with a new head, and its labels."""
+    import torch  # noqa: PLC0415
+
+    from rexnet_export.pipeline.checkpoint import load  # noqa: PLC0415
+    from rexnet_export.pipeline.training import Trainer  # noqa: PLC0415
+    from rexnet_export.pipeline.transfer import transfer_images, with_new_head  # noqa: PLC0415
+
+    checkpoint = load(options.start)
+    preprocess = chosen_preprocess(options, checkpoint.preprocess or Preprocess())
+    training, evaluation, labels = transfer_images(
+        options.data, options.eval_data, _labels(options), options.classes, recipe.seed
+    )
+    torch.manual_seed(recipe.seed)
+    network = with_new_head(checkpoint.network, len(labels))
+    trainer = Trainer(network, recipe, preprocess, training, evaluation, where)
+    _open_output(options, trainer)
+    _check_images(training, evaluation)
+    return trainer, labels
 
 
 def _trainer(options: argparse.Namespace, recipe: Recipe, where: World, _: Progress) -> tuple[Trainer, tuple[str, ...]]:
@@ -81,7 +128,7 @@ def _trainer(options: argparse.Namespace, recipe: Recipe, where: World, _: Progr
     from rexnet_export.pipeline.rexnet import ReXNet, architecture  # noqa: PLC0415
     from rexnet_export.pipeline.training import Trainer  # noqa: PLC0415
 
-    preprocess = chosen_preprocess(options)
+    preprocess = chosen_preprocess(options, Preprocess())
     training, evaluation, labels = training_images(options.data, options.eval_data, _labels(options))
     torch.manual_seed(recipe.seed)  # every process begins with the same weights
     spec = architecture(options.variant or "v1", options.width or 1.0, classes=len(labels), use_se=not options.no_se)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from rexnet_export.pipeline.errors import UsageError
-from rexnet_export.pipeline.recipe import FINE_TUNING, Augmentation, Recipe, check
+from rexnet_export.pipeline.recipe import FINE_TUNING, IMAGENET, TRANSFER, Augmentation, Recipe, check
 from rexnet_export.pipeline.records import INTERPOLATIONS, Preprocess
 from rexnet_export.quantization.ranges import AUTO, check_statistic
 
 PROGRAM = "rexnet-train"
-DESCRIPTION = "Train a ReXNet on an image folder, IDX files or the bundled sample, or fine-tune one for INT8 (--qat)."
+DESCRIPTION = """Train a ReXNet on an image folder, IDX files or the bundled sample; give a trained one other classes
+(--from), or fine-tune it for INT8 (--qat)."""
 VARIANTS = ("v1", "lite", "r")  # spelled here because their own module imports torch
 WIDTHS = (0.1, 6.0)  # what can be read back from a checkpoint
 STATISTIC = "min-max"
@@ -28,17 +29,25 @@ RECIPE_OPTIONS = {
     "weight_decay": "",
     "label_smoothing": "",
     "average_decay": "of the averaged weights",
+    "layer_decay": "how much slower each layer learns than the one above it",
+    "frozen_epochs": "in which only the head is trained",
     "crop_area": "smallest random crop",
     "flip": "probability of a mirror image",
     "erase": "probability of an erased rectangle",
+    "randaugment": "magnitude of RandAugment, 0 for none",
     "seed": "",
 }
-OF_THE_NETWORK = ("variant", "width", "no_se", "image_size", "crop_ratio", "interpolation", "labels")
+RECIPES = {"imagenet": IMAGENET}
+KINDS = {"--recipe imagenet": IMAGENET, "--from": TRANSFER, "--qat": FINE_TUNING}
+OF_QAT = ("statistic", "distil")
+OF_A_NEW_HEAD = ("classes", "layer_decay", "frozen_epochs")
+DECIDED_BY_SHAPES = ("variant", "width", "no_se")
+OF_THE_NETWORK = (*DECIDED_BY_SHAPES, "image_size", "crop_ratio", "interpolation", "labels")
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    recipe, tuning, preprocess = Recipe(), FINE_TUNING, Preprocess()
+    preprocess = Preprocess()
     p = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION)
     p.add_argument("--data", type=Path, help="training images: folder with one sub-folder per class, or an IDX file")
     p.add_argument("--eval-data", type=Path, help="evaluation images of the same kind")
@@ -48,7 +57,14 @@ def parser() -> argparse.ArgumentParser:
         help="class names in class order, one per line (default: the folder names)",
     )
     p.add_argument("--qat", action="store_true", help="fine-tune a checkpoint for INT8 instead of training a network")
-    p.add_argument("--from", dest="start", metavar="CHECKPOINT", help="what --qat fine-tunes (default: the bundled)")
+    p.add_argument(
+        "--from",
+        dest="start",
+        metavar="CHECKPOINT",
+        help="trained network to give a new head and train on; with --qat what is fine-tuned (default: the bundled)",
+    )
+    p.add_argument("--classes", type=int, help="how many classes --data must have, with --from")
+    p.add_argument("--recipe", choices=RECIPES, help="hyper-parameters to start from: imagenet is the paper's")
     p.add_argument("--statistic", help=f"ranges --qat starts from (default {STATISTIC})")
     p.add_argument("--distil", type=float, help=f"share of the float network in --qat's loss (default {DISTIL:g})")
     p.add_argument("--variant", choices=VARIANTS, help="ReXNetV1, ReXNet-lite or rexnetr (default v1)")
@@ -58,9 +74,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--crop-ratio", type=float, help=f"evaluation crop / resize (default {preprocess.crop_ratio:g})")
     p.add_argument("--interpolation", choices=INTERPOLATIONS, help=f"(default {preprocess.interpolation})")
     for name, text in RECIPE_OPTIONS.items():
-        default, tuned = (_recipe_fields(chosen)[name] for chosen in (recipe, tuning))
-        said = f"default {default}" + (f", with --qat {tuned}" if tuned != default else "")
-        p.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=f"{text} ({said})".strip())
+        default, *others = (_recipe_fields(chosen)[name] for chosen in (Recipe(), *KINDS.values()))
+        said = [f"{kind} {other}" for kind, other in zip(KINDS, others, strict=True) if other != default]
+        helped = f"{text} ({', '.join([f'default {default}', *said])})".strip()
+        p.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=helped)
     p.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1), help="image loading processes")
     p.add_argument("--output", type=Path, default=Path("rexnet-train-out"))
     p.add_argument("--resume", action="store_true", help="go on from the state in the output folder")
@@ -72,48 +89,68 @@ def parser() -> argparse.ArgumentParser:
 def chosen_recipe(options: argparse.Namespace) -> Recipe:
     """The recipe of the kind of run, with what was asked for."""
     given = {name: value for name in RECIPE_OPTIONS if (value := getattr(options, name)) is not None}
-    recipe = FINE_TUNING if options.qat else Recipe()
+    recipe = _starting_recipe(options)
     of_images = {field.name for field in fields(Augmentation)} & given.keys()
     augmentation = replace(recipe.augmentation, **{name: given.pop(name) for name in of_images})
-    if options.qat and "epochs" in given and "warmup_epochs" not in given:
-        given["warmup_epochs"] = min(recipe.warmup_epochs, given["epochs"] / 2)
+    if recipe != Recipe() and "epochs" in given:
+        given.setdefault("warmup_epochs", min(recipe.warmup_epochs, given["epochs"] / 2))
+        given.setdefault("frozen_epochs", min(recipe.frozen_epochs, max(0, given["epochs"] - 1)))
     return replace(recipe, augmentation=augmentation, **given)
+
+
+def _starting_recipe(options: argparse.Namespace) -> Recipe:
+    if options.recipe:
+        return RECIPES[options.recipe]
+    if options.qat:
+        return FINE_TUNING
+    return TRANSFER if options.start is not None else Recipe()
 
 
 def _recipe_fields(recipe: Recipe) -> dict[str, Any]:
     return {**asdict(recipe), **asdict(recipe.augmentation)}
 
 
-def chosen_preprocess(options: argparse.Namespace) -> Preprocess:
-    """The preprocessing of a new network."""
-    default = Preprocess()
+def chosen_preprocess(options: argparse.Namespace, default: Preprocess) -> Preprocess:
+    """The preprocessing of a new network, or of a trained one that `default` came with, as far as it is changed."""
     size = default.size if options.image_size is None else options.image_size
     ratio = default.crop_ratio if options.crop_ratio is None else options.crop_ratio
     check("image-size", size, "a multiple of 32", allowed=size >= 32 and size % 32 == 0)
     check("crop-ratio", ratio, "above 0 and at most 1", allowed=0 < ratio <= 1)
-    return Preprocess(size=size, crop_ratio=ratio, interpolation=options.interpolation or default.interpolation)
+    return replace(default, size=size, crop_ratio=ratio, interpolation=options.interpolation or default.interpolation)
 
 
 def check_ranges(options: argparse.Namespace) -> None:
     """Refuse what no run could honour, or what the kind of run does not know."""
     check("workers", options.workers, "at least 0", allowed=options.workers >= 0)
+    if options.recipe and (options.qat or options.start is not None):
+        raise UsageError(f"--recipe {options.recipe} trains a new network: leave --from and --qat out, or --recipe")
     if options.qat:
-        for name in OF_THE_NETWORK:
-            if getattr(options, name) is not None:
-                raise UsageError(f"--{name.replace('_', '-')} with --qat: the checkpoint decides that; leave it out")
-        if options.statistic is not None:
-            check_statistic(options.statistic)
-            if options.statistic == AUTO:
-                raise UsageError(f"--statistic {AUTO}: training starts from one statistic; name it")
-        if options.distil is not None:
-            check("distil", options.distil, "from 0 to 1", allowed=0 <= options.distil <= 1)
+        _refuse(options, OF_THE_NETWORK, "with --qat: the checkpoint decides that; leave it out")
+        _refuse(options, OF_A_NEW_HEAD, "goes with a new head, not with --qat; leave it out")
+        _check_qat(options)
         return
-    for name in ("start", "statistic", "distil"):
-        if getattr(options, name) is not None:
-            flag = "from" if name == "start" else name
-            raise UsageError(
-                f"--{flag} goes with --qat, which fine-tunes a checkpoint for INT8: add it, or leave it out"
-            )
+    _refuse(options, OF_QAT, "goes with --qat, which fine-tunes a checkpoint for INT8: add it, or leave it out")
+    if options.start is not None:
+        _refuse(options, DECIDED_BY_SHAPES, "with --from: the checkpoint decides that; leave it out")
+    else:
+        _refuse(options, ("classes",), "goes with --from, which gives a trained network other classes: leave it out")
     least, most = WIDTHS
     if options.width is not None:
         check("width", options.width, f"from {least} to {most}", allowed=least <= options.width <= most)
+    if options.classes is not None:
+        check("classes", options.classes, "at least 2", allowed=options.classes >= 2)
+
+
+def _refuse(options: argparse.Namespace, names: tuple[str, ...], why: str) -> None:
+    for name in names:
+        if getattr(options, name) is not None:
+            raise UsageError(f"--{name.replace('_', '-')} {why}")
+
+
+def _check_qat(options: argparse.Namespace) -> None:
+    if options.statistic is not None:
+        check_statistic(options.statistic)
+        if options.statistic == AUTO:
+            raise UsageError(f"--statistic {AUTO}: training starts from one statistic; name it")
+    if options.distil is not None:
+        check("distil", options.distil, "from 0 to 1", allowed=0 <= options.distil <= 1)

@@ -1,4 +1,4 @@
-"""Training images: random crop, flip and erasing, decided by (seed, epoch, index) alone.
+"""Training images: random crop, flip, RandAugment and erasing, decided by (seed, epoch, index) alone.
 
 Because nothing else enters, the same run gives the same images for any number of loader processes, and a resumed
 run goes on exactly where the killed one would have.
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from rexnet_export.pipeline.data import ImageSource
+from rexnet_export.pipeline.randaugment import rand_augment
 from rexnet_export.pipeline.recipe import Augmentation
 from rexnet_export.pipeline.records import Preprocess
 
@@ -47,13 +48,16 @@ class TrainingImages(Dataset[tuple[Tensor, int]]):
 def augment(
     image: Image.Image, preprocess: Preprocess, augmentation: Augmentation, rng: Generator
 ) -> NDArray[np.uint8]:
-    """Crop, mirror and erase one RGB image -> uint8 [S, S, 3]."""
+    """Crop, mirror, augment and erase one RGB image -> uint8 [S, S, 3]."""
     size = preprocess.size
     resample = Image.Resampling[preprocess.interpolation.upper()]
     box = random_box(image.size, augmentation.crop_area, rng)
-    pixels = np.array(image.resize((size, size), resample, box=box))
+    view = image.resize((size, size), resample, box=box)
     if rng.random() < augmentation.flip:
-        pixels = np.ascontiguousarray(pixels[:, ::-1])
+        view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if augmentation.randaugment:
+        view = rand_augment(view, augmentation.randaugment, rng)
+    pixels = np.array(view)
     if rng.random() < augmentation.erase:
         erase(pixels, rng)
     return pixels

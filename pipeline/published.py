@@ -70,6 +70,15 @@ FAMILY = (
     _r(3.0, "34.81", 84.036, 96.994),
 )
 
+IMAGENET_CLASSES = 1000
+
+
+def published_top1(variant: Variant, width: float) -> float | None:
+    """Top-1 in percent that was published of a network on ImageNet-1k, if any was."""
+    found = (model.top1 for model in FAMILY if (model.variant, model.width) == (variant, width))
+    return next(found, None)
+
+
 RATIOS = tuple(step / 10 for step in range(1, 11))
 _SOME = (0.1, 0.2, 0.3, 0.5, 0.8, 1.0)
 

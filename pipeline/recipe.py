@@ -13,22 +13,30 @@ SMALLEST_SHARE = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Smallest area of the random crop, and the probabilities of a mirror image and of an erased rectangle."""
+    """Smallest area of the random crop, probabilities of a mirror image and of an erased rectangle, and RandAugment's
+    magnitude (0: none).
+    """
 
     crop_area: float = 0.35
     flip: float = 0.5
     erase: float = 0.2
+    randaugment: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what is no share of an image, or no probability."""
         check("crop-area", self.crop_area, "above 0 and at most 1", allowed=0 < self.crop_area <= 1)
         check("flip", self.flip, "from 0 to 1", allowed=0 <= self.flip <= 1)
         check("erase", self.erase, "from 0 to 1", allowed=0 <= self.erase <= 1)
+        check("randaugment", self.randaugment, "from 0 to 10", allowed=0 <= self.randaugment <= 10)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Hyper-parameters of one run; `batch` is the global batch over all devices, `rate` its peak learning rate."""
+    """Hyper-parameters of one run; `batch` is the global batch over all devices, `rate` its peak learning rate.
+
+    Each layer below the head learns `layer_decay` times as fast as the one above it; the head alone in the first
+    `frozen_epochs`.
+    """
 
     epochs: int = 12
     batch: int = 128
@@ -38,6 +46,8 @@ class Recipe:
     weight_decay: float = 1e-4
     label_smoothing: float = 0.1
     average_decay: float = 0.999
+    layer_decay: float = 1.0
+    frozen_epochs: int = 0
     seed: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
 
@@ -52,6 +62,9 @@ class Recipe:
         check("weight-decay", self.weight_decay, "at least 0 and finite", allowed=decays)
         check("label-smoothing", self.label_smoothing, "from 0 to 1", allowed=0 <= self.label_smoothing <= 1)
         check("average-decay", self.average_decay, "from 0 to below 1", allowed=0 <= self.average_decay < 1)
+        check("layer-decay", self.layer_decay, "above 0 and at most 1", allowed=0 < self.layer_decay <= 1)
+        thaws = 0 <= self.frozen_epochs < self.epochs
+        check("frozen-epochs", self.frozen_epochs, f"from 0 to below --epochs {self.epochs}", allowed=thaws)
         check("seed", self.seed, f"from 0 to {SEEDS - 1}", allowed=0 <= self.seed < SEEDS)
 
 
@@ -90,3 +103,22 @@ FINE_TUNING = Recipe(
     average_decay=0.99,
     augmentation=Augmentation(crop_area=0.7, erase=0.0),
 )  # of a quantized network
+
+IMAGENET = Recipe(
+    epochs=400,
+    batch=512,
+    rate=0.5,
+    warmup_epochs=5.0,  # the paper does not say whether it warms up
+    weight_decay=1e-5,
+    average_decay=0.9999,  # nor whether it averages
+    augmentation=Augmentation(crop_area=0.08, randaugment=9.0),
+)  # the paper's, for ImageNet-1k
+
+TRANSFER = Recipe(
+    epochs=10,
+    batch=64,
+    rate=0.1,
+    average_decay=0.99,
+    layer_decay=0.9,
+    frozen_epochs=1,
+)  # of a trained network to other classes

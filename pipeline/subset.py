@@ -54,6 +54,14 @@ class Subset:
         return self.source.load(self.indices[index])
 
 
+def held_out(source: ImageSource, share: float, seed: int) -> tuple[ImageSource, ImageSource]:
+    """All images but a share of every class, and that share."""
+    order = choose(source, len(source), seed)
+    count = max(1, round(share * len(source)))
+    first, last = tuple(sorted(order[count:])), tuple(sorted(order[:count]))
+    return Subset(source=source, indices=first), Subset(source=source, indices=last)
+
+
 def some(source: ImageSource, count: int | None, seed: int) -> ImageSource:
     """Up to `count` images, classes in proportion; all of them where no number is given."""
     if count is None or count >= len(source):

@@ -27,7 +27,7 @@ from rexnet_export.pipeline.progress import Progress
 from rexnet_export.pipeline.recipe import Recipe, check_batch, learning_rate
 from rexnet_export.pipeline.records import Preprocess
 from rexnet_export.pipeline.rexnet import ReXNet
-from rexnet_export.pipeline.world import World, parallel, share_buffers
+from rexnet_export.pipeline.world import World, parallel
 
 STATE_FILE = "state.pt"
 EVALUATION_BATCH = 128
@@ -89,7 +89,7 @@ class Trainer:
         self.network = network.to(where.device).to(memory_format=torch.channels_last)
         self.averaged = AveragedModel(self.network, multi_avg_fn=averaging(recipe.average_decay), use_buffers=True)
         self.optimizer: torch.optim.Optimizer = torch.optim.SGD(
-            parameter_groups(self.network, recipe.weight_decay),
+            parameter_groups(self.network, recipe.weight_decay, recipe.layer_decay),
             lr=recipe.rate,
             momentum=recipe.momentum,
             nesterov=True,
@@ -111,7 +111,6 @@ class Trainer:
         model = parallel(self.network, self.world)
         while self.epoch < self.recipe.epochs:
             loss, speed = self._train_epoch(model, progress, workers)
-            share_buffers(self.averaged, self.world)
             top1 = self.top1(self.averaged.module, progress)
             self.epoch += 1
             yield EpochResult(epoch=self.epoch, loss=loss, top1=top1, images_per_second=speed)
@@ -122,7 +121,6 @@ class Trainer:
         while self.epoch < self.recipe.epochs:
             self._train_epoch(model, progress, workers)
             self.epoch += 1
-        share_buffers(self.averaged, self.world)
         return self.top1(self.averaged.module, progress)
 
     def _train_epoch(self, model: nn.Module, progress: Progress, workers: int) -> tuple[float, float]:
@@ -130,6 +128,9 @@ class Trainer:
         steps = len(self.training) // recipe.batch
         torch.manual_seed(hash((recipe.seed, self.epoch, self.world.rank)))  # dropout; the same after a resume
         model.train()
+        if self._head_alone:
+            for part in self._below_the_head():
+                part.eval()  # BatchNorm keeps the statistics it came with
         loss_sum = torch.zeros((), device=device)
         title = f"epoch {self.epoch + 1}/{recipe.epochs}"
         start = perf_counter()
@@ -140,6 +141,13 @@ class Trainer:
                 loss_sum += loss
                 bar.advance(recipe.batch, f"loss {loss.item():.3f}" if step % 10 == 0 else "")
         return loss_sum.item() / steps, steps * recipe.batch / (perf_counter() - start)
+
+    @property
+    def _head_alone(self) -> bool:
+        return self.epoch < self.recipe.frozen_epochs
+
+    def _below_the_head(self) -> Iterator[nn.Module]:
+        return (part for name, part in self.network.named_children() if name != "head")
 
     def _loaded(self, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's batches of the epoch: uint8 [n, S, S, 3] pixels and int64 [n] labels."""
@@ -159,11 +167,14 @@ class Trainer:
 
     def _step(self, model: nn.Module, pixels: Tensor, labels: Tensor, rate: float) -> Tensor:
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("scale", 1.0)
         with torch.autocast(self.world.device.type, self.half, enabled=self.half is not None):
             loss = self._loss(model(self.normalize(pixels)), pixels, labels)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        if self._head_alone:
+            for part in self._below_the_head():
+                part.zero_grad(set_to_none=True)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.averaged.update_parameters(self.network)

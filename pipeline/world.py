@@ -9,6 +9,8 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from rexnet_export.pipeline.batch_statistics import synchronise
+
 
 @dataclass(frozen=True, kw_only=True)
 class World:
@@ -41,14 +43,8 @@ def parallel(network: nn.Module, where: World) -> nn.Module:
     """The network as every process trains it: gradients averaged, batch statistics of the whole global batch."""
     if where.size == 1:
         return network
-    if where.device.type == "cuda":  # SyncBatchNorm has no CPU kernel
+    if where.device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
         return DistributedDataParallel(network, device_ids=[where.device.index])
+    synchronise(network)
     return DistributedDataParallel(network)
-
-
-def share_buffers(network: nn.Module, where: World) -> None:
-    """Give every process the leader's BatchNorm statistics, which on CPU each has gathered from its own images."""
-    if where.size > 1:
-        for buffer in network.buffers():
-            distributed.broadcast(buffer, src=0)

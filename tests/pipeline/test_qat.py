@@ -128,7 +128,7 @@ def test_options_that_do_not_fit_are_refused(
     assert said in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["--from", "--statistic", "--distil"])
+@pytest.mark.parametrize("option", ["--statistic", "--distil"])
 def test_options_of_qat_need_it(tmp_path: Path, capfd: pytest.CaptureFixture[str], option: str) -> None:
     assert main([option, "1", "--output", str(tmp_path)]) == 2
     assert f"{option} goes with --qat" in capfd.readouterr().err
