@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from rexnet_export.apps import verify
+from rexnet_export.apps import backbone, verify
 from rexnet_export.apps.terminal import INTERRUPTED, Terminal, run_command
 from rexnet_export.pipeline.options import Options, from_mapping, read_config
 from rexnet_export.pipeline.records import Precision
@@ -31,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     if list(given[:1]) == [VERIFY]:
         return verify.main(given[1:])
+    if list(given[:1]) == [backbone.BACKBONE]:
+        return backbone.main(given[1:])
     try:
         arguments = parser().parse_args(given)
     except KeyboardInterrupt:
@@ -50,7 +52,8 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog=PROGRAM,
         description=DESCRIPTION,
-        epilog=f"`{PROGRAM} {VERIFY} FILE|DIR ...` proves finished artifacts again; see `{PROGRAM} {VERIFY} --help`.",
+        epilog=f"`{PROGRAM} {VERIFY} FILE|DIR ...` proves finished artifacts again, `{PROGRAM} {backbone.BACKBONE}` "
+        "exports the network without its head; both have a --help.",
         argument_default=argparse.SUPPRESS,
     )
     p.add_argument("--config", type=Path, metavar="FILE", help="TOML file with the same options; flags win")

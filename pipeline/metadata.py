@@ -5,12 +5,23 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 
 from rexnet_export.pipeline.errors import ConversionError
-from rexnet_export.pipeline.records import INTERPOLATIONS, Interpolation, ModelCard, Precision, Preprocess
+from rexnet_export.pipeline.records import (
+    INTERPOLATIONS,
+    BackboneCard,
+    Feature,
+    Interpolation,
+    ModelCard,
+    Precision,
+    Preprocess,
+)
 
 DIGESTS = ("float_onnx_sha256", "table_sha256")
+FEATURES = "features"
+MOST_CHANNELS = 2**16
 FLOAT_TENSORS = "float_tensors"
 MAX_SIZE_DIGITS = 5
 
@@ -25,6 +36,7 @@ def describe(
     if unknown := sorted(set(digests) - set(DIGESTS)):
         raise TypeError(f"describe() knows no digest {unknown[0]!r}; it knows {', '.join(DIGESTS)}")
     preprocess = card.preprocess
+    features = [asdict(feature) for feature in card.features] if isinstance(card, BackboneCard) else None
     return {
         "model": card.name,
         "precision": precision,
@@ -37,6 +49,7 @@ def describe(
         "std": json.dumps(preprocess.std),
         "checkpoint_sha256": card.checkpoint_sha256,
         "generator": f"rexnet-export {version('rexnet-export')}",
+        **({} if features is None else {FEATURES: json.dumps(features)}),
         **({FLOAT_TENSORS: json.dumps(list(float_tensors))} if float_tensors else {}),
         **digests,
     }
@@ -58,7 +71,7 @@ def card_from(metadata: Mapping[str, str]) -> ModelCard:
     std = _three_numbers(metadata, "std")
     if min(std) <= 0:
         raise _damaged(metadata, "std", "three numbers above 0")
-    return ModelCard(
+    card = ModelCard(
         name=_text(metadata, "model"),
         labels=_labels(metadata),
         preprocess=Preprocess(
@@ -70,6 +83,7 @@ def card_from(metadata: Mapping[str, str]) -> ModelCard:
         ),
         checkpoint_sha256=_text(metadata, "checkpoint_sha256"),
     )
+    return BackboneCard(**vars(card), features=_features(metadata)) if FEATURES in metadata else card
 
 
 def _text(metadata: Mapping[str, str], key: str) -> str:
@@ -94,6 +108,25 @@ def _labels(metadata: Mapping[str, str]) -> tuple[str, ...]:
     if isinstance(labels, list) and all(isinstance(label, str) for label in labels):
         return tuple(labels)
     raise _damaged(metadata, "labels", wanted)
+
+
+def _features(metadata: Mapping[str, str]) -> tuple[Feature, ...]:
+    wanted = "a JSON list of outputs with name, stride and channels"
+    found = _json(metadata, FEATURES, wanted)
+    features = [_feature(entry) for entry in found] if isinstance(found, list) else []
+    named = [feature for feature in features if feature is not None]
+    if named and len(named) == len(features):
+        return tuple(named)
+    raise _damaged(metadata, FEATURES, wanted)
+
+
+def _feature(entry: object) -> Feature | None:
+    match entry:
+        case {"name": str(name), "stride": float(stride), "channels": float(channels)} if (
+            stride.is_integer() and channels.is_integer() and stride >= 1 and 1 <= channels <= MOST_CHANNELS
+        ):
+            return Feature(name=name, stride=int(stride), channels=int(channels))
+    return None
 
 
 def _three_numbers(metadata: Mapping[str, str], key: str) -> tuple[float, float, float]:

@@ -67,7 +67,7 @@ def prove(
     candidates = {
         name: candidate for target, artifact in artifacts for name, candidate in _candidates(target, artifact).items()
     }
-    read_back = {name: _read_back(c.target, c.artifact, card, table) for name, c in candidates.items()}
+    found = {name: read_back(c.target, c.artifact, card, table) for name, c in candidates.items()}
     sessions = {name: c.session for name, c in candidates.items() if not isinstance(c.session, NotMeasured)}
     logits = _run(reference, open_stages(graphs) | sessions, images, card.preprocess, progress)
     first = next(batches(images.source, card.preprocess, images.indices[:1], 1))
@@ -93,7 +93,7 @@ def prove(
                 precision=artifact.precision,
                 artifact=results[target.name],
                 presets={preset: results[f"{target.name} {preset}"] for preset in artifact.presets},
-                qparams_read=read_back[target.name],
+                qparams_read=found[target.name],
             )
             for target, artifact in artifacts
         },
@@ -174,7 +174,7 @@ def _file_result(
     )
 
 
-def _read_back(target: Target, artifact: Artifact, card: ModelCard, table: QuantTable | None) -> Measurement[ReadBack]:
+def read_back(target: Target, artifact: Artifact, card: ModelCard, table: QuantTable | None) -> Measurement[ReadBack]:
     """Compare what the file stores with the card and the table; the error names the first tensors that differ."""
     path = artifact.file.path
     if card_from(target.read_metadata(artifact)) != card:

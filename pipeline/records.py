@@ -87,6 +87,32 @@ class ModelCard:
     preprocess: Preprocess
     checkpoint_sha256: str
 
+    @property
+    def answers(self) -> int:
+        """How many numbers a session's `run` gives for an image: one for each class."""
+        return len(self.labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """One output of a backbone: its ONNX tensor, how many image pixels are one of its own, and its channels."""
+
+    name: str
+    stride: int
+    channels: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneCard(ModelCard):
+    """What the artifacts of a network without its head say: `features` in place of labels, which are none."""
+
+    features: tuple[Feature, ...]
+
+    @property
+    def answers(self) -> int:
+        """How many numbers a session's `run` gives for an image: the mean of every channel of every output."""
+        return sum(feature.channels for feature in self.features)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from rexnet_export.pipeline.backbone import Backbone
 from rexnet_export.pipeline.records import Preprocess
 from rexnet_export.pipeline.rexnet import ReXNet
 from rexnet_export.pipeline.training import Normalize
@@ -30,18 +33,29 @@ class TorchSession:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
         return f"torch {version('torch')} on {name}"
 
-    @torch.inference_mode()
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 [N, S, S, 3] -> float32 logits [N, classes]."""
+        (logits,) = self._results(lambda pixels: (self.network(pixels),), images)
+        return logits
+
+    def features(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """uint8 [N, S, S, 3] -> the outputs of the network's backbone, float32 [N, C, H, W] by ONNX tensor name."""
+        backbone = Backbone(self.network).eval()
+        found = self._results(backbone, images)
+        return {feature.name: values for feature, values in zip(backbone.outputs, found, strict=True)}
+
+    @torch.inference_mode()
+    def _results(
+        self, network: Callable[[Tensor], tuple[Tensor, ...]], images: NDArray[np.uint8]
+    ) -> list[NDArray[np.float32]]:
         pixels = Normalize(self.preprocess, self.device)(torch.from_numpy(images))
         with (
             # cuDNN rounds float32 to TF32 unless told not to, and a reference must not be rounded.
             torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
             torch.autocast(self.device.type, self.half, enabled=self.half is not None),
         ):
-            logits = self.network(pixels)
-        result: NDArray[np.float32] = logits.float().cpu().numpy()
-        return result
+            results = network(pixels)
+        return [result.float().cpu().numpy() for result in results]
 
     def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """The logits: the tensors of the float network are those of `trace.float_trace`."""

@@ -12,6 +12,7 @@ from rexnet_export.pipeline.errors import ConversionError, UsageError
 from rexnet_export.pipeline.records import StoredFile, stored_file
 
 MANIFEST_FILE, QPARAMS_FILE, REPORT_FILE = "manifest.json", "qparams.json", "report.json"
+BACKBONE_FILE = "backbone.json"  # the report of `rexnet-export backbone`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ def artifact_at(path: Path, target: str | None, suffixes: tuple[str, ...]) -> Pa
         if not path.exists():
             raise UsageError(f"{path} does not exist; name an artifact, or a folder that rexnet-export wrote")
         return path
-    named = _by_target(path)
+    named = _by_target(path / REPORT_FILE)
     if not named:
         raise UsageError(f"{path} holds no {REPORT_FILE} with artifacts; name a folder that rexnet-export wrote")
     if target not in named:
@@ -77,17 +78,17 @@ def stored(path: Path) -> StoredFile:
 
 
 def _artifacts(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
-    named = [folder / name for name in _named_in_report(folder)]
+    named = [folder / name for name in _named_in_reports(folder)]
     yield from named or (path for path in sorted(folder.iterdir()) if path.suffix in suffixes)
 
 
-def _named_in_report(folder: Path) -> list[str]:
-    return list(_by_target(folder).values())
+def _named_in_reports(folder: Path) -> list[str]:
+    return [name for report in (REPORT_FILE, BACKBONE_FILE) for name in _by_target(folder / report).values()]
 
 
-def _by_target(folder: Path) -> dict[str, str]:
-    """File names that the report gives, by target, or by target and preset."""
-    targets = _read(folder / REPORT_FILE).get("targets", {})
+def _by_target(report: Path) -> dict[str, str]:
+    """File names that a report gives, by target, or by target and preset."""
+    targets = _read(report).get("targets", {})
     try:
         files = {
             f"{name} {preset}".strip(): file["artifact"]
@@ -95,11 +96,11 @@ def _by_target(folder: Path) -> dict[str, str]:
             for preset, file in {"": target, **target["presets"]}.items()
         }
     except (AttributeError, KeyError, TypeError) as error:
-        raise ConversionError(f"{folder / REPORT_FILE} is no report of rexnet-export; export again") from error
+        raise ConversionError(f"{report} is no report of rexnet-export; export again") from error
     for name in files.values():
-        _require_member(folder / REPORT_FILE, name)
-        if not (folder / name).exists():
-            raise ConversionError(f"{folder / name} is missing, but {REPORT_FILE} names it; export again")
+        _require_member(report, name)
+        if not (report.parent / name).exists():
+            raise ConversionError(f"{report.parent / name} is missing, but {report.name} names it; export again")
     return files
 
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -33,6 +28,7 @@ from rexnet_export.pipeline.release import MANIFEST_FILE, REPORT_FILE
 from rexnet_export.pipeline.report import FileResult, Report, manifest, to_text
 from rexnet_export.pipeline.selftest import sample_thumbnails
 from rexnet_export.pipeline.stages import chain
+from rexnet_export.pipeline.staging import move, staging
 from rexnet_export.pipeline.target import Source, Target
 from rexnet_export.pipeline.thumbnails import thumbnails
 from rexnet_export.quantization.table import load_table
@@ -58,12 +54,12 @@ def export(options: Options, targets: Sequence[Target], progress: Progress, rend
             )
         target.require()
     inputs = gather(options)
-    with _staging(options.output) as folder:
+    with staging(options.output) as folder:
         report = _export_into(folder, options, inputs, targets, progress)
         pictures = thumbnails(inputs.evaluation.source, [image.id for image in report.flips.listed])
         (folder / "report.html").write_text(render(report, pictures), encoding="utf-8")
-        _save_manifest(folder, options, inputs)
-        _move(folder, options.output)
+        save_manifest(folder, options, inputs)
+        move(folder, options.output)
     return _relocated(report, options.output)
 
 
@@ -156,7 +152,7 @@ def _save_predictions(path: Path, images: Images, logits: Mapping[str, Logits]) 
         np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
 
 
-def _save_manifest(folder: Path, options: Options, inputs: Inputs) -> None:
+def save_manifest(folder: Path, options: Options, inputs: Inputs) -> None:
     """`manifest.json`: digests of every file in the folder but itself."""
     stored = {path.name: stored_file(path) for path in folder.iterdir()}
     checkpoint = inputs.checkpoint.file
@@ -178,47 +174,6 @@ class _Clock:
     def lap(self, name: str) -> None:
         now = perf_counter()
         self.laps[name], self._last = now - self._last, now
-
-
-@contextmanager
-def _staging(output: Path) -> Iterator[Path]:
-    """A private folder beside the files' destination, gone afterwards whatever happens."""
-    existed = output.is_dir()
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=output))
-    except OSError as error:
-        raise UsageError(f"--output {output}: {error.strerror}; choose a folder you can write to") from error
-    try:
-        yield folder
-    except Exception as error:
-        if not _disk_is_full(error):
-            raise
-        raise UsageError(f"--output {output}: the disk is full; free some space and run again") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if not existed and not any(output.iterdir()):
-            output.rmdir()
-
-
-def _disk_is_full(error: BaseException | None) -> bool:
-    """Whether that is what an error comes from; toolchains wrap it in their own exceptions, or only quote it."""
-    if error is None:
-        return False
-    found = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
-    return found or os.strerror(errno.ENOSPC) in str(error) or _disk_is_full(error.__cause__ or error.__context__)
-
-
-def _move(folder: Path, output: Path) -> None:
-    """Replace older files of the same names; the manifest vouches for the others, so it goes first and comes last."""
-    (output / MANIFEST_FILE).unlink(missing_ok=True)
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST_FILE):
-        destination = output / path.name
-        if destination.is_dir():
-            shutil.rmtree(destination)
-        elif path.is_dir():
-            destination.unlink(missing_ok=True)
-        path.replace(destination)
 
 
 def _relocated(report: Report, output: Path) -> Report:

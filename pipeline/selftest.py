@@ -173,9 +173,7 @@ def read_golden(metadata: Mapping[str, str]) -> Golden | None:
     executed_by = metadata[EXECUTED_BY]
     if not executed_by.isprintable() or not 0 < len(executed_by) <= LONGEST_RUNTIME:
         raise _damaged(EXECUTED_BY, "the name of a runtime")
-    return Golden(
-        images=images, logits=_logits(metadata[LOGITS], len(small), len(card.labels)), executed_by=executed_by
-    )
+    return Golden(images=images, logits=_logits(metadata[LOGITS], len(small), card.answers), executed_by=executed_by)
 
 
 def _thumbnails(text: str) -> NDArray[np.uint8]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,26 @@ class Session(Protocol):
         after what it is computed from, `logits` as `run` gives them. A runtime that shows no others gives the logits
         alone. All tensors of an image take about 100 MB at 224 px: ask for one image at a time.
         """
+
+
+@runtime_checkable
+class FeatureSession(Session, Protocol):
+    """A session whose outputs can be had one by one: every file of a target, opened here."""
+
+    def outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """uint8 [N, S, S, 3] RGB -> what the file declares as outputs, by ONNX tensor name: [N, classes] or
+        [N, C, H, W], whatever the format's own layout."""
+
+
+def are_outputs(names: Collection[str]) -> bool:
+    """Whether a file of ours may give these: the logits alone, or a backbone's feature maps."""
+    return bool(names) and (list(names) == ["logits"] or all(name.startswith("features.") for name in names))
+
+
+def answer(outputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+    """What `Session.run` gives: the logits [N, classes]; of a backbone the mean of every channel of every output."""
+    parts = [values if values.ndim == 2 else values.mean((2, 3)) for values in outputs.values()]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 def require_int8(artifact: Artifact, coverage: Coverage, float_tensors: Collection[str]) -> None:

@@ -19,7 +19,7 @@ from rexnet_export.pipeline.evaluate import run_sessions
 from rexnet_export.pipeline.examine import File, Finding, examine
 from rexnet_export.pipeline.inputs import Images, labelled_images
 from rexnet_export.pipeline.progress import Progress, counted
-from rexnet_export.pipeline.records import Measurement, ModelCard, NotMeasured
+from rexnet_export.pipeline.records import BackboneCard, Measurement, ModelCard, NotMeasured
 from rexnet_export.pipeline.release import Release, find_release, stored
 from rexnet_export.pipeline.selftest import SelfTest
 from rexnet_export.pipeline.target import Session
@@ -226,6 +226,10 @@ def _float_network(findings: Sequence[Finding], release: Release) -> FloatTracer
 
 
 def _images(request: Request, card: ModelCard) -> Measurement[Images]:
+    if isinstance(card, BackboneCard):
+        return NotMeasured(
+            reason="a backbone classifies nothing; `rexnet-export backbone` compares its outputs on images"
+        )
     if request.eval_data is not None:
         source = open_source(request.eval_data, labelled=True)
     elif card.labels == bundled("evaluation").class_names:

@@ -19,6 +19,7 @@ from rexnet_export.pipeline.fingerprints import damaged
 from rexnet_export.pipeline.records import (
     PRECISIONS,
     Artifact,
+    BackboneCard,
     Coverage,
     Precision,
     StoredFile,
@@ -26,18 +27,20 @@ from rexnet_export.pipeline.records import (
 )
 from rexnet_export.pipeline.selftest import carried
 from rexnet_export.pipeline.structure import Structure
-from rexnet_export.pipeline.target import Session, Source, described, require_int8
+from rexnet_export.pipeline.target import Session, Source, answer, described, require_int8
 from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.quantization.table import QuantTable
 from rexnet_export.targets.coreml_inspect import (
+    check_backbone,
     check_interface,
     check_operations,
     count_arithmetic,
+    real_outputs,
     stored_parameters,
     stored_qparams,
     structure,
 )
-from rexnet_export.targets.coreml_mil import IMAGE, LOGITS, PIXEL_SCALE, PROBABILITIES, lower
+from rexnet_export.targets.coreml_mil import IMAGE, LOGITS, PIXEL_SCALE, PROBABILITIES, lower, mil_name, onnx_name
 from rexnet_export.targets.coreml_package import Package, quiet, read_altered, read_package, seal
 
 if TYPE_CHECKING:
@@ -115,29 +118,35 @@ class CoreML:
 @dataclass(frozen=True, kw_only=True)
 class _CoreMLSession:
     model: MLModel
+    names: tuple[str, ...]
     executed_by: str = "Core ML"
     timed: bool = True
 
     @classmethod
-    def load(cls, path: Path) -> _CoreMLSession:
+    def load(cls, package: Package) -> _CoreMLSession:
         with quiet():
             import coremltools  # noqa: PLC0415
 
-            return cls(model=coremltools.models.MLModel(str(path)))
+            model = coremltools.models.MLModel(str(package.path))
+        return cls(model=model, names=real_outputs(package))
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]; Core ML takes one image at a time."""
-        rows = [self.model.predict({IMAGE: Image.fromarray(image)})[LOGITS] for image in images]
-        return np.concatenate(rows, dtype=np.float32)
+        return answer(self.outputs(images))
+
+    def outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """uint8 [N, S, S, 3] RGB -> the declared outputs, float32 [N, classes] or [N, C, H, W]."""
+        found = [self.model.predict({IMAGE: Image.fromarray(image)}) for image in images]
+        return {onnx_name(n): np.concatenate([each[n] for each in found], dtype=np.float32) for n in self.names}
 
     def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """The logits: Core ML shows no tensor that is not declared an output."""
-        return {LOGITS: self.run(images)}
+        """The outputs: Core ML shows no tensor that is not declared one."""
+        return self.outputs(images)
 
 
 def _session(package: Package) -> Session:
     if sys.platform == "darwin":
-        return _CoreMLSession.load(package.path)
+        return _CoreMLSession.load(package)
     from rexnet_export.targets.mil_interpreter import MilSession  # noqa: PLC0415 - torch takes seconds to import
 
     return MilSession(package)
@@ -152,8 +161,11 @@ def _graph(source: Source) -> StoredFile:
 
 
 def _save(model: onnx.ModelProto, source: Source, path: Path) -> Model:
-    """Convert and save; returns the specification. No optimization pass runs on the program: coremltools' own
-    quantization passes fold zero points and rescale additions, so the file would no longer hold the table."""
+    """Convert and save; returns the specification. A backbone is no classifier.
+
+    No optimization pass runs on the program: coremltools' own quantization passes fold zero points and rescale
+    additions, so the file would no longer hold the table.
+    """
     import coremltools as ct  # noqa: PLC0415
 
     size = source.card.preprocess.size
@@ -162,9 +174,9 @@ def _save(model: onnx.ModelProto, source: Source, path: Path) -> Model:
         program,
         convert_to="mlprogram",
         inputs=[ct.ImageType(name=IMAGE, shape=(1, 3, size, size), scale=PIXEL_SCALE, color_layout=ct.colorlayout.RGB)],
-        classifier_config=ct.ClassifierConfig(
-            _distinct(source.card.labels), predicted_probabilities_output=PROBABILITIES
-        ),
+        classifier_config=None
+        if isinstance(source.card, BackboneCard)
+        else ct.ClassifierConfig(_distinct(source.card.labels), predicted_probabilities_output=PROBABILITIES),
         # The program already computes in its own types; FLOAT32 only keeps coremltools from casting again.
         compute_precision=ct.precision.FLOAT32,
         minimum_deployment_target=ct.target.iOS17,
@@ -188,13 +200,17 @@ def _describe(spec: Model, source: Source) -> None:
     metadata.userDefined.update(described(source))
     metadata.author = "rexnet-export"
     metadata.license = "Code MIT; the weights keep the licence of their checkpoint."
-    metadata.shortDescription = f"{card.name}, {source.precision}: image classifier with {len(card.labels)} classes."
     texts = {
         IMAGE: f"RGB image, {card.preprocess.size} x {card.preprocess.size}; normalisation is inside the model.",
         LOGITS: "Logits [1, classes], in the order of the labels.",
         description.predictedFeatureName: "Most likely label.",
         description.predictedProbabilitiesName: "Probability of each label.",
     }
+    kind = f"image classifier with {len(card.labels)} classes"
+    if isinstance(card, BackboneCard):
+        kind = f"backbone with {len(card.features)} outputs"
+        texts |= {mil_name(f.name): f"Features [1, {f.channels}, H, W] at stride {f.stride}." for f in card.features}
+    metadata.shortDescription = f"{card.name}, {source.precision}: {kind}."
     for feature in (*description.input, *description.output):
         feature.shortDescription = texts[feature.name]
 
@@ -202,7 +218,10 @@ def _describe(spec: Model, source: Source) -> None:
 def _check(package: Package, model: onnx.ModelProto, source: Source) -> None:
     """Refuse a package that is not the graph it came from, or does not store the table."""
     operators = Counter(node.op_type for node in model.graph.node)
-    check_interface(package, source.card.preprocess.size, len(source.card.labels))
+    if isinstance(source.card, BackboneCard):
+        check_backbone(package, source.card.preprocess.size, source.card.features)
+    else:
+        check_interface(package, source.card.preprocess.size, len(source.card.labels))
     check_operations(package, {"conv": operators["Conv"], "linear": operators["Gemm"]})
     if source.precision == "int8" and source.table is not None:
         _check_table(stored_qparams(package), source.table)

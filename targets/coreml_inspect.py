@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.errors import ConversionError
-from rexnet_export.pipeline.records import Coverage, NotMeasured, stored_file
+from rexnet_export.pipeline.records import Coverage, Feature, NotMeasured, stored_file
 from rexnet_export.pipeline.structure import Structure, islands
 from rexnet_export.quantization.qparams import QuantParams
-from rexnet_export.targets.coreml_mil import IMAGE, INPUT, LOGITS, onnx_name
+from rexnet_export.targets.coreml_mil import IMAGE, INPUT, LOGITS, mil_name, onnx_name
 from rexnet_export.targets.coreml_package import WEIGHTS, Package, type_name
 
 if TYPE_CHECKING:
@@ -71,10 +71,10 @@ def stored_parameters(package: Package) -> dict[str, NDArray[np.generic]]:
 
 
 def count_arithmetic(package: Package) -> Coverage:
-    """Multiply-accumulates of one image, and the operations between input and logits that yield a real number."""
+    """Multiply-accumulates of one image, and the operations between input and outputs that yield a real number."""
     int8_macs = total_macs = 0
     float_ops, float_layers = [], []
-    for op in _between_input_and_logits(package):
+    for op in _between_input_and_outputs(package):
         integer = _is_integer(op)
         if not integer:
             float_ops.append(f"{onnx_name(op.outputs[0].name)} ({op.op_type})")
@@ -90,7 +90,7 @@ def count_arithmetic(package: Package) -> Coverage:
 
 def structure(package: Package) -> Structure:
     """Weights, operations and what is left in float, counted from the saved program."""
-    left = [op for op in _between_input_and_logits(package) if not _is_integer(op)]
+    left = [op for op in _between_input_and_outputs(package) if not _is_integer(op)]
     return Structure(
         tensor_bytes=stored_file(package.path / "Data" / WEIGHTS).bytes,
         operators=dict(Counter(op.op_type for op in package.operations if op.op_type != "const")),
@@ -100,13 +100,14 @@ def structure(package: Package) -> Structure:
     )
 
 
-def _between_input_and_logits(package: Package) -> list[Operation]:
+def _between_input_and_outputs(package: Package) -> list[Operation]:
     operations = package.operations
     names = [op.outputs[0].name for op in operations]
     try:
-        between = operations[names.index(INPUT) + 1 : names.index(LOGITS) + 1]
+        last = max(map(names.index, real_outputs(package)))
+        between = operations[names.index(INPUT) + 1 : last + 1]
     except ValueError as error:
-        raise ConversionError(f"{package.path} has no {INPUT!r} or no {LOGITS!r}; export it again") from error
+        raise ConversionError(f"{package.path} has no {INPUT!r} or not its outputs; export it again") from error
     return [op for op in between if op.op_type not in _NO_ARITHMETIC]
 
 
@@ -139,6 +140,31 @@ def _reals(op: Operation) -> list[Var]:
     """The real inputs that are no attributes: data, and the weight; biases are real by Core ML's convention."""
     reals = [op.inputs[key] for key in ("x", "y", "weight") if op.inputs.get(key) is not None]
     return [*reals, *op.inputs.get("values", ())]
+
+
+def real_outputs(package: Package) -> tuple[str, ...]:
+    """The MIL names of what the program is run for: the logits, or all outputs of a backbone."""
+    declared = tuple(output.name for output in package.spec.description.output)
+    return (LOGITS,) if LOGITS in declared or not declared else declared
+
+
+def check_backbone(package: Package, size: int, features: Sequence[Feature]) -> None:
+    """The promises of a backbone: iOS 17, an RGB image in, every feature map out, and no classifier."""
+    spec = package.spec
+    image = spec.description.input[0]
+    found = {
+        "opset": spec.mlProgram.functions["main"].opset,
+        "input": (image.name, image.type.imageType.width, image.type.imageType.height),
+        **{output.name: list(output.type.multiArrayType.shape) for output in spec.description.output},
+    }
+    wanted = {
+        "opset": OPSET,
+        "input": (IMAGE, size, size),
+        **{mil_name(f.name): [1, f.channels, size // f.stride, size // f.stride] for f in features},
+    }
+    if set(found) != set(wanted):
+        raise ConversionError(f"{package.path} gives {sorted(found)}, expected {sorted(wanted)}")
+    _same(package, found, wanted)
 
 
 def check_interface(package: Package, size: int, labels: int) -> None:

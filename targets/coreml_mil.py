@@ -43,7 +43,8 @@ def onnx_name(mil_name: str) -> str:
 
 
 def lower(model: onnx.ModelProto, *, half: bool) -> Program:
-    """An iOS 17 MIL program: `image` float32 [1, 3, S, S], pixel / 256 -> float32 `logits` and `probabilities`.
+    """An iOS 17 MIL program: `image` float32 [1, 3, S, S], pixel / 256 -> float32 `logits` and `probabilities`, or
+    a backbone's outputs.
 
     `half` computes in float16; scales of a QDQ graph are stored in the same type.
     """
@@ -54,7 +55,7 @@ def lower(model: onnx.ModelProto, *, half: bool) -> Program:
     body = _body(model.graph)
 
     @Builder.program(input_specs=[Builder.TensorSpec(shape=(1, 3, size, size))], opset_version=target.iOS17)  # type: ignore[untyped-decorator]
-    def program(image: Var) -> tuple[Var, Var]:
+    def program(image: Var) -> tuple[Var, ...]:
         lowering = Lowering(Builder, model.graph, np.float16 if half else np.float32)
         lowering.start(image)
         for node in body:
@@ -90,6 +91,7 @@ class Lowering:
     def __init__(self, builder: type[Builder], graph: onnx.GraphProto, dtype: type[np.floating]) -> None:
         self.mb = builder
         self.dtype = dtype
+        self.outputs = tuple(value.name for value in graph.output)
         self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
         self.variables: dict[str, Var] = {}
         self.quantization: dict[str, tuple[NDArray[np.floating], NDArray[np.int8]]] = {}
@@ -110,17 +112,24 @@ class Lowering:
             raise ConversionError(f"node {node.name!r} has operator {node.op_type}; Core ML lowering knows {known}")
         OPERATORS[node.op_type](self, node)
 
-    def finish(self) -> tuple[Var, Var]:
-        """float32 logits and their softmax."""
-        logits = self.value(LOGITS)
-        if type_name(logits) != "fp32":
-            logits = self.mb.cast(x=logits, dtype="fp32", name=LOGITS)
-        return logits, self.mb.softmax(x=logits, axis=-1, name=PROBABILITIES)
+    def finish(self) -> tuple[Var, ...]:
+        """float32 logits and their softmax, or a backbone's outputs in float32."""
+        outputs = tuple(self._output(name) for name in self.outputs)
+        if self.outputs != (LOGITS,):
+            return outputs
+        return *outputs, self.mb.softmax(x=outputs[0], axis=-1, name=PROBABILITIES)
+
+    def _output(self, tensor: str) -> Var:
+        """A tensor as it leaves: float32, straight from its integers where it has some."""
+        if tensor in self.integers:
+            return self._dequantized(tensor, mil_name(tensor), np.float32)
+        value = self.value(tensor)
+        return value if type_name(value) == "fp32" else self.mb.cast(x=value, dtype="fp32", name=mil_name(tensor))
 
     def name(self, node: onnx.NodeProto) -> str:
-        """The MIL name of a node's output; logits in float16 leave the plain name to their float32 copy."""
+        """The MIL name of a node's output; outputs in float16 leave the plain name to their float32 copy."""
         output = node.output[0]
-        return mil_name(f"{output}.half" if output == LOGITS and self.dtype is np.float16 else output)
+        return mil_name(f"{output}.half" if output in self.outputs and self.dtype is np.float16 else output)
 
     def constant(self, tensor: str) -> Var:
         """A parameter in the compute type, under its own name; a value beyond the type's range is an error."""
@@ -134,14 +143,16 @@ class Lowering:
     def value(self, tensor: str) -> Var:
         """The variable of a tensor; one that is stored as integers is dequantized on first use."""
         if tensor not in self.variables:
-            integers = self.integers[tensor]
-            scale, zero_point = self.quantization[integers]
-            # The logits leave as float32, straight from their integers.
-            scale = scale.astype(np.float32) if tensor == LOGITS else scale
-            self.variables[tensor] = self.mb.dequantize(
-                input=self.variables[integers], scale=scale, zero_point=zero_point, name=mil_name(tensor)
-            )
+            name = f"{tensor}.dq" if tensor in self.outputs else tensor
+            self.variables[tensor] = self._dequantized(tensor, mil_name(name), self.dtype)
         return self.variables[tensor]
+
+    def _dequantized(self, tensor: str, name: str, dtype: type[np.floating]) -> Var:
+        integers = self.integers[tensor]
+        scale, zero_point = self.quantization[integers]
+        return self.mb.dequantize(
+            input=self.variables[integers], scale=scale.astype(dtype), zero_point=zero_point, name=name
+        )
 
     def quantize(self, real: Var, tensor: str, scale: NDArray[np.floating], zero_point: NDArray[np.int8]) -> None:
         """Store int8 `tensor`."""

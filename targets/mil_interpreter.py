@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rexnet_export.pipeline.errors import ConversionError, DataError
-from rexnet_export.targets.coreml_inspect import class_labels
+from rexnet_export.pipeline.target import answer
+from rexnet_export.targets.coreml_inspect import class_labels, real_outputs
 from rexnet_export.targets.coreml_mil import IMAGE, LOGITS, onnx_name
 from rexnet_export.targets.coreml_package import Package
 from rexnet_export.targets.mil_program import CLASSIFIER, Arithmetic, MilProgram
@@ -44,12 +45,19 @@ class MilSession:
 
     def __init__(self, package: Package, *, arithmetic: Arithmetic = "program") -> None:
         self._size, self._channels = _image(package)
-        self._labels, self._probabilities = _classifier(package)
-        self._program = MilProgram(package, {LOGITS, self._probabilities}, arithmetic=arithmetic)
+        self._names = real_outputs(package)
+        self._labels, self._probabilities = _classifier(package) if self._names == (LOGITS,) else ((), "")
+        self._wanted = {*self._names, *filter(None, [self._probabilities])}
+        self._program = MilProgram(package, self._wanted, arithmetic=arithmetic)
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]."""
-        return self._outputs(images)[LOGITS]
+        return answer(self.outputs(images))
+
+    def outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """uint8 [N, S, S, 3] RGB -> the declared outputs, float32 [N, classes] or [N, C, H, W]."""
+        found = self._outputs(images)
+        return {onnx_name(name): found[name] for name in self._names}
 
     def predict(self, images: NDArray[np.uint8]) -> Prediction:
         """uint8 [N, S, S, 3] RGB -> labels, probabilities and logits; among equals, the first label."""
@@ -85,9 +93,8 @@ class MilSession:
 
     @torch.inference_mode()
     def _batch(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        wanted = {LOGITS, self._probabilities}
         results = self._program.execute({IMAGE: self._pixels(images)})
-        return {step.output: result.numpy() for step, result in results if step.output in wanted}
+        return {step.output: result.numpy() for step, result in results if step.output in self._wanted}
 
     def _pixels(self, images: NDArray[np.uint8]) -> Tensor:
         """An image as Core ML hands it to the program: float32 [N, 3, S, S] in 0..255. Channels stay last in memory."""

@@ -21,7 +21,7 @@ from rexnet_export.pipeline.fingerprints import damaged
 from rexnet_export.pipeline.records import Artifact, Coverage, Precision, StoredFile, stored_file
 from rexnet_export.pipeline.selftest import carried
 from rexnet_export.pipeline.structure import Structure
-from rexnet_export.pipeline.target import Session, Source, described, require_int8
+from rexnet_export.pipeline.target import Session, Source, answer, are_outputs, described, require_int8
 from rexnet_export.quantization.qdq import insert_qdq
 from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.quantization.simulate import QUANTIZES_FLOAT_WEIGHTS
@@ -144,17 +144,23 @@ class OrtSession:
     timed: bool = True
     path: Path
     provider: str
+    names: tuple[str, ...]
     size: int
     batch: int
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]."""
+        return answer(self.outputs(images))
+
+    def outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """uint8 [N, S, S, 3] RGB -> the declared outputs, float32 [N, classes] or [N, C, H, W]."""
         self._check(images)
         parts = [images[start : start + self.batch] for start in range(0, len(images), self.batch)]
         if len(parts) == 1:
-            return self._logits(parts[0])
+            return self._outputs(parts[0])
         with ThreadPoolExecutor(WORKERS) as workers:
-            return np.concatenate(list(workers.map(self._logits, parts)))
+            found = list(workers.map(self._outputs, parts))
+        return {name: np.concatenate([part[name] for part in found]) for name in self.names}
 
     def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """Every tensor of the optimized graph as real numbers, [N, C, H, W] or [N, C], by ONNX name, in graph order.
@@ -163,7 +169,7 @@ class OrtSession:
         layout, which has no tensors to compare: it is traced in the plain one, and the logits' last bits differ.
         """
         self._check(images)
-        return self._tracer.trace(images) if self.provider == CPU else {"logits": self.run(images)}
+        return self._tracer.trace(images) if self.provider == CPU else self.outputs(images)
 
     @cached_property
     def _tracer(self) -> OrtTracer:
@@ -178,13 +184,12 @@ class OrtSession:
                 f"the model takes uint8 images [n, {self.size}, {self.size}, 3], got {images.dtype} {[*images.shape]}"
             )
 
-    def _logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         try:
-            (logits,) = self.session.run(["logits"], {"image": np.ascontiguousarray(images)})
+            found = self.session.run(list(self.names), {"image": np.ascontiguousarray(images)})
         except Exception as error:
             raise ConversionError(f"{self.executed_by} stopped in the model: {first_line(error)}") from error
-        result: NDArray[np.float32] = logits
-        return result
+        return dict(zip(self.names, found, strict=True))
 
 
 def open_session(path: Path, provider: str = CPU, *, threads: int = 1) -> OrtSession:
@@ -199,6 +204,7 @@ def open_session(path: Path, provider: str = CPU, *, threads: int = 1) -> OrtSes
         executed_by=f"ONNX Runtime {onnxruntime.__version__}{where}",
         path=path,
         provider=provider,
+        names=tuple(value.name for value in session.get_outputs()),
         size=int(shape[1]),
         batch=1 if shape[0] == 1 else IMAGES_AT_ONCE,
     )
@@ -247,11 +253,17 @@ def _options(threads: int = 1) -> SessionOptions:
 
 def _image_shape(session: InferenceSession, name: str) -> Sequence[int | str]:
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    found = [(value.name, value.type) for value in (*inputs, *outputs)]
+    image, ends = [(value.name, value.type) for value in inputs], {value.name: value.type for value in outputs}
     shape: Sequence[int | str] = inputs[0].shape if inputs else ()
     whole = len(shape) == 4 and isinstance(shape[1], int) and shape[2:] == [shape[1], 3]
-    if found != [("image", "tensor(uint8)"), ("logits", "tensor(float)")] or not whole:
-        raise ConversionError(f"{name} does not take `image` [n, S, S, 3] and give `logits`; it was not exported here")
+    if (
+        image != [("image", "tensor(uint8)")]
+        or set(ends.values()) != {"tensor(float)"}
+        or not (are_outputs(ends) and whole)
+    ):
+        raise ConversionError(
+            f"{name} does not take `image` [n, S, S, 3] and give `logits` or features; it was not exported here"
+        )
     return shape
 
 

@@ -159,7 +159,7 @@ def is_read_back(name: str) -> bool:
 def count(graph: Graph) -> Coverage:
     """Multiply-accumulates of one image by kind, and the float operators between image and logits.
 
-    Not float operators: the DequantizeLinear that makes the logits, and a DequantizeLinear -> QuantizeLinear pair
+    Not float operators: the DequantizeLinear that makes an output, and a DequantizeLinear -> QuantizeLinear pair
     of one scale, which only moves the zero point (uint8 pixels to int8) and is exact.
     """
     macs = {node: _macs(node, graph) for node in graph.nodes}
@@ -184,7 +184,7 @@ def _macs(node: Node, graph: Graph) -> int:
 
 def float_nodes(graph: Graph) -> Iterator[Node]:
     """Operators that `count` calls float."""
-    exempt = {graph.outputs[0], *_zero_point_moves(graph)}
+    exempt = {*graph.outputs, *_zero_point_moves(graph)}
     for node in graph.nodes:
         computes_float = any(graph.types.get(name) in FLOAT_TYPES for name in (*node.outputs, *node.inputs[:1]))
         is_exempt = node.op in {"DequantizeLinear", "QuantizeLinear"} and not exempt.isdisjoint(node.outputs)

@@ -23,7 +23,7 @@ from rexnet_export.pipeline.fingerprints import damaged
 from rexnet_export.pipeline.records import Artifact, Coverage, Precision, stored_file
 from rexnet_export.pipeline.selftest import carried
 from rexnet_export.pipeline.structure import Structure
-from rexnet_export.pipeline.target import Session, Source, described, require_int8
+from rexnet_export.pipeline.target import Session, Source, answer, are_outputs, described, require_int8
 from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.quantization.table import QuantTable
 from rexnet_export.targets.tflite_flatbuffer import Graph, read_graph
@@ -117,12 +117,17 @@ class TfliteSession:
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]."""
+        return answer(self.outputs(images))
+
+    def outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """uint8 [N, S, S, 3] RGB -> the declared outputs, float32 [N, classes] or [N, C, H, W]."""
         self._check(images)
         if len(images) == 1:
-            return _logits(self.interpreters[0], images)
+            return _declared(self.interpreters[0], images)
         parts = np.array_split(images, min(len(images), len(self.interpreters)))
         with ThreadPoolExecutor(len(parts)) as workers:
-            return np.concatenate(list(workers.map(_logits, self.interpreters, parts)))
+            found = list(workers.map(_declared, self.interpreters, parts))
+        return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
     def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """Every activation as real numbers, [N, C, H, W] or [N, C], by ONNX name, in the file's order."""
@@ -147,9 +152,12 @@ class TfliteSession:
 def open_session(path: Path, *, threads: int = 1) -> TfliteSession:
     """Open a file of ours, whole and with the contract's input and output."""
     graph = _read(path)  # LiteRT itself trusts a file's offsets
-    ends = [(graph.name(i), graph.type(i)) for i in (*graph.subgraph.inputs, *graph.subgraph.outputs)]
-    if ends != [(IMAGE, "UINT8"), (OUTPUT, "FLOAT32")]:
-        raise ConversionError(f"{path.name} does not take uint8 {IMAGE} and give {OUTPUT}; it was not exported here")
+    image = [(graph.name(i), graph.type(i)) for i in graph.subgraph.inputs]
+    ends = {graph.name(i): graph.type(i) for i in graph.subgraph.outputs}
+    if image != [(IMAGE, "UINT8")] or set(ends.values()) != {"FLOAT32"} or not are_outputs(ends):
+        raise ConversionError(
+            f"{path.name} does not take uint8 {IMAGE} and give {OUTPUT} or features; it was not exported here"
+        )
     with _native_stderr_hidden():
         interpreters = tuple(_interpreter(str(path), path.name, threads) for _ in range(WORKERS))
     return TfliteSession(
@@ -179,8 +187,11 @@ def _interpreter(model: str | bytes, name: str, threads: int = 1) -> Interpreter
     return interpreter
 
 
-def _logits(interpreter: Interpreter, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return np.concatenate([_outputs(interpreter, pixels)[OUTPUT] for pixels in images])
+def _declared(interpreter: Interpreter, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    """Outputs of several images, one after another, channels first as in ONNX."""
+    found = [_outputs(interpreter, pixels) for pixels in images]
+    joined = {name: np.concatenate([each[name] for each in found]).astype(np.float32) for name in found[0]}
+    return {name: values if values.ndim == 2 else values.transpose(0, 3, 1, 2) for name, values in joined.items()}
 
 
 def _outputs(interpreter: Interpreter, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:

@@ -6,12 +6,8 @@ value by value, since its own correspondence report misses tensors that its layo
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,15 +16,14 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from rexnet_export.pipeline.errors import ConversionError
-from rexnet_export.targets.tflite_flatbuffer import Graph, read_graph
+from rexnet_export.targets.tflite_flatbuffer import Graph
+from rexnet_export.targets.tflite_onnx2tf import NHWC, lowered
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import OperatorT
 
 CORE_INPUT, OUTPUT, PADDED = "input", "logits", ".padded"
-TIMEOUT_S = 600
 SAME, VALID = 0, 1
-_NHWC = (0, 2, 3, 1)
 _ACTIVATIONS = {"Clip": "RELU6", "Relu": "RELU"}
 _KINDS = {
     "Sigmoid": "LOGISTIC",
@@ -63,14 +58,13 @@ class Lowered:
     activations: Mapping[str, int]
     parameters: Mapping[str, Parameter]
     padded: Mapping[int, str]
+    outputs: tuple[str, ...]
 
 
 def lower(model: onnx.ModelProto) -> Lowered:
     """Lower the graph from `input` on and prove that the result computes what the ONNX graph says."""
     core = core_graph(model)
-    with tempfile.TemporaryDirectory(prefix="rexnet-export-") as folder:
-        graph = read_graph(_onnx2tf(_for_onnx2tf(core), Path(folder)))
-    return matched(core, graph)
+    return matched(core, lowered(core))
 
 
 def matched(core: onnx.ModelProto, graph: Graph) -> Lowered:
@@ -80,59 +74,12 @@ def matched(core: onnx.ModelProto, graph: Graph) -> Lowered:
 
 def core_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     """What follows the image front: float32 `input` [1, 4, S, S] -> `logits` [1, classes]."""
-    core: onnx.ModelProto = onnx.utils.Extractor(model).extract_model([CORE_INPUT], [OUTPUT])
+    outputs = [value.name for value in model.graph.output]
+    core: onnx.ModelProto = onnx.utils.Extractor(model).extract_model([CORE_INPUT], outputs)
     for value in (*core.graph.input, *core.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 1
     del core.graph.value_info[:]
     return core
-
-
-def _for_onnx2tf(core: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph with pooling and flattening written channels-last: otherwise onnx2tf leaves a TRANSPOSE there."""
-    model = onnx.ModelProto()
-    model.CopyFrom(core)
-    nodes: list[onnx.NodeProto] = []
-    for node in core.graph.node:
-        (output,) = node.output
-        if node.op_type == "GlobalAveragePool":
-            last, mean = f"{output}.last", f"{output}.mean"
-            nodes.append(helper.make_node("Transpose", [node.input[0]], [last], perm=_NHWC))
-            nodes.append(helper.make_node("ReduceMean", [last, "pool.axes"], [mean], keepdims=1))
-            nodes.append(helper.make_node("Transpose", [mean], [output], perm=(0, 3, 1, 2)))
-        elif node.op_type == "Flatten":
-            nodes.append(helper.make_node("Transpose", [node.input[0]], [f"{output}.last"], perm=_NHWC))
-            nodes.append(helper.make_node("Flatten", [f"{output}.last"], [output], axis=1))
-        else:
-            nodes.append(node)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 2], np.int64), "pool.axes"))
-    return model
-
-
-def _onnx2tf(model: onnx.ModelProto, folder: Path) -> Path:
-    """Run onnx2tf in a process of its own: it prints, rewrites its input file, and ends the process on errors."""
-    source, log = folder / "core.onnx", folder / "onnx2tf.log"
-    onnx.save(model, source)
-    command = [sys.executable, "-P", "-m", "onnx2tf", "-i", str(source), "-o", str(folder), "-n"]
-    command += ["-tb", "flatbuffer_direct"]
-    with log.open("wb") as output:
-        try:
-            code = subprocess.run(
-                command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, timeout=TIMEOUT_S, check=False
-            ).returncode
-        except subprocess.TimeoutExpired as error:
-            raise ConversionError(f"onnx2tf did not finish in {TIMEOUT_S} s; {_kept(log)}") from error
-    written = folder / "core_float32.tflite"
-    if code != 0 or not written.exists():
-        raise ConversionError(f"onnx2tf ended with code {code} and wrote no model; {_kept(log)}")
-    return written
-
-
-def _kept(log: Path) -> str:
-    with tempfile.NamedTemporaryFile(prefix="rexnet-export-onnx2tf-", suffix=".log", delete=False) as kept:
-        kept.write(log.read_bytes())
-    return f"its output is in {kept.name}"
 
 
 class _Matching:
@@ -140,6 +87,7 @@ class _Matching:
 
     def __init__(self, core: onnx.ModelProto, graph: Graph) -> None:
         self._nodes = core.graph.node
+        self._outputs = tuple(value.name for value in core.graph.output)
         self._constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in core.graph.initializer}
         self._graph = graph
         self._places = {CORE_INPUT: int(graph.subgraph.inputs[0])}
@@ -161,7 +109,13 @@ class _Matching:
             self._graph.tensor(index).name = f"{name}{PADDED}".encode()
         for name, parameter in self._parameters.items():
             self._graph.tensor(parameter.index).name = name.encode()
-        return Lowered(graph=self._graph, activations=self._places, parameters=self._parameters, padded=self._padded)
+        return Lowered(
+            graph=self._graph,
+            activations=self._places,
+            parameters=self._parameters,
+            padded=self._padded,
+            outputs=self._outputs,
+        )
 
     def _check_nothing_added(self) -> None:
         graph, explained = self._graph, {*self._places.values(), *self._padded}
@@ -170,8 +124,8 @@ class _Matching:
             if output not in explained or graph.activation(operator) != self._clamps.get(output, "NONE"):
                 what = f"{graph.kind(operator)} {graph.name(output)} with activation {graph.activation(operator)}"
                 raise ConversionError(f"onnx2tf wrote {what}, which the ONNX graph does not ask for; report this model")
-        if list(graph.subgraph.outputs) != [self._places[OUTPUT]]:
-            raise ConversionError(f"onnx2tf's model does not end at {OUTPUT}; report this model")
+        if list(graph.subgraph.outputs) != [self._places[name] for name in self._outputs]:
+            raise ConversionError(f"onnx2tf's model does not end at {', '.join(self._outputs)}; report this model")
 
     def _match_clamp(self, node: onnx.NodeProto) -> None:
         bounds = [float(self._constants[name]) for name in node.input[1:]]
@@ -249,7 +203,7 @@ class _Matching:
                 return operator.builtinOptions.axis in {3, -1}  # the channels of NHWC
             case "Pad":
                 before, after = np.split(self._constants[node.input[1]], 2)
-                return np.array_equal(stored[0], np.stack([before, after], axis=1)[list(_NHWC)])
+                return np.array_equal(stored[0], np.stack([before, after], axis=1)[list(NHWC)])
         return True
 
     def _place(self, name: str) -> int:
@@ -266,4 +220,4 @@ def _permutation(node: onnx.NodeProto, rank: int) -> tuple[int, ...]:
     """ONNX [out, in, h, w] -> TFLite [out, h, w, in], depthwise [1, h, w, out]; a matrix stays [out, in]."""
     if rank != 4:
         return tuple(range(rank))
-    return _NHWC if _attributes(node)["group"] == 1 else (1, 2, 3, 0)
+    return NHWC if _attributes(node)["group"] == 1 else (1, 2, 3, 0)

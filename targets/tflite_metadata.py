@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rexnet_export.pipeline.errors import ConversionError
-from rexnet_export.pipeline.records import ModelCard
+from rexnet_export.pipeline.records import BackboneCard, ModelCard
 from rexnet_export.targets.tflite_flatbuffer import Graph
 
 if TYPE_CHECKING:
@@ -94,9 +94,16 @@ def _task_metadata(card: ModelCard) -> bytes:
             5: table.table({0: table.floats([255.0]), 1: table.floats([0.0])}),
         }
     )
+    outputs = _features(table, card) if isinstance(card, BackboneCard) else [_logits(table)]
+    subgraph = table.table({2: table.tables([image]), 3: table.tables(outputs)})
+    model = table.table({0: table.text(card.name), 3: table.tables([subgraph]), 7: table.text(_PARSER_VERSION)})
+    return table.finished(model)
+
+
+def _logits(table: _Tables) -> int:
     labels = table.table({0: table.text(LABELS_FILE), 2: ("int8", _AXIS_LABELS)})
     feature = table.table({0: ("int8", 1), 1: table.table({})})
-    logits = table.table(
+    return table.table(
         {
             0: table.text("logits"),
             1: table.text("score of each class before softmax"),
@@ -104,9 +111,13 @@ def _task_metadata(card: ModelCard) -> bytes:
             6: table.tables([labels]),
         }
     )
-    subgraph = table.table({2: table.tables([image]), 3: table.tables([logits])})
-    model = table.table({0: table.text(card.name), 3: table.tables([subgraph]), 7: table.text(_PARSER_VERSION)})
-    return table.finished(model)
+
+
+def _features(table: _Tables, card: BackboneCard) -> list[int]:
+    return [
+        table.table({0: table.text(f.name), 1: table.text(f"{f.channels} channels at stride {f.stride}, NHWC")})
+        for f in card.features
+    ]
 
 
 class _Tables:

@@ -12,7 +12,7 @@ from rexnet_export.pipeline.errors import ConversionError
 from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.quantization.table import QuantTable
 from rexnet_export.targets.tflite_flatbuffer import Graph
-from rexnet_export.targets.tflite_lowering import CORE_INPUT, OUTPUT, Lowered
+from rexnet_export.targets.tflite_lowering import CORE_INPUT, Lowered
 
 IMAGE = "image"
 QUANTIZED, PIXELS, WHITE = ".quantized", ".pixels", ".white"
@@ -106,18 +106,22 @@ def halve(lowered: Lowered) -> None:
 
 
 def attach_ends(lowered: Lowered) -> None:
-    """uint8 `image` in, float32 `logits` out, around a graph in float or INT8."""
+    """uint8 `image` in, float32 outputs (`logits`, or a backbone's) out, around a graph in float or INT8."""
     graph = lowered.graph
     image = _attach_image(graph, lowered.activations[CORE_INPUT])
-    logits = lowered.activations[OUTPUT]
-    if graph.type(logits) == "INT8":
-        graph.tensor(logits).name = f"{OUTPUT}{QUANTIZED}".encode()
-        final = graph.add_tensor(OUTPUT, "FLOAT32", graph.shape(logits))
-        graph.operators.append(graph.operator("DEQUANTIZE", [logits], final, "DequantizeOptions"))
-        logits = final
-    graph.set_signature({IMAGE: image}, {OUTPUT: logits})
+    ends = {name: _attach_output(graph, name, lowered.activations[name]) for name in lowered.outputs}
+    graph.set_signature({IMAGE: image}, ends)
     graph.set_versions(VERSIONS)
     graph.model.description, graph.subgraph.name = "rexnet-export", "main"
+
+
+def _attach_output(graph: Graph, name: str, core: int) -> int:
+    if graph.type(core) != "INT8":
+        return core
+    graph.tensor(core).name = f"{name}{QUANTIZED}".encode()
+    final = graph.add_tensor(name, "FLOAT32", graph.shape(core))
+    graph.operators.append(graph.operator("DEQUANTIZE", [core], final, "DequantizeOptions"))
+    return final
 
 
 def _attach_image(graph: Graph, core: int) -> int:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rexnet_export.pipeline.errors import ConversionError
 from rexnet_export.pipeline.metadata import card_from, describe, float_tensors_from
-from rexnet_export.pipeline.records import INTERPOLATIONS, ModelCard, Preprocess
+from rexnet_export.pipeline.records import INTERPOLATIONS, BackboneCard, Feature, ModelCard, Preprocess
 
 CARD = ModelCard(
     name="rexnet_100",
@@ -126,3 +126,30 @@ def test_tensors_left_in_float_are_named_only_where_there_are_some() -> None:
 def test_a_damaged_list_of_float_tensors_is_refused(text: str) -> None:
     with pytest.raises(ConversionError, match=r"'float_tensors' is .*, not a JSON list of tensor names"):
         float_tensors_from({"float_tensors": text})
+
+
+def test_a_backbone_says_its_outputs_in_place_of_labels() -> None:
+    outputs = (Feature(name="features.2.residual", stride=4, channels=38),)
+    card = BackboneCard(**vars(CARD) | {"labels": ()}, features=outputs)
+    described = describe(card, precision="int8")
+    assert card_from(described) == card
+    assert card.answers == 38
+    assert "features" not in describe(CARD, precision="int8")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '[{"name": 1}]',
+        '[{"name": "a", "stride": 4}]',
+        '[{"name": "a", "stride": 0, "channels": 1}]',
+        '[{"name": "a", "stride": 4, "channels": 1e300}]',
+        '[{"name": "a", "stride": 4, "channels": 3}, 5]',
+    ],
+)
+def test_damaged_outputs_are_named(text: str) -> None:
+    with pytest.raises(ConversionError, match="'features' is"):
+        card_from(describe(CARD, precision="int8") | {"features": text})

@@ -27,7 +27,7 @@ from rexnet_export.pipeline.graph import float_graph
 from rexnet_export.pipeline.records import Artifact, Precision, Preprocess, file_sha256, stored_file
 from rexnet_export.pipeline.rexnet import ReXNet, architecture
 from rexnet_export.pipeline.target import Source
-from rexnet_export.targets import tflite, tflite_lowering
+from rexnet_export.targets import tflite, tflite_onnx2tf
 from rexnet_export.targets.tflite import Tflite, TfliteSession, open_session
 from rexnet_export.targets.tflite_flatbuffer import Graph, read_graph
 from rexnet_export.targets.tflite_lowering import Lowered, core_graph, lower, matched
@@ -411,8 +411,8 @@ def test_a_failing_onnx2tf_names_its_log(sources: Sources, monkeypatch: pytest.M
     tool = tmp_path / "tool"
     tool.write_text("#!/bin/sh\necho it broke\nexit 3\n")
     tool.chmod(0o755)
-    monkeypatch.setattr(tflite_lowering.sys, "executable", str(tool))
-    monkeypatch.setattr(tflite_lowering.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tflite_onnx2tf.sys, "executable", str(tool))
+    monkeypatch.setattr(tflite_onnx2tf.tempfile, "tempdir", str(tmp_path))
     with pytest.raises(ConversionError, match=r"ended with code 3 .* in (\S+)$"):
         lower(onnx.load(sources["fp32"].float_onnx.path))
     (log,) = tmp_path.glob("*.log")
