@@ -139,6 +139,8 @@ def _drawn(height: float, title: str, draw: Callable[[Axes], None]) -> str:
         figure.savefig(content, format="svg", transparent=True, metadata={"Date": None})
     text = content.getvalue()
     picture = text[text.index("<svg") :].replace(INK, "currentColor")
+    # Inside HTML, SVG needs no namespaces, and nothing in a page should look like an address of the network.
+    picture = re.sub(r'\sxmlns(:xlink)?="[^"]*"', "", picture).replace("xlink:href", "href")
     picture = re.sub(r"<metadata>.*?</metadata>", "", picture, flags=re.DOTALL)
     prefix = re.sub(r"\W+", "-", title.lower())
     picture = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", picture)

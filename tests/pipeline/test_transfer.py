@@ -113,7 +113,7 @@ def test_a_share_of_every_class_is_held_out() -> None:
 
 def test_the_command_makes_a_network_of_the_new_classes(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
     given = ["--from", str(checkpoint), "--data", str(photos), "--classes", "3", "--output", str(tmp_path), "--quiet"]
-    assert main([*given, "--epochs", "6", "--batch", "8", "--rate", "0.3", "--workers", "0", "--erase", "0"]) == 0
+    assert main([*given, "--epochs", "6", "--batch", "8", "--rate", "0.05", "--workers", "0", "--erase", "0"]) == 0
     loaded = load_checkpoint(tmp_path / "rexnet_025.safetensors")
     assert loaded.labels == ("bright", "dark", "grey")
     assert loaded.preprocess == Preprocess(size=32, mean=(0.4, 0.5, 0.6))
