@@ -16,6 +16,7 @@ from rexnet_export.pipeline.errors import BaselineError, DataError, GateFailed, 
 
 if TYPE_CHECKING:
     from rexnet_export.pipeline.baseline import Baseline
+    from rexnet_export.pipeline.data import ImageSource
     from rexnet_export.pipeline.evidence import Evidence
     from rexnet_export.pipeline.gate_decision import Policy
     from rexnet_export.pipeline.gate_result import GateResult
@@ -104,7 +105,18 @@ def _add_check(p: argparse.ArgumentParser) -> None:
         "--on-inconclusive", choices=("fail", "warn"), default="fail", help="exit with 3 (default), or with 0"
     )
     p.add_argument(
-        "--images", type=Path, metavar="DIR", help="evaluation images of the export, for --html (default: the bundled)"
+        "--device",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="RESULT",
+        help="also compare a result of rexnet-bench run with the same artifact here; repeatable",
+    )
+    p.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="evaluation images of the export, for --html and --device (default: the bundled)",
     )
     add_outputs(p)
     p.set_defaults(command=_check)
@@ -142,6 +154,7 @@ def _checked(arguments: argparse.Namespace) -> GateResult:
     policy, float_policy = _policies(arguments)
     from rexnet_export.pipeline.evidence import read_evidence  # noqa: PLC0415
     from rexnet_export.pipeline.gate import check  # noqa: PLC0415
+    from rexnet_export.pipeline.gate_devices import device_question  # noqa: PLC0415
 
     candidate = read_evidence(_existing(arguments.candidate))
     baseline = _baseline(arguments, candidate)
@@ -154,6 +167,9 @@ def _checked(arguments: argparse.Namespace) -> GateResult:
         float_policy=float_policy,
         float_baseline=arguments.float_baseline,
         targets=arguments.target or named,
+        devices=[
+            device_question(candidate, folder, _source(arguments.images, labelled=True)) for folder in arguments.device
+        ],
     )
 
 
@@ -161,16 +177,22 @@ def _pictures(result: GateResult, folder: Path | None) -> dict[str, bytes]:
     """Pictures of the flipped images a page shows; without a folder those of the bundled images, where it is they."""
     from rexnet_export.apps.gate_table import told  # noqa: PLC0415
     from rexnet_export.apps.page_flips import SHOWN  # noqa: PLC0415
-    from rexnet_export.pipeline.data import bundled, open_source  # noqa: PLC0415
     from rexnet_export.pipeline.thumbnails import thumbnails  # noqa: PLC0415
 
-    source = bundled("evaluation") if folder is None else open_source(folder, labelled=False)
+    source = _source(folder, labelled=False)
     if folder is None and source.name != result.images["name"]:
         return {}
     wanted = {flip.id for check in told(result).values() for flip in check.flips[:SHOWN]}
     if strangers := sorted(wanted - set(source.ids)):
         raise DataError(f"--images {folder} has no {strangers[0]}; name the folder that --eval-data named")
     return thumbnails(source, wanted)
+
+
+def _source(folder: Path | None, *, labelled: bool) -> ImageSource:
+    """The bundled evaluation images, or a folder's."""
+    from rexnet_export.pipeline.data import bundled, open_source  # noqa: PLC0415
+
+    return bundled("evaluation") if folder is None else open_source(folder, labelled=labelled)
 
 
 def _policies(arguments: argparse.Namespace) -> tuple[Policy, Policy]:

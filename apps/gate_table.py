@@ -67,7 +67,8 @@ def _cells(check: Check) -> tuple[str, ...]:
 
 
 def flipped(result: GateResult) -> dict[str, tuple[str, ...]]:
-    """By title the first flipped images of every failed check, and of the artifacts' comparisons with baselines."""
+    """By title the first flipped images of every failed check, and of the artifacts' comparisons with baselines
+    and devices."""
     found: dict[str, tuple[str, ...]] = {}
     for title, check in told(result).items():
         rest = len(check.flips) - MOST_FLIPS
@@ -81,7 +82,7 @@ def told(result: GateResult) -> dict[str, Check]:
     return {
         f"{check.target} {check.name}: {len(check.flips):,} images flipped": check
         for check in result.checks
-        if check.flips and (check.failed or check.name in {"baseline", "float"})
+        if check.flips and (check.failed or check.name in {"baseline", "float", "device"})
     }
 
 

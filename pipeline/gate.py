@@ -26,17 +26,20 @@ def check(
     float_policy: Policy | None = None,
     float_baseline: bool = False,
     targets: Sequence[str] = (),
+    devices: Sequence[tuple[Comparison, str]] = (),
 ) -> GateResult:
     """Ask every question that the chosen baselines allow; `targets` limits the artifacts (default: all).
 
     The chain inside the candidate is always checked; `float_policy` (default: `policy`) is for comparisons of INT8
-    with float. Images or classes that differ raise `BaselineError`: then no question can be asked.
+    with float. Images or classes that differ raise `BaselineError`: then no question can be asked. `devices` are
+    questions of `gate_devices.device_question`.
     """
     chosen = _chosen(candidate, baseline, targets)
     asked = list(_chain(candidate, chosen))
     if float_baseline:
         asked += [_against_reference(candidate, target) for target in chosen]
-    notes: list[str] = []
+    asked += [question for question, _ in devices]
+    notes = [note for _, note in devices]
     if isinstance(baseline, Evidence):
         asked += _against_evidence(candidate, baseline, chosen)
         notes += _processors(candidate, baseline.source, baseline.processor)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rexnet_export.pipeline.evidence import Evidence, LabelledImages, Predictions
 from rexnet_export.pipeline.gate_decision import Counts, Policy, Verdict, decide_all, decide_ratio
@@ -18,7 +19,10 @@ AGAINST_FLOAT: frozenset[CheckName] = frozenset({"float", "anchor-float", "chain
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A question to answer: is `candidate` worse than `reference`? `reason` says why it cannot be asked."""
+    """A question to answer: is `candidate` worse than `reference`? `reason` says why it cannot be asked.
+
+    `places` [n] are the images of the export that it is asked of, where not of all.
+    """
 
     target: str
     name: CheckName
@@ -26,12 +30,13 @@ class Comparison:
     candidate: Predictions | None = None
     reference: Predictions | None = None
     reason: str = ""
+    places: NDArray[np.int64] | None = None
 
 
 def answered(candidate: Evidence, asked: Sequence[Comparison], policy: Policy, float_policy: Policy) -> Iterator[Check]:
     """Answers in the order of the questions; p values are corrected within the questions of one name."""
     images = candidate.images
-    counted = [(one, _counts(one.candidate, one.reference, images)) for one in asked]
+    counted = [(one, _counts(one, images)) for one in asked]
     verdicts: dict[int, Verdict] = {}
     for name in dict.fromkeys(one.name for one in asked):
         places = [index for index, (one, counts) in enumerate(counted) if one.name == name and counts is not None]
@@ -50,10 +55,12 @@ def _policy(name: CheckName, policy: Policy, float_policy: Policy) -> Policy:
     return float_policy if name in AGAINST_FLOAT else policy
 
 
-def _counts(candidate: Predictions | None, reference: Predictions | None, images: LabelledImages) -> Counts | None:
+def _counts(one: Comparison, images: LabelledImages) -> Counts | None:
+    candidate, reference = one.candidate, one.reference
     if candidate is None or reference is None:
         return None
-    right, reference_right = candidate.classes == images.labels, reference.classes == images.labels
+    labels = images.labels if one.places is None else images.labels[one.places]
+    right, reference_right = candidate.classes == labels, reference.classes == labels
     return Counts(
         both=int((right & reference_right).sum()),
         worse=int((~right & reference_right).sum()),
@@ -106,12 +113,13 @@ def _flips(one: Comparison, candidate: Evidence) -> Iterator[Flip]:
     """Images on which the two choose differently; those that the candidate lost come first."""
     assert one.candidate is not None
     assert one.reference is not None
-    names, labels = candidate.images.class_names, candidate.images.labels
+    places = np.arange(len(candidate.ids)) if one.places is None else one.places
+    names, labels = candidate.images.class_names, candidate.images.labels[places]
     differing = np.flatnonzero(one.candidate.classes != one.reference.classes)
     lost = one.reference.classes[differing] == labels[differing]
     for index in [int(place) for place in (*differing[lost], *differing[~lost])]:
         yield Flip(
-            id=candidate.ids[index],
+            id=candidate.ids[places[index]],
             label=names[labels[index]],
             reference=names[one.reference.classes[index]],
             candidate=names[one.candidate.classes[index]],

@@ -12,7 +12,7 @@ from rexnet_export.pipeline.report import now, plain
 SCHEMA_VERSION = 1
 TORCH = "torch"
 
-type CheckName = Literal["baseline", "anchor-float", "anchor-release", "float", "agreement", "chain", "ratio"]
+type CheckName = Literal["baseline", "anchor-float", "anchor-release", "float", "agreement", "chain", "ratio", "device"]
 type CheckOutcome = Outcome | Literal["not_compared"]
 type Overall = Literal["pass", "fail", "inconclusive", "not_compared"]
 
