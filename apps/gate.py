@@ -136,16 +136,16 @@ def _check(arguments: argparse.Namespace, terminal: Terminal) -> None:
     outputs = planned(f"{PROGRAM} check", arguments)
     with outputs.failures(terminal):
         result = _checked(arguments)
-        pictures = _pictures(result, arguments.images) if HTML in outputs.files else {}
     from rexnet_export.apps.gate_sheet import sheet  # noqa: PLC0415
     from rexnet_export.apps.gate_table import table  # noqa: PLC0415
     from rexnet_export.pipeline.report import to_text  # noqa: PLC0415
 
+    pictures = _pictures(result, arguments.images, terminal) if HTML in outputs.files else {}
+    outputs.write(sheet(result, pictures), terminal)
     if arguments.json:
         terminal.out.file.write(to_text(result.to_json()))
     elif not arguments.quiet:
         terminal.out.print(table(result))
-    outputs.write(sheet(result, pictures), terminal)
     _raise_verdict(result)
 
 
@@ -173,19 +173,24 @@ def _checked(arguments: argparse.Namespace) -> GateResult:
     )
 
 
-def _pictures(result: GateResult, folder: Path | None) -> dict[str, bytes]:
+def _pictures(result: GateResult, folder: Path | None, terminal: Terminal) -> dict[str, bytes]:
     """Pictures of the flipped images a page shows; without a folder those of the bundled images, where it is they."""
     from rexnet_export.apps.gate_table import told  # noqa: PLC0415
     from rexnet_export.apps.page_flips import SHOWN  # noqa: PLC0415
     from rexnet_export.pipeline.thumbnails import thumbnails  # noqa: PLC0415
 
-    source = _source(folder, labelled=False)
-    if folder is None and source.name != result.images["name"]:
-        return {}
     wanted = {flip.id for check in told(result).values() for flip in check.flips[:SHOWN]}
-    if strangers := sorted(wanted - set(source.ids)):
-        raise DataError(f"--images {folder} has no {strangers[0]}; name the folder that --eval-data named")
-    return thumbnails(source, wanted)
+    try:
+        source = _source(folder, labelled=False)
+        if folder is None and source.name != result.images["name"]:
+            return {}
+        if strangers := sorted(wanted - set(source.ids)):
+            terminal.note(f"no pictures: --images {folder} has no {strangers[0]}; name what --eval-data named")
+            return {}
+        return thumbnails(source, wanted)
+    except DataError as error:  # a verdict stands without pictures
+        terminal.note(f"no pictures: {error}")
+        return {}
 
 
 def _source(folder: Path | None, *, labelled: bool) -> ImageSource:

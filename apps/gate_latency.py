@@ -66,11 +66,11 @@ def _compare(arguments: argparse.Namespace, terminal: Terminal) -> None:
     from rexnet_export.apps.gate_latency_table import tables, to_json  # noqa: PLC0415
     from rexnet_export.pipeline.report import to_text  # noqa: PLC0415
 
+    outputs.write(sheet(found, arguments.on_inconclusive), terminal)
     if arguments.json:
         terminal.out.file.write(to_text(to_json(found)))
     elif not arguments.quiet:
         terminal.out.print(tables(found))
-    outputs.write(sheet(found, arguments.on_inconclusive), terminal)
     _raise_verdict(found, arguments, terminal)
 
 

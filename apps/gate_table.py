@@ -12,6 +12,7 @@ from rich.text import Text
 from rexnet_export.pipeline.baseline_update import Updated
 from rexnet_export.pipeline.gate_plan import Plan
 from rexnet_export.pipeline.gate_result import Check, Flip, GateResult
+from rexnet_export.pipeline.transport import printable
 
 MOST_FLIPS = 10  # shown; all are in the JSON
 TITLES = {
@@ -33,10 +34,10 @@ def table(result: GateResult) -> Group:
     for check in result.checks:
         style = STYLES.get(check.outcome, "yellow")
         cells = [Text(cell) for cell in figures(check).values()]
-        grid.add_row(Text(check.target), Text(check.name), Text(TITLES[check.outcome], style=style), *cells)
+        grid.add_row(_text(check.target), Text(check.name), Text(TITLES[check.outcome], style=style), *cells)
     lines = [f"{check.target} {check.name}: {check.message}" for check in result.checks if check.outcome != "pass"]
     overall = Text(verdict(result), style=STYLES.get(result.overall, "yellow"))
-    return Group(Text(title, style="italic"), grid, *map(Text, [*lines, *result.notes]), *_flipped(result), overall)
+    return Group(_text(title, "italic"), grid, *map(_text, [*lines, *result.notes]), *_flipped(result), overall)
 
 
 def verdict(result: GateResult) -> str:
@@ -88,8 +89,13 @@ def told(result: GateResult) -> dict[str, Check]:
 
 def _flipped(result: GateResult) -> Iterator[Text]:
     for title, lines in flipped(result).items():
-        yield Text(title)
-        yield from (Text(f"  {line}") for line in lines)
+        yield _text(title)
+        yield from (_text(f"  {line}") for line in lines)
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Names and classes come from outside: on one line, and without signs that command a terminal."""
+    return Text(printable(text), style=style)
 
 
 def _flip(flip: Flip) -> str:
@@ -136,7 +142,7 @@ def update_table(updated: Sequence[Updated]) -> Group:
     for one in updated:
         old = "-" if one.old_top1 is None else f"{one.old_top1:.2%}"
         new = f"{one.new_top1:.2%}" if one.changed else "unchanged"
-        grid.add_row(Text(one.target), Text(str(one.path)), old, new)
+        grid.add_row(_text(one.target), _text(str(one.path)), old, new)
     return Group(grid)
 
 

@@ -63,7 +63,7 @@ class Outputs:
         """Say in every output that a run ended before there was a result: no older file may stand for it."""
         try:
             yield
-        except Exception as error:
+        except BaseException as error:
             try:
                 self.write(not_done(self.command, error), terminal)
             except UsageError as unwritten:

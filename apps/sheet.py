@@ -60,11 +60,13 @@ class Sheet:
     cards: Mapping[str, tuple[Card, ...]] = field(default_factory=dict)
 
 
-def not_done(command: str, error: Exception) -> Sheet:
+def not_done(command: str, error: BaseException) -> Sheet:
     """What is left to say of a run that ended before there was a result."""
     from rexnet_export.pipeline.report import now  # noqa: PLC0415 - torch comes with it
 
-    message = str(error) if isinstance(error, ExportError) else f"unexpected {error!r}"
+    message = f"unexpected {error!r}"
+    if isinstance(error, ExportError | KeyboardInterrupt):
+        message = str(error) or "interrupted"
     row = Row(target=command, check="run", status="error", verdict="NOT DONE", message=message)
     return Sheet(
         command=command, title="ended before there was a result", verdict="NOT DONE", created=now(), rows=(row,)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,8 +25,8 @@ from rexnet_export.pipeline.baseline import (
     read_baseline,
 )
 from rexnet_export.pipeline.errors import GateFailed, UsageError
-from rexnet_export.pipeline.evidence import Evidence
-from rexnet_export.pipeline.records import file_sha256
+from rexnet_export.pipeline.evidence import Evidence, runtime
+from rexnet_export.pipeline.records import write_whole
 from rexnet_export.pipeline.report import now
 
 
@@ -74,10 +76,8 @@ def update(evidence: Evidence, folder: Path, targets: tuple[str, ...], change: C
 
 def _next(evidence: Evidence, target: str, path: Path, old: Baseline | None, change: Change) -> Baseline:
     kept = None if change.release else old
-    if kept is not None and kept.images.sha256 != evidence.images.sha256:
-        raise UsageError(
-            f"{path} was taken on other images, so its anchors say nothing about these; move them too with --release"
-        )
+    if kept is not None:
+        _require_same_anchors(kept, evidence, target)
     current = evidence.targets[target]
     return Baseline(
         path=path,
@@ -91,6 +91,22 @@ def _next(evidence: Evidence, target: str, path: Path, old: Baseline | None, cha
         release_anchor=current if change.release else kept.release_anchor if kept else None,
         history=() if old is None else old.history,
     )
+
+
+def _require_same_anchors(kept: Baseline, evidence: Evidence, target: str) -> None:
+    """Anchors hold class numbers: under other images, labels, precisions or runtimes they would mean something else."""
+    ours, theirs, release = evidence.images, kept.images, kept.release_anchor
+    reason = ""
+    if (ours.sha256, ours.class_names) != (theirs.sha256, theirs.class_names):
+        reason = "was taken on other images or classes"
+    elif not np.array_equal(ours.labels, theirs.labels):
+        reason = "was taken with other labels"
+    elif kept.precision != evidence.precision:
+        reason = f"is of {kept.precision}, not {evidence.precision}"
+    elif release is not None and runtime(release.executed_by) != runtime(evidence.targets[target].executed_by):
+        reason = f"has a release that ran on {release.executed_by}"
+    if reason:
+        raise UsageError(f"{kept.path} {reason}, so its anchors say nothing about this; move them too with --release")
 
 
 def _is_worse(old: Baseline | None, new: Baseline) -> bool:
@@ -114,18 +130,14 @@ def _written(old: Baseline | None, new: Baseline, change: Change) -> Updated:
         old_top1=None if old is None else _right(old),
         new_top1=_right(new),
     )
-    part = new.path.with_suffix(".npz.part")
-    with part.open("wb") as stream:
-        np.savez_compressed(stream, **arrays(new))  # type: ignore[arg-type]
-    content = content_json(new, file_sha256(part))
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays(new))  # type: ignore[arg-type]
+    content = content_json(new, hashlib.sha256(stream.getvalue()).hexdigest())
     if new.history and new.history[-1]["content_sha256"] == digest(content):
-        part.unlink()
         return replace(result, changed=False)
     history = [*new.history, _entry(old, new, content, change)]
-    text = part.with_suffix(".json")
-    text.write_text(_text(content | {"history": history}), encoding="utf-8")
-    part.replace(new.path.with_suffix(".npz"))
-    text.replace(new.path)
+    write_whole(new.path.with_suffix(".npz"), stream.getvalue())
+    write_whole(new.path, _text(content | {"history": history}).encode())
     return result
 
 

@@ -106,10 +106,14 @@ def require_same_images(candidate: LabelledImages, other: LabelledImages, said: 
 
 
 def runtime(executed_by: str) -> str:
-    """A runtime's name with its version's first two numbers: `ONNX Runtime 1.26.0` -> `ONNX Runtime 1.26`."""
-    return " ".join(
-        ".".join(word.split(".")[:2]) if word[:1].isdigit() and "." in word else word for word in executed_by.split()
-    )
+    """A runtime's name with its version's first two numbers: `ONNX Runtime 1.26.0` -> `ONNX Runtime 1.26`.
+
+    Float32 in torch hardly depends on the version, which is left out: `torch 2.15.0 on CPU` -> `torch on CPU`.
+    """
+    words = executed_by.split()
+    if words[:1] == ["torch"]:
+        words = [word for word in words if not word[:1].isdigit()]
+    return " ".join(".".join(word.split(".")[:2]) if word[:1].isdigit() and "." in word else word for word in words)
 
 
 def _evidence(folder: Path, report: dict[str, object], arrays_file: Path) -> Evidence:

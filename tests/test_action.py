@@ -26,10 +26,11 @@ INPUT = re.compile(r"\$\{\{ inputs\.([a-z-]+) \}\}")
 # Stands for the Python that setup-python installs. What uv is asked to run is noted, and answered as the test wants it.
 PYTHON = f"""#!/bin/bash
 printf '%s\\0' "$@" >>"$CALLS"
-case "$1 $2 $3" in
-    "-c "*) exec {sys.executable} "$@" ;;
-    "-m uv run") while [ "$1" != rexnet-gate ]; do shift; done; shift; gate=GATE_$1 ;;
-    *) exit 0 ;;
+case "$1 $2 $3 $4" in
+    "-P -c "*) exec {sys.executable} "$@" ;;
+    "-P -m uv run") while [ "$1" != rexnet-gate ]; do shift; done; shift; gate=GATE_$1 ;;
+    "-P -m "*) exit 0 ;;
+    *) exit 99 ;; # without -P, files of the repository that is gated would be imported
 esac
 if [ -z "${{!gate}}" ]; then exec {sys.executable} -P -m rexnet_export.apps.gate "$@"; fi
 for word in "$@"; do case $word in --markdown=*) echo "### $1" >"${{word#*=}}" ;; esac; done
@@ -113,8 +114,8 @@ def test_every_input_arrives_and_every_output_is_set(tmp_path: Path) -> None:
 
 def test_the_environment_is_the_locked_one(tmp_path: Path) -> None:
     calls = run("install", tmp_path, candidate="out", python_version="3.13").calls
-    assert calls[:5] == ("-m", "pip", "install", "--quiet", "uv")
-    assert calls[5:] == ("-m", "uv", "sync", "--quiet", "--locked", "--python", "3.13", "--project", str(ROOT))
+    assert calls[:6] == ("-P", "-m", "pip", "install", "--quiet", "uv")
+    assert calls[6:] == ("-P", "-m", "uv", "sync", "--quiet", "--locked", "--python", "3.13", "--project", str(ROOT))
 
 
 def test_what_the_gates_are_asked(tmp_path: Path) -> None:
@@ -126,12 +127,12 @@ def test_what_the_gates_are_asked(tmp_path: Path) -> None:
     asked = [index for index, word in enumerate(found.calls) if word == "rexnet-gate"]
     check, latency = (found.calls[index + 1 : index + 5] for index in asked)
     assert check == ("check", "--json", "--on-inconclusive=warn", f"--junit={reports}/check.xml")
-    assert found.calls[asked[0] + 9 : asked[0] + 14] == (
+    assert found.calls[asked[0] + 10 : asked[0] + 15] == (
         *("--margin=1", "--fail-alpha=0.05", "--baseline=baselines"),
         *("--", "out"),
     )
     assert latency[0] == "latency"
-    assert found.calls[asked[1] + 9 : asked[1] + 14] == ("--margin=10", "--target=ort x86", "--", "old", "new")
+    assert found.calls[asked[1] + 10 : asked[1] + 15] == ("--margin=10", "--target=ort x86", "--", "old", "new")
     assert {"--locked", str(ROOT)} <= set(found.calls[: asked[0]])
     assert found.log.index("### check") < found.log.index("### latency")
 
@@ -171,9 +172,11 @@ def test_inputs_are_never_commands(tmp_path: Path, text: str) -> None:
     assert not list(tmp_path.rglob("pwned"))
     asked = [index for index, word in enumerate(found.calls) if word == "rexnet-gate"]
     for index, name, ends in ((asked[0], "check", 1), (asked[1], "latency", 2)):
-        words = found.calls[index + 1 : index + 14]
+        words = found.calls[index + 1 : index + 15]
         assert words[0] == name
-        own = [word for word in words[1:] if not word.startswith(("--json", "--junit=", "--mark", "--bench"))]
+        own = [
+            word for word in words[1:] if not word.startswith(("--json", "--junit=", "--mark", "--html=", "--bench"))
+        ]
         flags = ["--margin", "--fail-alpha", "--baseline"] if name == "check" else ["--margin", "--target"]
         assert own == [f"--on-inconclusive={text}", *(f"{flag}={text}" for flag in flags), "--", *[text] * ends]
 
@@ -190,7 +193,7 @@ def test_with_the_real_gate(tmp_path: Path, candidate: str, verdict: str, code: 
     reports = Path(found.outputs["reports"])
     assert len(junitparser.JUnitXml.fromfile(str(reports / "check.xml"))) == 1
     assert {path.name for path in reports.iterdir()} == {
-        f"check.{name}" for name in ("json", "xml", "md", "bencher.json", "smaller.json", "bigger.json")
+        f"check.{name}" for name in ("json", "xml", "md", "html", "bencher.json", "smaller.json", "bigger.json")
     }
     assert (reports / "check.md").read_text() in found.log
     assert (tmp_path / "summary.md").read_text() == (reports / "check.md").read_text() + "\n"

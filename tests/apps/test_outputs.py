@@ -122,10 +122,11 @@ def test_a_run_without_a_result_says_so_everywhere(
     assert messages.getvalue() == f"::error title=rexnet-gate check%3A rexnet-gate check run%2C NOT DONE::{said}\n"
 
 
-def test_an_interrupted_run_writes_nothing(terminal: Terminal) -> None:
+def test_an_interrupted_run_leaves_no_older_result(terminal: Terminal) -> None:
     with pytest.raises(KeyboardInterrupt), everything().failures(terminal):
         raise KeyboardInterrupt
-    assert list(Path("out").iterdir()) == []
+    assert "interrupted" in Path("out/junit").read_text()
+    assert "NOT DONE" in Path("out/markdown").read_text()
 
 
 def test_the_runs_own_error_counts_where_outputs_fail_too(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
