@@ -54,6 +54,8 @@ def export_backbone(options: Options, targets: Sequence[Target], progress: Progr
         target.require()
     if options.labels:
         raise UsageError(f"--labels {options.labels}: a backbone has no classes; leave it out")
+    if options.max_drop is not None:
+        raise UsageError(f"--max-drop {options.max_drop:g}: a backbone has no top-1; leave it out")
     # Features are compared with the float network's, which needs no labels: any folder of images will do.
     inputs = gather(replace(options, eval_data=None))
     images = _unlabelled(options) if options.eval_data else inputs.evaluation

@@ -11,7 +11,7 @@ from rexnet_export.pipeline.errors import DataError, GateFailed
 from rexnet_export.pipeline.progress import Progress
 from rexnet_export.pipeline.records import NotMeasured
 from rexnet_export.pipeline.report import TargetResult
-from rexnet_export.quantization.mixed import Mixed, leave_in_float, units
+from rexnet_export.quantization.mixed import EXACT, Mixed, leave_in_float, units
 from rexnet_export.quantization.simulate import Simulator
 from rexnet_export.quantization.table import QuantTable
 
@@ -50,7 +50,7 @@ def require_drop(points: float | None, targets: Mapping[str, TargetResult]) -> N
     lost = [
         f"{name} loses {100.0 * accuracy.drop:.2f} points on {accuracy.n} images"
         for name, accuracy in measured.items()
-        if not isinstance(accuracy, NotMeasured) and 100.0 * accuracy.drop > points
+        if not isinstance(accuracy, NotMeasured) and accuracy.drop > points / 100.0 + EXACT
     ]
     if lost:
         raise GateFailed(

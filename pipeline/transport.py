@@ -153,7 +153,9 @@ class PosixTransport:
         """Through `env`; the process leaves its number in the folder, for `remove`."""
         settings = [f"{key}={value}" for key, value in environment.items()]
         words = " ".join(shlex.quote(word) for word in ("env", *settings, *argv))
-        command = f"cd -- {shlex.quote(cwd)} && sh -c 'echo $$ > {PID_FILE}; exec \"$@\"' sh {words}"
+        inner = f"sh -c 'echo $$ > {PID_FILE}; exec \"$@\"' sh {words}"
+        # Only a run that was cut off leaves its number: later it may be another process's.
+        command = f"cd -- {shlex.quote(cwd)} || exit; {inner}; code=$?; rm -f {PID_FILE}; exit $code"
         return self.shell(command, timeout=timeout, heard=heard)
 
     def controlled(self) -> AbstractContextManager[list[Control]]:

@@ -84,6 +84,7 @@ def test_evaluation_images_need_no_classes(tmp_path: Path) -> None:
     [
         (["--target", "gpu"], 2, "--target gpu"),
         (["--labels", "names.txt"], 2, "a backbone has no classes"),
+        (["--max-drop", "1"], 2, "a backbone has no top-1"),
         (["--fp16", "--target", "ort"], 2, "--target ort has no fp16"),
         (["--eval-data", "nowhere"], 11, "does not exist"),
         (["--checkpoint", "nowhere.pth"], 10, "no checkpoint at"),

@@ -39,6 +39,7 @@ def test_too_few_images_to_judge_by_are_refused() -> None:
 
 def test_files_within_the_drop_pass() -> None:
     require_drop(0.5, {"ort": target(losing(0.005), losing(-0.02))})
+    require_drop(0.35, {"ort": target(losing(0.0035), losing(0.0))})  # 100 * 0.0035 is a little more than 0.35
     require_drop(None, {"ort": target(losing(0.5), losing(0.5))})
 
 
