@@ -108,7 +108,7 @@ def put_between_ends(path: Path, card: ModelCard) -> None:
     graph = read_graph(path)
     (first,), (last,) = graph.subgraph.inputs, graph.subgraph.outputs
     places = {CORE_INPUT: int(first), OUTPUT: int(last)}
-    attach_ends(Lowered(graph=graph, activations=places, parameters={}, padded={}))
+    attach_ends(Lowered(graph=graph, activations=places, parameters={}, padded={}, outputs=(OUTPUT,)))
     graph.set_metadata(entries(card, describe(card, precision="int8")))
     path.write_bytes(with_labels(graph.written(), card))
 
@@ -125,6 +125,7 @@ def open_onnx(path: Path, size: int) -> OrtSession:
         executed_by=f"ONNX Runtime {onnxruntime.__version__}",
         path=path,
         provider=CPU,
+        names=(OUTPUT,),
         size=size,
         batch=IMAGES_AT_ONCE,
     )

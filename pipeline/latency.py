@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import platform
 import random
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter_ns
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.errors import InvalidMeasurement
 from rexnet_export.pipeline.progress import Progress
 from rexnet_export.pipeline.target import Session
+from rexnet_export.pipeline.threads import one_torch_thread
 
 WARM_UP = 5
 ROUNDS = 50
@@ -53,7 +52,8 @@ def measure(
         raise InvalidMeasurement(f"latency is of one image in 1 or more rounds, not {len(image)} images in {rounds}")
     order, random_order = list(sessions), random.Random(0)  # noqa: S311 - an order of work, not a secret
     spent: dict[str, list[int]] = {name: [] for name in sessions}
-    with _one_torch_thread(), progress.stage("timing", rounds, "rounds") as bar:
+    # The other runtimes are opened with one thread each.
+    with one_torch_thread(), progress.stage("timing", rounds, "rounds") as bar:
         for session in sessions.values():
             for _ in range(WARM_UP):
                 session.run(image)
@@ -82,17 +82,6 @@ def _summary(nanoseconds: list[int], machine: str) -> Latency:
         machine=machine,
         samples_ms=tuple(round(spent / MILLISECOND, 4) for spent in nanoseconds),
     )
-
-
-@contextmanager
-def _one_torch_thread() -> Iterator[None]:
-    # The other runtimes are opened with one thread each; torch's number is the process's.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def processor() -> str:

@@ -10,7 +10,6 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from types import MappingProxyType
@@ -23,6 +22,7 @@ from torch.nn import functional
 from rexnet_export.pipeline.errors import UsageError
 from rexnet_export.pipeline.progress import Progress
 from rexnet_export.pipeline.published import RANK_RATIOS, RATIOS
+from rexnet_export.pipeline.threads import one_torch_thread
 
 type Inputs = Literal["uniform", "normal", "signed-uniform"]
 type Order = Literal["f", "f-bn", "bn-f"]
@@ -131,7 +131,8 @@ def study(protocol: Protocol, progress: Progress, *, title: str = "random networ
     cells = list(product(protocol.kinds, protocol.ratios))
     jobs = [(kind, ratio, group, size) for kind, ratio in cells for group, size in enumerate(sizes)]
     found: dict[tuple[str, float], list[Tensor]] = {cell: [] for cell in cells}
-    with _one_thread_each(), ThreadPoolExecutor(1 if device.type == "cuda" else os.cpu_count()) as pool:
+    # Networks run beside each other; threads within such small matrices would only wait for one another.
+    with one_torch_thread(), ThreadPoolExecutor(1 if device.type == "cuda" else os.cpu_count()) as pool:
         done = pool.map(lambda job: rank_ratios(protocol, job[0], job[1], job[2], job[3], device), jobs)
         with progress.stage(title, len(cells) * protocol.networks, "networks") as bar:
             try:
@@ -144,17 +145,6 @@ def study(protocol: Protocol, progress: Progress, *, title: str = "random networ
     return tuple(
         point for (kind, ratio), groups in found.items() for point in _points(protocol, kind, ratio, groups, sizes)
     )
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Networks run beside each other; threads within such small matrices would only wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _points(protocol: Protocol, kind: str, ratio: float, groups: list[Tensor], sizes: list[int]) -> Iterator[Point]:

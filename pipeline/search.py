@@ -19,6 +19,7 @@ from rexnet_export.pipeline.progress import Progress, Silent
 from rexnet_export.pipeline.recipe import Recipe, check, check_batch
 from rexnet_export.pipeline.records import Preprocess
 from rexnet_export.pipeline.subset import some
+from rexnet_export.pipeline.threads import one_torch_thread
 from rexnet_export.pipeline.training import Trainer
 from rexnet_export.pipeline.world import World
 
@@ -76,9 +77,9 @@ def open_images(images: Images) -> tuple[ImageSource, ImageSource]:
     return chosen
 
 
+@one_torch_thread()
 def run_trial(trial: Trial) -> TrialResult:
     """Train one configuration from scratch, once per repetition, on one thread, so that alike machines agree."""
-    torch.set_num_threads(1)
     search = trial.search
     training, evaluation = open_images(search.images)
     preprocess = Preprocess(size=search.space.image_size, crop_ratio=1.0)

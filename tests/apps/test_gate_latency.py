@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -234,7 +235,14 @@ def test_other_input_sizes_are_one_line(
 def test_an_interrupt_leaves_no_process(exported: dict[str, Path]) -> None:
     file = str(exported["int8"] / "rexnet_050-int8.tflite")
     command = [sys.executable, "-P", "-m", "rexnet_export.apps.gate_latency", file, file, "--pairs", "1000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as gate:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run in the background ignores Ctrl-C and its children would inherit that.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    ) as gate:
         children: list[int] = []
         while len(children) < 2:
             assert gate.poll() is None
