@@ -105,4 +105,9 @@ def _followers(model: onnx.ModelProto, table: QuantTable) -> dict[str, frozenset
         while (entry := table.tensors[root]).decision == "shared":
             root = str(entry.source)
         found.setdefault(root, set()).add(name)
+    # Parts of one Concat whose parameters are fixed have them each for itself, but can only leave INT8 together.
+    for node in model.graph.node:
+        parts = [name for name in node.input if name in found] if node.op_type == "Concat" else []
+        together = set().union(*(found[name] for name in parts))
+        found |= dict.fromkeys(parts, together)
     return {root: frozenset(names) for root, names in found.items()}

@@ -5,13 +5,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from onnx import helper
 from spoiled_tables import spoiled
 
 from rexnet_export.pipeline.records import NotMeasured
 from rexnet_export.quantization import sensitivity as subject
 from rexnet_export.quantization.qdq import insert_qdq
+from rexnet_export.quantization.qparams import QuantParams
 from rexnet_export.quantization.sensitivity import Sensitivity, sensitivities
 from rexnet_export.quantization.simulate import Score, simulator
+from rexnet_export.quantization.table import Calibration, QuantTable, TensorEntry
 
 SPOILED = "penultimate.silu"
 
@@ -67,3 +70,17 @@ def test_alone_is_what_the_whole_graph_gives_with_the_others_in_float(
         alone = case.judge.score(insert_qdq(case.model, replace(case.table, tensors=tensors), "uint8"))
         assert alone.sqnr_db == pytest.approx(each.only.sqnr_db, abs=0.5)
         assert np.isfinite(each.only.sqnr_db)
+
+
+def test_parts_that_are_joined_leave_int8_together() -> None:
+    join = helper.make_node("Concat", ["g0", "g1"], ["whole"], axis=1)
+    model = helper.make_model(helper.make_graph([join], "join", [], []))
+    fixed = TensorEntry(decision="fixed", params=QuantParams(scale=(0.5,), zero_point=(0,)))
+    table = QuantTable(
+        model_sha256="0" * 64,
+        calibration=Calibration(images_sha256="0" * 64, images=1, statistic="min-max", seed=0),
+        tensors={"g0": fixed, "g1": fixed, "whole": TensorEntry(decision="shared", source="g0"), "other": fixed},
+    )
+    followers = subject._followers(model, table)
+    assert followers["g0"] == followers["g1"] == {"g0", "g1", "whole"}
+    assert followers["other"] == {"other"}
