@@ -19,6 +19,15 @@ def counts(worse: int, better: int, images: int, top1: float = 0.8) -> Counts:
     return Counts(both=both, worse=worse, better=better, neither=images - both - worse - better, same=images - worse)
 
 
+SAID = {
+    "pass": "below the margin of",
+    "pass_with_note": "below the margin of",
+    "fail_certain": "above the margin of",
+    "fail": "above the tolerance of",
+    "inconclusive": "cannot decide a margin of",
+}
+
+
 @pytest.mark.parametrize(
     ("worse", "better", "images", "margin", "outcome"),
     [
@@ -41,6 +50,8 @@ def test_rows(worse: int, better: int, images: int, margin: float, outcome: str)
     assert found.outcome == outcome
     assert (found.numbers.more_images is not None) == (outcome == "inconclusive")
     assert "margin" in found.message or "tolerance" in found.message
+    assert SAID[outcome] in found.message
+    assert ("is real" in found.message) == (outcome in {"pass_with_note", "fail"})
 
 
 def test_the_last_check_value_with_a_smaller_margin_fails() -> None:
