@@ -17,13 +17,11 @@ import networks
 import numpy as np
 import onnx
 import quantizer_table
-import quantizers
 from networks import Network
 
 from rexnet_export.apps.terminal import Terminal
 from rexnet_export.pipeline.data import batches
 from rexnet_export.pipeline.latency import processor
-from rexnet_export.pipeline.options import Options
 from rexnet_export.pipeline.progress import Progress
 from rexnet_export.pipeline.rounding import learn_rounding
 from rexnet_export.quantization.observe import TensorStatistics, observe
@@ -55,28 +53,18 @@ TITLES: Mapping[str, str] = {
 
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--networks", type=quantizers.named, nargs="+", default=[quantizers.BUNDLED])
-    flags.add_argument("--images", type=int, default=2_000, help="evaluation images")
-    flags.add_argument("--calibration-images", type=int, default=128)
-    flags.add_argument("--output", type=Path, default=Path("build/ablation"), metavar="DIR")
+    networks.add_flags(flags, images=2_000, output="build/ablation")
     options = flags.parse_args()
     terminal = Terminal("ablation", sys.stdout, sys.stderr, quiet=False, log=Path(os.devnull))
-    results = {}
-    for name, checkpoint in options.networks:
-        given = Options(
-            checkpoint=str(checkpoint),
-            calibration_images=options.calibration_images,
-            eval_images=options.images,
-            output=options.output,
-        )
-        results[name] = ablate(networks.prepare(name, given), terminal)
+    results = {network.name: ablate(network, terminal) for network in networks.prepared(options)}
     summary = quantizer_table.summary(results, TITLES)
     print(f"{summary}\n\n{processor()}, {options.calibration_images} calibration images")
 
 
 def ablate(network: Network, progress: Progress) -> quantizer_table.Results:
     """Every row of `TITLES` for one network, on its evaluation images."""
-    model, evidence = onnx.load(network.float_onnx.path), gathered(network)
+    model = onnx.load(network.float_onnx.path)
+    evidence = gathered(model, network)
     images = network.inputs.evaluation
     assert images.labels is not None
     labels = images.labels
@@ -102,9 +90,9 @@ def ablate(network: Network, progress: Progress) -> quantizer_table.Results:
     return found
 
 
-def gathered(network: Network) -> Evidence:
+def gathered(model: onnx.ModelProto, network: Network) -> Evidence:
     """The calibration images, two thirds to observe and one to judge by."""
-    model, images = onnx.load(network.float_onnx.path), network.pixels
+    images = network.pixels
     held = len(images) // 3
     seen = images[: len(images) - held]
     path = network.folder / "observed.onnx"
@@ -120,3 +108,7 @@ def gathered(network: Network) -> Evidence:
         calibration=Calibration(images_sha256="0" * 64, images=len(images), statistic="auto", seed=0),
         plain="min-max",
     )
+
+
+if __name__ == "__main__":
+    main()

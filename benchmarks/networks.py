@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from rexnet_export.pipeline.data import batches
 from rexnet_export.pipeline.graph import write_float_onnx
-from rexnet_export.pipeline.inputs import Inputs, gather
+from rexnet_export.pipeline.inputs import Inputs, bundled_checkpoint, gather
 from rexnet_export.pipeline.metadata import describe
 from rexnet_export.pipeline.options import Options
 from rexnet_export.pipeline.records import ModelCard, StoredFile
@@ -33,6 +35,34 @@ class Network:
     float_onnx: StoredFile
     pixels: NDArray[np.uint8]
     folder: Path
+
+
+def add_flags(flags: argparse.ArgumentParser, *, images: int, output: str) -> None:
+    """The flags that `prepared` reads."""
+    bundled = ("bundled", bundled_checkpoint())
+    flags.add_argument("--networks", type=_named, nargs="+", default=[bundled], metavar="NAME=FILE")
+    flags.add_argument("--images", type=int, default=images, help="evaluation images")
+    flags.add_argument("--calibration-images", type=int, default=128)
+    flags.add_argument("--output", type=Path, default=Path(output), metavar="DIR")
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, _, file = text.partition("=")
+    if not name or not file:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FILE")
+    return name, Path(file)
+
+
+def prepared(flags: argparse.Namespace) -> Iterator[Network]:
+    """Every network that was named, one at a time."""
+    for name, checkpoint in flags.networks:
+        given = Options(
+            checkpoint=str(checkpoint),
+            calibration_images=flags.calibration_images,
+            eval_images=flags.images,
+            output=flags.output,
+        )
+        yield prepare(name, given)
 
 
 def prepare(name: str, options: Options) -> Network:

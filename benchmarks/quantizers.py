@@ -23,16 +23,13 @@ from quantizer_table import Result, Results
 from rexnet_export.apps.terminal import Terminal
 from rexnet_export.pipeline.errors import ExportError
 from rexnet_export.pipeline.evaluate import Logits, run_sessions
-from rexnet_export.pipeline.inputs import bundled_checkpoint
 from rexnet_export.pipeline.latency import measure, processor
-from rexnet_export.pipeline.options import Options
 from rexnet_export.pipeline.progress import Progress
 from rexnet_export.pipeline.records import Measurement, NotMeasured
 from rexnet_export.pipeline.report import environment, plain, to_text
 from rexnet_export.pipeline.target import Session
 
 FLOAT = "float"
-BUNDLED = ("bundled", bundled_checkpoint())
 DEFAULT_METHODS = (*contenders.RIVALS, *contenders.FILES)
 
 
@@ -49,15 +46,9 @@ def main() -> int:
 
 def _compare_all(options: argparse.Namespace, terminal: Terminal) -> None:
     results: dict[str, Results] = {}
-    for name, checkpoint in options.networks:
-        given = Options(
-            checkpoint=str(checkpoint),
-            calibration_images=options.calibration_images,
-            eval_images=options.images,
-            output=options.output,
-        )
-        results[name] = compare(networks.prepare(name, given), options, terminal)
-        print(f"\n{name}\n\n{quantizer_table.details(results[name], contenders.TITLES)}", flush=True)
+    for network in networks.prepared(options):
+        results[network.name] = found = compare(network, options, terminal)
+        print(f"\n{network.name}\n\n{quantizer_table.details(found, contenders.TITLES)}", flush=True)
     summary = quantizer_table.summary(results, contenders.TITLES)
     report = {"environment": environment(), "calibration_images": options.calibration_images, "results": plain(results)}
     (options.output / "quantizers.json").write_text(to_text(report), encoding="utf-8")
@@ -67,22 +58,11 @@ def _compare_all(options: argparse.Namespace, terminal: Terminal) -> None:
 
 def parser() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--networks", type=named, nargs="+", default=[BUNDLED], metavar="NAME=FILE")
+    networks.add_flags(flags, images=10_000, output="build/quantizers")
     flags.add_argument("--methods", nargs="+", default=DEFAULT_METHODS, choices=[*contenders.TITLES])
-    flags.add_argument("--images", type=int, default=10_000, help="evaluation images")
-    flags.add_argument("--calibration-images", type=int, default=128)
     flags.add_argument("--latency-rounds", type=int, default=0, help="time all methods together; 0: not timed")
     flags.add_argument("--rivals", type=Path, default=Path("build/rivals/bin/python"), metavar="PYTHON")
-    flags.add_argument("--output", type=Path, default=Path("build/quantizers"), metavar="DIR")
     return flags
-
-
-def named(text: str) -> tuple[str, Path]:
-    """NAME=FILE as a pair."""
-    name, _, file = text.partition("=")
-    if not name or not file:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FILE")
-    return name, Path(file)
 
 
 def compare(network: Network, options: argparse.Namespace, progress: Progress) -> Results:

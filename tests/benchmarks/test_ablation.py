@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,3 +52,8 @@ def test_every_row_leaves_out_its_step(tmp_path: Path, monkeypatch: pytest.Monke
     assert all(isinstance(each, quantizer_table.Result) and each.accuracy.n == 8 for each in found.values())
     every = ["equalized", "grouped", "ranges_chosen", "corrected"]
     assert taken == [[], *([name for name in every if name != out] for out in every), every]
+
+
+def test_the_script_is_a_command() -> None:
+    said = subprocess.run([sys.executable, ablation.__file__, "--help"], capture_output=True, text=True, check=True)
+    assert "one step left out" in said.stdout
