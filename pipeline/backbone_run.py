@@ -14,6 +14,7 @@ from rexnet_export.pipeline.backbone import cut, features, tapped
 from rexnet_export.pipeline.backbone_prove import pixel_batches, proven
 from rexnet_export.pipeline.backbone_report import BackboneReport, Differences
 from rexnet_export.pipeline.compare import TensorComparison
+from rexnet_export.pipeline.conversion import converted, require_targets, source_of
 from rexnet_export.pipeline.data import check_images, choose, open_source
 from rexnet_export.pipeline.errors import ConversionError, UsageError
 from rexnet_export.pipeline.graph import float_graph
@@ -31,9 +32,8 @@ from rexnet_export.pipeline.reference import TorchSession, open_reference
 from rexnet_export.pipeline.release import BACKBONE_FILE
 from rexnet_export.pipeline.report import to_text
 from rexnet_export.pipeline.run import save_manifest
-from rexnet_export.pipeline.selftest import sample_thumbnails
 from rexnet_export.pipeline.staging import move, staging
-from rexnet_export.pipeline.target import Source, Target
+from rexnet_export.pipeline.target import Target
 from rexnet_export.pipeline.trace import float_trace
 from rexnet_export.quantization.graph import model_sha256, view
 from rexnet_export.quantization.rewrites import apply
@@ -46,12 +46,7 @@ TOLERANCE = 1e-4  # of an output's largest value, as for the classifier's logits
 
 def export_backbone(options: Options, targets: Sequence[Target], progress: Progress) -> BackboneReport:
     """Make, execute and measure the backbone's artifacts and write the output folder, whole or not at all."""
-    for target in targets:
-        if options.precision not in target.precisions:
-            raise UsageError(
-                f"--target {target.name} has no {options.precision}: choose {' or '.join(target.precisions)}"
-            )
-        target.require()
+    require_targets(targets, options.precision)
     if options.labels:
         raise UsageError(f"--labels {options.labels}: a backbone has no classes; leave it out")
     if options.max_drop is not None:
@@ -93,21 +88,8 @@ def _export_into(
     quantized = _quantized(folder, card, whole, options, inputs, float_onnx, progress)
     if quantized and quantized.float_onnx != float_onnx:
         parity = _parity(reference, quantized.float_onnx, inputs.evaluation, card)
-    source = Source(
-        card=card,
-        precision=options.precision,
-        checkpoint=inputs.checkpoint.file,
-        float_onnx=quantized.float_onnx if quantized else float_onnx,
-        table=quantized.table if quantized else None,
-        table_sha256=quantized.table_file.sha256 if quantized else None,
-        qdq_onnx=quantized.qdq if quantized else None,
-        golden=sample_thumbnails(),
-    )
-    artifacts = []
-    with progress.stage("converting", len(targets), "targets") as bar:
-        for target in targets:
-            artifacts.append((target, target.convert(source, folder, f"{card.name}-{options.precision}")))
-            bar.advance(1, target.name)
+    source = source_of(card, options.precision, inputs, float_onnx, quantized)
+    artifacts = converted(targets, source, folder, progress)
     return BackboneReport(
         card=card,
         precision=options.precision,

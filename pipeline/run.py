@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.checkpoint_metadata import QPARAMS_KEY
+from rexnet_export.pipeline.conversion import converted, require_targets, source_of
 from rexnet_export.pipeline.data import batches
 from rexnet_export.pipeline.errors import UsageError
 from rexnet_export.pipeline.evaluate import Logits
@@ -26,18 +27,17 @@ from rexnet_export.pipeline.records import NotMeasured, StoredFile, stored_file
 from rexnet_export.pipeline.reference import open_reference
 from rexnet_export.pipeline.release import MANIFEST_FILE, REPORT_FILE
 from rexnet_export.pipeline.report import FileResult, Report, manifest, to_text
-from rexnet_export.pipeline.selftest import sample_thumbnails
 from rexnet_export.pipeline.stages import chain
 from rexnet_export.pipeline.staging import move, staging
-from rexnet_export.pipeline.target import Source, Target
+from rexnet_export.pipeline.target import Target
 from rexnet_export.pipeline.thumbnails import thumbnails
 from rexnet_export.quantization.table import load_table
 
 PARITY_IMAGES = 64
 UNJUDGED = "INT8 was not searched for: precision, --effort fast, a ready table, or too few images"
-type Render = Callable[[Report, Mapping[str, bytes]], str]
-
 UNBOUNDED = "no --max-drop was given"
+
+type Render = Callable[[Report, Mapping[str, bytes]], str]
 
 
 def export(options: Options, targets: Sequence[Target], progress: Progress, render: Render) -> Report:
@@ -47,12 +47,7 @@ def export(options: Options, targets: Sequence[Target], progress: Progress, rend
     that fails or is interrupted leaves nothing behind. `render` gives the content of `report.html` from the report and
     pictures (PNG) of the images it lists, by id.
     """
-    for target in targets:
-        if options.precision not in target.precisions:
-            raise UsageError(
-                f"--target {target.name} has no {options.precision}: choose {' or '.join(target.precisions)}"
-            )
-        target.require()
+    require_targets(targets, options.precision)
     inputs = gather(options)
     with staging(options.output) as folder:
         report = _export_into(folder, options, inputs, targets, progress)
@@ -66,7 +61,7 @@ def export(options: Options, targets: Sequence[Target], progress: Progress, rend
 def _export_into(
     folder: Path, options: Options, inputs: Inputs, targets: Sequence[Target], progress: Progress
 ) -> Report:
-    card, stem = inputs.card, f"{inputs.card.name}-{options.precision}"
+    card = inputs.card
     clock = _Clock()
     float_onnx = write_float_onnx(inputs.checkpoint.network, card, folder / f"{card.name}-float.onnx")
     parity = _parity(inputs, float_onnx)
@@ -75,21 +70,8 @@ def _export_into(
     if quantized and quantized.float_onnx != float_onnx:
         parity = _parity(inputs, quantized.float_onnx)  # rewriting changed nothing a float network could show
     clock.lap("quantization")
-    source = Source(
-        card=card,
-        precision=options.precision,
-        checkpoint=inputs.checkpoint.file,
-        float_onnx=quantized.float_onnx if quantized else float_onnx,
-        table=quantized.table if quantized else None,
-        table_sha256=quantized.table_file.sha256 if quantized else None,
-        qdq_onnx=quantized.qdq if quantized else None,
-        golden=sample_thumbnails(),
-    )
-    artifacts = []
-    with progress.stage("converting", len(targets), "targets") as bar:
-        for target in targets:
-            artifacts.append((target, target.convert(source, folder, stem)))
-            bar.advance(1, target.name)
+    source = source_of(card, options.precision, inputs, float_onnx, quantized)
+    artifacts = converted(targets, source, folder, progress)
     clock.lap("conversion")
     reference = open_reference(inputs.checkpoint.network, card.preprocess)
     graphs = chain(float_onnx, quantized.float_onnx if quantized else None, quantized.qdq if quantized else None)
