@@ -22,7 +22,7 @@ from rexnet_export.apps.device_runner.archive import open_archive
 from rexnet_export.apps.device_runner.failure import RunnerError
 from rexnet_export.pipeline.errors import DataError, DeviceError, UsageError
 from rexnet_export.pipeline.page_server import Event, Serving, Site, serving
-from rexnet_export.pipeline.transport import printable
+from rexnet_export.pipeline.untrusted import printable
 from rexnet_export.pipeline.web_runtimes import default_cache, pinned, web_runtimes
 
 if TYPE_CHECKING:

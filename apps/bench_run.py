@@ -16,7 +16,7 @@ from rexnet_export.apps.bench_browser import add_address_options, run_in_browser
 from rexnet_export.apps.device_runner.archive import open_archive
 from rexnet_export.apps.device_runner.failure import RunnerError
 from rexnet_export.pipeline.errors import DataError, GateFailed, InvalidMeasurement, UsageError
-from rexnet_export.pipeline.transport import printable
+from rexnet_export.pipeline.untrusted import printable
 
 if TYPE_CHECKING:
     from rexnet_export.apps.terminal import Terminal

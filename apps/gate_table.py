@@ -12,7 +12,7 @@ from rich.text import Text
 from rexnet_export.pipeline.baseline_update import Updated
 from rexnet_export.pipeline.gate_plan import Plan
 from rexnet_export.pipeline.gate_result import Check, Flip, GateResult
-from rexnet_export.pipeline.transport import printable
+from rexnet_export.pipeline.untrusted import printable
 
 MOST_FLIPS = 10  # shown; all are in the JSON
 TITLES = {

@@ -33,7 +33,8 @@ from rexnet_export.pipeline.errors import CheckpointError
 from rexnet_export.pipeline.hub import PREFIX, fetch
 from rexnet_export.pipeline.records import Preprocess, StoredFile, stored_file, write_whole
 from rexnet_export.pipeline.rexnet import ReXNet
-from rexnet_export.pipeline.state_dicts import COUNTER, canonical, difference, nearest_architecture, printable, unwrap
+from rexnet_export.pipeline.state_dicts import COUNTER, canonical, difference, nearest_architecture, unwrap
+from rexnet_export.pipeline.untrusted import excerpt
 
 HALF_MAX = torch.finfo(torch.float16).max
 
@@ -131,7 +132,7 @@ def _read_torch(path: Path) -> object:
             content: object = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
-        detail = f" ({printable(named[1])})" if named else ""
+        detail = f" ({excerpt(named[1])})" if named else ""
         raise CheckpointError(
             f"{path} holds Python objects{detail}, not only tensors; nothing in it was run: give its state_dict()"
         ) from error
@@ -142,7 +143,7 @@ def _read_torch(path: Path) -> object:
 
 
 def _first_sentence(error: BaseException) -> str:
-    return printable(re.split(r"\. |\n", str(error))[0] or type(error).__name__)
+    return excerpt(re.split(r"\. |\n", str(error))[0] or type(error).__name__)
 
 
 def _sound(state: Mapping[str, Tensor], network: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from typing import Literal
 from torch import Tensor
 
 from rexnet_export.pipeline.rexnet import DEPTH, FIRST_SQUEEZED_BLOCK, Architecture, Variant, architecture
+from rexnet_export.pipeline.untrusted import excerpt
 
 type KeyFormat = Literal["clovaai", "timm"]
 
@@ -188,12 +189,7 @@ class Difference:
 def _some(names: tuple[str, ...], limit: int = 3) -> str:
     if not names:
         return ""
-    return f" ({', '.join(printable(name) for name in names[:limit])}{', ...' if len(names) > limit else ''})"
-
-
-def printable(text: str, limit: int = 120) -> str:
-    """Text of an untrusted file, cut short, that cannot break a line or drive a terminal."""
-    return (text if text.isprintable() else ascii(text))[:limit]
+    return f" ({', '.join(excerpt(name) for name in names[:limit])}{', ...' if len(names) > limit else ''})"
 
 
 def difference(state: Mapping[str, Tensor], network: Mapping[str, Tensor]) -> Difference:

@@ -18,6 +18,7 @@ from typing import IO, Any, Protocol
 
 from rexnet_export.pipeline.errors import DeviceError
 from rexnet_export.pipeline.records import file_sha256
+from rexnet_export.pipeline.untrusted import printable
 
 type Heard = Callable[[str], None]
 type Control = dict[str, Any]
@@ -40,11 +41,6 @@ class Completed:
         """The last line of what it wrote to standard error, for a message."""
         lines = self.err.decode("utf-8", "replace").strip().splitlines()
         return printable(lines[-1][:300]) if lines else f"exit code {self.code}"
-
-
-def printable(text: str) -> str:
-    """What a device says, without signs that would command the person's terminal."""
-    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
 class Transport(Protocol):
