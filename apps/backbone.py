@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rexnet_export.apps.terminal import INTERRUPTED, Terminal, run_command
+from rexnet_export.apps.terminal import Terminal, run_parsed
 from rexnet_export.pipeline.errors import UsageError
 from rexnet_export.pipeline.options import Options
 from rexnet_export.pipeline.records import NotMeasured
@@ -28,37 +29,34 @@ target of it, --labels has no meaning, and --eval-data needs no classes."""
 
 def main(argv: Sequence[str]) -> int:
     """Run the subcommand; returns the exit code."""
+    return run_parsed("rexnet-export", parser, argv, _export)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The export's command line under this name."""
     from rexnet_export.apps import export  # noqa: PLC0415 - it imports this module
 
-    parser = export.parser()
-    parser.prog, parser.description, parser.epilog = PROGRAM, DESCRIPTION, None
-    try:
-        arguments = parser.parse_args(argv)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-
-    def body(terminal: Terminal) -> int:
-        options = export.options_from(arguments)
-        if options.output == Options().output:
-            options = replace(options, output=OUTPUT)
-        _export(options, terminal, json=arguments.json, quiet=arguments.quiet)
-        return 0
-
-    return run_command("rexnet-export", body, quiet=arguments.quiet, debug=arguments.debug)
+    p = export.parser()
+    p.prog, p.description, p.epilog = PROGRAM, DESCRIPTION, None
+    return p
 
 
-def _export(options: Options, terminal: Terminal, *, json: bool, quiet: bool) -> None:
+def _export(arguments: argparse.Namespace, terminal: Terminal) -> None:
+    from rexnet_export.apps import export  # noqa: PLC0415 - it imports this module
     from rexnet_export.pipeline.backbone_run import export_backbone  # noqa: PLC0415 - imports torch
     from rexnet_export.pipeline.report import to_text  # noqa: PLC0415
     from rexnet_export.targets import chosen  # noqa: PLC0415
 
+    options = export.options_from(arguments)
+    if options.output == Options().output:
+        options = replace(options, output=OUTPUT)
     if "gpu" in options.target:
         raise UsageError("--target gpu: a backbone in torch is pipeline.backbone.Backbone of the checkpoint itself")
     targets = [target for target in chosen(options.target, options.precision) if target.name != "gpu"]
     report = export_backbone(options, targets, terminal)
-    if json:
+    if arguments.json:
         terminal.out.file.write(to_text(report.to_json()))
-    elif not quiet:
+    elif not arguments.quiet:
         terminal.out.print(table(report))
         terminal.out.print(f"{options.output}/  backbone.json, manifest.json", soft_wrap=True)
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 
 from rexnet_export.apps import bench_browser, bench_bundle, bench_run
-from rexnet_export.apps.terminal import INTERRUPTED, Terminal, run_command
+from rexnet_export.apps.terminal import Terminal, run_parsed
 
 PROGRAM = "rexnet-bench"
 DESCRIPTION = """Run exported artifacts where they will be used. `bundle` makes one self-contained file of an export,
@@ -25,16 +25,7 @@ COMMANDS: Mapping[str, Command] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    try:
-        options = parser().parse_args(argv)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    _, _, perform = COMMANDS[options.command]
-
-    def body(terminal: Terminal) -> int:
-        return perform(options, terminal)
-
-    return run_command(PROGRAM, body, quiet=options.quiet, debug=options.debug)
+    return run_parsed(PROGRAM, parser, argv, lambda options, terminal: COMMANDS[options.command][2](options, terminal))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rexnet_export.apps import backbone, verify
-from rexnet_export.apps.terminal import INTERRUPTED, Terminal, run_command
+from rexnet_export.apps.terminal import Terminal, run_parsed
 from rexnet_export.pipeline.options import Options, from_mapping, read_config
 from rexnet_export.pipeline.records import Precision
 
@@ -33,16 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return verify.main(given[1:])
     if list(given[:1]) == [backbone.BACKBONE]:
         return backbone.main(given[1:])
-    try:
-        arguments = parser().parse_args(given)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-
-    def body(terminal: Terminal) -> int:
-        _export(arguments, terminal)
-        return 0
-
-    return run_command(PROGRAM, body, quiet=arguments.quiet, debug=arguments.debug)
+    return run_parsed(PROGRAM, parser, given, _export)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from rexnet_export.apps.summary import int8_share, shown
+from rexnet_export.apps.terminal_table import titled
 from rexnet_export.pipeline.compare import STEPS, Steps, TensorDifference, worst_first
 from rexnet_export.pipeline.examine import Finding
 from rexnet_export.pipeline.records import Measurement, NotMeasured
@@ -67,14 +67,7 @@ def tables(found: Verification) -> RenderableType:
 
 
 def _grid(title: str, *columns: str) -> Table:
-    grid = Table(
-        title=Text(title),
-        title_justify="left",
-        title_style="italic",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        show_edge=False,
-    )
+    grid = titled(title)
     for position, column in enumerate(columns):
         grid.add_column(column, justify="right" if position else "left", overflow="fold")
     return grid

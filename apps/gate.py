@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rexnet_export.apps.outputs import add_outputs, planned
-from rexnet_export.apps.terminal import INTERRUPTED, Terminal, run_command
+from rexnet_export.apps.terminal import Terminal, run_parsed
 from rexnet_export.pipeline.errors import BaselineError, DataError, GateFailed, Inconclusive, UsageError
 
 if TYPE_CHECKING:
@@ -36,17 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         from rexnet_export.apps import gate_latency  # noqa: PLC0415 - its timing needs nothing of what is here
 
         return gate_latency.main(given[1:])
-    try:
-        arguments = parser().parse_args(given)
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    return run_parsed(PROGRAM, parser, given, _run)
+
+
+def _run(arguments: argparse.Namespace, terminal: Terminal) -> None:
     command: Callable[[argparse.Namespace, Terminal], None] = arguments.command
-
-    def body(terminal: Terminal) -> int:
-        command(arguments, terminal)
-        return 0
-
-    return run_command(PROGRAM, body, quiet=arguments.quiet, debug=arguments.debug)
+    command(arguments, terminal)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -160,6 +155,10 @@ def _checked(arguments: argparse.Namespace) -> GateResult:
     baseline = _baseline(arguments, candidate)
     # Who names the baseline of one artifact asks about that one.
     named = list(baseline) if isinstance(baseline, dict) and _is_file(arguments.baseline) else []
+    devices = []
+    if arguments.device:
+        source = _source(arguments.images, labelled=True)
+        devices = [device_question(candidate, folder, source) for folder in arguments.device]
     return check(
         candidate,
         baseline,
@@ -167,9 +166,7 @@ def _checked(arguments: argparse.Namespace) -> GateResult:
         float_policy=float_policy,
         float_baseline=arguments.float_baseline,
         targets=arguments.target or named,
-        devices=[
-            device_question(candidate, folder, _source(arguments.images, labelled=True)) for folder in arguments.device
-        ],
+        devices=devices,
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rexnet_export.apps.outputs import add_outputs, planned
-from rexnet_export.apps.terminal import INTERRUPTED, Terminal, run_command
+from rexnet_export.apps.terminal import Terminal, run_parsed
 from rexnet_export.pipeline.errors import GateFailed, Inconclusive, InvalidMeasurement
 
 if TYPE_CHECKING:
@@ -24,16 +24,7 @@ worse at all. Exit codes: 0 pass, 1 slower or worse, 2 usage, 3 inconclusive, 4 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
-    try:
-        arguments = parser().parse_args(argv)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-
-    def body(terminal: Terminal) -> int:
-        _compare(arguments, terminal)
-        return 0
-
-    return run_command(PROGRAM, body, quiet=arguments.quiet, debug=arguments.debug)
+    return run_parsed(PROGRAM, parser, argv, _compare)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from rexnet_export.apps.summary import shown
+from rexnet_export.apps.terminal_table import titled
 from rexnet_export.pipeline.interleave import SIDES
 from rexnet_export.pipeline.latency_gate import Contestant, LatencyGate, Run, block_medians, tail
 from rexnet_export.pipeline.paired_latency import Pair, Side
@@ -134,14 +134,7 @@ def signal_value(signal: Signal, value: Measurement[int | float]) -> str:
 
 
 def _grid(title: str, *columns: str) -> Table:
-    grid = Table(
-        title=Text(title),
-        title_justify="left",
-        title_style="italic",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        show_edge=False,
-    )
+    grid = titled(title)
     for column in columns:
         grid.add_column(column, overflow="fold")
     return grid

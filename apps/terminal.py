@@ -6,12 +6,13 @@ log file instead, and only what is said through `Terminal` reaches the person.
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -104,6 +105,23 @@ class _RichBar:
         self._progress.advance(self._task, count)
         if note:
             self._progress.update(self._task, note=note)
+
+
+def run_parsed(
+    program: str,
+    parser: Callable[[], argparse.ArgumentParser],
+    argv: Sequence[str] | None,
+    command: Callable[[argparse.Namespace, Terminal], int | None],
+) -> int:
+    """Parse the arguments, which include `--quiet` and `--debug`, and run `command`; its result, or 0, is the exit
+    code."""
+    try:
+        arguments = parser().parse_args(argv)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return run_command(
+        program, lambda terminal: command(arguments, terminal) or 0, quiet=arguments.quiet, debug=arguments.debug
+    )
 
 
 def run_command(

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rexnet_export.apps.terminal import INTERRUPTED, Terminal, run_command
+from rexnet_export.apps.terminal import Terminal, run_parsed
 from rexnet_export.pipeline.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -23,16 +23,7 @@ is not what was written."""
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
-    try:
-        arguments = parser().parse_args(argv)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-
-    def body(terminal: Terminal) -> int:
-        _verify(arguments, terminal)
-        return 0
-
-    return run_command(PROGRAM, body, quiet=arguments.quiet, debug=arguments.debug)
+    return run_parsed(PROGRAM, parser, argv, _verify)
 
 
 def parser() -> argparse.ArgumentParser:
