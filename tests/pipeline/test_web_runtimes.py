@@ -80,7 +80,10 @@ def test_fetched_once_and_again_when_changed(tmp_path: Path, monkeypatch: pytest
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.js", "cache", "litert.js"]
 
 
-@pytest.mark.parametrize("content", [b"something else", tarball()[:-1], None])
+# Names of their own: pytest would name the cases by the archive's bytes, which hold the time it was made.
+@pytest.mark.parametrize(
+    "content", [b"something else", tarball()[:-1], None], ids=["another file", "cut short", "no network"]
+)
 def test_what_was_not_pinned_is_not_kept(
     content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
