@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-import shlex
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rexnet_export.pipeline.device_folder import MOST_RUN_S, own_folder
 from rexnet_export.pipeline.device_results import DONE_FILE, RESULT_FILE, finish, read_result, whole_folder
 from rexnet_export.pipeline.errors import DeviceError, ExportError, TargetUnavailable, UsageError
 from rexnet_export.pipeline.progress import Progress
 from rexnet_export.pipeline.records import file_sha256
-from rexnet_export.pipeline.transport import COMMAND_S, Transport
+from rexnet_export.pipeline.transport import Transport
 
 PHASES = ("verify", "identify", "idle gate", "parity", "latency", "accuracy", "profile", "restore", "validity", "done")
 FILES = ("env_before.json", "env_after.json", "raw_latency.npy", "predictions.npy", "logits.npy", RESULT_FILE)
@@ -25,8 +24,6 @@ SUM_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_]+\.[a-z]+)")
 # Valid, parity failed, invalid measurement: after these a result is there.
 FINISHED = (0, 1, 4)
 FAILURES: Mapping[int, type[ExportError]] = {2: UsageError, 13: TargetUnavailable}
-LOCK, FOLDER = "rexnet-bench.lock", "rexnet-bench-"
-STALE_MINUTES = 120
 # What is set for this machine's processor must not reach a device of another kind.
 ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -54,10 +51,14 @@ class Outcome:
 def run_bundle(request: Request, device: Transport, progress: Progress) -> Outcome:
     """Run a bundle on a device. Only a whole result appears at `request.output`; the device's folder is deleted, or
     named in the error where the device can no longer be reached."""
+    if request.timeout > MOST_RUN_S:
+        raise UsageError(
+            f"--timeout {request.timeout:g}: a run keeps others off the device for {MOST_RUN_S} s at most; name less"
+        )
     run_id = str(uuid.uuid4())
     with whole_folder(request.output) as partial:
         device.connect()
-        with _own_folder(device, run_id) as folder:
+        with own_folder(device, run_id) as folder:
             code, result = _on_device(request, device, folder, run_id, partial, progress)
         finish(partial, result)
     return Outcome(folder=request.output, result=result, code=code)
@@ -96,49 +97,6 @@ def _explained(code: int, said: str, request: Request) -> str:
     if code == 127:
         return f"there is no {request.python!r} ({said}); name the device's Python with --python"
     return said.removeprefix("device runner: ")
-
-
-@contextmanager
-def _own_folder(device: Transport, run_id: str) -> Iterator[str]:
-    """A folder of this run alone on the device, and the device for this run alone, while the context is open."""
-    root = _writable_root(device)
-    lock, folder = f"{root}/{LOCK}", f"{root}/{FOLDER}{run_id}"
-    _take_lock(device, lock)
-    try:
-        made = device.shell(f"umask 077 && mkdir {shlex.quote(folder)}", timeout=COMMAND_S)
-        if made.code:
-            raise DeviceError(f"{device.name}: cannot make {folder}: {made.said()}")
-        yield folder
-    finally:
-        _leave(device, folder, lock)
-
-
-def _leave(device: Transport, folder: str, lock: str) -> None:
-    """Delete what the run left on the device; if that fails too, the error names it and keeps its own cause."""
-    try:
-        device.remove(folder)
-        device.remove(lock)
-    except DeviceError as error:
-        raise DeviceError(f"{error}. Left on the device: {folder} and {lock}; delete them") from error
-
-
-def _writable_root(device: Transport) -> str:
-    for root in device.roots:
-        if device.shell(f"test -d {shlex.quote(root)} -a -w {shlex.quote(root)}", timeout=COMMAND_S).code == 0:
-            return root
-    raise DeviceError(f"{device.name}: none of {', '.join(device.roots)} can be written to")
-
-
-def _take_lock(device: Transport, lock: str) -> None:
-    """One run at a time; a lock that is older than any run is taken over."""
-    where = shlex.quote(lock)
-    script = f'find {where} -maxdepth 0 -mmin +{STALE_MINUTES} -exec rm -rf "{{}}" ";" 2>/dev/null; mkdir {where}'
-    done = device.shell(script, timeout=COMMAND_S)
-    if done.code:
-        raise DeviceError(
-            f"{device.name} is busy with another run, or could not be locked ({done.said()}); wait for it, or delete "
-            f"{lock} if none is on"
-        )
 
 
 def _fetched(device: Transport, remote: str, partial: Path, run_id: str) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from servers import adbd, children, sshd
 from rexnet_export.apps.bench import main
 from rexnet_export.pipeline import adb as adb_module
 from rexnet_export.pipeline import ssh as ssh_module
-from rexnet_export.pipeline.bench import LOCK, PHASES, Request, run_bundle
+from rexnet_export.pipeline.bench import PHASES, Request, run_bundle
+from rexnet_export.pipeline.device_folder import LOCK
 from rexnet_export.pipeline.device_results import read_result
 from rexnet_export.pipeline.errors import DeviceError
 from rexnet_export.pipeline.local import local
@@ -181,6 +182,7 @@ def test_one_run_at_a_time(bundle: Path, tmp_path: Path, capfd: pytest.CaptureFi
         (["--device", "browser", "--images", "0"], 2, "images 0"),
         (["--device", "local:x"], 2, "--device"),
         (["--timeout", "0"], 2, "--timeout 0"),
+        (["--timeout", "36001"], 2, "36000 s at most"),
         (["--python", "no such; python"], 5, "--python"),
         (["--artifact", "$(touch evil)"], 2, "no artifact"),
         (["--runtime", "tflite_runtime"], 13, "pip install tflite-runtime"),

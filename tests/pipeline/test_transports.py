@@ -8,18 +8,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from servers import adbd, children, sshd
 
-from rexnet_export.pipeline.adb import adb, battery_state, thermal_state
+from rexnet_export.pipeline.adb import AdbTransport, adb, battery_state, thermal_state
+from rexnet_export.pipeline.device_folder import LOCK, LOCKED_S, own_folder
 from rexnet_export.pipeline.errors import DeviceError, UsageError
 from rexnet_export.pipeline.local import local
 from rexnet_export.pipeline.ssh import parsed, ssh
-from rexnet_export.pipeline.transport import Transport, run_process
+from rexnet_export.pipeline.transport import PosixTransport, Transport, run_process
 
 ODD_NAMES = [
     "with space",
@@ -71,6 +72,13 @@ def reached(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def device(reached: Reached) -> Transport:
     reached.transport.connect()
     return reached.transport
+
+
+@pytest.fixture
+def lockable(device: Transport, tmp_path: Path) -> Transport:
+    """The device with a folder of this test as its root."""
+    assert isinstance(device, PosixTransport | AdbTransport)
+    return replace(device, roots=(str(tmp_path),))
 
 
 def python(device: Transport, code: str, folder: Path, timeout: float = 60) -> tuple[int, bytes, bytes]:
@@ -210,6 +218,36 @@ def test_what_a_device_has_not_is_a_refusal_and_never_a_claim(device: Transport)
         assert (control["applied"], control["restored"]) == (False, None)
         assert control["error"].startswith("refused")
     assert device.state() == {}
+
+
+def test_a_locked_device_is_refused_and_its_lock_left(lockable: Transport, tmp_path: Path) -> None:
+    with own_folder(lockable, "first") as folder:
+        assert Path(folder).is_dir()
+        with pytest.raises(DeviceError, match="busy with another run"), own_folder(lockable, "second"):
+            pass
+        assert [path.name for path in (tmp_path / LOCK).iterdir()] == ["first"]
+        assert Path(folder).is_dir()
+    assert not list(tmp_path.iterdir())
+
+
+def aged(lock: Path, seconds: float) -> None:
+    then = time.time() - seconds
+    os.utime(lock, (then, then))
+
+
+def test_a_lock_older_than_any_run_is_taken_over_for_good(lockable: Transport, tmp_path: Path) -> None:
+    lock = tmp_path / LOCK
+    second = contextlib.ExitStack()
+    with own_folder(lockable, "first"):
+        aged(lock, LOCKED_S - 120)
+        with pytest.raises(DeviceError, match="busy"), own_folder(lockable, "third"):
+            pass
+        aged(lock, LOCKED_S + 120)
+        second.enter_context(own_folder(lockable, "second"))
+        assert [path.name for path in lock.iterdir()] == ["second"]
+    assert [path.name for path in lock.iterdir()] == ["second"], "the first run deleted a lock that was not its own"
+    second.close()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
