@@ -22,6 +22,7 @@ from rexnet_export.apps.device_runner.machine import changes
 from rexnet_export.apps.device_runner.validity import latency_reasons
 from rexnet_export.pipeline.device_results import finish, first_violation, violation, whole_folder
 from rexnet_export.pipeline.errors import DeviceError
+from rexnet_export.pipeline.staging import writing
 
 UPLOAD_SCHEMA = "browser_upload.schema.json"
 UNSEEN: Mapping[str, Any] = {
@@ -90,11 +91,13 @@ def _composed(upload: dict[str, Any], bundle: Bundle, versions: Mapping[str, str
     labels = np.load(bundle.folder / "labels.npy", allow_pickle=False)
     logits = _logits(upload["logits"], plan["dataset"]["n"], golden.shape[1])
     latency, kernel = _latency(upload), tuple(upload["kernel"])
-    np.save(out / "raw_latency.npy", groups.raw_latency(latency))
     few = phases.parity(logits[: plan["parity_images"]], golden, artifact["tolerance"])
     before, after = (_environment(battery) for battery in upload["battery"])
-    for name, state in (("env_before.json", before), ("env_after.json", after)):
-        (out / name).write_text(json.dumps(state, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    with writing(out):
+        np.save(out / "raw_latency.npy", groups.raw_latency(latency))
+        for name, state in (("env_before.json", before), ("env_after.json", after)):
+            (out / name).write_text(json.dumps(state, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        predictions = groups.save_predictions(out, logits)
     device = _device(upload["device"])
     groups.explain(device, "device", unknown, "a browser does not say")
     reasons = latency_reasons(latency, plan["minimum"], [], kernel)
@@ -124,8 +127,7 @@ def _composed(upload: dict[str, Any], bundle: Bundle, versions: Mapping[str, str
         "paired": groups.paired_group(latency, plan["latency"]["seed"], unknown),
         "memory": {**memory, "method": "none"},
         "parity": phases.parity(logits, golden, artifact["tolerance"]) | {"verdict": few["verdict"]},
-        "accuracy": phases.accuracy(logits, labels)
-        | groups.dataset_group(plan["dataset"], groups.save_predictions(out, logits)),
+        "accuracy": phases.accuracy(logits, labels) | groups.dataset_group(plan["dataset"], predictions),
         "validity": {"valid": not reasons, "reasons": reasons},
         "not_measured": dict(sorted(unknown.items())),
     }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
@@ -15,34 +17,57 @@ from numpy.typing import NDArray
 
 from rexnet_export.pipeline.errors import DeviceError, UsageError
 from rexnet_export.pipeline.records import file_sha256
+from rexnet_export.pipeline.staging import writing
 
 RESULT_FILE, DONE_FILE = "result.json", "DONE"
+# A folder with something in it, or a file, is where the result should go.
+TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
 
 @contextmanager
 def whole_folder(output: Path) -> Iterator[Path]:
-    """A folder that becomes `output` when the context ends well, and is deleted when it does not."""
+    """A folder that becomes `output` when the context ends well, and is deleted when it does not.
+
+    Of two that end well for one `output`, the first stays and the second is refused.
+    """
     if output.exists():
-        raise UsageError(f"--output {output} exists; name a new folder")
-    partial = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+        raise UsageError(_exists(output))
+    with writing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        # Beside it, so that it can be renamed; in a private folder, so that nobody else has the same.
+        private = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
-        partial.mkdir(parents=True)
+        partial = private / output.name
+        with writing(output):
+            partial.mkdir()
         yield partial
-        partial.rename(output)
-    except OSError as error:
-        raise UsageError(f"--output {output} cannot be written ({error}); make room or name another folder") from error
+        _publish(partial, output)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(private, ignore_errors=True)
+
+
+def _publish(partial: Path, output: Path) -> None:
+    with writing(output):
+        try:
+            partial.rename(output)
+        except OSError as error:
+            if error.errno not in TAKEN:
+                raise
+            raise UsageError(_exists(output)) from error
+
+
+def _exists(output: Path) -> str:
+    return f"--output {output} exists; name a new folder"
 
 
 def finish(partial: Path, result: Mapping[str, Any]) -> None:
     """Write the completed result beside its files; DONE, with every digest, comes last."""
-    (partial / DONE_FILE).unlink(missing_ok=True)
     text = json.dumps(result, indent=2, sort_keys=True, allow_nan=False) + "\n"
-    (partial / RESULT_FILE).write_text(text, encoding="utf-8")
-    lines = [f"{file_sha256(path)}  {path.name}\n" for path in sorted(partial.iterdir())]
-    (partial / DONE_FILE).write_text("".join(lines), encoding="utf-8")
+    with writing(partial):
+        (partial / DONE_FILE).unlink(missing_ok=True)
+        (partial / RESULT_FILE).write_text(text, encoding="utf-8")
+        lines = [f"{file_sha256(path)}  {path.name}\n" for path in sorted(partial.iterdir())]
+        (partial / DONE_FILE).write_text("".join(lines), encoding="utf-8")
 
 
 def read_result(path: Path) -> dict[str, Any]:

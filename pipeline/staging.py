@@ -35,6 +35,16 @@ def staging(output: Path) -> Iterator[Path]:
             output.rmdir()
 
 
+@contextmanager
+def writing(output: Path) -> Iterator[None]:
+    """The context does nothing but write into an output folder: what goes wrong there is the folder's fault."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(f"{output} cannot be written ({reason}); make room or name another --output") from error
+
+
 def _disk_is_full(error: BaseException | None) -> bool:
     """Whether that is what an error comes from; toolchains wrap it in their own exceptions, or only quote it."""
     if error is None:

@@ -11,13 +11,14 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from rexnet_export.pipeline.errors import DeviceError
 from rexnet_export.pipeline.records import file_sha256
+from rexnet_export.pipeline.staging import writing
 from rexnet_export.pipeline.untrusted import printable
 
 type Heard = Callable[[str], None]
@@ -133,7 +134,8 @@ class PosixTransport:
             raise DeviceError(f"{self.name}: cannot read {remote!r}: {done.said()}")
         if len(done.out) > most:
             raise DeviceError(f"{self.name}: {remote!r} is larger than {most} bytes; it is no result of this tool")
-        target.write_bytes(done.out)
+        with writing(target):
+            target.write_bytes(done.out)
 
     def remove(self, remote: str) -> None:
         """End the process that wrote its number there, then delete."""
@@ -236,5 +238,6 @@ def _collect(stream: IO[bytes], parts: list[bytes], heard: Heard | None, problem
 def _end(process: subprocess.Popen[bytes]) -> None:
     """A program that is still running is ended with everything it started."""
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it may end by itself meanwhile
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -111,6 +111,8 @@ def test_bytes_up_and_down(device: Transport, tmp_path: Path) -> None:
         device.pull(str(there), back, 100)
     with pytest.raises(DeviceError, match="cannot read"):
         device.pull(str(tmp_path / "none"), back, 100)
+    with pytest.raises(UsageError, match="none/here cannot be written"):
+        device.pull(str(there), tmp_path / "none" / "here", 10**6)
 
 
 def test_big_file(device: Transport, tmp_path: Path) -> None:
@@ -289,6 +291,15 @@ def test_hostile_adb_names(device: str) -> None:
 def test_missing_client_is_named() -> None:
     with pytest.raises(DeviceError, match="no-such-client"):
         run_process(("no-such-client",), timeout=1, device="x")
+
+
+def test_program_that_ends_as_it_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_late(_group: int, _signal: int) -> None:
+        raise ProcessLookupError
+
+    monkeypatch.setattr(os, "killpg", too_late)
+    with pytest.raises(DeviceError, match="no answer in"):
+        run_process(("sleep", "0.5"), timeout=0.1, device="x")
 
 
 def test_dumpsys() -> None:
