@@ -16,7 +16,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rexnet_export.apps.device_runner.coreml import CoreMlSession
 from rexnet_export.apps.device_runner.failure import DAMAGED, NO_RUNTIME, RunnerError
+from rexnet_export.apps.device_runner.graph import Graph
 
 INSTALL = {
     "ai_edge_litert": "pip install ai-edge-litert",
@@ -30,16 +32,6 @@ SUFFIXES = {
     ".onnx": ("onnxruntime",),
     ".mlpackage": ("coremltools",),
 }
-
-
-class Graph(NamedTuple):
-    """What the runtime made of the file: nodes in all, nodes a delegate took (None: it does not say), by whom they
-    were run, and notes."""
-
-    total_nodes: int | None
-    delegated_nodes: int | None
-    executed_by: str | None
-    notes: dict[str, str | int]
 
 
 class Session(Protocol):
@@ -140,26 +132,6 @@ class OrtSession:
             options.enable_profiling = True
             options.profile_file_prefix = str(profile)
         return runtime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-
-
-class CoreMlSession:
-    """`MLModel.predict` of a `.mlpackage`; its logits are the classifier's own output. Not run on Apple hardware."""
-
-    def __init__(self, model: Path) -> None:
-        if platform.system() != "Darwin":
-            raise RunnerError(f"{model.name}: Core ML runs on macOS only; name another artifact", NO_RUNTIME)
-        coremltools = importlib.import_module("coremltools")
-        self._model = coremltools.models.MLModel(str(model))
-        self._image = importlib.import_module("PIL.Image")
-
-    def run(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """One image, handed over as a picture."""
-        answer = self._model.predict({"image": self._image.fromarray(image[0], "RGB")})
-        return np.asarray(answer["logits"], np.float32).reshape(-1)
-
-    def graph(self, model: Path, folder: Path) -> Graph:  # noqa: ARG002
-        """`rexnet_export.targets.apple_devices` reads the compute plan on the host."""
-        return Graph(None, None, "Core ML", {})
 
 
 def find_runtime(suffix: str, wanted: str | None) -> Runtime:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexnet_export.apps.device_runner import phases
+from rexnet_export.apps.device_runner.graph import Graph
 from rexnet_export.apps.device_runner.groups import (
     SCHEMA_VERSION,
     bundle_group,
@@ -32,7 +33,7 @@ from rexnet_export.apps.device_runner.groups import (
 from rexnet_export.apps.device_runner.machine import changes, environment, identify, resident_bytes
 from rexnet_export.apps.device_runner.main import say
 from rexnet_export.apps.device_runner.plan import Job
-from rexnet_export.apps.device_runner.runtimes import Graph, Session
+from rexnet_export.apps.device_runner.runtimes import Session
 from rexnet_export.apps.device_runner.validity import latency_reasons
 
 WARM_LOADS = 3

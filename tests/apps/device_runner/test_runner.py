@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from bundles import SHORT, altered
 
+from rexnet_export.apps.device_runner.graph import Graph
 from rexnet_export.apps.device_runner.phases import Block, Latency, idle_gate, measure_latency
-from rexnet_export.apps.device_runner.runtimes import Graph
 from rexnet_export.apps.device_runner.validity import latency_reasons
 
 SCHEMA = json.loads(files("rexnet_export.pipeline").joinpath("device_result.schema.json").read_text(encoding="utf-8"))
