@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rexnet_export.apps.bench_bundle import add_content_options, bundle_export
-from rexnet_export.apps.device_runner.archive import open_archive
-from rexnet_export.apps.device_runner.failure import RunnerError
 from rexnet_export.pipeline.errors import DataError, DeviceError, UsageError
 from rexnet_export.pipeline.page_server import Event, Serving, Site, serving
 from rexnet_export.pipeline.untrusted import printable
@@ -28,7 +26,7 @@ from rexnet_export.pipeline.web_runtimes import default_cache, pinned, web_runti
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rexnet_export.apps.browser_result import Bundle
+    from rexnet_export.apps.outside_result import Bundle
     from rexnet_export.apps.terminal import Terminal
     from rexnet_export.pipeline.progress import Bar
     from rexnet_export.pipeline.web_runtimes import Package
@@ -141,11 +139,12 @@ def _page(
     """The page of a bundle, served while the context is open."""
     # Imported late: they need numpy and the plan's checks, and --help does not.
     from rexnet_export.apps.browser_result import accept  # noqa: PLC0415
+    from rexnet_export.apps.outside_result import unpacked  # noqa: PLC0415
 
     packages = pinned()
     versions = {name: package.version for package in packages for name, npm in NPM_NAMES.items() if npm == package.name}
     with tempfile.TemporaryDirectory(prefix="rexnet-page-") as name:
-        bundle = _unpacked(archive, Path(name), options)
+        bundle = unpacked(archive, Path(name), options)
         settings = _settings(bundle, options, versions, starts=starts)
 
         def accepted(content: bytes) -> Mapping[str, Any]:
@@ -161,20 +160,6 @@ def _page(
         with serving(site, options.host, options.port) as served:
             announce(terminal.messages, served.url, options.host)
             yield served
-
-
-def _unpacked(archive: Path, folder: Path, options: argparse.Namespace) -> Bundle:
-    from rexnet_export.apps.browser_result import Bundle  # noqa: PLC0415
-    from rexnet_export.apps.device_runner.plan import adjusted  # noqa: PLC0415
-
-    try:
-        opened = open_archive(archive)
-        identity = opened.check()
-        plan = adjusted(opened.read_object("plan.json"), options)
-        opened.unpack(folder)
-    except RunnerError as error:
-        raise (UsageError if error.exit_code == UsageError.exit_code else DataError)(str(error)) from error
-    return Bundle(folder=folder, identity=identity, plan=plan)
 
 
 def _settings(

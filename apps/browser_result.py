@@ -7,9 +7,7 @@ import binascii
 import hashlib
 import json
 import re
-import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,51 +16,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexnet_export.apps.device_runner import groups, phases
-from rexnet_export.apps.device_runner.machine import changes
 from rexnet_export.apps.device_runner.validity import latency_reasons
-from rexnet_export.pipeline.device_results import finish, first_violation, violation, whole_folder
+from rexnet_export.apps.outside_result import UNSEEN, Bundle, Seen, fill, unseen_memory
+from rexnet_export.pipeline.device_results import violation, whole_folder
 from rexnet_export.pipeline.errors import DeviceError
-from rexnet_export.pipeline.staging import writing
 
 UPLOAD_SCHEMA = "browser_upload.schema.json"
-UNSEEN: Mapping[str, Any] = {
-    "temps_c": [],
-    "thermal_status": None,
-    "battery_pct": None,
-    "battery_temp_c": None,
-    "charging": None,
-    "loadavg_1m": None,
-    "cpu_freq_khz": [],
-    "governor": [],
-    "time_in_state": {},
-    "mem_available_bytes": None,
-    "throttle_events": None,
-    "voluntary_ctxt_switches": None,
-    "nonvoluntary_ctxt_switches": None,
-}
 # What a browser says of its system, by what is found in it first.
 KINDS = {"android": "android", "iphone": "ios", "ipad": "ios", "mac": "macos", "win": "windows"}
 GIB = 2**30
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bundle:
-    """An unpacked bundle: its folder, its `bundle.json`, and the plan as it is to be run."""
-
-    folder: Path
-    identity: Mapping[str, Any]
-    plan: Mapping[str, Any]
-
-
 def accept(content: bytes, bundle: Bundle, versions: Mapping[str, str], output: Path) -> dict[str, Any]:
     """Check an upload, make a result of it, and write it whole at `output`; `DeviceError` where it is no run."""
     upload = _checked(content)
+    seen = _seen(upload, bundle, versions)
     with whole_folder(output) as partial:
-        result = _composed(upload, bundle, versions, partial)
-        if problem := first_violation(result):
-            raise DeviceError(f"the browser's measurements make no result: {problem}; run again")
-        finish(partial, result)
-    return result
+        return fill(partial, seen, bundle)
 
 
 def _checked(content: bytes) -> dict[str, Any]:
@@ -81,56 +51,35 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no number")
 
 
-def _composed(upload: dict[str, Any], bundle: Bundle, versions: Mapping[str, str], out: Path) -> dict[str, Any]:
-    plan, unknown = (
-        bundle.plan,
-        {"environment": "a browser sees no heat and no load, and a battery only where it may"},
-    )
+def _seen(upload: dict[str, Any], bundle: Bundle, versions: Mapping[str, str]) -> Seen:
+    plan = bundle.plan
     artifact = _artifact(upload["artifact"], plan)
-    golden = np.load(bundle.folder / artifact["expected"], allow_pickle=False)
-    labels = np.load(bundle.folder / "labels.npy", allow_pickle=False)
-    logits = _logits(upload["logits"], plan["dataset"]["n"], golden.shape[1])
-    latency, kernel = _latency(upload), tuple(upload["kernel"])
-    few = phases.parity(logits[: plan["parity_images"]], golden, artifact["tolerance"])
+    classes = np.load(bundle.folder / artifact["expected"], allow_pickle=False).shape[1]
+    latency, kernel = _latency(upload), (upload["kernel"][0], upload["kernel"][1])
     before, after = (_environment(battery) for battery in upload["battery"])
-    with writing(out):
-        np.save(out / "raw_latency.npy", groups.raw_latency(latency))
-        for name, state in (("env_before.json", before), ("env_after.json", after)):
-            (out / name).write_text(json.dumps(state, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        predictions = groups.save_predictions(out, logits)
+    unknown = {"environment": "a browser sees no heat and no load, and a battery only where it may"}
+    unknown |= unseen_memory("a page does not see its memory")
     device = _device(upload["device"])
     groups.explain(device, "device", unknown, "a browser does not say")
-    reasons = latency_reasons(latency, plan["minimum"], [], kernel)
-    reasons += ["page_hidden"] if upload["hidden"] else []
-    clocked = {"clock": "performance.now", "batch": 1, "scope": "pre+invoke+post"}
-    memory = dict.fromkeys(("peak_rss_bytes", "delta_init_bytes", "delta_run_bytes"))
-    groups.explain(memory, "memory", unknown, "a page does not see its memory")
-    return {
-        "schema_version": groups.SCHEMA_VERSION,
-        "run_id": str(uuid.uuid4()),
-        "started_at": upload["started_at"],
-        "ended_at": groups.timestamp(),
-        "tool": bundle.identity["created_by"],
-        "bundle": groups.bundle_group(artifact, dict(bundle.identity)),
-        "device": device,
-        "runtime": _runtime(upload, versions, unknown),
-        "controls": [],
-        "environment": {
-            "before": before,
-            "after": after,
-            "delta": changes(before, after),
-            "reference_kernel_ns_before": kernel[0],
-            "reference_kernel_ns_after": kernel[1],
-        },
-        "load": upload["load"],
-        "latency": clocked | groups.latency_group(latency, plan["latency"], unknown),
-        "paired": groups.paired_group(latency, plan["latency"]["seed"], unknown),
-        "memory": {**memory, "method": "none"},
-        "parity": phases.parity(logits, golden, artifact["tolerance"]) | {"verdict": few["verdict"]},
-        "accuracy": phases.accuracy(logits, labels) | groups.dataset_group(plan["dataset"], predictions),
-        "validity": {"valid": not reasons, "reasons": reasons},
-        "not_measured": dict(sorted(unknown.items())),
-    }
+    return Seen(
+        artifact=artifact,
+        started_at=upload["started_at"],
+        device=device,
+        runtime=_runtime(upload, versions, unknown),
+        controls=(),
+        states=(before, after),
+        kernel=kernel,
+        load=upload["load"],
+        clock="performance.now",
+        scope="pre+invoke+post",
+        latency=latency,
+        logits=_logits(upload["logits"], plan["dataset"]["n"], classes),
+        reasons=[
+            *latency_reasons(latency, plan["minimum"], [], kernel),
+            *(["page_hidden"] if upload["hidden"] else []),
+        ],
+        unknown=unknown,
+    )
 
 
 def _artifact(name: str, plan: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rexnet_export.apps.browser_result import Bundle, accept
+from rexnet_export.apps.browser_result import accept
 from rexnet_export.apps.device_runner.archive import open_archive
+from rexnet_export.apps.outside_result import Bundle
 from rexnet_export.pipeline.device_results import agreement, read_result
 from rexnet_export.pipeline.errors import DeviceError
 
