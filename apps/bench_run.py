@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from rexnet_export.apps.bench_apple import PREFIX, add_apple_options, run_on_apple
 from rexnet_export.apps.bench_browser import add_address_options, run_in_browser
 from rexnet_export.apps.device_runner.archive import open_archive
 from rexnet_export.apps.device_runner.failure import RunnerError
@@ -27,6 +28,7 @@ FORMS = (
     ("ssh://user@host[:port]", "any host that ssh reaches without a question"),
     (BROWSER, "any phone that opens the page"),
 )
+NAMES = "local, ssh://user@host[:port], adb, adb:SERIAL, apple:IDENTIFIER or browser"
 DEFAULT_OUTPUT = Path("rexnet-bench-out")
 PASSED_ON = (
     "artifact",
@@ -67,9 +69,7 @@ DEVICES: Mapping[str, Callable[[str, argparse.Namespace], Transport]] = {"local"
 def add_run_options(p: argparse.ArgumentParser) -> None:
     """The options of `run`."""
     p.add_argument("bundle", type=Path, metavar="BUNDLE", help="what rexnet-bench bundle made")
-    p.add_argument(
-        "--device", default="local", metavar="DEVICE", help="local, ssh://user@host[:port], adb, adb:SERIAL or browser"
-    )
+    p.add_argument("--device", default="local", metavar="DEVICE", help=NAMES)
     p.add_argument("--python", metavar="PATH", help="the device's Python (default: this one, or python3 elsewhere)")
     p.add_argument("--ssh-config", type=Path, metavar="FILE", help="instead of ~/.ssh/config")
     p.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, metavar="DIR", help="a new folder for the result")
@@ -78,9 +78,10 @@ def add_run_options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--runtime",
         metavar="NAME",
-        help="ai_edge_litert, tflite_runtime or onnxruntime; in a browser litert.js or onnxruntime-web",
+        help="ai_edge_litert, tflite_runtime, onnxruntime or coremltools; in a browser litert.js or onnxruntime-web",
     )
     add_address_options(p)
+    add_apple_options(p)
     p.add_argument("--threads", type=int, metavar="N", help="(default: 1, kept to one core)")
     p.add_argument("--images", type=int, metavar="N", help="how many images (default: all)")
     p.add_argument("--pairs", type=int, metavar="N", help="pairs of timed blocks (default: 20)")
@@ -96,9 +97,15 @@ def run(options: argparse.Namespace, terminal: Terminal) -> int:
     """Check the bundle here, run it there, and say what came of it; 4 where the durations are worthless."""
     if not options.timeout > 0:
         raise UsageError(f"--timeout {options.timeout:g} is not a number of seconds above 0")
-    perform = run_in_browser if options.device == BROWSER else _run_on_device
-    _report(perform(options, terminal), options, terminal)
+    _report(_performer(options.device)(options, terminal), options, terminal)
     return 0
+
+
+def _performer(device: str) -> Callable[[argparse.Namespace, Terminal], Mapping[str, Any]]:
+    """How a device runs bundles: the first two kinds have no runner on them."""
+    if device == BROWSER:
+        return run_in_browser
+    return run_on_apple if device.startswith(PREFIX) else _run_on_device
 
 
 def _run_on_device(options: argparse.Namespace, terminal: Terminal) -> Mapping[str, Any]:
@@ -106,7 +113,7 @@ def _run_on_device(options: argparse.Namespace, terminal: Terminal) -> Mapping[s
 
     kind = options.device.partition(":")[0]
     if kind not in DEVICES or (kind == "local" and options.device != "local"):
-        raise UsageError(f"--device {options.device!r}: name local, ssh://user@host[:port], adb, adb:SERIAL or browser")
+        raise UsageError(f"--device {options.device!r}: name {NAMES}")
     _check(options.bundle)
     request = Request(
         bundle=options.bundle,
@@ -139,15 +146,16 @@ def add_device_options(p: argparse.ArgumentParser) -> None:
 
 
 def devices(options: argparse.Namespace, terminal: Terminal) -> int:
-    """What `--device` may be now: this machine, what the adb server knows, and the form of the rest."""
-    from rexnet_export.pipeline.adb import listed  # noqa: PLC0415
+    """What `--device` may be now: this machine, what the adb server and Xcode know, and the form of the rest."""
+    from rexnet_export.pipeline import adb, devicectl  # noqa: PLC0415
 
-    found = [("local", "ready"), *((f"adb:{serial}", state) for serial, state in listed())]
+    found = [("local", "ready"), *((f"adb:{serial}", state) for serial, state in adb.listed())]
+    found += [(f"apple:{d.identifier}", f"{d.state}, {d.model}, {d.os_version}") for d in devicectl.listed()]
     if options.json:
         terminal.out.file.write(json.dumps([{"device": d, "state": state} for d, state in found], indent=2) + "\n")
         return 0
     for device, state in (*found, *FORMS):
-        terminal.out.print(f"{device}  {state}", markup=False)
+        terminal.out.print(printable(f"{device}  {state}"), markup=False)
     return 0
 
 

@@ -56,8 +56,7 @@ class CoreMlSession:
         try:
             return planned(module.MLComputePlan.load_from_path(compiled, compute_units=wanted))
         except Exception as error:  # noqa: BLE001 - coremltools has no exception type of its own
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            return Graph(None, None, RUNTIME, {"no_compute_plan": reason})
+            return without_a_plan(error)
 
 
 def planned(plan: Plan) -> Graph:
@@ -74,6 +73,12 @@ def planned(plan: Plan) -> Graph:
     executed_by = f"{RUNTIME} ({', '.join(sorted(counts))})" if counts else RUNTIME
     notes: dict[str, str | int] = {f"planned_for_{unit.replace(' ', '_')}": count for unit, count in counts.items()}
     return Graph(total, total - counts[CPU], executed_by, notes)
+
+
+def without_a_plan(error: BaseException) -> Graph:
+    """What is known where Core ML told no plan."""
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    return Graph(None, None, RUNTIME, {"no_compute_plan": reason})
 
 
 def _operations(block: Any) -> Iterator[Any]:  # noqa: ANN401

@@ -16,6 +16,12 @@ def latency_reasons(
         reasons.append("throttled")
     if not steady(*kernel):
         reasons.append("clock_changed")
+    return reasons + amount_reasons(latency, minimum)
+
+
+def amount_reasons(latency: Latency, minimum: dict[str, Any]) -> list[str]:
+    """What speaks against durations for there being too few of them."""
+    reasons = []
     samples = latency.durations("cand")
     if sum(samples) / 1e9 < float(minimum["duration_s"]):
         reasons.append("min_duration")
