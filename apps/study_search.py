@@ -65,7 +65,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> None:
     found = findings(results)
     write_text(options.output / "results.csv", table(results))
     write_text(options.output / "search.md", document(search, results))
-    terminal.out.print(found.verdict, soft_wrap=True)
+    terminal.out.print(f"{found.verdict}\n{found.cost}", soft_wrap=True)
     terminal.note(f"{options.output}: search.md and results.csv written")
 
 
@@ -132,6 +132,7 @@ def document(search: Search, results: Sequence[TrialResult]) -> str:
             f"{g.spread:.2%}",
             f"{g.linearity:.3f}",
             f"{g.parameters:,.0f}",
+            f"{g.macs:,.0f}",
             g.example,
         )
         for g in found.groups
@@ -155,7 +156,7 @@ def document(search: Search, results: Sequence[TrialResult]) -> str:
         f"{space.parameters:,} parameters and {space.macs:,}\nmultiply-accumulates at {space.image_size} px; "
         f"{recipe.epochs} epochs each, {search.repeats} time(s). Linearity is R² of the straight line through the "
         "channels.\n\n"
-        + markdown_table(("group", "size", "top-1", "spread", "linearity", "parameters", "example"), groups)
-        + f"\n{found.verdict}\n\n"
+        + markdown_table(("group", "size", "top-1", "spread", "linearity", "parameters", "MACs", "example"), groups)
+        + f"\n{found.verdict}\n\n{found.cost}\n\n"
         + markdown_table(("rank", "channels", "top-1", "parameters", "MACs", "linearity"), rows)
     )

@@ -23,17 +23,22 @@ class Group:
     spread: float
     linearity: float
     parameters: float
+    macs: float
     example: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """The groups, Spearman's correlation of accuracy and linearity with its p-value, and what follows."""
+    """The groups, Spearman's correlation of accuracy and linearity with its p-value, and what follows.
+
+    `cost` says how far multiply-accumulates, which the limits bound but do not make equal, could explain it.
+    """
 
     groups: tuple[Group, ...]
     correlation: float
     p_value: float
     verdict: str
+    cost: str
 
 
 def findings(results: Sequence[TrialResult]) -> Findings:
@@ -46,12 +51,14 @@ def findings(results: Sequence[TrialResult]) -> Findings:
         _group("50 to 60 %", ordered[middle : middle + size]),
         _group("bottom 10 %", ordered[-size:]),
     )
-    correlation, p_value = _spearman([r.mean for r in ordered], [linearity(r.channels) for r in ordered])
+    accuracy = [r.mean for r in ordered]
+    correlation, p_value = _spearman(accuracy, [linearity(r.channels) for r in ordered])
     return Findings(
         groups=groups,
         correlation=correlation,
         p_value=p_value,
         verdict=_verdict(len(ordered), groups, correlation, p_value),
+        cost=_cost(*_spearman(accuracy, [r.macs for r in ordered])),
     )
 
 
@@ -63,16 +70,17 @@ def _group(name: str, members: Sequence[TrialResult]) -> Group:
         spread=pstdev([member.mean for member in members]),
         linearity=fmean(linearity(member.channels) for member in members),
         parameters=fmean(member.parameters for member in members),
+        macs=fmean(member.macs for member in members),
         example="-".join(map(str, members[0].channels)),
     )
 
 
-def _spearman(accuracy: Sequence[float], line: Sequence[float]) -> tuple[float, float]:
+def _spearman(accuracy: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
     from scipy.stats import spearmanr  # noqa: PLC0415 - a second to import
 
-    if len(set(accuracy)) < 2 or len(set(line)) < 2:
+    if len(set(accuracy)) < 2 or len(set(other)) < 2:
         return 0.0, 1.0
-    found = spearmanr(accuracy, line)
+    found = spearmanr(accuracy, other)
     return float(found.statistic), float(found.pvalue)
 
 
@@ -89,3 +97,15 @@ def _verdict(count: int, groups: Sequence[Group], correlation: float, p_value: f
     if p_value < SIGNIFICANT and correlation < 0:
         return f"Linear parameterization contradicted: better configurations lie further from a straight line. {said}."
     return f"Linear parameterization not recovered: accuracy and linearity do not rise together significantly. {said}."
+
+
+def _cost(correlation: float, p_value: float) -> str:
+    said = f"correlation {correlation:+.2f}, p = {p_value:.2g}"
+    if p_value >= SIGNIFICANT:
+        return f"Accuracy and multiply-accumulates do not go together significantly: {said}."
+    if correlation < 0:
+        return f"Accuracy falls with multiply-accumulates: {said}."
+    return (
+        f"Accuracy rises with multiply-accumulates too: {said}. The limits bound them and do not make them equal, so "
+        "cost may explain a part."
+    )

@@ -1,5 +1,6 @@
 """`rexnet-study search`: one machine and a real local Ray agree; a killed search goes on; bad input is one line."""
 
+import argparse
 import csv
 import json
 import socket
@@ -8,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from rexnet_export.apps import study_search
 from rexnet_export.apps.study import main
 from rexnet_export.pipeline import executors
 from rexnet_export.pipeline.journal import JOURNAL, TrialResult
 from rexnet_export.pipeline.search import Trial, run_trial
 
+DOCS = Path(__file__).parents[2] / "docs"
 TINY = (
     *("search", "--blocks", "3", "--parameters", "16000", "--macs", "800000", "--image-size", "8"),
     *("--configurations", "3", "--images", "32", "--eval-images", "32", "--epochs", "1", "--batch", "16", "--quiet"),
@@ -35,6 +38,25 @@ def test_results_and_page(local: Path) -> None:
     text = (local / "search.md").read_text(encoding="utf-8")
     assert "too few configurations to say" in text
     assert all(row["channels"] in text for row in rows)
+
+
+def test_published_page_is_what_the_published_table_gives() -> None:
+    text = (DOCS / "channel-search.csv").read_text(encoding="utf-8")
+    results = [
+        TrialResult(
+            index=int(row["configuration"]),
+            channels=tuple(map(int, row["channels"].split("-"))),
+            parameters=int(row["parameters"]),
+            macs=int(row["macs"]),
+            top1=(float(row["top1"]),) * int(row["repeats"]),
+        )
+        for row in csv.DictReader(text.splitlines())
+    ]
+    flags = argparse.ArgumentParser()
+    study_search.add_options(flags)
+    assert study_search.table(results) == text
+    page = study_search.document(study_search.chosen(flags.parse_args([])), results)
+    assert page == (DOCS / "channel-search.md").read_text(encoding="utf-8")
 
 
 def test_ray_gives_the_same_table(local: Path, tmp_path: Path) -> None:
