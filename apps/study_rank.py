@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 HELP = "rank of the features of random layers (the paper's Figure 1), or of trained networks on real images"
 OUTPUT = Path("rexnet-study-out/rank.md")
 LIMITS = """A bottleneck's output is its projected hidden features plus the shortcut, so its rank is at most
-(t + 1) d_in for t times as many hidden channels, whatever the nonlinearity. The published curves of bottlenecks are
-nearest to that bound for t spread evenly from 0 to 5, not for t = 6 throughout, and their linear curves, at
-d_in / d_out, to 3x3 convolutions that see no neighbouring pixels. Both are read off the figure: the paper says neither.
+(t + 1) d_in for t times as many hidden channels, whatever the nonlinearity. The paper says neither which t it used nor
+how its 3x3 convolutions see their neighbours. Our reading of its figure: the curves of bottlenecks are nearest to that
+bound for t spread evenly from 0 to 5, not for t = 6 throughout, and their linear curves, at d_in / d_out, to 3x3
+convolutions that see no neighbouring pixels. The default expansion, 0 to 5, is therefore inferred and not published.
 """
 CSV_HEAD = ("kind", "nonlinearity", "ratio", "rank_ratio", "standard_error", "networks", "published")
 PROTOCOL = {
@@ -39,7 +40,7 @@ PROTOCOL = {
     "order": "f (BatchNorm as an untrained network evaluates it, the identity; the default), f-bn or bn-f",
     "tolerance": "singular values count above this share of the largest (default: float32's, max(d_out, N) 2^-23)",
     "widths": "least and most d_out (default 60 160)",
-    "expansion": "least and most hidden channels of a bottleneck over d_in (default 0 5)",
+    "expansion": "least and most hidden channels of a bottleneck over d_in (default 0 5, our reading of the figure)",
     "columns": "N over d_out (default 3)",
     "pixels": "side of the maps that N is made of (default 1)",
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from rexnet_export.apps.study import main
+from rexnet_export.apps.study_rank import LIMITS
 
 TINY = ("rank", "--networks", "5", "--widths", "20", "30", "--ratios", "0.2", "0.5", "--quiet")
 DOCS = Path(__file__).parents[2] / "docs"
@@ -59,4 +60,5 @@ def test_published_page_is_of_a_thousand_networks() -> None:
     assert {row["networks"] for row in rows} == {"1000"}
     text = (DOCS / "rank-study.md").read_text(encoding="utf-8")
     assert "reproduced" in text
+    assert f"\n{LIMITS}\n" in text
     assert (DOCS / "rank-study.svg").is_file()
