@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from rexnet_export.pipeline.backbone_report import BackboneFile, BackboneReport
 
 BACKBONE = "backbone"
+GPU = "gpu"  # torch itself: no target of a backbone
 PROGRAM = f"rexnet-export {BACKBONE}"
-OUTPUT = Path("rexnet-backbone-out")
+DEFAULTS = Options(output=Path("rexnet-backbone-out"))
+REFUSED = frozenset({"labels", "max_drop"})
+TEXTS = {"eval_data": "folder of images, with or without classes"}
 DESCRIPTION = """Convert the network without its head: feature maps at strides 4, 8, 16 and 32 as outputs, for
-detectors. Quantized and executed like the classifier; each output is compared with the float network's. `gpu` is no
-target of it, --labels has no meaning, and --eval-data needs no classes."""
+detectors. Quantized and executed like the classifier; each output is compared with the float network's."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,11 +35,14 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The export's command line under this name."""
+    """The export's command line, as far as it goes for a backbone."""
     from rexnet_export.apps import export  # noqa: PLC0415 - it imports this module
+    from rexnet_export.targets import TARGETS  # noqa: PLC0415 - keeps this module's import light
 
-    p = export.parser()
-    p.prog, p.description, p.epilog = PROGRAM, DESCRIPTION, None
+    p = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, argument_default=argparse.SUPPRESS)
+    texts = {option.name: option.metadata["help"] for option in fields(Options) if option.name not in REFUSED}
+    export.add_flags(p, DEFAULTS, texts | TEXTS, [name for name in TARGETS if name != GPU])
+    p.add_argument("--json", action="store_true", default=False, help="print backbone.json instead of the table")
     return p
 
 
@@ -47,12 +52,10 @@ def _export(arguments: argparse.Namespace, terminal: Terminal) -> None:
     from rexnet_export.pipeline.report import to_text  # noqa: PLC0415
     from rexnet_export.targets import chosen  # noqa: PLC0415
 
-    options = export.options_from(arguments)
-    if options.output == Options().output:
-        options = replace(options, output=OUTPUT)
-    if "gpu" in options.target:
+    options = export.options_from(arguments, DEFAULTS)
+    if GPU in options.target:
         raise UsageError("--target gpu: a backbone in torch is pipeline.backbone.Backbone of the checkpoint itself")
-    targets = [target for target in chosen(options.target, options.precision) if target.name != "gpu"]
+    targets = [target for target in chosen(options.target, options.precision) if target.name != GPU]
     report = export_backbone(options, targets, terminal)
     if arguments.json:
         terminal.out.file.write(to_text(report.to_json()))

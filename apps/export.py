@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,23 +47,35 @@ def parser() -> argparse.ArgumentParser:
         "exports the network without its head; both have a --help.",
         argument_default=argparse.SUPPRESS,
     )
+    add_flags(p, Options(), {option.name: option.metadata["help"] for option in fields(Options)}, list(TARGETS))
+    p.add_argument("--json", action="store_true", default=False, help="print report.json instead of the table")
+    return p
+
+
+def add_flags(p: argparse.ArgumentParser, defaults: Options, texts: Mapping[str, str], targets: Sequence[str]) -> None:
+    """One flag for each field of `Options` and how to report; what has no text, or is no target, is not shown.
+
+    It is accepted all the same: the command refuses it with its reason.
+    """
+    from rexnet_export.targets import TARGETS  # noqa: PLC0415 - keeps this module's import light
+
     p.add_argument("--config", type=Path, metavar="FILE", help="TOML file with the same options; flags win")
     for option in fields(Options):
-        flag, text = f"--{option.name.replace('_', '-')}", option.metadata["help"]
+        flag, text = f"--{option.name.replace('_', '-')}", texts.get(option.name)
         if option.name == "target":
-            p.add_argument(flag, action="append", choices=[*TARGETS, "all"], help=f"{text} (default: all)")
+            shown, known = f"{{{','.join([*targets, 'all'])}}}", [*TARGETS, "all"]
+            p.add_argument(flag, action="append", choices=known, metavar=shown, help=f"{text} (default: all)")
         elif option.name == "precision":
             group = p.add_mutually_exclusive_group()
             for name, meaning in PRECISION_HELP.items():
                 group.add_argument(f"--{name}", dest="precision", action="store_const", const=name, help=meaning)
         else:
-            kind = _kind(str(option.type).split(" | "))
-            default = "" if option.default is None else f" (default: {option.default})"
-            p.add_argument(flag, type=kind, metavar=option.metadata["metavar"], help=text + default)
-    p.add_argument("--json", action="store_true", default=False, help="print report.json instead of the table")
+            kind, value = _kind(str(option.type).split(" | ")), getattr(defaults, option.name)
+            default = "" if value is None else f" (default: {value})"
+            helped = argparse.SUPPRESS if text is None else text + default
+            p.add_argument(flag, type=kind, metavar=option.metadata["metavar"], help=helped)
     p.add_argument("--quiet", action="store_true", default=False, help="no progress, no table")
     p.add_argument("--debug", action="store_true", default=False, help="show tracebacks")
-    return p
 
 
 def _kind(types: list[str]) -> type:
@@ -71,15 +83,15 @@ def _kind(types: list[str]) -> type:
     return int if "int" in types else float if "float" in types else str
 
 
-def options_from(arguments: argparse.Namespace) -> Options:
+def options_from(arguments: argparse.Namespace, defaults: Options) -> Options:
     """Defaults, then the TOML file, then the flags."""
     given = {f.name: getattr(arguments, f.name) for f in fields(Options) if hasattr(arguments, f.name)}
     configured: dict[str, Any] = read_config(arguments.config) if hasattr(arguments, "config") else {}
-    return Options(**configured | from_mapping(given, "command line"))
+    return replace(defaults, **configured | from_mapping(given, "command line"))
 
 
 def _export(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    options = options_from(arguments)
+    options = options_from(arguments, Options())
     # Imported late: torch alone takes seconds, and --help and a wrong flag should not wait for it.
     from rexnet_export.apps.page import render  # noqa: PLC0415
     from rexnet_export.apps.summary import table  # noqa: PLC0415

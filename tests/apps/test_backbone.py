@@ -1,6 +1,7 @@
 """`rexnet-export backbone` from the command line: what it writes, and what it refuses."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,6 +78,26 @@ def test_evaluation_images_need_no_classes(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "out" / "backbone.json").read_text())
     assert (report["reference"]["n"], report["calibration"]) == (3, {"not_measured": "only INT8 is calibrated"})
     assert all(each["sqnr_db"] > 100 for each in report["targets"]["ort"]["outputs"].values())
+
+
+def test_help_offers_what_a_backbone_has(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["backbone", "--help"])
+    said = capfd.readouterr().out
+    words = set(re.split(r"[\s(){},]+", said))
+    assert "{coreml,tflite,ort,all}" in said
+    assert "rexnet-backbone-out" in words
+    assert not {"gpu", "--labels", "--max-drop", "rexnet-export-out", "report.json"} & words
+
+
+@pytest.mark.parametrize("written", [[], ["--output", "rexnet-export-out"], ["--config", "export.toml"]])
+def test_files_go_where_they_were_sent(written: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("export.toml").write_text('output = "rexnet-export-out"\n')
+    assert main(["backbone", "--target", "ort", "--fp32", "--image-size", "32", *FEW, *written]) == 0
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {
+        "rexnet-export-out" if written else "rexnet-backbone-out"
+    }
 
 
 @pytest.mark.parametrize(
