@@ -17,7 +17,7 @@ from rexnet_export.pipeline.inputs import Inputs, bundled_checkpoint, gather
 from rexnet_export.pipeline.metadata import describe
 from rexnet_export.pipeline.options import Options
 from rexnet_export.pipeline.records import ModelCard, StoredFile
-from rexnet_export.targets.ort import CPU, IMAGES_AT_ONCE, OrtSession
+from rexnet_export.targets.ort_session import CPU, IMAGES_AT_ONCE, OrtSession
 from rexnet_export.targets.tflite_flatbuffer import read_graph
 from rexnet_export.targets.tflite_lowering import CORE_INPUT, OUTPUT, Lowered, lower
 from rexnet_export.targets.tflite_metadata import entries, with_labels

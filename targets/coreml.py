@@ -40,7 +40,8 @@ from rexnet_export.targets.coreml_inspect import (
     stored_qparams,
     structure,
 )
-from rexnet_export.targets.coreml_mil import IMAGE, LOGITS, PIXEL_SCALE, PROBABILITIES, lower, mil_name, onnx_name
+from rexnet_export.targets.coreml_lowering import IMAGE, LOGITS, PIXEL_SCALE, PROBABILITIES, mil_name, onnx_name
+from rexnet_export.targets.coreml_mil import lower
 from rexnet_export.targets.coreml_package import Package, quiet, read_altered, read_package, seal
 
 if TYPE_CHECKING:

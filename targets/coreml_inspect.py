@@ -14,7 +14,7 @@ from rexnet_export.pipeline.errors import ConversionError
 from rexnet_export.pipeline.records import Coverage, Feature, NotMeasured, stored_file
 from rexnet_export.pipeline.structure import Structure, islands
 from rexnet_export.quantization.qparams import QuantParams
-from rexnet_export.targets.coreml_mil import IMAGE, INPUT, LOGITS, mil_name, onnx_name
+from rexnet_export.targets.coreml_lowering import IMAGE, INPUT, LOGITS, mil_name, onnx_name
 from rexnet_export.targets.coreml_package import WEIGHTS, Package, type_name
 
 if TYPE_CHECKING:

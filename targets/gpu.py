@@ -19,7 +19,8 @@ from rexnet_export.pipeline.selftest import carried
 from rexnet_export.pipeline.structure import Structure
 from rexnet_export.pipeline.target import Session, Source
 from rexnet_export.quantization.qparams import QuantParams
-from rexnet_export.targets.ort import Ort, open_session
+from rexnet_export.targets.ort import Ort
+from rexnet_export.targets.ort_session import open_session
 
 if TYPE_CHECKING:
     from rexnet_export.pipeline.checkpoint import LoadedCheckpoint

@@ -19,7 +19,7 @@ from torch import Tensor
 from rexnet_export.pipeline.errors import ConversionError, DataError
 from rexnet_export.pipeline.target import answer
 from rexnet_export.targets.coreml_inspect import class_labels, real_outputs
-from rexnet_export.targets.coreml_mil import IMAGE, LOGITS, onnx_name
+from rexnet_export.targets.coreml_lowering import IMAGE, LOGITS, onnx_name
 from rexnet_export.targets.coreml_package import Package
 from rexnet_export.targets.mil_program import CLASSIFIER, Arithmetic, MilProgram
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rexnet_export.pipeline.records import ModelCard
 from rexnet_export.targets import ort_format
-from rexnet_export.targets.coreml_mil import mil_name
+from rexnet_export.targets.coreml_lowering import mil_name
 from rexnet_export.targets.coreml_package import MODEL, WEIGHTS, seal
 from rexnet_export.targets.tflite_flatbuffer import Graph, read_graph
 from rexnet_export.targets.tflite_metadata import with_labels

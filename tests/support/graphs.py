@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.records import StoredFile
-from rexnet_export.targets.coreml_mil import IMAGE, LOGITS, onnx_name
+from rexnet_export.targets.coreml_lowering import IMAGE, LOGITS, onnx_name
 from rexnet_export.targets.coreml_package import Package
 from rexnet_export.targets.mil_program import Arithmetic, MilProgram
 

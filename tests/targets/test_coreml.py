@@ -26,7 +26,7 @@ from rexnet_export.quantization.qdq import insert_qdq
 from rexnet_export.quantization.table import QuantTable, TensorEntry
 from rexnet_export.targets.coreml import CoreML
 from rexnet_export.targets.coreml_inspect import class_labels, stored_qparams
-from rexnet_export.targets.coreml_mil import mil_name, onnx_name
+from rexnet_export.targets.coreml_lowering import mil_name, onnx_name
 from rexnet_export.targets.coreml_package import MANIFEST, MODEL, WEIGHTS, read_package, seal
 
 COREML = CoreML()

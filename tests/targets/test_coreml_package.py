@@ -14,7 +14,7 @@ from rexnet_export.pipeline.errors import ConversionError
 from rexnet_export.pipeline.records import Precision
 from rexnet_export.pipeline.target import Source
 from rexnet_export.targets.coreml import CoreML
-from rexnet_export.targets.coreml_mil import onnx_name
+from rexnet_export.targets.coreml_lowering import onnx_name
 from rexnet_export.targets.coreml_package import MANIFEST, MODEL, WEIGHTS, parse_package, quiet, read_package, seal
 
 type Damage = Callable[[Path], None]

@@ -14,7 +14,7 @@ from rexnet_export.pipeline.errors import ConversionError
 from rexnet_export.pipeline.records import Artifact, Precision
 from rexnet_export.pipeline.target import Source
 from rexnet_export.targets import TARGETS, ort_format
-from rexnet_export.targets.coreml_mil import mil_name, onnx_name
+from rexnet_export.targets.coreml_lowering import mil_name, onnx_name
 from rexnet_export.targets.coreml_package import read_package
 from rexnet_export.targets.ort import X86
 from rexnet_export.targets.tflite_flatbuffer import Graph, read_graph

@@ -17,7 +17,7 @@ from rexnet_export.pipeline.records import Artifact, Precision, stored_file
 from rexnet_export.pipeline.target import Source
 from rexnet_export.targets import mil_interpreter, mil_program
 from rexnet_export.targets.coreml import CoreML
-from rexnet_export.targets.coreml_mil import IMAGE, onnx_name
+from rexnet_export.targets.coreml_lowering import IMAGE, onnx_name
 from rexnet_export.targets.coreml_package import Package, read_package
 from rexnet_export.targets.mil_interpreter import MilSession
 from rexnet_export.targets.mil_operations import OPERATIONS, constant

@@ -18,8 +18,9 @@ from rexnet_export.pipeline.errors import ConversionError, DataError, ExportErro
 from rexnet_export.pipeline.records import Artifact, Coverage, Precision, stored_file
 from rexnet_export.pipeline.target import Source
 from rexnet_export.targets import ort_format
-from rexnet_export.targets.ort import IMAGES_AT_ONCE, WORKERS, X86, Ort, open_session
+from rexnet_export.targets.ort import X86, Ort
 from rexnet_export.targets.ort_canonical import canonical
+from rexnet_export.targets.ort_session import IMAGES_AT_ONCE, WORKERS, open_session
 
 ORT = Ort()
 

@@ -12,7 +12,8 @@ from rexnet_export.pipeline.errors import ConversionError, DataError
 from rexnet_export.pipeline.records import Precision
 from rexnet_export.pipeline.target import Source
 from rexnet_export.pipeline.trace import float_trace
-from rexnet_export.targets.ort import Ort, open_session
+from rexnet_export.targets.ort import Ort
+from rexnet_export.targets.ort_session import open_session
 from rexnet_export.targets.tflite import Tflite
 
 type Images = NDArray[np.uint8]
