@@ -1,60 +1,33 @@
-"""The quantization table and the graphs that carry it: decided from images, or taken from a file."""
+"""The quantization table and the graphs that carry it as files: decided from images, or taken from a file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from rexnet_export.pipeline.checkpoint import LoadedCheckpoint
 from rexnet_export.pipeline.checkpoint_metadata import QPARAMS_KEY
-from rexnet_export.pipeline.data import batches, images_sha256
-from rexnet_export.pipeline.errors import CheckpointError, ConversionError, DataError, first_line
+from rexnet_export.pipeline.errors import CheckpointError, ConversionError, first_line
 from rexnet_export.pipeline.inputs import Images
-from rexnet_export.pipeline.max_drop import judges_for, within
-from rexnet_export.pipeline.options import FAST, HIGH, Options
-from rexnet_export.pipeline.progress import Progress, counted
+from rexnet_export.pipeline.max_drop import within
+from rexnet_export.pipeline.options import Options
+from rexnet_export.pipeline.progress import Progress
 from rexnet_export.pipeline.records import ModelCard, StoredFile, stored_file
 from rexnet_export.pipeline.release import QPARAMS_FILE
 from rexnet_export.pipeline.report import CalibrationResult, Quality
-from rexnet_export.pipeline.rounding import learn_rounding
-from rexnet_export.quantization.calibration_check import check_images, check_statistics
+from rexnet_export.pipeline.table_search import Searched, find_table, pixels
 from rexnet_export.quantization.edited import refitted
 from rexnet_export.quantization.graph import view
 from rexnet_export.quantization.islands import check_islands
 from rexnet_export.quantization.mixed import Mixed
-from rexnet_export.quantization.observe import TensorStatistics, observe
 from rexnet_export.quantization.qdq import insert_qdq
-from rexnet_export.quantization.ranges import AUTO
 from rexnet_export.quantization.rewrites import apply
-from rexnet_export.quantization.scheme import observed_tensors
-from rexnet_export.quantization.search import (
-    Draft,
-    Evidence,
-    corrected,
-    equalized,
-    grouped,
-    judged,
-    predicted,
-    ranges_chosen,
-    search,
-)
 from rexnet_export.quantization.sensitivity import ranked_tensors, sensitivities
 from rexnet_export.quantization.simulate import simulator
 from rexnet_export.quantization.spread import spreads
-from rexnet_export.quantization.table import Calibration, QuantTable, parse_table, save_table
-
-CALIBRATION_BATCH = 8
-SAMPLE = 256  # images that are looked at, judged by, or corrected on; held in memory
-FEWEST_JUDGES = 8
-PLAIN = "min-max"
-FEW_JUDGES = f"too few images to judge INT8 by ({{}}), so it is quantized as with --effort {FAST}"
-OBSERVED_FILE = ".observed.onnx"
+from rexnet_export.quantization.table import QuantTable, parse_table, save_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,104 +48,33 @@ def calibrate(
 ) -> Quantized:
     """Decide every scale from images, and write table and graphs into `folder`.
 
-    Beyond `--effort fast` a third of the images set no range: they judge what the others propose. With `--max-drop`
-    they also judge, last of all, what must stay in float.
+    With `--max-drop` the images that set no range also judge, last of all, what must stay in float.
     """
-    judges = _judges(options, len(images.indices))
-    held = judges_for(options.max_drop, judges, len(images.indices))
-    held_back = replace(images, indices=images.indices[len(images.indices) - held :])
-    seen = replace(images, indices=images.indices[: len(images.indices) - held])
-    sample = _pixels(seen, card)
-    few = [] if judges or options.effort == FAST else [FEW_JUDGES.format(len(images.indices))]
-    found = check_images(sample, [seen.source.ids[index] for index in seen.indices[:SAMPLE]], card.preprocess)
-    warnings = _noted(progress, [*few, *found])
-    statistic = options.statistic or (AUTO if judges else PLAIN)
-    calibration = Calibration(
-        images_sha256=images_sha256(images.source, images.indices),
-        images=len(images.indices),
-        statistic=statistic,
-        seed=options.seed,
-    )
-    model, observed = onnx.load(float_onnx.path), partial(_observed, folder, seen, card, progress)
-    quality = None
-    if judges:
-        evidence = Evidence(
-            observe=observed,
-            sample=sample,
-            judge=simulator(model, _pixels(held_back, card, held)),
-            calibration=calibration,
-            plain=PLAIN if statistic == AUTO else statistic,
-        )
-        draft = _searched(model, evidence, options, progress)
-        with progress.stage("finding what INT8 hurts", len(ranked_tensors(draft.model, draft.table)), "tensors") as bar:
-            hurt = sensitivities(draft.model, draft.table, evidence.judge, bar.advance)
-        model, statistics, table = draft.model, draft.statistics, draft.table
-        quality = Quality(
-            images=held,
-            trials=draft.trials,
-            spreads=spreads(draft.original, statistics),
-            cuts=draft.cuts,
-            sensitivities=hurt,
-        )
-    else:
-        model, statistics, table = predicted(model, observed, calibration)
-    if statistic != AUTO:
-        warnings += _noted(progress, check_statistics(statistics, dict.fromkeys(statistics, statistic)))
-    if table.rewrites:
-        float_onnx = _equalized(folder, card, model)
-    mixed = None
+    found = find_table(onnx.load(float_onnx.path), images, card.preprocess, options, progress)
+    quality = _quality(found.searched, progress) if found.searched else None
+    table, mixed = found.table, None
     if options.max_drop is not None:
-        mixed = within(options.max_drop, model, table, simulator(model, _pixels(held_back, card, held)), progress)
+        judge = simulator(found.model, pixels(found.held_back, card.preprocess, len(found.held_back.indices)))
+        mixed = within(options.max_drop, found.model, table, judge, progress)
         table = mixed.table
-    written = _written(folder, card, model, float_onnx, table, images.source.name, warnings)
+    if table.rewrites:
+        float_onnx = _equalized(folder, card, found.model)
+    written = _written(folder, card, found.model, float_onnx, table, images.source.name, found.warnings)
     return replace(written, quality=quality, mixed=mixed)
 
 
-def _searched(model: onnx.ModelProto, evidence: Evidence, options: Options, progress: Progress) -> Draft:
-    """The draft after all steps that the effort and the statistic ask for."""
-    steps = [equalized, grouped, *([] if options.statistic not in {None, AUTO} else [ranges_chosen]), corrected]
-    with progress.stage("choosing", len(steps) + 1, "steps") as bar:
-        draft = search(model, evidence, steps, lambda name: bar.advance(1, name.replace("_", " ")))
-    if options.effort != HIGH:
-        return draft
-    table = learn_rounding(draft.model, draft.table, evidence.sample, progress)
-    return judged(draft, table, evidence.judge, "rounding learned")
-
-
-def _observed(
-    folder: Path, images: Images, card: ModelCard, progress: Progress, model: onnx.ModelProto
-) -> dict[str, TensorStatistics]:
-    path, ids = folder / OBSERVED_FILE, [images.source.ids[index] for index in images.indices]
-    path.write_bytes(model.SerializeToString(deterministic=True))
-    try:
-        with progress.stage("calibrating", len(images.indices), "images") as bar:
-            pixels = counted(batches(images.source, card.preprocess, images.indices, CALIBRATION_BATCH), bar)
-            return observe(path, pixels, observed_tensors(model), ids=ids)
-    finally:
-        path.unlink()
-
-
-def _judges(options: Options, images: int) -> int:
-    """How many of the images are held back; none where nothing is to be judged."""
-    count = min(SAMPLE, images // 3)
-    if options.effort == FAST and options.statistic != AUTO:
-        return 0
-    if count >= FEWEST_JUDGES:
-        return count
-    if options.statistic == AUTO or options.effort == HIGH:
-        asked = f"--statistic {AUTO}" if options.statistic == AUTO else f"--effort {HIGH}"
-        raise DataError(
-            f"{asked} keeps a third of the calibration images back to judge by, and {images} are too few: give "
-            f"{3 * FEWEST_JUDGES} or more"
-        )
-    return 0
-
-
-def _noted(progress: Progress, warnings: Sequence[str]) -> tuple[str, ...]:
-    """Say the warnings before minutes are spent on what they warn of."""
-    for warning in warnings:
-        progress.note(f"calibration: {warning}")
-    return tuple(warnings)
+def _quality(searched: Searched, progress: Progress) -> Quality:
+    """What a search tried, and what INT8 still hurts."""
+    draft, judge = searched.draft, searched.judge
+    with progress.stage("finding what INT8 hurts", len(ranked_tensors(draft.model, draft.table)), "tensors") as bar:
+        hurt = sensitivities(draft.model, draft.table, judge, bar.advance)
+    return Quality(
+        images=len(judge.images),
+        trials=draft.trials,
+        spreads=spreads(draft.original, draft.statistics),
+        cuts=draft.cuts,
+        sensitivities=hurt,
+    )
 
 
 def take(folder: Path, card: ModelCard, table: QuantTable, source: str, float_onnx: StoredFile) -> Quantized:
@@ -182,12 +84,6 @@ def take(folder: Path, card: ModelCard, table: QuantTable, source: str, float_on
         model = apply(model, table.rewrites)
         float_onnx = _equalized(folder, card, model)
     return _written(folder, card, model, float_onnx, refitted(model, table), f"{source}, without calibrating", ())
-
-
-def _pixels(images: Images, card: ModelCard, count: int = SAMPLE) -> NDArray[np.uint8]:
-    """The first of the images, uint8 [n, S, S, 3]."""
-    chosen = images.indices[:count]
-    return np.concatenate(list(batches(images.source, card.preprocess, chosen, CALIBRATION_BATCH)))
 
 
 def _equalized(folder: Path, card: ModelCard, model: onnx.ModelProto) -> StoredFile:
