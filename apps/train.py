@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 
 from rexnet_export.apps.terminal import Terminal, run_command
 from rexnet_export.apps.train_options import (
-    CALIBRATION_IMAGES,
     DISTIL,
     PROGRAM,
-    STATISTIC,
     check_ranges,
     chosen_preprocess,
     chosen_recipe,
     parser,
+    starting_options,
 )
 from rexnet_export.pipeline.errors import CheckpointError, UsageError
 from rexnet_export.pipeline.progress import Progress, Silent
@@ -59,6 +58,7 @@ def train(options: argparse.Namespace, progress: Progress) -> None:
     where = world()
     if not where.leads:
         progress = Silent()
+    _refuse_another_run(options)
     kind = _fine_tuner if options.qat else _transferred if options.start is not None else _trainer
     trainer, labels = kind(options, recipe, where, progress)
     progress.note(
@@ -141,30 +141,24 @@ def _trainer(options: argparse.Namespace, recipe: Recipe, where: World, _: Progr
 def _fine_tuner(
     options: argparse.Namespace, recipe: Recipe, where: World, progress: Progress
 ) -> tuple[Trainer, tuple[str, ...]]:
-    """A checkpoint under its calibrated table, and its labels."""
+    """A checkpoint under the table an export would choose, and its labels."""
     import torch  # noqa: PLC0415
 
     from rexnet_export.pipeline.checkpoint import load  # noqa: PLC0415
     from rexnet_export.pipeline.data import training_images  # noqa: PLC0415
     from rexnet_export.pipeline.graph import float_graph  # noqa: PLC0415
     from rexnet_export.pipeline.inputs import bundled_checkpoint  # noqa: PLC0415
-    from rexnet_export.pipeline.qat import QatTrainer, calibrated  # noqa: PLC0415
+    from rexnet_export.pipeline.qat import QatTrainer, require_one_process, starting_table  # noqa: PLC0415
 
+    require_one_process(where)
     checkpoint = load(options.start or str(bundled_checkpoint()))
     preprocess = checkpoint.preprocess or Preprocess()
     labels = checkpoint.labels or tuple(str(index) for index in range(checkpoint.network.spec.classes))
     training, evaluation, _ = training_images(options.data, options.eval_data, labels)
     _check_images(training, evaluation)
     model = float_graph(checkpoint.network, preprocess)
-    table = calibrated(
-        model,
-        training,
-        preprocess,
-        progress,
-        images=CALIBRATION_IMAGES,
-        statistic=options.statistic or STATISTIC,
-        seed=recipe.seed,
-    )
+    searching = starting_options(options, seed=recipe.seed)
+    table = starting_table(model, training, preprocess, searching, progress)
     torch.manual_seed(recipe.seed)
     share = DISTIL if options.distil is None else options.distil
     trainer = QatTrainer(checkpoint.network, table, recipe, preprocess, training, evaluation, where, distil=share)
@@ -209,15 +203,21 @@ def _labels(options: argparse.Namespace) -> tuple[str, ...] | None:
     return read_labels(options.labels) if options.labels else None
 
 
-def _open_output(options: argparse.Namespace, trainer: Trainer) -> None:
-    """Go on from the folder's run, or begin one where there is none; whether it can be written shows now."""
+def _refuse_another_run(options: argparse.Namespace) -> None:
+    """Before images are looked at, and minutes spent on a quantization table."""
     from rexnet_export.pipeline.training import STATE_FILE  # noqa: PLC0415 - imports torch
 
+    if not options.resume and (options.output / STATE_FILE).exists():
+        raise UsageError(
+            f"--output {options.output} already holds a run ({STATE_FILE}): use --resume or another --output"
+        )
+
+
+def _open_output(options: argparse.Namespace, trainer: Trainer) -> None:
+    """Go on from the folder's run, or begin one; whether it can be written shows now."""
     folder = options.output
     if options.resume:
         trainer.load_state(folder)
-    elif (folder / STATE_FILE).exists():
-        raise UsageError(f"--output {folder} already holds a run ({STATE_FILE}): use --resume or another --output")
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()

@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from rexnet_export.pipeline.errors import UsageError
+from rexnet_export.pipeline.options import EFFORTS, Options
 from rexnet_export.pipeline.recipe import FINE_TUNING, IMAGENET, TRANSFER, Augmentation, Recipe, check
 from rexnet_export.pipeline.records import INTERPOLATIONS, Preprocess
-from rexnet_export.quantization.ranges import AUTO, check_statistic
 
 PROGRAM = "rexnet-train"
 DESCRIPTION = """Train a ReXNet on an image folder, IDX files or the bundled sample; give a trained one other classes
 (--from), or fine-tune it for INT8 (--qat)."""
 VARIANTS = ("v1", "lite", "r")  # spelled here because their own module imports torch
 WIDTHS = (0.1, 6.0)  # what can be read back from a checkpoint
-STATISTIC = "min-max"
 DISTIL = 1.0
-CALIBRATION_IMAGES = 512
+LEVELS = f"{', '.join(EFFORTS[:-1])} or {EFFORTS[-1]} (default: {Options().effort})"
 RECIPE_OPTIONS = {
     "epochs": "",
     "batch": "images per step over all devices",
@@ -39,7 +38,7 @@ RECIPE_OPTIONS = {
 }
 RECIPES = {"imagenet": IMAGENET}
 KINDS = {"--recipe imagenet": IMAGENET, "--from": TRANSFER, "--qat": FINE_TUNING}
-OF_QAT = ("statistic", "distil")
+OF_QAT = ("effort", "statistic", "distil")
 OF_A_NEW_HEAD = ("classes", "layer_decay", "frozen_epochs")
 DECIDED_BY_SHAPES = ("variant", "width", "no_se")
 OF_THE_NETWORK = (*DECIDED_BY_SHAPES, "image_size", "crop_ratio", "interpolation", "labels")
@@ -65,7 +64,8 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--classes", type=int, help="how many classes --data must have, with --from")
     p.add_argument("--recipe", choices=RECIPES, help="hyper-parameters to start from: imagenet is the paper's")
-    p.add_argument("--statistic", help=f"ranges --qat starts from (default {STATISTIC})")
+    p.add_argument("--effort", metavar="LEVEL", help=f"how hard --qat searches for INT8 first, as an export: {LEVELS}")
+    p.add_argument("--statistic", help="INT8 ranges --qat starts from (default: as an export with that effort)")
     p.add_argument("--distil", type=float, help=f"share of the float network in --qat's loss (default {DISTIL:g})")
     p.add_argument("--variant", choices=VARIANTS, help="ReXNetV1, ReXNet-lite or rexnetr (default v1)")
     p.add_argument("--width", type=float, help="width multiplier (default 1.0)")
@@ -148,9 +148,11 @@ def _refuse(options: argparse.Namespace, names: tuple[str, ...], why: str) -> No
 
 
 def _check_qat(options: argparse.Namespace) -> None:
-    if options.statistic is not None:
-        check_statistic(options.statistic)
-        if options.statistic == AUTO:
-            raise UsageError(f"--statistic {AUTO}: training starts from one statistic; name it")
+    starting_options(options, seed=0)
     if options.distil is not None:
         check("distil", options.distil, "from 0 to 1", allowed=0 <= options.distil <= 1)
+
+
+def starting_options(options: argparse.Namespace, *, seed: int) -> Options:
+    """The export whose table fine-tuning starts from."""
+    return Options(effort=options.effort or Options().effort, statistic=options.statistic, seed=seed)

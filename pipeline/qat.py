@@ -8,7 +8,6 @@ every artifact is built without calibrating.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -22,48 +21,40 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rexnet_export.pipeline.checkpoint_metadata import QPARAMS_KEY
-from rexnet_export.pipeline.data import ImageSource, batches, choose, images_sha256
+from rexnet_export.pipeline.data import ImageSource, choose
 from rexnet_export.pipeline.errors import ConversionError, UsageError
 from rexnet_export.pipeline.fake_quant import FakeQuantNetwork
 from rexnet_export.pipeline.graph import float_graph
+from rexnet_export.pipeline.inputs import Images
+from rexnet_export.pipeline.options import Options
 from rexnet_export.pipeline.origins import origins, restored
-from rexnet_export.pipeline.progress import Progress, counted
+from rexnet_export.pipeline.progress import Progress
 from rexnet_export.pipeline.recipe import Recipe
 from rexnet_export.pipeline.records import Preprocess
 from rexnet_export.pipeline.refold import STEM, refolded
 from rexnet_export.pipeline.rexnet import ReXNet
+from rexnet_export.pipeline.table_search import find_table
 from rexnet_export.pipeline.training import Finished, Trainer
 from rexnet_export.pipeline.world import World
 from rexnet_export.quantization.graph import model_sha256, view
-from rexnet_export.quantization.observe import observe
 from rexnet_export.quantization.rewrites import apply
-from rexnet_export.quantization.scheme import decide, observed_tensors
-from rexnet_export.quantization.table import Calibration, QuantTable, table_text
+from rexnet_export.quantization.table import QuantTable, table_text
 
-CALIBRATION_BATCH = 8
 TEMPERATURE = 4.0
+ROUNDED = 1e-6  # by what float32 may change a weight that is divided by its factors and multiplied again
 
 
-def calibrated(
-    model: onnx.ModelProto,
-    source: ImageSource,
-    preprocess: Preprocess,
-    progress: Progress,
-    *,
-    images: int,
-    statistic: str,
-    seed: int,
+def starting_table(
+    model: onnx.ModelProto, source: ImageSource, preprocess: Preprocess, options: Options, progress: Progress
 ) -> QuantTable:
-    """The table of a float model from at most `images` images of the source."""
-    indices = choose(source, min(images, len(source)), seed)
-    with tempfile.TemporaryDirectory() as folder, progress.stage("calibrating", len(indices), "images") as bar:
-        path = Path(folder) / "float.onnx"
-        onnx.save(model, path)
-        pixels = counted(batches(source, preprocess, indices, CALIBRATION_BATCH), bar)
-        statistics = observe(path, pixels, observed_tensors(model))
-    digest = images_sha256(source, indices)
-    calibration = Calibration(images_sha256=digest, images=len(indices), statistic=statistic, seed=seed)
-    return decide(model, statistics, calibration)
+    """The table that an export with these options would choose for a float graph from the source's images."""
+    indices = tuple(choose(source, min(options.calibration_images, len(source)), options.seed))
+    found = find_table(model, Images(source=source, indices=indices, labels=None), preprocess, options, progress)
+    if found.searched:
+        draft, judges = found.searched.draft, len(found.searched.judge.images)
+        kept = ", ".join(trial.name for trial in draft.trials if trial.kept)
+        progress.note(f"INT8 begins {kept}: {draft.score.sqnr_db:.1f} dB logit SQNR on {judges} held-back images")
+    return found.table
 
 
 def settled(model: onnx.ModelProto, table: QuantTable, frozen: Collection[str]) -> tuple[onnx.ModelProto, QuantTable]:
@@ -84,6 +75,12 @@ def settled(model: onnx.ModelProto, table: QuantTable, frozen: Collection[str]) 
     return changed, replace(table, tensors=tensors, model_sha256=model_sha256(changed))
 
 
+def require_one_process(where: World) -> None:
+    """Refuse to begin where training could not follow."""
+    if where.size > 1:
+        raise UsageError(f"--qat runs in one process, not in {where.size}: start it without torchrun")
+
+
 class QatTrainer(Trainer):
     """Fine-tunes a network's folded weights under a table made for its float graph, rewritten or not.
 
@@ -102,15 +99,14 @@ class QatTrainer(Trainer):
         *,
         distil: float,
     ) -> None:
-        if where.size > 1:
-            raise UsageError(f"--qat runs in one process, not in {where.size}: start it without torchrun")
+        require_one_process(where)
         self._float = float_graph(original, preprocess)
         self._origins = origins(self._float, table.rewrites)
         trainable = {name for name, origin in self._origins.items() if origin.tensor not in STEM}
         model = apply(self._float, table.rewrites)
-        frozen = view(model).constants.keys() - trainable
-        self.quantized = FakeQuantNetwork(*settled(model, table, frozen))
-        self.quantized.freeze(frozen & set(self.quantized.parameter_names))
+        self._frozen = view(model).constants.keys() - trainable
+        self.quantized = FakeQuantNetwork(*settled(model, table, self._frozen))
+        self._freeze(self.quantized)
         super().__init__(self.quantized, recipe, preprocess, training, evaluation, where)
         self._original = original.to(where.device).eval()
         self._begun_with = table
@@ -152,18 +148,23 @@ class QatTrainer(Trainer):
         self.quantized.follow()
 
     def finished(self) -> Finished:
-        """The averaged weights in the network they came from, with their table; in float32, which loses nothing."""
+        """The averaged weights in the network they came from, with the table of its own graph; in float32."""
         trained = self.averaged.module
         assert isinstance(trained, FakeQuantNetwork)
-        trained.follow()
         wanted = view(trained.model()).constants
         network = refolded(self._original.cpu(), restored(self._float, self._origins, wanted)).eval()
         model = apply(float_graph(network, self.preprocess), trained.table.rewrites)
         found = view(model).constants
-        if lost := [name for name in wanted if not np.array_equal(found[name], wanted[name])]:
+        if lost := [name for name in wanted if not np.allclose(found[name], wanted[name], rtol=ROUNDED, atol=0)]:
             raise ConversionError(f"trained {lost[0]} does not come back from the checkpoint; report this network")
-        table = replace(trained.table, model_sha256=model_sha256(model))
-        return Finished(network=network, half=False, metadata={QPARAMS_KEY: table_text(table)}, measured=trained)
+        stored = FakeQuantNetwork(model, trained.table).to(self.world.device).eval()
+        self._freeze(stored)
+        stored.follow()
+        table = replace(stored.table, model_sha256=model_sha256(model))
+        return Finished(network=network, half=False, metadata={QPARAMS_KEY: table_text(table)}, measured=stored)
+
+    def _freeze(self, network: FakeQuantNetwork) -> None:
+        network.freeze(self._frozen & set(network.parameter_names))
 
     def _network(self) -> Any:  # noqa: ANN401 - plain values
         table = table_text(self._begun_with)

@@ -5,7 +5,6 @@ import pytest
 import torch
 from calibrated_networks import PREPROCESS, calibrated_network, table_of
 
-from rexnet_export.pipeline.errors import ConversionError
 from rexnet_export.pipeline.fake_quant import FakeQuantNetwork
 from rexnet_export.pipeline.graph import float_graph
 from rexnet_export.pipeline.origins import origins, restored
@@ -21,11 +20,11 @@ from rexnet_export.quantization.table import parse_table
 TINY = calibrated_network("v1")
 
 
-def rewrites(seed: int = 0) -> tuple[Rewrite, ...]:
-    """Every chain rescaled by powers of two, then a block and the head in groups."""
+def rewrites(seed: int = 0, times: float = 1.0) -> tuple[Rewrite, ...]:
+    """Every chain rescaled by powers of two times a number, then a block and the head in groups."""
     rng, graph = np.random.default_rng(seed), view(TINY.model)
     scalings = tuple(
-        ChannelScaling(tensor=chain.name, factors=tuple((2.0 ** rng.integers(-4, 5, chain.channels)).tolist()))
+        ChannelScaling(tensor=chain.name, factors=tuple((times * 2.0 ** rng.integers(-4, 5, chain.channels)).tolist()))
         for chain in chains(graph)
     )
     groupings = []
@@ -63,10 +62,27 @@ def test_what_a_rewrite_adds_has_no_origin() -> None:
     assert found.keys() == parameters - added
 
 
-def test_other_factors_than_powers_of_two_are_refused() -> None:
-    chain = chains(view(TINY.model))[0]
-    with pytest.raises(ConversionError, match="powers of two"):
-        origins(TINY.model, (ChannelScaling(tensor=chain.name, factors=(3.0,) * chain.channels),))
+def test_weights_come_back_through_any_factors() -> None:
+    rng, graph = np.random.default_rng(0), view(TINY.model)
+    chosen = tuple(
+        ChannelScaling(tensor=chain.name, factors=tuple(rng.uniform(1e-3, 1e3, chain.channels).tolist()))
+        for chain in chains(graph)
+    )
+    found = origins(TINY.model, chosen)
+    rewritten = view(apply(TINY.model, chosen)).constants
+    for name, values in restored(TINY.model, found, rewritten).items():
+        np.testing.assert_allclose(values, graph.constants[name], rtol=1e-6, atol=0, err_msg=name)
+
+
+def test_an_address_of_two_digits_comes_back() -> None:
+    """Of more weights than one digit counts."""
+    scaling = next(
+        ChannelScaling(tensor=chain.name, factors=(0.1234567,) * chain.channels)
+        for chain in chains(view(TINY.model))
+        if any(view(TINY.model).constants[node.input[1]].size > 2**12 for node in chain.consumers)
+    )
+    for name, origin in origins(TINY.model, (scaling,)).items():
+        assert np.array_equal(origin.index.ravel(), np.arange(origin.index.size)), name
 
 
 class Images(list[int]):
@@ -78,8 +94,9 @@ class Images(list[int]):
     class_names = None
 
 
-def test_a_rewritten_network_is_trained_and_stored() -> None:
-    chosen, source = rewrites(), Images(range(64))
+@pytest.mark.parametrize("unrounded", [1.0, 0.7])
+def test_a_rewritten_network_is_trained_and_stored(unrounded: float) -> None:
+    chosen, source = rewrites(times=unrounded), Images(range(64))
     table = table_of(apply(TINY.model, chosen), TINY.images, chosen)
     here = World(rank=0, size=1, device=torch.device("cpu"))
     trainer = QatTrainer(TINY.network, table, FINE_TUNING, PREPROCESS, source, source, here, distil=0.5)  # type: ignore[arg-type]

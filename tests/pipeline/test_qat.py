@@ -12,20 +12,29 @@ import torch
 from calibrated_networks import PREPROCESS, calibrated_network
 from PIL import Image
 
+from rexnet_export.apps.export import main as export
 from rexnet_export.apps.train import main
 from rexnet_export.pipeline.checkpoint import load_checkpoint, save_checkpoint
-from rexnet_export.pipeline.data import open_source
+from rexnet_export.pipeline.data import choose, open_source
 from rexnet_export.pipeline.errors import UsageError
 from rexnet_export.pipeline.fake_quant import FakeQuantNetwork
 from rexnet_export.pipeline.graph import float_graph
+from rexnet_export.pipeline.inputs import Images
+from rexnet_export.pipeline.options import Options
+from rexnet_export.pipeline.progress import Silent
 from rexnet_export.pipeline.qat import QatTrainer, settled
+from rexnet_export.pipeline.quantized import calibrate
 from rexnet_export.pipeline.recipe import FINE_TUNING
+from rexnet_export.pipeline.records import ModelCard, stored_file
 from rexnet_export.pipeline.rexnet import ReXNet
 from rexnet_export.pipeline.world import World
 from rexnet_export.quantization.bitmask import mask_text
 from rexnet_export.quantization.edited import refitted
 from rexnet_export.quantization.graph import view
-from rexnet_export.quantization.table import parse_table
+from rexnet_export.quantization.rewrites import apply
+from rexnet_export.quantization.table import load_table, parse_table
+
+SOON = ("--effort", "fast")  # without a search
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +82,8 @@ def test_the_checkpoint_brings_the_table_it_was_trained_with(trained: Path, fold
     assert loaded.preprocess == PREPROCESS
     table = parse_table(loaded.metadata["qparams"])
     model, before = (float_graph(each.network, PREPROCESS) for each in (loaded, start))
-    assert refitted(model, table) == table
+    assert table.rewrites
+    assert refitted(apply(model, table.rewrites), table) == table
     weights, old = view(model).constants, view(before).constants
     assert np.array_equal(weights["stem.weight"], old["stem.weight"])
     assert not np.array_equal(weights["logits.weight"], old["logits.weight"])
@@ -81,7 +91,8 @@ def test_the_checkpoint_brings_the_table_it_was_trained_with(trained: Path, fold
 
 def test_what_is_stored_answers_as_what_was_trained(trained: Path, folder: Path) -> None:
     loaded = load_checkpoint(trained)
-    network = FakeQuantNetwork(float_graph(loaded.network, PREPROCESS), parse_table(loaded.metadata["qparams"]))
+    table = parse_table(loaded.metadata["qparams"])
+    network = FakeQuantNetwork(apply(float_graph(loaded.network, PREPROCESS), table.rewrites), table)
     source = open_source(folder / "images", labelled=True)
     pixels = torch.from_numpy(np.stack([np.array(source.load(index)) for index in range(len(source))]))
     with torch.no_grad():
@@ -89,24 +100,51 @@ def test_what_is_stored_answers_as_what_was_trained(trained: Path, folder: Path)
     assert right == pytest.approx(float(loaded.metadata["top1"]), abs=1e-4)
 
 
-def test_a_resumed_run_equals_an_unbroken_one(
-    trained: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save = QatTrainer.save_state
+def test_it_starts_from_the_table_an_export_makes(trained: Path, folder: Path, tmp_path: Path) -> None:
+    loaded, source = load_checkpoint(folder / "float.safetensors"), open_source(folder / "images", labelled=True)
+    images = Images(source=source, indices=tuple(choose(source, len(source), seed=0)), labels=None)
+    onnx.save(float_graph(loaded.network, PREPROCESS), tmp_path / "float.onnx")
+    card = ModelCard(name="tiny", labels=loaded.labels or (), preprocess=PREPROCESS, checkpoint_sha256="0" * 64)
+    exported = calibrate(tmp_path, card, images, Options(), stored_file(tmp_path / "float.onnx"), Silent()).table
+    carried = parse_table(load_checkpoint(trained).metadata["qparams"])
+    assert (carried.calibration, carried.rewrites) == (exported.calibration, exported.rewrites)
+    ranges, wanted = (
+        {name: entry for name, entry in table.tensors.items() if entry.decision == "observed"}
+        for table in (carried, exported)
+    )
+    assert ranges == wanted
+
+
+def test_it_is_exported_with_its_table(trained: Path, folder: Path, tmp_path: Path) -> None:
+    given = ("--checkpoint", str(trained), "--target", "ort", "--eval-data", str(folder / "images"), "--quiet")
+    assert export(["--output", str(tmp_path / "out"), *given]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    loaded = load_checkpoint(trained)
+    assert report["calibration"]["source"] == f"{trained.name}, without calibrating"
+    assert load_table(tmp_path / "out" / "qparams.json") == parse_table(loaded.metadata["qparams"])
+    images = report["reference"]["n"]
+    top1 = report["targets"]["ort"]["accuracy"]["top1"]
+    assert top1 == pytest.approx(float(loaded.metadata["top1"]), abs=1.5 / images)  # a tie may fall the other way
+
+
+def test_a_resumed_run_equals_an_unbroken_one(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, broken, save = tmp_path / "whole", tmp_path / "broken", QatTrainer.save_state
+    assert main(command(folder, whole, *SOON)) == 0
 
     def save_and_stop(trainer: QatTrainer, output: Path) -> None:
         save(trainer, output)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(QatTrainer, "save_state", save_and_stop)
-    assert main(command(folder, tmp_path)) == 130
+    assert main(command(folder, broken, *SOON)) == 130
     monkeypatch.undo()
-    assert main(command(folder, tmp_path, "--resume")) == 0
-    assert (tmp_path / trained.name).read_bytes() == trained.read_bytes()
+    assert main(command(folder, broken, *SOON, "--resume")) == 0
+    name = "rexnet_025.safetensors"
+    assert (broken / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_resume_refuses_another_table(trained: Path, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    changed = command(folder, trained.parent, "--resume", "--statistic", "percentile-90")
+    changed = command(folder, trained.parent, "--resume", *SOON, "--statistic", "percentile-90")
     assert main(changed) == 2
     assert "other network" in capfd.readouterr().err
 
@@ -119,6 +157,7 @@ def test_resume_refuses_another_table(trained: Path, folder: Path, capfd: pytest
         pytest.param(("--no-se",), "--no-se with --qat", id="se"),
         pytest.param(("--distil", "2"), "--distil 2.0: must be from 0 to 1", id="distil"),
         pytest.param(("--statistic", "most"), "unknown statistic 'most'", id="statistic"),
+        pytest.param(("--effort", "most"), "--effort 'most': choose one of fast, default, high", id="effort"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(
@@ -128,7 +167,7 @@ def test_options_that_do_not_fit_are_refused(
     assert said in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["--statistic", "--distil"])
+@pytest.mark.parametrize("option", ["--effort", "--statistic", "--distil"])
 def test_options_of_qat_need_it(tmp_path: Path, capfd: pytest.CaptureFixture[str], option: str) -> None:
     assert main([option, "1", "--output", str(tmp_path)]) == 2
     assert f"{option} goes with --qat" in capfd.readouterr().err
