@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from rexnet_export.pipeline.devicectl import XCRUN, AppleDevice, find_devicectl
 from rexnet_export.pipeline.errors import DeviceError, TargetUnavailable, UsageError, first_line
 from rexnet_export.pipeline.transport import COMMAND_S, Control, run_process
-from rexnet_export.targets.coreml_mil import IMAGE, LOGITS
+from rexnet_export.targets.coreml_lowering import IMAGE, LOGITS
 from rexnet_export.targets.coreml_package import quiet
 
 if TYPE_CHECKING:

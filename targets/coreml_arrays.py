@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rexnet_export.targets.coreml_mil import IMAGE, LOGITS
+from rexnet_export.targets.coreml_lowering import IMAGE, LOGITS
 from rexnet_export.targets.coreml_package import quiet, read_package, seal
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from rexnet_export.pipeline.records import Precision
 from rexnet_export.pipeline.target import Source
 from rexnet_export.targets.coreml import CoreML
 from rexnet_export.targets.coreml_arrays import array_form
-from rexnet_export.targets.coreml_mil import IMAGE, LOGITS
+from rexnet_export.targets.coreml_lowering import IMAGE, LOGITS
 from rexnet_export.targets.coreml_package import read_package
 from rexnet_export.targets.mil_interpreter import MilSession
 from rexnet_export.targets.mil_program import CLASSIFIER, MilProgram
