@@ -44,7 +44,8 @@ def _take_lock(device: Transport, lock: str, run_id: str) -> None:
     """The lock is a folder, as `mkdir` makes it for one of many only; a file in it says whose it is."""
     where, owner = shlex.quote(lock), shlex.quote(f"{lock}/{run_id}")
     forget = f'find {where} -maxdepth 0 -mmin +{LOCKED_S // 60} -exec rm -rf "{{}}" ";" 2>/dev/null'
-    take = f"mkdir {where} && {{ : > {owner} || {{ rmdir {where}; false; }}; }}"
+    # In a subshell, as a redirection of `:` that fails ends the shell it is in.
+    take = f"mkdir {where} && {{ (: > {owner}) || {{ rmdir {where}; false; }}; }}"
     done = device.shell(f"{forget}; {take}", timeout=COMMAND_S)
     if done.code:
         raise DeviceError(

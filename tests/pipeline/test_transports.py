@@ -232,6 +232,12 @@ def test_a_locked_device_is_refused_and_its_lock_left(lockable: Transport, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+def test_a_lock_that_cannot_name_its_run_is_given_up(lockable: Transport, tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="could not be locked"), own_folder(lockable, "no/such"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def aged(lock: Path, seconds: float) -> None:
     then = time.time() - seconds
     os.utime(lock, (then, then))
