@@ -89,11 +89,12 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> int:
 
 def run_in_browser(options: argparse.Namespace, terminal: Terminal) -> Mapping[str, Any]:
     """Serve the page, which starts by itself, until its result arrived; `DeviceError` where it stops before."""
+    from rexnet_export.pipeline.device_results import require_new  # noqa: PLC0415 - it needs numpy, and --help does not
+
     for name in ("python", "sustained", "emulator"):
         if getattr(options, name) is not None:
             raise UsageError(f"--{name} says nothing to a browser; leave it out")
-    if options.output.exists():
-        raise UsageError(f"--output {options.output} exists; name a new folder")
+    require_new(options.output)
     with (
         _page(options.bundle, options, lambda: options.output, threading.Lock(), terminal, starts=True) as served,
         terminal.stage("browser", PARTS, "%") as bar,

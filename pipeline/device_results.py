@@ -24,14 +24,20 @@ RESULT_FILE, DONE_FILE = "result.json", "DONE"
 TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
 
+def require_new(output: Path) -> None:
+    """Refuse what is there already, or what no folder can be called."""
+    with writing(output):
+        if output.exists():
+            raise UsageError(_exists(output))
+
+
 @contextmanager
 def whole_folder(output: Path) -> Iterator[Path]:
     """A folder that becomes `output` when the context ends well, and is deleted when it does not.
 
     Of two that end well for one `output`, the first stays and the second is refused.
     """
-    if output.exists():
-        raise UsageError(_exists(output))
+    require_new(output)
     with writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         # Beside it, so that it can be renamed; in a private folder, so that nobody else has the same.

@@ -42,6 +42,8 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"file/out cannot be written .*; make room or name"):
         written(tmp_path / "file" / "out", {})
+    with pytest.raises(UsageError, match=r"cannot be written \(File name too long\)"):
+        written(tmp_path / ("long" * 100), {})
     with pytest.raises(UsageError, match=r"none cannot be written \(No such file or directory\)"):
         finish(tmp_path / "none", {})
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
