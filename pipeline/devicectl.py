@@ -59,13 +59,12 @@ def parse_devices(text: str) -> list[AppleDevice]:
     """The JSON answer of `devicectl list devices`."""
     try:
         answer = json.loads(text)
-        outcome, entries = answer["info"]["outcome"], answer["result"]["devices"]
-        devices = [_device(entry) for entry in entries]
+        outcome = answer["info"]["outcome"]
+        if outcome != "success":
+            raise DeviceError(f"devicectl says {outcome!r}; connect the device and trust this Mac")
+        return [_device(entry) for entry in answer["result"]["devices"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DeviceError(f"devicectl's answer is not understood ({error!r}); check the version of Xcode") from error
-    if outcome != "success":
-        raise DeviceError(f"devicectl says {outcome!r}; connect the device and trust this Mac")
-    return devices
 
 
 def _device(entry: Mapping[str, Any]) -> AppleDevice:

@@ -51,9 +51,9 @@ class CoreMlSession:
 
     def graph(self, model: Path, folder: Path) -> Graph:  # noqa: ARG002
         """Core ML's plan for the model as it was compiled and loaded here; it tells one from macOS 14.4 on."""
-        module = importlib.import_module("coremltools.models.compute_plan")
-        compiled, wanted = self._model.get_compiled_model_path(), self._model.compute_unit
         try:
+            module = importlib.import_module("coremltools.models.compute_plan")  # not in every coremltools
+            compiled, wanted = self._model.get_compiled_model_path(), self._model.compute_unit
             return planned(module.MLComputePlan.load_from_path(compiled, compute_units=wanted))
         except Exception as error:  # noqa: BLE001 - coremltools has no exception type of its own
             return without_a_plan(error)

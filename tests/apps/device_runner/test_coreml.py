@@ -1,6 +1,7 @@
 """The runner's part on a Mac, with coremltools' own classes around what only Core ML itself has."""
 
 import platform
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -79,6 +80,13 @@ def test_core_ml_without_a_plan_is_said_and_no_failure() -> None:
     graph = CoreMlSession(Path("m.mlpackage")).graph(Path("m.mlpackage"), Path())
     assert (graph.total_nodes, graph.delegated_nodes, graph.executed_by) == (None, None, "Core ML")
     assert "not supported" in str(graph.notes["no_compute_plan"])
+
+
+def test_an_older_coremltools_has_no_plans(on_a_mac: pytest.MonkeyPatch) -> None:
+    on_a_mac.setitem(sys.modules, "coremltools.models.compute_plan", None)
+    graph = CoreMlSession(Path("m.mlpackage")).graph(Path("m.mlpackage"), Path())
+    assert graph.total_nodes is None
+    assert "compute_plan" in str(graph.notes["no_compute_plan"])
 
 
 @pytest.mark.skipif(platform.system() == "Darwin", reason="Core ML runs here")
