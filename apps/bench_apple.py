@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rexnet_export.apps.terminal import Terminal
 
 PREFIX, RUNTIME = "apple:", "coremltools"
-SAYS_NOTHING = ("python", "threads", "sustained", "emulator")
+SAYS_NOTHING = ("python", "threads", "idle_wait", "sustained", "emulator")
 
 
 def add_apple_options(p: argparse.ArgumentParser) -> None:
@@ -37,7 +37,7 @@ def check(options: argparse.Namespace) -> None:
     """Refuse what makes no sense for a phone."""
     for name in SAYS_NOTHING:
         if getattr(options, name) is not None:
-            raise UsageError(f"--{name} says nothing to {options.device}; leave it out")
+            raise UsageError(f"--{name.replace('_', '-')} says nothing to {options.device}; leave it out")
     if options.runtime not in (None, RUNTIME):
         raise UsageError(f"--runtime {options.runtime}: {options.device} has {RUNTIME} only")
     if options.apple_team is None:

@@ -167,6 +167,7 @@ def test_a_phone_that_is_lost_leaves_nothing(phone: Phone, bundle: Path, tmp_pat
     [
         (("--python", "python3"), 2, "--python says nothing to apple:"),
         (("--threads", "2"), 2, "--threads says nothing"),
+        (("--idle-wait", "1"), 2, "--idle-wait says nothing"),
         (("--sustained", "1"), 2, "--sustained says nothing"),
         (("--runtime", "onnxruntime"), 2, "has coremltools only"),
         (("--images", "0"), 2, "images 0"),
