@@ -53,7 +53,8 @@ def starting_table(
     if found.searched:
         draft, judges = found.searched.draft, len(found.searched.judge.images)
         kept = ", ".join(trial.name for trial in draft.trials if trial.kept)
-        progress.note(f"INT8 begins {kept}: {draft.score.sqnr_db:.1f} dB logit SQNR on {judges} held-back images")
+        close = f"{draft.score.sqnr_db:.1f} dB logit SQNR on {judges} held-back images"
+        progress.note(f"INT8 before training: {close}; kept: {kept}")
     return found.table
 
 
