@@ -207,10 +207,11 @@ def _refuse_another_run(options: argparse.Namespace) -> None:
     """Before images are looked at, and minutes spent on a quantization table."""
     from rexnet_export.pipeline.training import STATE_FILE  # noqa: PLC0415 - imports torch
 
-    if not options.resume and (options.output / STATE_FILE).exists():
-        raise UsageError(
-            f"--output {options.output} already holds a run ({STATE_FILE}): use --resume or another --output"
-        )
+    with _writing(options.output):
+        if not options.resume and (options.output / STATE_FILE).exists():
+            raise UsageError(
+                f"--output {options.output} already holds a run ({STATE_FILE}): use --resume or another --output"
+            )
 
 
 def _open_output(options: argparse.Namespace, trainer: Trainer) -> None:

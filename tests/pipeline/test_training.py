@@ -236,10 +236,13 @@ def test_unwritable_final_file_is_one_line(folders: Path, tmp_path: Path, capfd:
     assert f"--output {tmp_path} cannot be written" in capfd.readouterr().err
 
 
-def test_output_below_a_file(folders: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("name", "reason"), [("file/out", "Not a directory"), ("long" * 100, "File name too long")])
+def test_output_that_no_folder_can_be(
+    folders: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, reason: str
+) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    assert main(command(folders, tmp_path / "file" / "out")) == 2
-    assert "cannot be written (Not a directory)" in capfd.readouterr().err
+    assert main(command(folders, tmp_path / name)) == 2
+    assert f"cannot be written ({reason})" in capfd.readouterr().err
 
 
 def test_command_line_does_not_wait_for_torch() -> None:
