@@ -17,8 +17,8 @@ from rexnet_export.pipeline.release import MANIFEST_FILE
 @contextmanager
 def staging(output: Path) -> Iterator[Path]:
     """A private folder beside the files' destination, gone afterwards whatever happens."""
-    existed = output.is_dir()
     try:
+        existed = output.is_dir()
         output.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=output))
     except OSError as error:

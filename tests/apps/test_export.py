@@ -278,10 +278,12 @@ def test_bad_options(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert caught.value.code == 2
 
 
-def test_an_output_that_cannot_be_written(capfd: pytest.CaptureFixture[str], tmp_path: Path, checkpoint: Path) -> None:
+@pytest.mark.parametrize("name", ["file/out", "long" * 100])
+def test_an_output_that_cannot_be_written(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, checkpoint: Path, name: str
+) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
-    code = main(["--checkpoint", str(checkpoint), "--target", "ort", "--output", str(tmp_path / "file" / "out")])
-    assert code == 2
+    assert main(["--checkpoint", str(checkpoint), "--target", "ort", "--output", str(tmp_path / name)]) == 2
     assert "choose a folder you can write to" in capfd.readouterr().err
 
 
