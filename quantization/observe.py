@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from rexnet_export.pipeline.errors import ConversionError, first_line
+from rexnet_export.quantization.graph import view
+from rexnet_export.quantization.sigmoid import Span, spans
 from rexnet_export.quantization.simulate import MOST_WORKERS, groups
 
 BINS = 4096
@@ -65,9 +67,12 @@ def observe(
 ) -> dict[str, TensorStatistics]:
     """Run uint8 [n, S, S, 3] batches through a float model and gather statistics of the named tensors.
 
+    Values beyond what INT8 can tell apart (see `sigmoid`) count as the last that it can.
     `ids` names the images in errors; without them they are numbered from 0.
     """
-    observe_group = partial(_observe_group, _runner(model, tensors), tensors, ids)
+    proto = onnx.load(model)
+    useful = spans(view(proto))
+    observe_group = partial(_observe_group, _runner(proto, model, tensors), useful, tensors, ids)
     totals: dict[str, TensorStatistics] = {}
     images = 0
     # ONNX Runtime and numpy both release the interpreter lock, so groups run side by side.
@@ -83,10 +88,9 @@ def observe(
     return totals
 
 
-def _runner(model: Path, tensors: Sequence[str]) -> Runner:
+def _runner(proto: onnx.ModelProto, model: Path, tensors: Sequence[str]) -> Runner:
     import onnxruntime  # noqa: PLC0415 - a toolchain, loaded only by those who calibrate
 
-    proto = onnx.load(model)
     known = {name for node in proto.graph.node for name in node.output}
     if missing := [name for name in tensors if name not in known]:
         raise ConversionError(f"{model} has no tensor {missing[0]!r} to observe; take the names from this model")
@@ -109,7 +113,12 @@ def _runner(model: Path, tensors: Sequence[str]) -> Runner:
 
 
 def _observe_group(
-    run: Runner, tensors: Sequence[str], ids: Sequence[str], images: NDArray[np.uint8], first: int
+    run: Runner,
+    useful: Mapping[str, Span],
+    tensors: Sequence[str],
+    ids: Sequence[str],
+    images: NDArray[np.uint8],
+    first: int,
 ) -> dict[str, TensorStatistics]:
     try:
         values = run(images)
@@ -120,7 +129,10 @@ def _observe_group(
         if not finite.all():
             image = _id(ids, first + int(np.argmin(finite)))
             raise ConversionError(f"tensor {name} is NaN or infinite on calibration image {image}; check the weights")
-    return {name: _summarise(value) for name, value in zip(tensors, values, strict=True)}
+    return {
+        name: _summarise(np.clip(value, *useful[name]) if name in useful else value)
+        for name, value in zip(tensors, values, strict=True)
+    }
 
 
 def _id(ids: Sequence[str], index: int) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 
 from rexnet_export.pipeline.errors import ConversionError
+from rexnet_export.quantization import sigmoid
 from rexnet_export.quantization.graph import GraphView, model_sha256, view
 from rexnet_export.quantization.observe import TensorStatistics
 from rexnet_export.quantization.qparams import (
@@ -35,7 +36,6 @@ _OBSERVED = frozenset({"Mul", "Add", "GlobalAveragePool", "Relu"})
 _CLAMPS = frozenset({"Clip", "Relu"})
 _ACTIVATIONS = {"Mul": 2, "Add": 2, "Concat": None}  # how many inputs are; of others the first
 _ON_IMAGE = frozenset({"Pad", "Transpose"})
-_SIGMOID = QuantParams(scale=(1 / 256,), zero_point=(INT8_MIN,))
 
 
 def observed_tensors(model: onnx.ModelProto) -> tuple[str, ...]:
@@ -112,7 +112,7 @@ def _entries(node: onnx.NodeProto, graph: GraphView) -> dict[str, TensorEntry]:
         case op if op in SHARING:
             return {output: TensorEntry(decision="shared", source=node.input[0])}
         case "Sigmoid":
-            return {output: TensorEntry(decision="fixed", params=_SIGMOID)}
+            return {output: TensorEntry(decision="fixed", params=sigmoid.PARAMS)}
         case "Clip":
             return {output: TensorEntry(decision="fixed", params=_clamped(node, graph))}
         case "DequantizeLinear":

@@ -1,0 +1,35 @@
+"""The sigmoid in INT8, and where it stops telling its inputs apart.
+
+Its output takes the levels 0, 1/256 ... 255/256. Every input below ln(1/511) comes out as 0 and every one above
+ln(509/3) as 255/256, however far beyond it lies; and x * sigmoid(x), SiLU, is then 0 for the low ones as well. A range
+that covers such values spends steps of the scale on inputs that have one and the same answer: for channels that reach
+from -100 to 100, half of them.
+"""
+
+from __future__ import annotations
+
+import math
+
+from rexnet_export.quantization.graph import GraphView
+from rexnet_export.quantization.qparams import INT8_MIN, LEVELS, QuantParams
+
+PARAMS = QuantParams(scale=(1 / (LEVELS + 1),), zero_point=(INT8_MIN,))
+_HALF_STEP = 0.5 * PARAMS.scale[0]
+LOWEST = math.log(_HALF_STEP / (1.0 - _HALF_STEP))  # below: 0
+HIGHEST = math.log((LEVELS - 0.5) / 1.5)  # above: 255/256
+
+type Span = tuple[float, float]
+
+
+def spans(graph: GraphView) -> dict[str, Span]:
+    """What INT8 can tell apart, (low, high), of every tensor that nothing but a sigmoid or a SiLU reads."""
+    found = {}
+    for node in graph.nodes:
+        if node.op_type != "Sigmoid":
+            continue
+        (source,), (output,) = node.input, node.output
+        others = [reader for reader in graph.consumers[source] if reader.op_type != "Sigmoid"]
+        silus = [other for other in others if other.op_type == "Mul" and set(other.input) == {source, output}]
+        if source not in graph.outputs and len(silus) == len(others):
+            found[source] = (LOWEST, math.inf if silus else HIGHEST)
+    return found
