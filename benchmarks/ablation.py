@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import networks
@@ -79,15 +79,32 @@ def ablate(network: Network, progress: Progress) -> quantizer_table.Results:
             logits, reference, labels, executed_by="ONNX Runtime", seconds=0.0, peak_mib=None
         )
 
-    found = {PLAIN: measured(search(model, evidence, [], progress.note))}
-    for left_out in STEPS:
-        steps = [step for step in STEPS if step is not left_out]
-        found[f"without {left_out.__name__}"] = measured(search(model, evidence, steps, progress.note))
-    whole = search(model, evidence, STEPS, progress.note)
-    found[WHOLE] = measured(whole)
+    drafts = searched(model, evidence, STEPS, progress.note)
+    whole = drafts[WHOLE]
+    found = {name: measured(draft) for name, draft in drafts.items()}
     rounded = learn_rounding(whole.model, whole.table, evidence.sample, progress)
     found[ROUNDED] = measured(judged(whole, rounded, evidence.judge, "rounding learned"))
     return found
+
+
+def searched(
+    model: onnx.ModelProto, evidence: Evidence, steps: Sequence[Step], say: Callable[[str], None]
+) -> dict[str, Draft]:
+    """The draft of no step, of all but each, and of all. Steps are deterministic, so none is taken twice in vain."""
+    drafts = [search(model, evidence, [], say)]
+    for step in steps:
+        drafts.append(step(drafts[-1], evidence))
+    whole = drafts[-1]
+    found = {PLAIN: drafts[0]}
+    for left_out, before, after in zip(steps, drafts, drafts[1:], strict=False):
+        if after.table == before.table:
+            without = whole  # what it proposed was not kept
+        elif after is whole:
+            without = before
+        else:
+            without = search(model, evidence, [step for step in steps if step is not left_out], say)
+        found[f"without {left_out.__name__}"] = without
+    return found | {WHOLE: whole}
 
 
 def gathered(model: onnx.ModelProto, network: Network) -> Evidence:

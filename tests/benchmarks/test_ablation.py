@@ -5,14 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ablation
 import networks
 import pytest
 import quantizer_table
 import torch
+from ablation import TITLES
 
 from rexnet_export.pipeline.checkpoint import save_checkpoint
 from rexnet_export.pipeline.data import bundled
@@ -20,11 +22,48 @@ from rexnet_export.pipeline.options import Options
 from rexnet_export.pipeline.progress import Silent
 from rexnet_export.pipeline.records import Preprocess
 from rexnet_export.pipeline.rexnet import ReXNet, architecture
-from rexnet_export.quantization.search import Draft, Step, search
+from rexnet_export.quantization.search import search
+
+
+class Fake(NamedTuple):
+    """A draft whose table is the list of the steps that changed it."""
+
+    table: tuple[str, ...] = ()
+
+
+def kept(draft: Any, _evidence: Any) -> Any:  # noqa: ANN401 - a Step's, of fakes
+    return Fake((*draft.table, "kept"))
+
+
+def refused(draft: Any, _evidence: Any) -> Any:  # noqa: ANN401 - as above
+    return Fake(draft.table)
+
+
+def last(draft: Any, _evidence: Any) -> Any:  # noqa: ANN401 - as above
+    return Fake((*draft.table, "last"))
+
+
+def test_each_row_leaves_out_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    searches: list[list[str]] = []
+
+    def search(_model: Any, evidence: Any, steps: Sequence[Any], _say: Any) -> Fake:  # noqa: ANN401 - as above
+        searches.append([step.__name__ for step in steps])
+        return reduce(lambda draft, step: step(draft, evidence), steps, Fake())
+
+    monkeypatch.setattr(ablation, "search", search)
+    found: Any = ablation.searched(None, None, (kept, refused, last), lambda _: None)  # type: ignore[arg-type]
+    assert {name: draft.table for name, draft in found.items()} == {
+        ablation.PLAIN: (),
+        "without kept": ("last",),
+        "without refused": ("kept", "last"),
+        "without last": ("kept",),
+        ablation.WHOLE: ("kept", "last"),
+    }
+    assert searches == [[], ["refused", "last"]]  # the others are known without
 
 
 @pytest.mark.slow
-def test_every_row_leaves_out_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_row_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     save_checkpoint(
         tmp_path / "small.safetensors",
@@ -34,24 +73,15 @@ def test_every_row_leaves_out_its_step(tmp_path: Path, monkeypatch: pytest.Monke
         metadata={},
         half=False,
     )
-    taken: list[list[str]] = []
-    drafts: list[Draft] = []
-
-    def searched(model: Any, evidence: Any, steps: Sequence[Step], say: Any) -> Draft:  # noqa: ANN401 - those of `search`
-        taken.append([step.__name__ for step in steps])
-        if not drafts:
-            drafts.append(search(model, evidence, [], say))
-        return drafts[0]
-
-    monkeypatch.setattr(ablation, "search", searched)
+    monkeypatch.setattr(
+        ablation, "searched", lambda model, evidence, _, say: dict.fromkeys(TITLES, search(model, evidence, [], say))
+    )
     monkeypatch.setattr(ablation, "learn_rounding", lambda _model, table, *_: table)
     small = str(tmp_path / "small.safetensors")
     given = Options(checkpoint=small, calibration_images=24, eval_images=8, output=tmp_path)
     found = ablation.ablate(networks.prepare("small", given), Silent())
-    assert set(found) == set(ablation.TITLES)
+    assert list(found) == list(TITLES)
     assert all(isinstance(each, quantizer_table.Result) and each.accuracy.n == 8 for each in found.values())
-    every = ["equalized", "grouped", "ranges_chosen", "corrected"]
-    assert taken == [[], *([name for name in every if name != out] for out in every), every]
 
 
 def test_the_script_is_a_command() -> None:
