@@ -25,8 +25,8 @@ from rexnet_export.quantization.observe import TensorStatistics
 from rexnet_export.quantization.rewrites import ChannelGrouping
 
 GROUPS = (2, 3, 4)
-MULTIPLE = 8  # kernels take channels 8 and more at once
-# How long an operator and a moved element take, in multiply-accumulates of INT8: see docs/benchmarks.md.
+MULTIPLE = 16  # kernels take channels 16 and more at once: two groups of 8 cost as much as two of 16
+# How long an operator and a value read take, in multiply-accumulates of INT8: see docs/benchmarks.md.
 OPERATOR = 100_000.0
 ELEMENT = 10.0
 REFERENCE_SIZE = 224  # what a cut costs in smaller images, where an operator's start takes longer than its work, is
@@ -55,7 +55,8 @@ class Layer:
     """What is cut with one convolution's output: of each tensor and channel the ends of its range and its gain.
 
     `lows`, `highs` and `squared_gains` are [tensors, channels]. `operators` is how many are written once a group,
-    `joins` how many put groups together again, `joined` how many elements those move; `network` is the time of all.
+    `joins` how many put groups together again, `read` how many values the convolution reads for each group; `network`
+    is the time of all.
     """
 
     tensor: str
@@ -64,7 +65,7 @@ class Layer:
     squared_gains: Floats
     operators: int
     joins: int
-    joined: float
+    read: float
     network: float
 
     @property
@@ -75,8 +76,8 @@ class Layer:
 
     def cost(self, groups: int) -> float:
         """Added time as a share of the network's."""
-        operators = self.operators * (groups - 1) + self.joins
-        return (operators * OPERATOR + self.joined * ELEMENT) / self.network
+        once_a_group = self.operators * OPERATOR + self.read * ELEMENT
+        return ((groups - 1) * once_a_group + self.joins * OPERATOR) / self.network
 
 
 def candidates(
@@ -118,7 +119,7 @@ def layers(model: onnx.ModelProto, statistics: Mapping[str, TensorStatistics]) -
                 squared_gains=np.stack([gains[name] for name in seen]),
                 operators=sum(part.output[0] in cut and part.op_type not in _CLAMPS for part in graph.nodes),
                 joins=len(joined),
-                joined=sum(_elements(sizes[name], growth) for name in joined),
+                read=_products(node, graph, sizes, growth) / sizes[node.output[0]][1],
                 network=network,
             )
 
@@ -128,14 +129,15 @@ def _duration(graph: GraphView, sizes: Mapping[str, Sequence[int]], growth: floa
     total = 0.0
     for node in graph.nodes:
         if node.op_type in {"Conv", "Gemm"}:
-            total += graph.constant(node, 1).size * _elements((1, 1, *sizes.get(node.output[0], ())[2:]), growth)
+            total += _products(node, graph, sizes, growth)
         total += OPERATOR * (node.op_type not in _CLAMPS)
     return float(total)
 
 
-def _elements(size: Sequence[int], growth: float) -> float:
-    """Of a tensor [1, C, H, W] with `growth` times as many positions; a vector or a pooled tensor does not grow."""
-    return float(np.prod(size[1:])) * (growth if np.prod(size[2:]) > 1 else 1.0)
+def _products(node: onnx.NodeProto, graph: GraphView, sizes: Mapping[str, Sequence[int]], growth: float) -> float:
+    """Multiply-accumulates of a convolution or of the classifier; one position of a vector or pooled tensor is all."""
+    positions = float(np.prod(sizes.get(node.output[0], ())[2:]))
+    return float(graph.constant(node, 1).size) * positions * (growth if positions > 1 else 1.0)
 
 
 def _squared_gains(graph: GraphView, cut: frozenset[str], sizes: Mapping[str, Sequence[int]]) -> dict[str, Floats]:
@@ -184,7 +186,8 @@ def _column_powers(node: onnx.NodeProto, graph: GraphView) -> Floats:
 
 def best_cut(layer: Layer, count: int, multiple: int) -> Candidate | None:
     """The least noise for channels in the order of a range; None where they are too few for groups of `multiple`."""
-    edges = np.unique([*range(0, layer.lows.shape[1], multiple), layer.lows.shape[1]])
+    channels = layer.lows.shape[1]
+    edges = np.array([*range(0, channels - multiple + 1, multiple), channels])  # what is left over goes to the last
     if len(edges) <= count:
         return None
     found = []

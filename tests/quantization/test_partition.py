@@ -36,7 +36,7 @@ def layer(*ranges: list[float], gains: list[float] | None = None) -> Layer:
     return Layer(
         operators=4,
         joins=1,
-        joined=100,
+        read=100,
         network=1e8,
         tensor="t",
         lows=-highs / 2,
@@ -80,7 +80,8 @@ def test_what_is_predicted_is_the_noise_of_the_cut(first: list[float], second: l
 
 def test_too_few_channels_are_not_cut() -> None:
     assert best_cut(layer([1.0, 2.0, 3.0]), 2, multiple=8) is None
-    assert best_cut(layer([1.0] * 17), 3, multiple=8)
+    assert best_cut(layer([1.0] * 23), 3, multiple=8) is None
+    assert best_cut(layer([1.0] * 24), 3, multiple=8)
 
 
 def test_dead_channels_do_no_harm() -> None:
@@ -149,22 +150,27 @@ def test_uneven_channels_gain_most(v1: SimpleNamespace) -> None:
     assert group_channels(model, cut.rewrite)
 
 
-def _elements(size: list[int]) -> float:
-    """Of a joined tensor [C, H, W] in the image size that costs are counted for; pooled ones do not grow."""
-    return float(np.prod(size)) * ((REFERENCE_SIZE / 32) ** 2 if np.prod(size[1:]) > 1 else 1)
+def test_no_group_is_narrower_than_a_kernel() -> None:
+    found = best_cut(layer([*np.geomspace(1.0, 1000.0, 39).tolist()]), 3, multiple=8)
+    assert found
+    assert min(found.rewrite.sizes) >= 8
 
 
 def test_costs_count_what_is_added(v1: SimpleNamespace) -> None:
     before = Counter(node.op_type for node in v1.model.graph.node)
     networks = {found.tensor: found.network for found in layers(v1.model, v1.statistics)}
-    for candidate in candidates(v1.model, v1.statistics, counts=(2, 4))[::3]:
-        graph = group_channels(v1.model, candidate.rewrite).graph
+    weights = {each.name: each.dims for each in v1.model.graph.initializer}
+    sizes = {value.name: value.type.tensor_type.shape.dim[1:] for value in v1.model.graph.value_info}
+    found = candidates(v1.model, v1.statistics, counts=(2, 4), multiple=2)
+    assert len(found) > 20
+    for candidate in found[::3]:
+        graph, tensor = group_channels(v1.model, candidate.rewrite).graph, candidate.rewrite.tensor
         added = Counter(node.op_type for node in graph.node) - before
-        sizes = {value.name: value.type.tensor_type.shape.dim[1:] for value in graph.value_info}
-        joined = [node.output[0] for node in graph.node if node.op_type == "Concat"]
-        elements = sum(_elements([dim.dim_value for dim in sizes[name]]) for name in joined)
-        expected = (added.total() - added["Clip"]) * OPERATOR + elements * ELEMENT
-        np.testing.assert_allclose(candidate.cost, expected / networks[candidate.rewrite.tensor])
+        positions = np.prod([dim.dim_value for dim in sizes[tensor][1:]])
+        positions *= (REFERENCE_SIZE / 32) ** 2 if positions > 1 else 1
+        read_again = (len(candidate.rewrite.sizes) - 1) * np.prod(weights[f"{tensor}.weight"][1:]) * positions
+        expected = (added.total() - added["Clip"]) * OPERATOR + read_again * ELEMENT
+        np.testing.assert_allclose(candidate.cost, expected / networks[tensor])
         assert 0 < candidate.cost < 0.2
 
 
