@@ -14,9 +14,10 @@ from rexnet_export.quantization.graph import GraphView
 from rexnet_export.quantization.qparams import INT8_MIN, LEVELS, QuantParams
 
 PARAMS = QuantParams(scale=(1 / (LEVELS + 1),), zero_point=(INT8_MIN,))
-_HALF_STEP = 0.5 * PARAMS.scale[0]
-LOWEST = math.log(_HALF_STEP / (1.0 - _HALF_STEP))  # below: 0
-HIGHEST = math.log((LEVELS - 0.5) / 1.5)  # above: 255/256
+SATURATES = (math.log(1 / 511), math.log(509 / 3))  # where the output rounds to the first and to the last level
+# The grid of a range ends up to half a step inside it (see `from_range`), and must still reach these levels.
+_SLACK = 0.5 * (SATURATES[1] - SATURATES[0]) / LEVELS
+LOWEST, HIGHEST = SATURATES[0] - _SLACK, SATURATES[1] + _SLACK
 
 type Span = tuple[float, float]
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from rexnet_export.quantization.graph import view
 from rexnet_export.quantization.observe import observe
-from rexnet_export.quantization.sigmoid import HIGHEST, LOWEST, PARAMS, spans
+from rexnet_export.quantization.qparams import INT8_MAX, INT8_MIN, from_range
+from rexnet_export.quantization.sigmoid import HIGHEST, LOWEST, PARAMS, SATURATES, spans
 
 
 def stored(inputs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -20,14 +21,23 @@ def stored(inputs: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @given(st.floats(1e-9, 700))
-def test_beyond_the_ends_every_input_has_one_answer(beyond: float) -> None:
-    assert stored(np.array([LOWEST - beyond])) == 0
-    assert stored(np.array([HIGHEST + beyond])) == 255 / 256
+def test_where_it_saturates_every_input_beyond_has_one_answer(beyond: float) -> None:
+    assert stored(np.array([SATURATES[0] - beyond])) == 0
+    assert stored(np.array([SATURATES[1] + beyond])) == 255 / 256
 
 
-def test_within_the_ends_answers_differ() -> None:
-    assert stored(np.array([LOWEST + 1e-6])) == 1 / 256
-    assert stored(np.array([HIGHEST - 1e-6])) == 254 / 256
+def test_before_that_answers_differ() -> None:
+    assert stored(np.array([SATURATES[0] + 1e-6])) == 1 / 256
+    assert stored(np.array([SATURATES[1] - 1e-6])) == 254 / 256
+
+
+@given(st.floats(LOWEST, 0), st.floats(0, HIGHEST))
+def test_the_grid_of_a_clipped_range_still_saturates(low: float, high: float) -> None:
+    for ends in ((LOWEST, high), (low, HIGHEST)):
+        params = from_range(*ends)
+        least, greatest = stored(params.dequantize(np.array([INT8_MIN, INT8_MAX])))
+        assert ends[0] != LOWEST or least == 0
+        assert ends[1] != HIGHEST or greatest == 255 / 256
 
 
 def graph(body: str) -> onnx.ModelProto:
