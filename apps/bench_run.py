@@ -16,7 +16,7 @@ from rexnet_export.apps.bench_apple import PREFIX, add_apple_options, run_on_app
 from rexnet_export.apps.bench_browser import add_address_options, run_in_browser
 from rexnet_export.apps.device_runner.archive import open_archive
 from rexnet_export.apps.device_runner.failure import RunnerError
-from rexnet_export.pipeline.errors import DataError, GateFailed, InvalidMeasurement, UsageError
+from rexnet_export.pipeline.errors import DataError, DeviceError, GateFailed, InvalidMeasurement, UsageError
 from rexnet_export.pipeline.untrusted import printable
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 BROWSER = "browser"
 FORMS = (
     ("ssh://user@host[:port]", "any host that ssh reaches without a question"),
+    ("adb:SERIAL", "an Android device that the adb client knows"),
+    ("apple:IDENTIFIER", "an iPhone or iPad, from a Mac with Xcode"),
     (BROWSER, "any phone that opens the page"),
 )
 NAMES = "local, ssh://user@host[:port], adb, adb:SERIAL, apple:IDENTIFIER or browser"
@@ -146,17 +148,37 @@ def add_device_options(p: argparse.ArgumentParser) -> None:
 
 
 def devices(options: argparse.Namespace, terminal: Terminal) -> int:
-    """What `--device` may be now: this machine, what the adb server and Xcode know, and the form of the rest."""
-    from rexnet_export.pipeline import adb, devicectl  # noqa: PLC0415
+    """What `--device` may be now: this machine, what the adb server and Xcode know, and the form of the rest.
 
-    found = [("local", "ready"), *((f"adb:{serial}", state) for serial, state in adb.listed())]
-    found += [(f"apple:{d.identifier}", f"{d.state}, {d.model}, {d.os_version}") for d in devicectl.listed()]
+    A tool that cannot list its devices says why, and hides no other's.
+    """
+    found = [("local", "ready")]
+    for listed in (_adb_devices, _apple_devices):
+        try:
+            found += listed()
+        except DeviceError as error:
+            terminal.note(printable(str(error)))
     if options.json:
         terminal.out.file.write(json.dumps([{"device": d, "state": state} for d, state in found], indent=2) + "\n")
         return 0
     for device, state in (*found, *FORMS):
         terminal.out.print(printable(f"{device}  {state}"), markup=False)
     return 0
+
+
+def _adb_devices() -> list[tuple[str, str]]:
+    from rexnet_export.pipeline import adb  # noqa: PLC0415
+
+    return [(f"adb:{serial}", state) for serial, state in adb.listed()]
+
+
+def _apple_devices() -> list[tuple[str, str]]:
+    from rexnet_export.pipeline import devicectl  # noqa: PLC0415
+
+    return [
+        (f"apple:{found.identifier}", f"{found.state}, {found.model}, {found.os_version}")
+        for found in devicectl.listed()
+    ]
 
 
 def add_compare_options(p: argparse.ArgumentParser) -> None:

@@ -219,7 +219,22 @@ def test_devices(capfd: pytest.CaptureFixture[str]) -> None:
     found = json.loads(capfd.readouterr().out)
     assert [entry["device"] for entry in found] == ["local", f"adb:{serial}"]
     assert main(["devices"]) == 0
-    assert [line.split()[0] for line in capfd.readouterr().out.splitlines()][-2:] == [
+    assert [line.split()[0] for line in capfd.readouterr().out.splitlines()][-4:] == [
         "ssh://user@host[:port]",
+        "adb:SERIAL",
+        "apple:IDENTIFIER",
         "browser",
     ]
+
+
+def test_a_tool_that_cannot_list_its_devices_hides_no_others(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def failing() -> list[tuple[str, str]]:
+        raise DeviceError("adb devices: cannot bind; start its server")
+
+    monkeypatch.setattr(adb_module, "listed", failing)
+    assert main(["devices", "--json"]) == 0
+    said = capfd.readouterr()
+    assert [entry["device"] for entry in json.loads(said.out)] == ["local"]
+    assert "adb devices: cannot bind; start its server" in said.err
