@@ -90,9 +90,10 @@ def ablate(network: Network, progress: Progress) -> quantizer_table.Results:
 def searched(
     model: onnx.ModelProto, evidence: Evidence, steps: Sequence[Step], say: Callable[[str], None]
 ) -> dict[str, Draft]:
-    """The draft of no step, of all but each, and of all. Steps are deterministic, so none is taken twice in vain."""
+    """The draft of no step, of all but each, and of all. A search whose result is known already is not run."""
     drafts = [search(model, evidence, [], say)]
     for step in steps:
+        say(step.__name__)
         drafts.append(step(drafts[-1], evidence))
     whole = drafts[-1]
     found = {PLAIN: drafts[0]}

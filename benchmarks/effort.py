@@ -15,7 +15,7 @@ from time import perf_counter
 
 from rexnet_export.pipeline.latency import processor
 
-KIB_PER_GB = 1024 * 1024
+KIB_PER_GIB = 1024 * 1024
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     flags.add_argument("--efforts", nargs="+", default=["fast", "default", "high"])
     flags.add_argument("--calibration-images", type=int, default=256)
     options = flags.parse_args()
-    print("| pixels | effort | seconds | processor seconds | peak memory, GB |\n|--|--|--|--|--|", flush=True)
+    print("| pixels | effort | seconds | processor seconds | peak memory, GiB |\n|--|--|--|--|--|", flush=True)
     for size in options.image_size:
         for effort in options.efforts:
             seconds, busy, peak = measured(size, effort, options.calibration_images)
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def measured(size: int, effort: str, images: int) -> tuple[float, float, float]:
-    """Seconds by the clock, seconds of all cores, and the process's largest resident memory in GB."""
+    """Seconds by the clock, seconds of all cores, and the process's largest resident memory in GiB."""
     command = [str(Path(sys.executable).with_name("rexnet-export")), "--int8", "--target", "ort", "--quiet"]
     with tempfile.TemporaryDirectory() as folder:
         command += ["--effort", effort, "--image-size", str(size), "--calibration-images", str(images)]
@@ -44,7 +44,7 @@ def measured(size: int, effort: str, images: int) -> tuple[float, float, float]:
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             raise SystemExit(process.returncode)
-        return perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / KIB_PER_GB
+        return perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / KIB_PER_GIB
 
 
 if __name__ == "__main__":

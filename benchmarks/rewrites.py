@@ -1,10 +1,10 @@
-"""What the quantizer's rewrites cost: the files of `--effort default` against those of `--effort fast`, which has no
-groups of channels; prints a Markdown table.
+"""What the quantizer's rewrites cost in time: the files of `--effort default` against those of `--effort fast`, which
+have no groups of channels; prints a Markdown table.
 
     python benchmarks/rewrites.py [--networks NAME=FILE ...] [--image-size 224] [--rounds 150]
 
 One thread, interleaved; CPU time of the thread, which other work on the machine hardly disturbs. The networks are
-calibrated at that size, so that the cuts are those it asks for. Exports below --output are kept and used again.
+calibrated at that size, so that the cuts are those it asks for. Every run exports anew, below --output.
 """
 
 from __future__ import annotations
@@ -49,19 +49,18 @@ def main() -> None:
 
 
 def exported(name: str, checkpoint: Path, effort: str, options: argparse.Namespace) -> Path:
-    """The folder of an export with this effort, made once."""
+    """The folder of an export with this effort."""
     folder: Path = options.output / f"{name}-{options.image_size}-{effort}"
-    if not folder.exists():
-        rexnet_export.export(
-            checkpoint,
-            targets=list(FILES),
-            precision="int8",
-            effort=effort,
-            image_size=options.image_size,
-            calibration_images=options.calibration_images,
-            eval_images=options.images,
-            output=folder,
-        )
+    rexnet_export.export(
+        checkpoint,
+        targets=list(FILES),
+        precision="int8",
+        effort=effort,
+        image_size=options.image_size,
+        calibration_images=options.calibration_images,
+        eval_images=options.images,
+        output=folder,
+    )
     return folder
 
 

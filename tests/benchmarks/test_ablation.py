@@ -74,7 +74,9 @@ def test_every_row_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         half=False,
     )
     monkeypatch.setattr(
-        ablation, "searched", lambda model, evidence, _, say: dict.fromkeys(TITLES, search(model, evidence, [], say))
+        ablation,
+        "searched",
+        lambda model, evidence, _, say: dict.fromkeys(list(TITLES)[:-1], search(model, evidence, [], say)),
     )
     monkeypatch.setattr(ablation, "learn_rounding", lambda _model, table, *_: table)
     small = str(tmp_path / "small.safetensors")

@@ -78,6 +78,7 @@ def uneven(v1: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Sim
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     rows = numpy_helper.to_array(constants[f"{UNEVEN}.weight"]).shape[0]
     small = rows // 2 // MULTIPLE * MULTIPLE  # as many as a cut can set apart
+    assert small
     factors = np.where(np.random.default_rng(0).permutation(rows) < small, 1.0, 64.0).astype(np.float32)
     for name, by in (
         (f"{UNEVEN}.weight", factors[:, None, None, None]),

@@ -6,13 +6,15 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from rexnet_export.quantization.graph import view
+from rexnet_export.quantization.grouping import group_channels
 from rexnet_export.quantization.observe import observe
 from rexnet_export.quantization.qparams import INT8_MAX, INT8_MIN, from_range
+from rexnet_export.quantization.rewrites import ChannelGrouping
 from rexnet_export.quantization.sigmoid import HIGHEST, LOWEST, PARAMS, SATURATES, spans
 
 
@@ -31,13 +33,31 @@ def test_before_that_answers_differ() -> None:
     assert stored(np.array([SATURATES[1] - 1e-6])) == 254 / 256
 
 
-@given(st.floats(LOWEST, 0), st.floats(0, HIGHEST))
-def test_the_grid_of_a_clipped_range_still_saturates(low: float, high: float) -> None:
-    for ends in ((LOWEST, high), (low, HIGHEST)):
-        params = from_range(*ends)
-        least, greatest = stored(params.dequantize(np.array([INT8_MIN, INT8_MAX])))
-        assert ends[0] != LOWEST or least == 0
-        assert ends[1] != HIGHEST or greatest == 255 / 256
+def ends(low: float, high: float, precision: type[np.floating]) -> NDArray[np.floating]:
+    """The first and last value of a range's grid, as a format that computes so sees them."""
+    return from_range(low, high).dequantize(np.array([INT8_MIN, INT8_MAX])).astype(precision)
+
+
+def levels(inputs: NDArray[np.floating]) -> NDArray[np.int64]:
+    """What the sigmoid of the inputs, computed as precisely as they are, is stored as."""
+    return PARAMS.quantize((1 / (1 + np.exp(-inputs.astype(np.float64)))).astype(inputs.dtype))
+
+
+@pytest.mark.parametrize("precision", [np.float32, np.float16])
+@given(low=st.floats(LOWEST, 0), high=st.floats(0, HIGHEST))
+def test_a_gate_whose_input_is_clipped_still_saturates(precision: type[np.floating], low: float, high: float) -> None:
+    assert levels(ends(LOWEST, high, precision))[0] == INT8_MIN
+    assert levels(ends(low, HIGHEST, precision))[1] == INT8_MAX
+
+
+@pytest.mark.parametrize("precision", [np.float32, np.float16])
+@settings(max_examples=1000)
+@given(high=st.floats(0, 60) | st.floats(0, 5000))
+def test_silu_of_the_lowest_input_is_zero(precision: type[np.floating], high: float) -> None:
+    lowest, _ = ends(LOWEST, high, precision)
+    outputs = from_range(-0.2785, high / (1 + np.exp(-high)))
+    silu = lowest * PARAMS.dequantize(levels(np.array([lowest])))
+    assert outputs.quantize(silu) == outputs.zero_point[0]
 
 
 def graph(body: str) -> onnx.ModelProto:
@@ -78,6 +98,15 @@ def test_every_silu_and_gate_of_a_rexnet_has_one(v1: SimpleNamespace) -> None:
     assert len(found) == sum(node.op_type == "Sigmoid" for node in v1.model.graph.node)
     assert found["features.3.expand"] == (LOWEST, math.inf)
     assert found["features.3.excite"] == (LOWEST, HIGHEST)
+
+
+def test_every_group_of_a_layer_has_one(v1: SimpleNamespace) -> None:
+    channels = len(v1.statistics["features.3.expand"].channel_minima)
+    rewrite = ChannelGrouping(tensor="features.3.expand", order=tuple(range(channels)), sizes=(8, channels - 8))
+    found = spans(view(group_channels(v1.model, rewrite)))
+    assert found["features.3.expand.g0"] == found["features.3.expand.g1"] == (LOWEST, math.inf)
+    assert "features.3.expand" not in found
+    assert found["features.3.excite.g0"] == (LOWEST, HIGHEST)
 
 
 def test_observed_values_beyond_count_as_the_ends(v1: SimpleNamespace) -> None:
