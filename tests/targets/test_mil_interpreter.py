@@ -56,7 +56,8 @@ def test_every_int8_layer_gives_the_integers_of_the_qdq_graph(
     packages: Mapping[Precision, Package], sources: Sources, images: Images, arithmetic: Arithmetic
 ) -> None:
     equal = lockstep(packages["int8"], sources["int8"].qdq_onnx, images, arithmetic)
-    assert min(equal.values()) > (0.85 if arithmetic == "program" else 0.99)
+    # In float32 biases in float16 part them still, most where steps are finest: ahead of the gates.
+    assert min(equal.values()) > (0.85 if arithmetic == "program" else 0.98)
     assert np.mean(list(equal.values())) > (0.98 if arithmetic == "program" else 0.999)
 
 
