@@ -6,8 +6,6 @@ Not run on Apple hardware: everything but coremltools and Xcode is tested with a
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import tempfile
 import time
 from collections.abc import Mapping
@@ -25,7 +23,7 @@ from rexnet_export.apps.device_runner.graph import Graph
 from rexnet_export.apps.device_runner.groups import explain, timestamp
 from rexnet_export.apps.device_runner.phases import Block, Images, Latency
 from rexnet_export.apps.device_runner.validity import amount_reasons
-from rexnet_export.apps.outside_result import UNSEEN, Bundle, Seen, fill, unpacked, unseen_memory
+from rexnet_export.apps.outside_result import UNSEEN, Bundle, Seen, device_group, fill, unpacked, unseen_memory
 from rexnet_export.pipeline.device_results import whole_folder
 from rexnet_export.pipeline.devicectl import KINDS, AppleDevice
 from rexnet_export.pipeline.errors import DeviceError, UsageError
@@ -197,19 +195,7 @@ def _device(found: AppleDevice) -> dict[str, Any]:
         "os_version": found.os_version,
         "build_id": found.build,
     }
-    return {
-        "fingerprint": hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest(),
-        "fingerprint_inputs": inputs,
-        "kind": KINDS[found.type],
-        "soc": None,
-        "board": None,
-        "kernel": None,
-        "cpu_parts": [],
-        "isa_flags": [],
-        "ram_bytes": None,
-        "serial_hash": None,
-        "emulator": None,
-    } | inputs
+    return device_group(inputs, inputs | {"kind": KINDS[found.type]})
 
 
 def _runtime(graph: Graph, artifact: Mapping[str, Any], threads: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from rexnet_export.apps.refusal import refuse_given
 from rexnet_export.pipeline.devicectl import KINDS, AppleDevice, listed
 from rexnet_export.pipeline.errors import DeviceError, UsageError
 
@@ -35,9 +36,7 @@ def run_on_apple(options: argparse.Namespace, terminal: Terminal) -> Mapping[str
 
 def check(options: argparse.Namespace) -> None:
     """Refuse what makes no sense for a phone."""
-    for name in SAYS_NOTHING:
-        if getattr(options, name) is not None:
-            raise UsageError(f"--{name.replace('_', '-')} says nothing to {options.device}; leave it out")
+    refuse_given(options, SAYS_NOTHING, f"says nothing to {options.device}; leave it out")
     if options.runtime not in (None, RUNTIME):
         raise UsageError(f"--runtime {options.runtime}: {options.device} has {RUNTIME} only")
     if options.apple_team is None:

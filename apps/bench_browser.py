@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rexnet_export.apps.bench_bundle import add_content_options, bundle_export
+from rexnet_export.apps.refusal import refuse_given
 from rexnet_export.pipeline.errors import DataError, DeviceError, UsageError
 from rexnet_export.pipeline.page_server import Event, Serving, Site, serving
 from rexnet_export.pipeline.untrusted import printable
@@ -91,9 +92,7 @@ def run_in_browser(options: argparse.Namespace, terminal: Terminal) -> Mapping[s
     """Serve the page, which starts by itself, until its result arrived; `DeviceError` where it stops before."""
     from rexnet_export.pipeline.device_results import require_new  # noqa: PLC0415 - it needs numpy, and --help does not
 
-    for name in ("python", "sustained", "emulator"):
-        if getattr(options, name) is not None:
-            raise UsageError(f"--{name} says nothing to a browser; leave it out")
+    refuse_given(options, ("python", "sustained", "emulator"), "says nothing to a browser; leave it out")
     require_new(options.output)
     with (
         _page(options.bundle, options, lambda: options.output, threading.Lock(), terminal, starts=True) as served,

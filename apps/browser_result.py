@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from rexnet_export.apps.device_runner import groups, phases
 from rexnet_export.apps.device_runner.validity import latency_reasons
-from rexnet_export.apps.outside_result import UNSEEN, Bundle, Seen, fill, unseen_memory
+from rexnet_export.apps.outside_result import UNSEEN, Bundle, Seen, device_group, fill, unseen_memory
 from rexnet_export.pipeline.device_results import violation, whole_folder
 from rexnet_export.pipeline.errors import DeviceError
 
@@ -128,24 +127,14 @@ def _device(said: dict[str, Any]) -> dict[str, Any]:
     memory = said["memory_gib"]
     inputs = {key: said[key] for key in ("platform", "platform_version", "model", "architecture", "cores")}
     inputs["ram_gib"] = memory
-    return {
-        "fingerprint": hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest(),
-        "fingerprint_inputs": inputs,
+    told = {
         "kind": kind,
-        "manufacturer": None,
         "model": said["model"] or said["platform"],
-        "soc": None,
-        "board": None,
         "os_version": said["platform_version"] or None,
-        "build_id": None,
-        "kernel": None,
         "arch": said["architecture"] or "unknown",
-        "cpu_parts": [],
-        "isa_flags": [],
         "ram_bytes": round(memory * GIB) if memory else None,
-        "serial_hash": None,
-        "emulator": None,
     }
+    return device_group(inputs, told)
 
 
 def _runtime(upload: dict[str, Any], versions: Mapping[str, str], unknown: dict[str, str]) -> dict[str, Any]:

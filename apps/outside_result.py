@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rexnet_export.apps.device_runner import groups, phases
 from rexnet_export.apps.device_runner.archive import PLAN_FILE, open_archive
 from rexnet_export.apps.device_runner.failure import RunnerError
-from rexnet_export.apps.device_runner.machine import changes
+from rexnet_export.apps.device_runner.machine import changes, fingerprint
 from rexnet_export.apps.device_runner.plan import adjusted
 from rexnet_export.pipeline.device_results import finish, first_violation
 from rexnet_export.pipeline.errors import DataError, DeviceError, UsageError
@@ -37,6 +37,18 @@ UNSEEN: Mapping[str, Any] = {
     "throttle_events": None,
     "voluntary_ctxt_switches": None,
     "nonvoluntary_ctxt_switches": None,
+}
+UNTOLD: Mapping[str, Any] = {
+    "manufacturer": None,
+    "soc": None,
+    "board": None,
+    "build_id": None,
+    "kernel": None,
+    "cpu_parts": [],
+    "isa_flags": [],
+    "ram_bytes": None,
+    "serial_hash": None,
+    "emulator": None,
 }
 MEMORY = ("peak_rss_bytes", "delta_init_bytes", "delta_run_bytes")
 
@@ -98,6 +110,11 @@ def fill(partial: Path, seen: Seen, bundle: Bundle) -> dict[str, Any]:
         raise DeviceError(f"what was measured there makes no result: {problem}; run again")
     finish(partial, result)
     return result
+
+
+def device_group(inputs: dict[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """The `device` group with the fingerprint of `inputs`; what was not told of the device is null."""
+    return {**fingerprint(inputs), **UNTOLD, **told}
 
 
 def unseen_memory(reason: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+from rexnet_export.apps.refusal import refuse_given
 from rexnet_export.pipeline.errors import UsageError
 from rexnet_export.pipeline.options import EFFORTS, Options
 from rexnet_export.pipeline.recipe import FINE_TUNING, IMAGENET, TRANSFER, Augmentation, Recipe, check
@@ -125,26 +126,22 @@ def check_ranges(options: argparse.Namespace) -> None:
     if options.recipe and (options.qat or options.start is not None):
         raise UsageError(f"--recipe {options.recipe} trains a new network: leave --from and --qat out, or --recipe")
     if options.qat:
-        _refuse(options, OF_THE_NETWORK, "with --qat: the checkpoint decides that; leave it out")
-        _refuse(options, OF_A_NEW_HEAD, "goes with a new head, not with --qat; leave it out")
+        refuse_given(options, OF_THE_NETWORK, "with --qat: the checkpoint decides that; leave it out")
+        refuse_given(options, OF_A_NEW_HEAD, "goes with a new head, not with --qat; leave it out")
         _check_qat(options)
         return
-    _refuse(options, OF_QAT, "goes with --qat, which fine-tunes a checkpoint for INT8: add it, or leave it out")
+    refuse_given(options, OF_QAT, "goes with --qat, which fine-tunes a checkpoint for INT8: add it, or leave it out")
     if options.start is not None:
-        _refuse(options, DECIDED_BY_SHAPES, "with --from: the checkpoint decides that; leave it out")
+        refuse_given(options, DECIDED_BY_SHAPES, "with --from: the checkpoint decides that; leave it out")
     else:
-        _refuse(options, ("classes",), "goes with --from, which gives a trained network other classes: leave it out")
+        refuse_given(
+            options, ("classes",), "goes with --from, which gives a trained network other classes: leave it out"
+        )
     least, most = WIDTHS
     if options.width is not None:
         check("width", options.width, f"from {least} to {most}", allowed=least <= options.width <= most)
     if options.classes is not None:
         check("classes", options.classes, "at least 2", allowed=options.classes >= 2)
-
-
-def _refuse(options: argparse.Namespace, names: tuple[str, ...], why: str) -> None:
-    for name in names:
-        if getattr(options, name) is not None:
-            raise UsageError(f"--{name.replace('_', '-')} {why}")
 
 
 def _check_qat(options: argparse.Namespace) -> None:

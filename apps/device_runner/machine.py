@@ -53,8 +53,13 @@ def identify(emulator: str | None, system: Path = SYSTEM) -> dict[str, Any]:
     inputs = {key: facts[key] for key in ("manufacturer", "model", "soc", "cpu_parts", "os_version", "build_id")}
     inputs["ram_gib"] = -(-facts["ram_bytes"] // GIB) if facts["ram_bytes"] else None
     inputs["emulator"] = emulator
+    return fingerprint(inputs) | facts
+
+
+def fingerprint(inputs: dict[str, Any]) -> dict[str, Any]:
+    """What tells one kind of device from another, and its digest."""
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
-    return {"fingerprint": digest, "fingerprint_inputs": inputs, **facts}
+    return {"fingerprint": digest, "fingerprint_inputs": inputs}
 
 
 def emulated_by(system: Path = SYSTEM) -> str | None:
