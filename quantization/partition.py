@@ -25,7 +25,7 @@ from rexnet_export.quantization.observe import TensorStatistics
 from rexnet_export.quantization.rewrites import ChannelGrouping
 
 GROUPS = (2, 3, 4)
-MULTIPLE = 16  # kernels take channels 16 and more at once: two groups of 8 cost as much as two of 16
+MULTIPLE = 16  # kernels take 16 channels at once, and narrower groups waste them: see the stem in docs/benchmarks.md
 # How long an operator and a value read take, in multiply-accumulates of INT8: see docs/benchmarks.md.
 OPERATOR = 100_000.0
 ELEMENT = 10.0

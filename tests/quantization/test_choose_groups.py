@@ -72,14 +72,14 @@ def test_cuts_never_add_noise_and_stay_affordable(layers: list[tuple[float, floa
 
 @pytest.fixture(scope="module")
 def uneven(v1: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """The tiny network with about half of the channels of one expansion 64 times larger."""
+    """The tiny network with about half of the channels of one expansion 32 times larger."""
     model = onnx.ModelProto()
     model.CopyFrom(v1.model)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     rows = numpy_helper.to_array(constants[f"{UNEVEN}.weight"]).shape[0]
     small = rows // 2 // MULTIPLE * MULTIPLE  # as many as a cut can set apart
     assert small
-    factors = np.where(np.random.default_rng(0).permutation(rows) < small, 1.0, 64.0).astype(np.float32)
+    factors = np.where(np.random.default_rng(0).permutation(rows) < small, 1.0, 32.0).astype(np.float32)
     for name, by in (
         (f"{UNEVEN}.weight", factors[:, None, None, None]),
         (f"{UNEVEN}.bias", factors),
@@ -104,7 +104,7 @@ def test_the_uneven_layer_is_found_and_grouping_it_helps(uneven: SimpleNamespace
     assert UNEVEN in {rewrite.tensor for rewrite in found.rewrites}
     grouped = uneven.seen(apply(uneven.model, found.rewrites))
     before, after = (uneven.judge.score(insert_qdq(each.model, each.table, "uint8")) for each in (uneven, grouped))
-    assert after.sqnr_db > before.sqnr_db + 2
+    assert after.sqnr_db > before.sqnr_db + 3
     assert found.predicted_db > 3
 
 
