@@ -5,6 +5,7 @@ python benchmarks/make_twins.py FOLDER [NAME...]
 Uses nothing but what the package brings along.
 """
 
+import argparse
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -93,4 +94,11 @@ def accuracy(path: Path, images: int) -> float:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    options = parser.parse_args()
+    if unknown := set(options.names) - EXACT.keys() - CHANGED.keys():
+        parser.error(f"no twin is called {min(unknown)}; there are {', '.join([*EXACT, *CHANGED])}")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    main(options.folder, options.names)
