@@ -9,18 +9,20 @@ import pytest
 
 from rexnet_export.quantization import correct as subject
 from rexnet_export.quantization.choose import better
-from rexnet_export.quantization.correct import choose_correction, correct_biases
+from rexnet_export.quantization.correct import choose_correction, clipped, correct_biases
+from rexnet_export.quantization.graph import view
 from rexnet_export.quantization.qdq import insert_qdq
 from rexnet_export.quantization.qparams import BIAS_MAX, QuantParams
+from rexnet_export.quantization.scheme import rescaled
 from rexnet_export.quantization.simulate import Score, Simulator, simulator
 from rexnet_export.quantization.table import QuantTable, TensorEntry
 from rexnet_export.quantization.walk import Walk
 
 
-def shifts(model: onnx.ModelProto, table: QuantTable, images: np.ndarray, name: str) -> np.ndarray:
+def shifts(reference: onnx.ModelProto, quantized: onnx.ModelProto, images: np.ndarray, name: str) -> np.ndarray:
     """Mean per channel of float minus quantized, before the activation is rounded, over images and positions."""
     means = []
-    for network in (model, insert_qdq(model, table, "uint8")):
+    for network in (reference, quantized):
         walk = Walk(network, images)
         names = [node.output[0] for node in walk.model.graph.node]
         output = name if (name in names and name != "logits") or f"{name}.float" not in names else f"{name}.float"
@@ -41,8 +43,10 @@ def corrected(v1: SimpleNamespace) -> QuantTable:
 
 @pytest.mark.parametrize("name", ["stem", "features.4.depthwise", "features.9.project", "features.7.squeeze", "logits"])
 def test_no_mean_shift_is_left_in_any_layer(v1: SimpleNamespace, corrected: QuantTable, name: str) -> None:
-    before = shifts(v1.model, v1.table, v1.images, name)
-    after = shifts(v1.model, corrected, v1.images, name)
+    reference = clipped(v1.model, v1.table)
+    before, after = (
+        shifts(reference, insert_qdq(v1.model, table, "uint8"), v1.images, name) for table in (v1.table, corrected)
+    )
     steps = np.asarray(corrected.tensors[f"{name}.bias"].params.scale)
     assert (np.abs(after) < steps + 1e-4).all()
     assert np.abs(after).max() < np.abs(before).max() / 5
@@ -95,3 +99,14 @@ def test_what_does_not_help_is_left_out(v1: SimpleNamespace, monkeypatch: pytest
     found = choose_correction(v1.model, v1.table, v1.images, simulator(v1.model, v1.images))
     assert found.best == "uncorrected"
     assert found.table == v1.table
+
+
+def test_what_clipping_takes_is_not_given_back(v1: SimpleNamespace) -> None:
+    name, layer = "features.3.expand.silu", "features.3.depthwise"
+    entry = v1.table.tensors[name]
+    narrow = replace(entry, params=replace(entry.params, scale=(entry.params.scale[0] / 16,)))
+    table = rescaled(view(v1.model), replace(v1.table, tensors={**v1.table.tensors, name: narrow}))
+    correction = correct_biases(v1.model, table, v1.images, [layer]).tensors[f"{layer}.bias"].correction
+    assert correction is not None
+    taken = shifts(v1.model, insert_qdq(v1.model, table, "uint8"), v1.images, layer)
+    assert np.abs(taken).max() > 5 * np.abs(correction).max()
