@@ -24,6 +24,7 @@ from rexnet_export.pipeline.data import batches
 from rexnet_export.pipeline.latency import processor
 from rexnet_export.pipeline.progress import Progress
 from rexnet_export.pipeline.rounding import learn_rounding
+from rexnet_export.pipeline.slopes import logit_slopes
 from rexnet_export.quantization.observe import TensorStatistics, observe
 from rexnet_export.quantization.qdq import insert_qdq
 from rexnet_export.quantization.scheme import observed_tensors
@@ -121,6 +122,7 @@ def gathered(model: onnx.ModelProto, network: Network) -> Evidence:
 
     return Evidence(
         observe=observed,
+        slopes=lambda graph, statistics: logit_slopes(graph, statistics, seen),
         sample=seen,
         judge=simulator(model, images[len(images) - held :]),
         calibration=Calibration(images_sha256="0" * 64, images=len(images), statistic="auto", seed=0),

@@ -20,6 +20,7 @@ from rexnet_export.pipeline.options import FAST, HIGH, Options
 from rexnet_export.pipeline.progress import Progress, counted
 from rexnet_export.pipeline.records import Preprocess
 from rexnet_export.pipeline.rounding import learn_rounding
+from rexnet_export.pipeline.slopes import logit_slopes
 from rexnet_export.quantization.calibration_check import check_images, check_statistics
 from rexnet_export.quantization.observe import TensorStatistics, observe
 from rexnet_export.quantization.ranges import AUTO
@@ -94,6 +95,7 @@ def find_table(
     if judges:
         evidence = Evidence(
             observe=observed,
+            slopes=lambda graph, statistics: logit_slopes(graph, statistics, sample),
             sample=sample,
             judge=simulator(model, pixels(held_back, preprocess, held)),
             calibration=calibration,

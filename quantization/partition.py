@@ -1,11 +1,10 @@
-"""Which channels of a layer share a scale: ways to cut it into groups, with what each way saves and what it costs.
+"""Which channels of a layer share a scale: ways to cut it into groups, with the noise each way leaves and its cost.
 
 A step of a tensor's scale is as wide as the group's range asks, and every channel of the group gets the rounding noise
-of that step. What the noise does is known from the weights that follow: squared and summed, they carry noise power to
-the node that reads all channels. With range r_c and squared gain g_c of each channel, the noise of a cut relative to
-that of a scale for every channel (the least there can be) is
+of that step, a twelfth of its square. With the squared slopes s_c of the logits at each channel, the logits' mean
+squared error is
 
-    F = sum over groups (range of the group)^2 * (sum of g_c in it) / sum over channels r_c^2 * g_c
+    F = sum over groups (range of the group / 255)^2 / 12 * (sum of s_c in it)
 
 and the best cut of ordered channels has the least F, summed over the tensors that are cut together.
 """
@@ -20,52 +19,55 @@ import onnx
 from numpy.typing import NDArray
 
 from rexnet_export.quantization.graph import GraphView, view
-from rexnet_export.quantization.grouping import cut_tensors, dense_readers, is_channelwise, is_dense
+from rexnet_export.quantization.grouping import cut_tensors, is_channelwise, is_dense
 from rexnet_export.quantization.observe import TensorStatistics
+from rexnet_export.quantization.qparams import LEVELS
 from rexnet_export.quantization.rewrites import ChannelGrouping
+from rexnet_export.quantization.slopes import Slopes
 
 GROUPS = (2, 3, 4)
-MULTIPLE = 16  # kernels take 16 channels at once, and narrower groups waste them: see the stem in docs/benchmarks.md
-# How long an operator and a value read take, in multiply-accumulates of INT8: see docs/benchmarks.md.
+LANES = 16  # channels that kernels take at once
+MULTIPLES = (16, 8)  # of channels in a group: full lanes, then half of them
+# How long an operator, a value read and a product of an empty lane take, in multiply-accumulates of INT8: see
+# docs/benchmarks.md.
 OPERATOR = 100_000.0
 ELEMENT = 10.0
+EMPTY = 2.0
 REFERENCE_SIZE = 224  # what a cut costs in smaller images, where an operator's start takes longer than its work, is
 # counted as in this one: hard networks would otherwise be left to fail for the sake of microseconds
 _CLAMPS = frozenset({"Clip", "Relu"})  # part of the operator before them
-_SIGMOID = 0.5  # what a gate (before a convolution rescales it) or the sigmoid of SiLU is taken to multiply by
+STEPS = LEVELS - 1  # in a range
 
 type Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A cut of one layer: `noise` is F of the module's docstring after it, `gain` what it is lower than without it.
-
-    `cost` is the time it adds, estimated as a share of the whole network's.
-    """
+    """A cut of one layer, F of the module's docstring after it, and the time it adds as a share of the network's."""
 
     rewrite: ChannelGrouping
     noise: float
-    gain: float
     cost: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """What is cut with one convolution's output: of each tensor and channel the ends of its range and its gain.
+    """What is cut with one convolution's output: of each tensor and channel the ends of its range and the slope there.
 
-    `lows`, `highs` and `squared_gains` are [tensors, channels]. `operators` is how many are written once a group,
-    `joins` how many put groups together again, `read` how many values the convolution reads for each group; `network`
-    is the time of all.
+    `lows`, `highs` and `slopes` (squared) are [tensors, channels], tensors in the order of `cut`. `operators` is how
+    many are written once a group, `joins` how many put groups together again, `read` how many values the convolution
+    reads for each group, `products` how many multiply-accumulates a channel takes; `network` is the time of all.
     """
 
     tensor: str
+    cut: tuple[str, ...]
     lows: Floats
     highs: Floats
-    squared_gains: Floats
+    slopes: Floats
     operators: int
     joins: int
     read: float
+    products: float
     network: float
 
     @property
@@ -74,29 +76,35 @@ class Layer:
         widened: Floats = np.maximum(self.highs, 0.0) - np.minimum(self.lows, 0.0)
         return np.maximum(widened, np.finfo(np.float32).tiny)
 
-    def cost(self, groups: int) -> float:
-        """Added time as a share of the network's."""
+    @property
+    def noise(self) -> float:
+        """F of the module's docstring with all channels in one group."""
+        widths = np.maximum(self.highs.max(axis=1), 0.0) - np.minimum(self.lows.min(axis=1), 0.0)
+        return float((np.square(widths / STEPS) / 12 * self.slopes.sum(axis=1)).sum())
+
+    def cost(self, sizes: Sequence[int]) -> float:
+        """Added time as a share of the network's, for groups of so many channels."""
         once_a_group = self.operators * OPERATOR + self.read * ELEMENT
-        return ((groups - 1) * once_a_group + self.joins * OPERATOR) / self.network
+        empty = sum(-size % LANES for size in sizes) - -sum(sizes) % LANES
+        added = (len(sizes) - 1) * once_a_group + self.joins * OPERATOR + empty * self.products * EMPTY
+        return added / self.network
 
 
 def candidates(
-    model: onnx.ModelProto,
-    statistics: Mapping[str, TensorStatistics],
-    counts: Sequence[int] = GROUPS,
-    multiple: int = MULTIPLE,
+    layer: Layer, counts: Sequence[int] = GROUPS, multiples: Sequence[int] = MULTIPLES
 ) -> tuple[Candidate, ...]:
-    """The best cut of every layer before a SiLU into each number of groups, layers in graph order."""
-    return tuple(
-        candidate
-        for layer in layers(model, statistics)
-        for count in counts
-        if (candidate := best_cut(layer, count, multiple)) is not None
-    )
+    """The best cut of a layer into each number of groups, for groups that are multiples of so many channels."""
+    found = (best_cut(layer, count, multiple) for count in counts for multiple in multiples)
+    return tuple(dict.fromkeys(cut for cut in found if cut))
 
 
-def layers(model: onnx.ModelProto, statistics: Mapping[str, TensorStatistics]) -> Iterator[Layer]:
-    """Every convolution that only SiLU reads, with the observed tensors that are cut with it."""
+def layers(
+    model: onnx.ModelProto, statistics: Mapping[str, TensorStatistics], slopes: Mapping[str, Slopes]
+) -> Iterator[Layer]:
+    """Every convolution that only SiLU reads, with the observed tensors that are cut with it, in graph order.
+
+    Pooled tensors are left out: joined again, they have no scales of their own.
+    """
     graph = view(model)
     sizes = {
         value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
@@ -110,16 +118,23 @@ def layers(model: onnx.ModelProto, statistics: Mapping[str, TensorStatistics]) -
         if is_dense(node) and readers == {"Sigmoid", "Mul"}:
             cut = cut_tensors(graph, node.output[0])
             joined = [name for name in cut if any(not is_channelwise(to, graph) for to in graph.consumers[name])]
-            gains = _squared_gains(graph, cut, sizes)
-            seen = {name: statistics[name] for name in gains if name in statistics}
+            pooled = {part.output[0] for part in graph.nodes if part.op_type == "GlobalAveragePool"}
+            seen = tuple(name for name in statistics if name in cut - pooled)
             yield Layer(
                 tensor=node.output[0],
-                lows=np.stack([found.channel_minima for found in seen.values()]).astype(np.float64),
-                highs=np.stack([found.channel_maxima for found in seen.values()]).astype(np.float64),
-                squared_gains=np.stack([gains[name] for name in seen]),
+                cut=seen,
+                lows=np.stack([statistics[name].channel_minima for name in seen]).astype(np.float64),
+                highs=np.stack([statistics[name].channel_maxima for name in seen]).astype(np.float64),
+                slopes=np.stack([slopes[name].by_channel for name in seen]),
                 operators=sum(part.output[0] in cut and part.op_type not in _CLAMPS for part in graph.nodes),
                 joins=len(joined),
                 read=_products(node, graph, sizes, growth) / sizes[node.output[0]][1],
+                products=sum(
+                    _products(part, graph, sizes, growth)
+                    for part in graph.nodes
+                    if part.op_type == "Conv" and part.output[0] in cut
+                )
+                / sizes[node.output[0]][1],
                 network=network,
             )
 
@@ -140,50 +155,6 @@ def _products(node: onnx.NodeProto, graph: GraphView, sizes: Mapping[str, Sequen
     return float(graph.constant(node, 1).size) * positions * (growth if positions > 1 else 1.0)
 
 
-def _squared_gains(graph: GraphView, cut: frozenset[str], sizes: Mapping[str, Sequence[int]]) -> dict[str, Floats]:
-    """By tensor and channel, the noise power that one unit of it makes in what reads all channels last.
-
-    Tensors whose scale is not their group's own are left out: pooled ones, which are joined.
-    """
-    last = max(
-        (node for node in graph.nodes if set(node.input) & cut and not is_channelwise(node, graph)),
-        key=graph.nodes.index,
-    )
-    gains = {last.input[0]: np.sum([_column_powers(reader, graph) for reader in dense_readers(last, graph)], axis=0)}
-    for node in reversed(graph.nodes):
-        if node.output[0] not in gains or node.output[0] not in cut or is_dense(node):
-            continue
-        match node.op_type:
-            case "Conv":
-                factor = _row_powers(node, graph)
-            case "Mul":
-                rescaling = [
-                    _row_powers(other, graph)
-                    for other in graph.nodes
-                    if other.output[0] == node.input[1] and other.op_type == "Conv"
-                ]
-                factor = _SIGMOID**2 * (rescaling[0] if rescaling else np.ones(()))
-            case "GlobalAveragePool":
-                factor = np.asarray(1 / np.prod(sizes[node.input[0]][2:]), np.float64)
-            case _:
-                factor = np.ones(())
-        source = node.input[0]
-        gains[source] = gains.get(source, 0.0) + gains[node.output[0]] * factor
-    pooled = {node.output[0] for node in graph.nodes if node.op_type == "GlobalAveragePool"}
-    return {name: gain for name, gain in gains.items() if name not in pooled}
-
-
-def _row_powers(node: onnx.NodeProto, graph: GraphView) -> Floats:
-    powers: Floats = np.square(graph.constant(node, 1).astype(np.float64)).sum(axis=(1, 2, 3))
-    return powers
-
-
-def _column_powers(node: onnx.NodeProto, graph: GraphView) -> Floats:
-    weights = np.square(graph.constant(node, 1).astype(np.float64))
-    powers: Floats = weights.sum(axis=(0, *range(2, weights.ndim)))
-    return powers
-
-
 def best_cut(layer: Layer, count: int, multiple: int) -> Candidate | None:
     """The least noise for channels in the order of a range; None where they are too few for groups of `multiple`."""
     channels = layer.lows.shape[1]
@@ -194,10 +165,10 @@ def best_cut(layer: Layer, count: int, multiple: int) -> Candidate | None:
     for order in _orders(layer):
         costs = _interval_costs(layer, order, edges)
         noise, cuts = _least(costs, count)
-        found.append((noise, costs[0, -1], order, np.diff(edges[cuts])))
-    noise, whole, order, sizes = min(found, key=lambda each: each[0])
+        found.append((noise, order, np.diff(edges[cuts])))
+    noise, order, sizes = min(found, key=lambda each: each[0])
     rewrite = ChannelGrouping(tensor=layer.tensor, order=tuple(order.tolist()), sizes=tuple(sizes.tolist()))
-    return Candidate(rewrite=rewrite, noise=float(noise), gain=float(whole - noise), cost=layer.cost(count))
+    return Candidate(rewrite=rewrite, noise=float(noise), cost=layer.cost(rewrite.sizes))
 
 
 def _orders(layer: Layer) -> Iterator[NDArray[np.int64]]:
@@ -212,13 +183,12 @@ def _interval_costs(layer: Layer, order: NDArray[np.int64], edges: NDArray[np.in
     starts = edges[:-1]
     lows = np.minimum.reduceat(np.minimum(layer.lows, 0.0)[:, order], starts, axis=1)
     highs = np.maximum.reduceat(np.maximum(layer.highs, 0.0)[:, order], starts, axis=1)
-    gains = np.add.reduceat(layer.squared_gains[:, order], starts, axis=1)
-    least = np.maximum((np.square(layer.ranges) * layer.squared_gains).sum(axis=1), np.finfo(np.float64).tiny)
+    slopes = np.add.reduceat(layer.slopes[:, order], starts, axis=1)
     costs = np.full((len(edges), len(edges)), np.inf)
     for first in range(len(starts)):
         widths = np.maximum.accumulate(highs[:, first:], axis=1) - np.minimum.accumulate(lows[:, first:], axis=1)
-        noise = np.square(widths) * gains[:, first:].cumsum(axis=1)
-        costs[first, first + 1 :] = (noise / least[:, None]).sum(axis=0)
+        noise = np.square(widths / STEPS) / 12 * slopes[:, first:].cumsum(axis=1)
+        costs[first, first + 1 :] = noise.sum(axis=0)
     return costs
 
 

@@ -1,8 +1,9 @@
 """From what was observed to the range that INT8 shall cover.
 
 `min-max` takes the extremes, `mean-min-max` the mean over images of each image's own, `percentile-P` drops values at
-both ends, `entropy` keeps the distribution's information, `mse` makes rounding and clipping err least together.
-Every range lies within the extremes widened to zero.
+both ends, `entropy` keeps the distribution's information, `mse` makes rounding and clipping err least together, and
+`logit-mse` does where every error counts by the slope of the logits there. Every range lies within the extremes widened
+to zero.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from numpy.typing import NDArray
 from rexnet_export.pipeline.errors import UsageError
 from rexnet_export.quantization.observe import BINS, TensorStatistics
 from rexnet_export.quantization.qparams import INT8_MAX, INT8_MIN, LEVELS, QuantParams, from_range
+from rexnet_export.quantization.slopes import Slopes
 
 AUTO = "auto"
+LEAST_NOISE = "logit-mse"
 DEFAULT_PERCENTILE = 99.99
 _PERCENTILE = re.compile(r"percentile(?:-(?P<percent>\d{1,3}(?:\.\d+)?))?")
 _MOST_BINS = 2048
@@ -27,6 +30,7 @@ _PASSES = 3
 _THRESHOLDS = 96
 
 type Range = tuple[float, float]
+type Weights = NDArray[np.int64] | NDArray[np.float64]  # of the bins of a histogram: counts, or slopes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +55,13 @@ def observed_range(statistics: TensorStatistics, statistic: str) -> Range:
     return _percentile(statistics, _percent(statistic))
 
 
+def least_noise(statistics: TensorStatistics, slopes: Slopes) -> ObservedRange:
+    """One tensor's range from which the least noise in the logits is predicted; without any slope, its extremes."""
+    seen = slopes.by_value.any()
+    low, high = _least_squared_error(statistics, slopes.by_value) if seen else _min_max(statistics)
+    return ObservedRange(low=low, high=high, statistic=LEAST_NOISE)
+
+
 def check_statistic(statistic: str) -> None:
     """Raise `UsageError` for what is neither a statistic nor `auto`, which chooses one for each tensor."""
     if statistic != AUTO and statistic not in _RANGES:
@@ -67,7 +78,7 @@ def squared_error(statistics: TensorStatistics, params: QuantParams) -> float:
 
     Rounding and clipping are integrated in closed form over every histogram bin, values taken as uniform within it.
     """
-    edges, counts = _coarse(*_histogram(statistics))
+    edges, counts = _coarse(*_histogram(statistics, statistics.counts))
     return float(_squared_errors(edges, counts, [params])[0])
 
 
@@ -91,8 +102,13 @@ def _percentile(statistics: TensorStatistics, percent: float) -> Range:
 
 
 def _mse(statistics: TensorStatistics) -> Range:
-    """The pair of ends with the least squared error, searched one end at a time from the extremes inwards."""
-    edges, counts = _coarse(*_histogram(statistics))
+    """The pair of ends with the least squared error."""
+    return _least_squared_error(statistics, statistics.counts)
+
+
+def _least_squared_error(statistics: TensorStatistics, weights: Weights) -> Range:
+    """The pair of ends with the least weighted squared error, searched one end at a time from the extremes inwards."""
+    edges, counts = _coarse(*_histogram(statistics, weights))
     low, high = min(statistics.minimum, 0.0), max(statistics.maximum, 0.0)
 
     def best(candidates: list[Range]) -> Range:
@@ -121,7 +137,7 @@ def _entropy(statistics: TensorStatistics) -> Range:
     As in TensorRT's calibration (Migacz 2017): values beyond count at the ends, every INT8 level spreads evenly over
     the occupied bins it stands for. Each end stops at its extreme; the bin of zero, which every grid has, is left out.
     """
-    edges, counts = _histogram(statistics)
+    edges, counts = _histogram(statistics, statistics.counts)
     weights = np.where((edges[:-1] <= 0.0) & (edges[1:] > 0.0), 0, counts)
     centres = (edges[:-1] + edges[1:]) / 2.0
     largest, width = max(-statistics.minimum, statistics.maximum), 2.0**statistics.exponent
@@ -153,15 +169,15 @@ def _divergence(counts: NDArray[np.int64], centres: NDArray[np.float64], params:
     return float((p * np.log(p / np.maximum(q, 1.0 / reference.sum()))).sum())
 
 
-def _histogram(statistics: TensorStatistics) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Edges [n + 1] and counts [n] of the occupied part of a tensor's histogram."""
-    occupied = np.flatnonzero(statistics.counts)
+def _histogram(statistics: TensorStatistics, weights: Weights) -> tuple[NDArray[np.float64], Weights]:
+    """Edges [n + 1] and weights [n] of the occupied part of a histogram in the tensor's bins."""
+    occupied = np.flatnonzero(weights)
     first, last = int(occupied[0]), int(occupied[-1])
     edges = ((np.arange(first, last + 2) - BINS) * 2.0**statistics.exponent).astype(np.float64)
-    return edges, statistics.counts[first : last + 1]
+    return edges, weights[first : last + 1]
 
 
-def _coarse(edges: NDArray[np.float64], counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _coarse(edges: NDArray[np.float64], counts: Weights) -> tuple[NDArray[np.float64], Weights]:
     """Neighbouring bins added up until few enough for a search; still several for one INT8 step."""
     group = -(-len(counts) // _MOST_BINS)
     starts = np.arange(0, len(counts), group)
@@ -170,9 +186,7 @@ def _coarse(edges: NDArray[np.float64], counts: NDArray[np.int64]) -> tuple[NDAr
     return wide, np.add.reduceat(counts, starts)
 
 
-def _squared_errors(
-    edges: NDArray[np.float64], counts: NDArray[np.int64], candidates: list[QuantParams]
-) -> NDArray[np.float64]:
+def _squared_errors(edges: NDArray[np.float64], counts: Weights, candidates: list[QuantParams]) -> NDArray[np.float64]:
     """Mean squared error for each of the candidates; edges [n + 1], counts [n]."""
     scale = np.array([params.scale[0] for params in candidates])[:, None]
     zero_point = np.array([params.zero_point[0] for params in candidates])[:, None]

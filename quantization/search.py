@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 
 from rexnet_export.quantization.choose import better, choose_ranges
-from rexnet_export.quantization.choose_groups import WORTH_DB, Cut, choose_groups
+from rexnet_export.quantization.choose_groups import Cut, choose_groups
 from rexnet_export.quantization.correct import choose_correction
 from rexnet_export.quantization.equalize import equalize
 from rexnet_export.quantization.observe import TensorStatistics
@@ -25,9 +25,11 @@ from rexnet_export.quantization.ranges import ranged
 from rexnet_export.quantization.rewrites import Rewrite, apply
 from rexnet_export.quantization.scheme import decide
 from rexnet_export.quantization.simulate import Score, Simulator
+from rexnet_export.quantization.slopes import Slopes
 from rexnet_export.quantization.table import Calibration, QuantTable
 
 type Observe = Callable[[onnx.ModelProto], Mapping[str, TensorStatistics]]
+type Measure = Callable[[onnx.ModelProto, Mapping[str, TensorStatistics]], Mapping[str, Slopes]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +45,12 @@ class Trial:
 class Evidence:
     """What a search works with: how a graph is observed, images [n, S, S, 3] to correct on, and the judge's own.
 
-    `plain` is the statistic of ranges that no step has chosen.
+    `slopes` measures the logits' slopes at what was observed; `plain` is the statistic of ranges that no step has
+    chosen.
     """
 
     observe: Observe
+    slopes: Measure
     sample: NDArray[np.uint8]
     judge: Simulator
     calibration: Calibration
@@ -98,21 +102,23 @@ def predicted(
 def equalized(draft: Draft, evidence: Evidence) -> Draft:
     """Even out channels by exact scaling where less noise is predicted; see `equalize`."""
     scalings = equalize(draft.model, draft.statistics)
-    return _rewritten(draft, scalings, evidence, "equalized", 0.0) if scalings else draft
+    return _rewritten(draft, scalings, evidence, "equalized") if scalings else draft
 
 
 def grouped(draft: Draft, evidence: Evidence) -> Draft:
     """Give groups of channels scales of their own where that is worth its time; see `choose_groups`."""
-    found = choose_groups(draft.model, draft.statistics, draft.table, evidence.judge)
+    slopes = evidence.slopes(draft.model, draft.statistics)
+    found = choose_groups(draft.model, draft.statistics, slopes, draft.table, evidence.judge)
     draft = replace(draft, cuts=found.measured)
     if not found.rewrites:
         return draft
-    return _rewritten(draft, found.rewrites, evidence, "grouped", WORTH_DB * 100 * found.cost)
+    return _rewritten(draft, found.rewrites, evidence, "grouped")
 
 
 def ranges_chosen(draft: Draft, evidence: Evidence) -> Draft:
     """Choose every tensor's range; see `choose_ranges`."""
-    found = choose_ranges(draft.model, draft.statistics, evidence.judge, evidence.calibration)
+    slopes = evidence.slopes(draft.model, draft.statistics)
+    found = choose_ranges(draft.model, draft.statistics, slopes, evidence.judge, evidence.calibration)
     tried = [Trial(name=f"ranges: {each.name}", score=each.score, kept=False) for each in found.trials]
     draft = replace(draft, trials=(*draft.trials, *tried))
     table = decide(draft.model, draft.statistics, evidence.calibration, found.ranges)
@@ -142,14 +148,13 @@ def _drafted(model: onnx.ModelProto, rewrites: tuple[Rewrite, ...], evidence: Ev
     return Draft(model=model, original=statistics, statistics=statistics, table=table, score=score)
 
 
-def _rewritten(draft: Draft, rewrites: Sequence[Rewrite], evidence: Evidence, name: str, least_gain_db: float) -> Draft:
-    """The draft with its graph rewritten, where that gains at least so much."""
+def _rewritten(draft: Draft, rewrites: Sequence[Rewrite], evidence: Evidence, name: str) -> Draft:
+    """The draft with its graph rewritten, where the judge prefers that."""
     proposal = _drafted(apply(draft.model, rewrites), (*draft.table.rewrites, *rewrites), evidence)
-    return _decided(draft, proposal, len(evidence.judge.images), name, least_gain_db)
+    return _decided(draft, proposal, len(evidence.judge.images), name)
 
 
-def _decided(draft: Draft, proposal: Draft, images: int, name: str, least_gain_db: float = 0.0) -> Draft:
-    enough = proposal.score.sqnr_db >= draft.score.sqnr_db + least_gain_db
-    kept = enough and better(proposal.score, draft.score, images)
+def _decided(draft: Draft, proposal: Draft, images: int, name: str) -> Draft:
+    kept = better(proposal.score, draft.score, images)
     trials = (*draft.trials, Trial(name=name, score=proposal.score, kept=kept))
     return replace(proposal if kept else draft, original=draft.original, trials=trials, cuts=draft.cuts)

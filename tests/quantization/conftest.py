@@ -12,6 +12,7 @@ from random_networks import random_network
 from rexnet_export.pipeline.graph import float_graph
 from rexnet_export.pipeline.records import Preprocess
 from rexnet_export.pipeline.rexnet import Variant
+from rexnet_export.pipeline.slopes import logit_slopes
 from rexnet_export.quantization.observe import observe
 from rexnet_export.quantization.scheme import decide, observed_tensors
 from rexnet_export.quantization.table import Calibration
@@ -23,7 +24,7 @@ settings.load_profile("shared-machine")
 
 
 def calibrated(folder: Path, variant: Variant) -> SimpleNamespace:
-    """A tiny network as `path` and `model`, its calibration `images`, `statistics` and `table`."""
+    """A tiny network as `path` and `model`, its calibration `images`, `statistics`, `slopes` and `table`."""
     model = float_graph(random_network(variant, 0.25), Preprocess(size=SIZE))
     onnx.helper.set_model_props(model, {"model": f"tiny {variant}", "labels": "[]"})
     path = folder / f"{variant}.onnx"
@@ -33,7 +34,12 @@ def calibrated(folder: Path, variant: Variant) -> SimpleNamespace:
     statistics = observe(path, [images], observed_tensors(model))
     calibration = Calibration(images_sha256="0" * 64, images=len(images), statistic="min-max", seed=0)
     return SimpleNamespace(
-        path=path, model=model, images=images, statistics=statistics, table=decide(model, statistics, calibration)
+        path=path,
+        model=model,
+        images=images,
+        statistics=statistics,
+        slopes=logit_slopes(model, statistics, images),
+        table=decide(model, statistics, calibration),
     )
 
 

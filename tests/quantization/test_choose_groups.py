@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
+from rexnet_export.pipeline.slopes import logit_slopes
 from rexnet_export.quantization.choose_groups import MOST_COST, Cut, best_cuts, choose_groups
 from rexnet_export.quantization.observe import observe
-from rexnet_export.quantization.partition import MULTIPLE
+from rexnet_export.quantization.partition import LANES
 from rexnet_export.quantization.qdq import insert_qdq
 from rexnet_export.quantization.rewrites import ChannelGrouping, apply
 from rexnet_export.quantization.scheme import decide, observed_tensors
@@ -77,7 +78,7 @@ def uneven(v1: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Sim
     model.CopyFrom(v1.model)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     rows = numpy_helper.to_array(constants[f"{UNEVEN}.weight"]).shape[0]
-    small = rows // 2 // MULTIPLE * MULTIPLE  # as many as a cut can set apart
+    small = rows // 2 // LANES * LANES  # as many as a cut can set apart
     assert small
     factors = np.where(np.random.default_rng(0).permutation(rows) < small, 1.0, 32.0).astype(np.float32)
     for name, by in (
@@ -93,14 +94,17 @@ def uneven(v1: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Sim
         onnx.save(graph, path)
         statistics = observe(path, [v1.images], observed_tensors(graph))
         return SimpleNamespace(
-            model=graph, statistics=statistics, table=decide(graph, statistics, v1.table.calibration)
+            model=graph,
+            statistics=statistics,
+            slopes=logit_slopes(graph, statistics, v1.images),
+            table=decide(graph, statistics, v1.table.calibration),
         )
 
     return SimpleNamespace(seen=seen, judge=simulator(model, v1.images), **vars(seen(model)))
 
 
 def test_the_uneven_layer_is_found_and_grouping_it_helps(uneven: SimpleNamespace) -> None:
-    found = choose_groups(uneven.model, uneven.statistics, uneven.table, uneven.judge)
+    found = choose_groups(uneven.model, uneven.statistics, uneven.slopes, uneven.table, uneven.judge)
     assert UNEVEN in {rewrite.tensor for rewrite in found.rewrites}
     grouped = uneven.seen(apply(uneven.model, found.rewrites))
     before, after = (uneven.judge.score(insert_qdq(each.model, each.table, "uint8")) for each in (uneven, grouped))
@@ -109,7 +113,7 @@ def test_the_uneven_layer_is_found_and_grouping_it_helps(uneven: SimpleNamespace
 
 
 def test_each_layer_is_measured_uncut_first(uneven: SimpleNamespace) -> None:
-    cuts = choose_groups(uneven.model, uneven.statistics, uneven.table, uneven.judge).measured
+    cuts = choose_groups(uneven.model, uneven.statistics, uneven.slopes, uneven.table, uneven.judge).measured
     firsts = [each for index, each in enumerate(cuts) if index == 0 or cuts[index - 1].layer != each.layer]
     assert all(each.rewrite is None and each.cost == 0 for each in firsts)
     of_layer = [each for each in cuts if each.layer == UNEVEN]
@@ -119,4 +123,4 @@ def test_each_layer_is_measured_uncut_first(uneven: SimpleNamespace) -> None:
 def test_a_table_of_another_graph_is_refused(uneven: SimpleNamespace) -> None:
     other = replace(uneven.table, model_sha256="0" * 64)
     with pytest.raises(Exception, match="make the table again"):
-        choose_groups(uneven.model, uneven.statistics, other, uneven.judge)
+        choose_groups(uneven.model, uneven.statistics, uneven.slopes, other, uneven.judge)
