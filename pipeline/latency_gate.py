@@ -134,7 +134,9 @@ class LatencyGate:
         needed = self.decision.pairs_needed
         if isinstance(needed, NotMeasured):
             return needed.reason
-        return f"about {needed} pairs would decide at this ratio: give --pairs {needed}"
+        if needed > MOST_PAIRS:
+            return f"about {needed:,} pairs would decide at this ratio, more than a run may have ({MOST_PAIRS:,})"
+        return f"about {needed} pairs would decide at this ratio: give --pairs {max(needed, LEAST_PAIRS)}"
 
 
 def judged(

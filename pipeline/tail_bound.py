@@ -45,7 +45,7 @@ def needed(over: int, percentile: float, confidence: float = CONFIDENCE) -> int:
 
 
 def thinned(samples: Sequence[int]) -> tuple[int, ...]:
-    """Every so-manieth sample, far enough apart that neighbours no longer resemble each other.
+    """Samples at equal distances, far enough apart that neighbours no longer resemble each other.
 
     Far enough is the first lag at which the autocorrelation is within the noise of independent samples, 2 / sqrt(n).
     """

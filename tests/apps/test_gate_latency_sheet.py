@@ -76,7 +76,7 @@ def test_the_speeds_row(
     speed, signals = found.rows
     assert (found.verdict, speed.verdict, speed.status) == (verdict, verdict, status)
     assert (signals.status, signals.message) == ("skipped", FORMATS.reason)
-    assert ("give --pairs" in speed.message) == (verdict == "INCONCLUSIVE")
+    assert ("pairs would decide" in speed.message) == (verdict == "INCONCLUSIVE")
     assert found.title == "out/new.tflite against out/old.tflite, a processor"
     measures = {metric.measure for metric in found.metrics}
     assert measures == (set() if verdict == "INVALID" else {"latency", "latency ratio"})

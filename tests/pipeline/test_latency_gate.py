@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +106,15 @@ def test_what_is_undecided_is_run_once_more_with_twice_the_pairs_and_never_again
     assert (found.verdict, blocks(found)) == ("INCONCLUSIVE", [20, 40])
     assert found.runs[0].seed != found.runs[1].seed
     assert "pairs" in found.advice
+
+
+@pytest.mark.parametrize(
+    ("needed", "advice"), [(3, "--pairs 5"), (480, "--pairs 480"), (1_001, "more than a run may have (1,000)")]
+)
+def test_no_pairs_are_advised_that_would_be_refused(paths: tuple[Path, Path], needed: int, advice: str) -> None:
+    found = gated(paths, FakeFile("base", 2.0), FakeFile("candidate", 2.0, ratios=(1.0, 1.2)), pairs=20)
+    last = replace(found.runs[-1], decision=replace(found.decision, pairs_needed=needed))
+    assert replace(found, runs=(last,)).advice.endswith(advice)
 
 
 def test_the_second_run_decides_alone(paths: tuple[Path, Path]) -> None:
