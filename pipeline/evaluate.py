@@ -12,7 +12,7 @@ from rexnet_export.pipeline.data import ImageSource, batches
 from rexnet_export.pipeline.errors import ConversionError
 from rexnet_export.pipeline.progress import Progress
 from rexnet_export.pipeline.records import Preprocess
-from rexnet_export.pipeline.statistics import drop_upper_limit, sqnr_db
+from rexnet_export.pipeline.statistics import sqnr_db, upper_limit
 from rexnet_export.pipeline.target import Session
 
 BATCH = 64
@@ -66,7 +66,7 @@ def accuracy(logits: Logits, reference: Logits, labels: NDArray[np.int64]) -> Ac
         top1=float(right.mean()),
         reference_top1=float(reference_right.mean()),
         drop=(worse - better) / n,
-        drop_upper_95=drop_upper_limit(worse, better, n),
+        drop_upper_95=upper_limit(worse, better, n),
     )
 
 

@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from rexnet_export.pipeline.errors import UsageError
-from rexnet_export.pipeline.sample_size import images_to_detect, images_to_prove, images_without_discordance
+from rexnet_export.pipeline.sample_size import (
+    images_to_detect,
+    images_to_prove,
+    images_without_discordance,
+    require_margin,
+)
 from rexnet_export.pipeline.statistics import (
     drop_lower_limit,
-    drop_upper_limit,
     holm,
     mcnemar_p,
-    no_discordance_limit,
     ratio_limits,
+    upper_limit,
 )
 
 type Outcome = Literal["pass", "pass_with_note", "fail_certain", "fail", "inconclusive"]
@@ -40,8 +44,7 @@ class Policy:
 
     def __post_init__(self) -> None:
         """Refuse values under which nothing, or everything, would pass."""
-        if not 0 < self.margin < 1:
-            raise UsageError(f"margin {100 * self.margin:g}: must be points between 0 and 100, such as 0.5")
+        require_margin(self.margin)
         if not 0 <= self.tolerance <= self.margin:
             raise UsageError(
                 f"tolerance {100 * self.tolerance:g}: must be from 0 to the margin, {100 * self.margin:g} points"
@@ -151,13 +154,6 @@ def decide_ratio(counts: Counts, ratio: float, alpha: float = 0.05) -> RatioVerd
     return RatioVerdict(outcome=outcome, message=message, ratio=ratio, observed=observed, lower=lower, upper=upper)
 
 
-def upper_limit(counts: Counts, confidence: float) -> float:
-    """Tango's limit; where no image differs the exact one, which is a little wider."""
-    if counts.worse + counts.better == 0:
-        return no_discordance_limit(counts.images, confidence)
-    return drop_upper_limit(counts.worse, counts.better, counts.images, confidence)
-
-
 def _numbers(counts: Counts, policy: Policy, p_holm: float | None) -> Numbers:
     p = mcnemar_p(counts.worse, counts.better)
     return Numbers(
@@ -168,7 +164,7 @@ def _numbers(counts: Counts, policy: Policy, p_holm: float | None) -> Numbers:
         reference_top1=(counts.both + counts.worse) / counts.images,
         drop=counts.drop,
         drop_lower=drop_lower_limit(counts.worse, counts.better, counts.images, 1 - policy.alpha),
-        drop_upper=upper_limit(counts, 1 - policy.alpha),
+        drop_upper=upper_limit(counts.worse, counts.better, counts.images, 1 - policy.alpha),
         discordance=counts.discordance,
         agreement=counts.same / counts.images,
         p=p,

@@ -10,10 +10,12 @@ from rexnet_export.pipeline.sample_size import (
     images_to_prove,
     images_without_discordance,
     provable_margin,
+    require_margin,
     smallest_detectable,
 )
 
 POWERS = (0.8, 0.9, 0.95)
+MOST_IMAGES = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +45,11 @@ class Plan:
 
 def plan(images: int, discordance: float, margin: float) -> Plan:
     """Answer for every usual power; discordance and margin as fractions."""
-    if images < 1:
-        raise UsageError(f"--images {images}: must be at least 1")
+    if not 1 <= images <= MOST_IMAGES:
+        raise UsageError(f"--images {images}: must be 1 to {MOST_IMAGES:,}")
     if not 0 <= discordance <= 1:
         raise UsageError(f"--discordance {100 * discordance:g}: must be percent from 0 to 100")
-    if not 0 < margin < 1:
-        raise UsageError(f"margin {100 * margin:g}: must be points between 0 and 100, such as 0.5")
+    require_margin(margin)
     rows = tuple(_row(images, discordance, margin, power) for power in POWERS)
     return Plan(
         images=images, discordance=discordance, margin=margin, rows=rows, missing=max(0, rows[0].to_prove - images)

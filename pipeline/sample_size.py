@@ -10,7 +10,16 @@ import math
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from rexnet_export.pipeline.errors import UsageError
+
 ALPHA, POWER = 0.05, 0.8
+LEAST_MARGIN = 1e-6  # below it the images needed are beyond all counting
+
+
+def require_margin(margin: float) -> None:
+    """`UsageError` unless the margin is one under which neither nothing nor everything passes."""
+    if not LEAST_MARGIN <= margin < 1:
+        raise UsageError(f"margin {100 * margin:g}: must be points between {100 * LEAST_MARGIN:g} and 100, such as 0.5")
 
 
 def images_to_detect(discordance: float, drop: float, power: float = POWER, alpha: float = ALPHA) -> int:

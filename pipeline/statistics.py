@@ -36,6 +36,13 @@ def drop_upper_limit(worse: int, better: int, images: int, confidence: float = 0
     return float(brentq(lambda drop: _tango_z(worse, better, images, drop) + quantile, observed, 1 - 1e-9))
 
 
+def upper_limit(worse: int, better: int, images: int, confidence: float = 0.95) -> float:
+    """The limit that reports and verdicts name: Tango's; where no image differs the exact one, a little wider."""
+    if worse + better == 0:
+        return no_discordance_limit(images, confidence)
+    return drop_upper_limit(worse, better, images, confidence)
+
+
 def drop_lower_limit(worse: int, better: int, images: int, confidence: float = 0.95) -> float:
     """One-sided lower limit of the accuracy drop: the upper limit with the sides changed."""
     return -drop_upper_limit(better, worse, images, confidence)

@@ -123,7 +123,7 @@ def test_worse_baselines_must_be_meant(capfd: Capture) -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--margin", "0"), "margin 0: must be points between 0 and 100"),
+        (("--margin", "0"), "margin 0: must be points between 0.0001 and 100"),
         (("--margin", "100"), "margin 100: must be"),
         (("--margin", "nan"), "margin nan: must be"),
         (("--float-margin", "-1"), "margin -1: must be"),
@@ -189,7 +189,16 @@ def test_plan(capfd: Capture) -> None:
 
 @pytest.mark.parametrize(
     "flags",
-    [("0", "5", "1"), ("9", "-1", "1"), ("9", "101", "1"), ("9", "nan", "1"), ("9", "5", "0"), ("9", "5", "100")],
+    [
+        ("0", "5", "1"),
+        ("9", "-1", "1"),
+        ("9", "101", "1"),
+        ("9", "nan", "1"),
+        ("9", "5", "0"),
+        ("9", "5", "100"),
+        ("9", "5", "1e-200"),
+        ("9" * 20, "5", "1"),
+    ],
 )
 def test_senseless_plans(capfd: Capture, flags: tuple[str, str, str]) -> None:
     images, discordance, margin = flags

@@ -12,7 +12,7 @@ from rexnet_export.pipeline.errors import ConversionError
 from rexnet_export.pipeline.evaluate import Logits, accuracy, agreement, logit_sqnr_db, run_sessions, top1
 from rexnet_export.pipeline.progress import Silent
 from rexnet_export.pipeline.records import Preprocess
-from rexnet_export.pipeline.statistics import drop_upper_limit
+from rexnet_export.pipeline.statistics import drop_upper_limit, no_discordance_limit
 
 LABELS = np.array([0, 1, 2, 0, 1])
 
@@ -48,6 +48,11 @@ def test_accuracy_is_paired_by_image() -> None:
     assert (found.n, found.top1, found.reference_top1) == (5, 0.6, 0.8)
     assert found.drop == pytest.approx(found.reference_top1 - found.top1)
     assert found.drop_upper_95 == drop_upper_limit(worse=2, better=1, images=5)
+
+
+def test_without_any_difference_the_limit_is_the_exact_one() -> None:
+    same = logits(0, 1, 2, 0, 1)
+    assert accuracy(same, same, LABELS).drop_upper_95 == no_discordance_limit(5)
 
 
 def test_a_better_candidate_has_a_negative_drop() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from rexnet_export.pipeline.errors import UsageError
 from rexnet_export.pipeline.gate_decision import FAILURES, Counts, Policy, decide, decide_all, decide_ratio
+from rexnet_export.pipeline.sample_size import images_to_detect
 
 POINT = Policy(margin=0.01, tolerance=0.005)
 
@@ -96,6 +97,13 @@ def test_the_images_asked_for_would_usually_do(worse: int, better: int, images: 
     assert decide(more, POINT).outcome != "inconclusive"
 
 
+def test_images_asked_for_are_those_of_the_stricter_test() -> None:
+    strict = replace(POINT, fail_alpha=0.01)
+    found = decide(counts(30, 17, 1_000), strict)
+    assert found.outcome == "inconclusive"
+    assert found.numbers.more_images == images_to_detect(0.047, 0.013, alpha=0.01) - 1_000
+
+
 def test_failures_by_p_are_corrected_for_several_targets() -> None:
     close = counts(87, 63, 4_000)  # p 0.03 alone
     policy = Policy(margin=0.009, tolerance=0.004)
@@ -121,7 +129,7 @@ def test_ratio(both: int, worse: int, better: int, outcome: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *(("margin", value) for value in (0.0, 1.0, -0.1, math.nan, math.inf)),
+        *(("margin", value) for value in (0.0, 1e-200, 1.0, -0.1, math.nan, math.inf)),
         *(("tolerance", value) for value in (-0.1, 0.02, math.nan)),
         *((name, value) for name in ("alpha", "fail_alpha") for value in (0.0, 0.5, math.nan)),
         *(("ratio", value) for value in (0.0, 1.1, math.nan)),

@@ -68,6 +68,11 @@ def test_images_to_prove(discordance: float, none: int, half: int) -> None:
     assert images_to_prove(discordance, 0.01, 0.005) == half
 
 
+def test_images_to_prove_at_other_powers() -> None:
+    """(1.645 + z of the power)^2 * 0.03 / 0.01^2, where z is 0, 1.282 and 1.645."""
+    assert [images_to_prove(0.03, 0.01, power=power) for power in (0.5, 0.9, 0.95)] == [812, 2_570, 3_247]
+
+
 @pytest.mark.parametrize(("margin", "expected"), [(0.01, 299), (0.005, 598)])
 def test_images_without_discordance(margin: float, expected: int) -> None:
     assert images_without_discordance(margin) == expected
