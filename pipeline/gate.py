@@ -15,6 +15,9 @@ from rexnet_export.pipeline.gate_result import TORCH, CheckName, GateResult
 # Graphs that only write the float network differently: they must agree with what they were made from.
 EXACT_STAGES = frozenset({"float", "equalized"})
 
+EXPORT = "export it there too, or leave it out with --target"
+UPDATE = "accept it with rexnet-gate update"
+
 type Stored = Mapping[str, Baseline]
 
 
@@ -109,7 +112,8 @@ def _against_evidence(candidate: Evidence, baseline: Evidence, chosen: Sequence[
         if name in baseline.stages
     ]
     artifacts = [
-        _comparison(candidate, target, "baseline", baseline.targets.get(target), baseline.source) for target in chosen
+        _comparison(candidate, target, "baseline", baseline.targets.get(target), baseline.source, EXPORT)
+        for target in chosen
     ]
     return [torch, *stages, *artifacts]
 
@@ -120,7 +124,7 @@ def _against_stored(candidate: Evidence, baselines: Stored, chosen: Sequence[str
     for target in chosen:
         stored = baselines.get(target)
         if stored is None:
-            asked.append(_comparison(candidate, target, "baseline", None, "a baseline"))
+            asked.append(_comparison(candidate, target, "baseline", None, _folder(baselines), UPDATE))
             continue
         path = str(stored.path)
         _require_same_kind(candidate, path, stored.model, stored.precision)
@@ -146,15 +150,15 @@ def _against_stored(candidate: Evidence, baselines: Stored, chosen: Sequence[str
 
 
 def _comparison(
-    candidate: Evidence, target: str, name: CheckName, reference: Predictions | None, said: str
+    candidate: Evidence, target: str, name: CheckName, reference: Predictions | None, said: str, remedy: str = ""
 ) -> Comparison:
-    """Ask about an artifact, or say why that is not possible."""
+    """Ask about an artifact, or say why that is not possible; `remedy` is for a `reference` that is missing."""
     made = candidate.targets.get(target)
     reason = ""
     if made is None:
         reason = candidate.not_run.get(target, f"{candidate.source} has no {target}, but {said} has; export it again")
     elif reference is None:
-        reason = f"{said} of {target} is missing; accept it with rexnet-gate update"
+        reason = f"{said} has no {target}, but {candidate.source} has; {remedy}"
     if made is None or reference is None:
         return Comparison(target=target, name=name, reference_name=said, reason=reason)
     # A float anchor ran in torch: that it is another runtime is the point.
@@ -189,7 +193,11 @@ def _said(candidate: Evidence, other: str) -> str:
 def _source(baseline: Evidence | Stored | None) -> str | None:
     if isinstance(baseline, Evidence):
         return baseline.source
-    return None if baseline is None else str(next(iter(baseline.values())).path.parent)
+    return None if baseline is None else _folder(baseline)
+
+
+def _folder(baselines: Stored) -> str:
+    return str(next(iter(baselines.values())).path.parent)
 
 
 def _processors(candidate: Evidence, said: str, processor: str) -> Iterator[str]:

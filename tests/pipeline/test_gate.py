@@ -158,7 +158,13 @@ def test_what_has_no_baseline_or_is_gone_is_not_compared(tmp_path: Path) -> None
     )
     new = check(old, read_evidence(folder), POLICY)
     assert (new.overall, new.exit_code) == ("not_compared", 6)
-    assert "accept it with rexnet-gate update" in by_name(new)["ort x86", "baseline"].message
+    assert by_name(new)["ort x86", "baseline"].message == (
+        f"{folder} has no ort x86, but {old.source} has; export it there too, or leave it out with --target"
+    )
+    update(old, tmp_path / "baselines", ("ort",), Change(reason="the first", commit=None))
+    unknown = check(old, read_baselines(tmp_path / "baselines", "rexnet_100"), POLICY)
+    assert (unknown.overall, unknown.exit_code) == ("not_compared", 6)
+    assert by_name(unknown)["ort x86", "baseline"].message.endswith("has; accept it with rexnet-gate update")
     assert check(old, read_evidence(folder), POLICY, targets=["ort"]).overall == "pass"
     follows_the_schema(new)
 
