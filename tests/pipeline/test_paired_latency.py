@@ -67,7 +67,9 @@ def test_a_pair_compares_medians() -> None:
     assert pair(1.25).log_ratio == pytest.approx(math.log(1.25))
 
 
-@pytest.mark.parametrize(("before", "after", "steady"), [(100, 110, True), (110, 100, True), (100, 111, False)])
+@pytest.mark.parametrize(
+    ("before", "after", "steady"), [(100, 110, True), (110, 100, True), (100, 111, False), (111, 100, False)]
+)
 def test_a_pair_is_steady_while_the_reference_kernel_stays_within_a_tenth(
     before: int, after: int, *, steady: bool
 ) -> None:
