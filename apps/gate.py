@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PROGRAM = "rexnet-gate"
 LATENCY = "latency"
 BASELINES = Path("baselines")
+MARGIN = 0.5  # points
 HTML = "--html"
 DESCRIPTION = """Gate an export: image by image against a baseline, with exact tests. PASS means shown to be less than
 the margin worse, FAIL shown to be worse, INCONCLUSIVE that these images cannot tell."""
@@ -59,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="P",
         help="percent of images that exactly one of both has right; `check` prints it",
     )
-    plan.add_argument("--margin", type=float, default=0.5, metavar="M", help="points (default: 0.5)")
+    plan.add_argument("--margin", type=float, default=MARGIN, metavar="M", help=f"points (default: {MARGIN})")
     plan.set_defaults(command=_plan)
     update = commands.add_parser("update", help="accept an export as the new baseline")
     _add_update(update)
@@ -84,7 +85,9 @@ def _add_check(p: argparse.ArgumentParser) -> None:
         "--float-baseline", action="store_true", help="compare every artifact with the candidate's own float network"
     )
     p.add_argument("--target", action="append", default=[], metavar="NAME", help="gate only this artifact; repeatable")
-    p.add_argument("--margin", type=float, default=0.5, metavar="M", help="largest drop, in points (default: 0.5)")
+    p.add_argument(
+        "--margin", type=float, default=MARGIN, metavar="M", help=f"largest drop, in points (default: {MARGIN})"
+    )
     p.add_argument(
         "--float-margin",
         type=float,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 
+from rexnet_export.apps.gate import MARGIN
 from rexnet_export.apps.page_document import document, facts
 from rexnet_export.apps.page_flips import SHOWN, Card, grid, said
 from rexnet_export.apps.page_quantization import float_section, section
@@ -26,6 +27,7 @@ def render(report: Report, pictures: Mapping[str, bytes]) -> str:
         f"<h1>{escape(report.card.name)} · {report.precision}</h1>",
         f'<p class="lead">{escape(lead)}</p>',
         _results(report),
+        *_verdicts(report),
         *(f'<p class="note">{escape(reason)}</p>' for reason in reasons(report)),
         _drops(report),
         _latencies(report),
@@ -46,6 +48,19 @@ def render(report: Report, pictures: Mapping[str, bytes]) -> str:
 def _results(report: Report) -> str:
     cells = [[escape(cell) for cell in row] for row in rows(report)]
     return f'<div class="results">{table([escape(column) for column in COLUMNS], cells)}</div>'
+
+
+def _verdicts(report: Report) -> Iterator[str]:
+    """Which files are shown to keep the gate's margin against the float network, and which are not."""
+    limits = {n: file.accuracy.drop_upper_95 for n, file in files(report) if not isinstance(file.accuracy, NotMeasured)}
+    kept = [name for name, limit in limits.items() if limit < MARGIN / 100]
+    rest = [name for name in limits if name not in kept]
+    if kept:
+        said = f"PASS: less than {MARGIN:g} points lost, with 95 % confidence: {', '.join(kept)}"
+        yield f'<p class="note good">{escape(said)}</p>'
+    if rest:
+        said = f"Not shown to lose less than {MARGIN:g} points: {', '.join(rest)}; rexnet-gate check says why"
+        yield f'<p class="note bad">{escape(said)}</p>'
 
 
 def _drops(report: Report) -> str:

@@ -19,7 +19,7 @@ th:first-child, td:first-child { padding-left: 0; }
 table.facts td { text-align: left; white-space: normal; vertical-align: top; }
 table.facts td:first-child { opacity: .7; width: 20%; }
 code { font-size: .85em; overflow-wrap: anywhere; }
-td svg { display: block; width: 100%; height: 1.5rem; overflow: visible; }
+td svg { display: block; width: 100%; min-width: 3rem; height: 1.5rem; overflow: visible; }
 svg.plot { display: block; width: 100%; min-width: 34rem; height: auto; font-family: system-ui, sans-serif; }
 svg .zero { stroke: currentColor; opacity: .4; } svg .limit { stroke: var(--mark); stroke-width: 2; }
 svg circle { fill: var(--mark); }

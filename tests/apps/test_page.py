@@ -81,6 +81,17 @@ def test_the_plot_shows_drop_limit_and_zero_on_one_scale() -> None:
     assert "+2.00 points, below 6.00 with 95&nbsp;% confidence (n = 100)" in page
 
 
+def test_the_verdict_is_that_of_the_gates_margin() -> None:
+    just, over = (
+        Accuracy(n=100, top1=0.9, reference_top1=0.9, drop=0.0, drop_upper_95=limit) for limit in (0.0049, 0.005)
+    )
+    shown = report(ort=replace(made("a"), accuracy=just), tflite=replace(made("b"), accuracy=over))
+    shown = replace(shown, targets={name: replace(target, presets={}) for name, target in shown.targets.items()})
+    page = render(shown, {})
+    assert '<p class="note good">PASS: less than 0.5 points lost, with 95 % confidence: ort</p>' in page
+    assert '<p class="note bad">Not shown to lose less than 0.5 points: tflite; rexnet-gate check says why</p>' in page
+
+
 def test_equal_networks_are_drawn_too() -> None:
     same = Accuracy(n=100, top1=0.9, reference_top1=0.9, drop=0.0, drop_upper_95=0.0)
     shown = report(ort=replace(made("a"), accuracy=same))

@@ -12,8 +12,11 @@ from chromium import PHONE, chromium
 from PIL import Image
 from playwright.sync_api import Browser, Page
 from report_samples import LEFT, SEARCHED, made, report
+from sheets import sheet
 
+from rexnet_export.apps.gate_page import page as gate_page
 from rexnet_export.apps.page import render
+from rexnet_export.apps.sheet import Metric
 
 DESK = {"width": 1200, "height": 900}
 # Bounding boxes of what sticks out of the page and is not inside something that scrolls.
@@ -33,10 +36,26 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
+def gate_address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    held = [
+        Metric(
+            subject="net ort x86", measure=f"drop {name}", value=0, unit="points", better="neither", lower=-1, upper=1
+        )
+        for name in ("baseline", "anchor-release")
+    ]
+    found = sheet(metrics=tuple(replace(one, allowed=0.5) for one in held))
+    path = tmp_path_factory.mktemp("gate") / "gate.html"
+    path.write_text(gate_page(found), encoding="utf-8")
+    return path.as_uri()
+
+
+@pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     picture = io.BytesIO()
     Image.new("RGB", (28, 28), "red").save(picture, format="PNG")
-    shown = replace(report(ort=made("a" * 60 + ".ort"), tflite=made("a.tflite")), quality=SEARCHED, mixed=LEFT)
+    long = tuple(replace(each, tensor=f"features.15.{each.tensor}") for each in SEARCHED.sensitivities)
+    quality = replace(SEARCHED, sensitivities=long)
+    shown = replace(report(ort=made("a" * 60 + ".ort"), tflite=made("a.tflite")), quality=quality, mixed=LEFT)
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(render(shown, {"photo 8.png": picture.getvalue()}), encoding="utf-8")
     return path.as_uri()
@@ -57,10 +76,16 @@ def opened(browser: Browser, address: str, viewport: dict[str, int], scheme: str
 
 @pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desk"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("document", ["address", "gate_address"])
 def test_the_page_fits_and_complains_of_nothing(
-    browser: Browser, address: str, viewport: dict[str, int], scheme: str, tmp_path: Path
+    browser: Browser,
+    document: str,
+    viewport: dict[str, int],
+    scheme: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
-    page, wrong = opened(browser, address, viewport, scheme)
+    page, wrong = opened(browser, request.getfixturevalue(document), viewport, scheme)
     assert page.evaluate(STICKING_OUT) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
     colours = page.evaluate(COLOURS)
@@ -79,6 +104,15 @@ def test_pictures_of_images_are_decoded(browser: Browser, address: str) -> None:
     page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
     assert page.locator("figure").count() == 2
     assert page.locator("svg.plot").count() == 3
+    page.close()
+
+
+@pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desk"])
+def test_bars_in_tables_can_be_seen(browser: Browser, address: str, viewport: dict[str, int]) -> None:
+    page, _ = opened(browser, address, viewport, "light")
+    widths = page.evaluate("[...document.querySelectorAll('td svg')].map(bar => bar.getBoundingClientRect().width)")
+    assert len(widths) > 3
+    assert min(widths) > 40
     page.close()
 
 
