@@ -95,9 +95,11 @@ class GateResult:
 
     @property
     def broken_stage(self) -> str | None:
-        """The first network of the chain that failed a check: what comes after it inherits the fault."""
-        failed = [check.target for check in self.checks if check.failed]
-        return min(failed, key=_place, default=None)
+        """The first network of the chain that failed a check: what comes after it inherits the fault. Artifacts are
+        made from one graph and inherit nothing of each other, so all that failed are named."""
+        failed = dict.fromkeys(check.target for check in self.checks if check.failed)
+        first = min(map(_place, failed), default=None)
+        return ", ".join(target for target in failed if _place(target) == first) or None
 
     def to_json(self) -> dict[str, Any]:
         """The result by `gate.schema.json`; fractions of 1 throughout."""

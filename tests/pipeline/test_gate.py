@@ -57,15 +57,12 @@ def test_the_chain_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("first", "stage"),
-    [(0, "float"), (1, "equalized"), (2, "quantized"), (3, "ort"), (4, "ort x86")],
+    [(0, "float"), (1, "equalized"), (2, "quantized"), (3, "ort, ort x86"), (4, "ort x86")],
 )
 def test_the_stage_that_broke_is_named(tmp_path: Path, first: int, stage: str) -> None:
     """A fault is handed on to everything made from the stage."""
     result = check(read_evidence(write_export(tmp_path, dict.fromkeys(NAMES[first : first + 5], RUINED))), None, POLICY)
-    if first == 3:  # both artifacts come from the same graph
-        assert [one.target for one in result.checks if one.failed] == ["ort", "ort x86"]
-    else:
-        assert [one.target for one in result.checks if one.failed] == [stage]
+    assert ", ".join(one.target for one in result.checks if one.failed) == stage
     assert (result.overall, result.exit_code, result.broken_stage) == ("fail", 1, stage)
 
 
