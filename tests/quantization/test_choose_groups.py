@@ -52,7 +52,7 @@ def test_a_finer_cut_is_taken_where_it_pays() -> None:
 
 
 def test_the_time_of_all_cuts_is_bounded() -> None:
-    ways = [way for name in "abcd" for way in (cut(name, 1.0), cut(name, 1e-6, 0.03))]
+    ways = [way for name in "abcd" for way in (cut(name, 1.0), cut(name, 1e-6, MOST_COST / 3))]
     found = best_cuts(ways, 0.0)
     assert found.cost <= MOST_COST + 1e-12
     assert len(found.rewrites) == 3
