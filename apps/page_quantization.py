@@ -73,7 +73,7 @@ def _groups(cuts: Sequence[Cut]) -> str:
             rows.append((escape(layer), kept, sizes, f"{saved:.1f} dB", f"{100 * cut.cost:.1f} %"))
     if not rows:
         return ""
-    lead = "What scales for groups of channels save of a layer's own noise, and the time they are estimated to add."
+    lead = "What scales for groups of channels save of a layer's own noise and add in time, both as predicted."
     head = ("layer", "", "channels", "saves", "costs")
     chosen = [row for row in rows if row[1]]
     shown = table(head, chosen) if chosen else "<p>None was worth it.</p>"
