@@ -26,7 +26,7 @@ def rank_plot(points: Sequence[Point]) -> bytes:
 
     kinds = list(dict.fromkeys(point.kind for point in points))
     names = list(dict.fromkeys(point.nonlinearity for point in points))
-    figure = Figure(figsize=(11, 4.2 * ((len(kinds) + 1) // 2)), layout="constrained")
+    figure = Figure(figsize=(12.5, 4.2 * ((len(kinds) + 1) // 2)), layout="constrained")
     for position, kind in enumerate(kinds, 1):
         axes = figure.add_subplot((len(kinds) + 1) // 2, 2, position, title=TITLES[kind])
         for color, name in enumerate(names):
@@ -34,11 +34,17 @@ def rank_plot(points: Sequence[Point]) -> bytes:
             published = [(p.ratio, p.published) for p in line if p.published is not None]
             axes.plot([p.ratio for p in line], [p.rank_ratio for p in line], color=f"C{color}", label=name)
             axes.plot(*zip(*published, strict=True), "o", color=f"C{color}", markersize=4) if published else None
-        axes.set(xlabel="d_in / d_out", ylabel="rank / d_out", ylim=(0, 1.03))
+        axes.set(xlabel="d_in / d_out", ylabel="rank / d_out", ylim=(_lowest(points, kind), 1.01))
         axes.grid(alpha=0.3)
-        if position == 1:
-            axes.legend(fontsize="small", loc="lower right", title="line: measured, dot: published")
+    lines, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside right upper", title="line: measured\ndot: published")
     return _svg(figure)
+
+
+def _lowest(points: Sequence[Point], kind: str) -> float:
+    """Where a panel's axis begins: at 0.7 as in the published figure where only the linear curve lies below."""
+    others = [p.rank_ratio for p in points if p.kind == kind and p.nonlinearity != "linear"]
+    return 0.7 if min(others, default=0.0) > 0.7 else 0.0
 
 
 def spectrum_plot(networks: Sequence[NetworkRanks]) -> bytes:
@@ -55,7 +61,7 @@ def spectrum_plot(networks: Sequence[NetworkRanks]) -> bytes:
             [layer.effective_rank / layer.channels for layer in layers],
             "o-",
             markersize=3,
-            label=ranks.name,
+            label=f"{ranks.name} ({ranks.file})",
         )
         values = layers[-1].singular_values
         last.plot([n / len(values) for n in range(len(values))], [max(v / values[0], 1e-9) for v in values])

@@ -28,6 +28,9 @@ LIMITS = """A bottleneck's output is its projected hidden features plus the shor
 how its 3x3 convolutions see their neighbours. Our reading of its figure: the curves of bottlenecks are nearest to that
 bound for t spread evenly from 0 to 5, not for t = 6 throughout, and their linear curves, at d_in / d_out, to 3x3
 convolutions that see no neighbouring pixels. The default expansion, 0 to 5, is therefore inferred and not published.
+
+The paper normalises with a BatchNorm whose place it does not give. The default, order f, is an untrained network as it
+evaluates, where BatchNorm changes nothing. "f then BatchNorm" and "BatchNorm then f" below normalise by the features.
 """
 CSV_HEAD = ("kind", "nonlinearity", "ratio", "rank_ratio", "standard_error", "networks", "published")
 PROTOCOL = {

@@ -86,7 +86,7 @@ def _order(cells: Cells, kinds: Sequence[str], where: str) -> Claim:
 
 def _plateau(cells: Cells) -> Claim:
     clipped = [p for (k, f, r), p in cells.items() if k in SINGLE and f in CLIPPED and r >= 0.8]
-    smooth = [p for (k, f, r), p in cells.items() if k in SINGLE and f in {"elu", "softplus", "silu"} and r >= 0.8]
+    smooth = [p for (k, f, r), p in cells.items() if k in SINGLE and f in SMOOTH and r >= 0.8]
     wrong = [p for p in clipped if p.rank_ratio >= PLATEAU] + [p for p in smooth if p.rank_ratio < PLATEAU]
     return Claim(
         statement=f"ReLU and ReLU6 stay below {PLATEAU} in single layers even at ratios 0.8 to 1.0, smooth ones do not",

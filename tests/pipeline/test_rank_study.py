@@ -117,6 +117,17 @@ def test_claims_see_a_reversal(points: tuple[Point, ...]) -> None:
     assert any("silu" in line for line in after.against)
 
 
+@pytest.mark.parametrize("nonlinearity", ["elu", "softplus", "hard-swish", "silu", "relu", "relu6"])
+def test_plateau_is_judged_of_every_nonlinearity_it_names(points: tuple[Point, ...], nonlinearity: str) -> None:
+    clipped = nonlinearity.startswith("relu")
+    point = replace(
+        points[0], kind="conv1x1", nonlinearity=nonlinearity, ratio=0.9, rank_ratio=0.99 if clipped else 0.9
+    )
+    plateau = claims([point])[2]
+    assert (plateau.holds, plateau.compared) == (0, 1)
+    assert nonlinearity in plateau.against[0]
+
+
 def test_claims_without_points_are_not_judged() -> None:
     only = study(replace(SMALL, kinds=("conv1x1",), nonlinearities=("relu",), ratios=(0.5,)), Silent())
     assert {claim.verdict for claim in claims(only)} == {"not judged"}
