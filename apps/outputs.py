@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from rexnet_export.apps.sheet import Sheet, not_done
 from rexnet_export.apps.terminal import Terminal
 from rexnet_export.pipeline.errors import UsageError
 from rexnet_export.pipeline.records import write_whole
+from rexnet_export.pipeline.staging import try_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +105,7 @@ def planned(command: str, arguments: argparse.Namespace) -> Outputs:
         if path is None:
             continue
         try:
-            _try(path)
+            try_file(path)
             place = path.resolve()  # a link is followed, not replaced
         except OSError as error:
             raise _unwritable(flag, path, error) from error
@@ -117,18 +116,6 @@ def planned(command: str, arguments: argparse.Namespace) -> Outputs:
     summary = os.environ.get("GITHUB_STEP_SUMMARY") if github else None
     files = {flag: path for path, flag in places.items()}
     return Outputs(command=command, files=files, github=github, summary=Path(summary) if summary else None)
-
-
-def _try(path: Path) -> None:
-    """Whether a file can appear there: it is written beside its place and renamed, so the folder decides.
-
-    A folder cannot be replaced by that, and a device such as `/dev/stdout` must not be.
-    """
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EEXIST, "what is there is no file")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path.parent):
-        pass
 
 
 def _unwritable(flag: str, path: Path, error: OSError) -> UsageError:

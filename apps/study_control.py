@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rexnet_export.apps.terminal import Terminal
-from rexnet_export.pipeline.errors import UsageError
 from rexnet_export.pipeline.recipe import Augmentation, Recipe, check
+from rexnet_export.pipeline.staging import try_file, writing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 HELP = "train a ReXNet and a MobileNetV2 of equal multiply-accumulates the same way, to compare their features"
 OUTPUT = Path("rexnet-study-out")
+CONTROL = "control.safetensors"
 RECIPE = Recipe(epochs=20, batch=64, rate=0.1, average_decay=0.9, augmentation=Augmentation(crop_area=0.7, erase=0.0))
 
 
@@ -62,23 +63,24 @@ def run(options: argparse.Namespace, terminal: Terminal) -> None:
     evaluation = some(evaluation, options.eval_images, options.seed)
     for source in (training, evaluation):
         check_images(source, range(len(source)))
-    try:
-        options.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--output {options.output} cannot be written ({error.strerror}): name another") from error
     preprocess = Preprocess(size=size, crop_ratio=1.0)
     spec = architecture(width=width, classes=len(labels))
+    path = options.output / f"{spec.name}.safetensors"
+    with writing(options.output):
+        for place in (path, options.output / CONTROL):
+            try_file(place)
     macs = cost(spec, size).macs
     plan = mobilenet_v2_of(macs, size, len(labels))
     terminal.note(f"{spec.name}: {macs:,} multiply-accumulates; {plan.name}: {cost_of(plan, size).macs:,}")
     network = _trained(lambda: ReXNet(spec), recipe, preprocess, training, evaluation, terminal)
     assert isinstance(network, ReXNet)
-    path = options.output / f"{spec.name}.safetensors"
-    save_checkpoint(path, network, labels=labels, preprocess=preprocess, metadata={}, half=False)
+    with writing(options.output):
+        save_checkpoint(path, network, labels=labels, preprocess=preprocess, metadata={}, half=False)
     control = _trained(lambda: BottleneckNetwork(plan), recipe, preprocess, training, evaluation, terminal)
     assert isinstance(control, BottleneckNetwork)
-    save_network(options.output / "control.safetensors", control, preprocess, labels)
-    terminal.note(f"{path} and control.safetensors written")
+    with writing(options.output):
+        save_network(options.output / CONTROL, control, preprocess, labels)
+    terminal.note(f"{path} and {CONTROL} written")
 
 
 def _trained(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rexnet_export.pipeline.errors import UsageError
 from rexnet_export.pipeline.records import write_whole
+from rexnet_export.pipeline.staging import try_file
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -16,6 +18,15 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def check_page(page: Path) -> None:
+    """Refuse, before minutes of work, a page that could not be written, or that its own table would replace."""
+    if page.suffix != ".md":
+        raise UsageError(f"--write {page}: must end in .md; the same name with .csv and .svg is written beside it")
+    for path in (page, page.with_suffix(".csv"), page.with_suffix(".svg")):
+        with _writing(path):
+            try_file(path)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     write_bytes(path, text.encode())
@@ -23,8 +34,14 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    try:
+    with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UsageError(f"{path} cannot be written ({error.strerror}): make room or name another file") from error

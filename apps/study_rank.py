@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rexnet_export.apps import study_trained
-from rexnet_export.apps.study_files import markdown_table, write_bytes, write_text
+from rexnet_export.apps.study_files import check_page, markdown_table, write_bytes, write_text
 from rexnet_export.apps.study_plots import rank_plot
 from rexnet_export.apps.terminal import Terminal
 from rexnet_export.pipeline.errors import UsageError
@@ -90,10 +90,11 @@ def _random(options: argparse.Namespace, terminal: Terminal) -> None:
     protocol = chosen(options)
     if options.sensitivity is not None and options.sensitivity < 1:
         raise UsageError(f"--sensitivity {options.sensitivity}: must be at least 1")
+    page: Path = options.write
+    check_page(page)
     points = study(protocol, terminal)
     judged, off = claims(points), distance(points)
     others = sensitivity(protocol, options.sensitivity, terminal) if options.sensitivity else ()
-    page: Path = options.write
     write_text(page, document(protocol, judged, off, others, options.sensitivity or 0, page.stem))
     write_text(page.with_suffix(".csv"), table(points))
     write_bytes(page.with_suffix(".svg"), rank_plot(points))

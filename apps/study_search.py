@@ -51,7 +51,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> None:
     """Search, write `results.csv` and `search.md`, and say what the best have in common."""
     if options.jobs is not None:
         check("jobs", options.jobs, "at least 1", allowed=options.jobs >= 1)
-        if options.ray:
+        if options.ray is not None:
             raise UsageError(f"--jobs {options.jobs} is of this machine: leave it out, or leave out --ray")
     for name in ("images", "eval_images"):
         if (count := getattr(options, name)) is not None:
@@ -98,7 +98,7 @@ def chosen(options: argparse.Namespace) -> Search:
 def _executor(options: argparse.Namespace) -> Executor:
     from rexnet_export.pipeline.executors import on_ray, on_this_machine  # noqa: PLC0415
 
-    return on_ray(options.ray) if options.ray else on_this_machine(options.jobs)
+    return on_this_machine(options.jobs) if options.ray is None else on_ray(options.ray)
 
 
 def table(results: Sequence[TrialResult]) -> str:

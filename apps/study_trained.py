@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rexnet_export.apps.study_files import markdown_table, write_bytes, write_text
+from rexnet_export.apps.study_files import check_page, markdown_table, write_bytes, write_text
 from rexnet_export.apps.study_plots import spectrum_plot
 from rexnet_export.apps.terminal import Terminal
 from rexnet_export.pipeline.errors import DataError, UsageError
@@ -64,8 +64,9 @@ def run(options: argparse.Namespace, terminal: Terminal) -> None:
     if not indices:
         raise DataError(f"{source.name} has no images: name a folder of images or an idx3-ubyte file")
     check_images(source, indices)
-    found = [network_ranks(file, source, indices, tolerance, terminal) for file in options.checkpoint]
     page: Path = options.write
+    check_page(page)
+    found = [network_ranks(file, source, indices, tolerance, terminal) for file in options.checkpoint]
     write_text(page, document(found, source, len(indices), tolerance, page.stem))
     write_text(page.with_suffix(".csv"), table(found))
     write_bytes(page.with_suffix(".svg"), spectrum_plot(found))

@@ -6,8 +6,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,10 +21,11 @@ from rexnet_export.apps.train_options import (
     parser,
     starting_options,
 )
-from rexnet_export.pipeline.errors import CheckpointError, UsageError
+from rexnet_export.pipeline.errors import UsageError
 from rexnet_export.pipeline.progress import Progress, Silent
 from rexnet_export.pipeline.recipe import Recipe
 from rexnet_export.pipeline.records import Preprocess
+from rexnet_export.pipeline.staging import writing
 
 if TYPE_CHECKING:
     from rexnet_export.pipeline.data import ImageSource
@@ -189,7 +189,7 @@ def _save_final(folder: Path, trainer: Trainer, labels: tuple[str, ...], progres
         "evaluation_images": str(images),
         **final.metadata,
     }
-    with _writing(folder):
+    with writing(folder):
         save_checkpoint(
             path, final.network, labels=labels, preprocess=trainer.preprocess, metadata=metadata, half=final.half
         )
@@ -207,7 +207,7 @@ def _refuse_another_run(options: argparse.Namespace) -> None:
     """Before images are looked at, and minutes spent on a quantization table."""
     from rexnet_export.pipeline.training import STATE_FILE  # noqa: PLC0415 - imports torch
 
-    with _writing(options.output):
+    with writing(options.output):
         if not options.resume and (options.output / STATE_FILE).exists():
             raise UsageError(
                 f"--output {options.output} already holds a run ({STATE_FILE}): use --resume or another --output"
@@ -219,7 +219,7 @@ def _open_output(options: argparse.Namespace, trainer: Trainer) -> None:
     folder = options.output
     if options.resume:
         trainer.load_state(folder)
-    with _writing(folder):
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
         if trainer.world.leads and not options.resume:
@@ -227,23 +227,10 @@ def _open_output(options: argparse.Namespace, trainer: Trainer) -> None:
 
 
 def _save_epoch(folder: Path, trainer: Trainer, result: EpochResult) -> None:
-    with _writing(folder):
+    with writing(folder):
         trainer.save_state(folder)
         with (folder / LOG_FILE).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(asdict(result)) + "\n")
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Say in one line that the output folder cannot be written, or that its disk is full."""
-    try:
-        yield
-    except (OSError, CheckpointError) as error:
-        cause = error.__cause__ if isinstance(error, CheckpointError) else error
-        if not isinstance(cause, OSError):
-            raise
-        reason = cause.strerror or type(cause).__name__
-        raise UsageError(f"--output {folder} cannot be written ({reason}): make room or name another folder") from error
 
 
 if __name__ == "__main__":

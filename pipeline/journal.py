@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rexnet_export.pipeline.errors import DataError, UsageError
+from rexnet_export.pipeline.staging import writing
 
 JOURNAL = "journal.jsonl"
 
@@ -43,10 +44,8 @@ class Journal:
             raise UsageError(
                 f"--output {self._path.parent} already holds a search ({JOURNAL}): use --resume or another --output"
             )
-        try:
+        with writing(self._path.parent):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _unwritable(self._path, error) from error
         self._append({"search": self._search})
 
     def resume(self) -> tuple[TrialResult, ...]:
@@ -70,7 +69,8 @@ class Journal:
                 "resume with its options, or give another --output"
             )
         if whole != text:
-            self._path.write_text(whole, encoding="utf-8")
+            with writing(self._path.parent):
+                os.truncate(self._path, len(whole.encode()))  # what is whole is never written again
         return results
 
     def add(self, result: TrialResult) -> None:
@@ -78,19 +78,12 @@ class Journal:
         self._append(asdict(result))
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        try:
-            with self._path.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line) + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-        except OSError as error:
-            raise _unwritable(self._path, error) from error
+        with writing(self._path.parent), self._path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
 
 
 def _result(line: Mapping[str, Any]) -> TrialResult:
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in line.items()}
     return TrialResult(**values)
-
-
-def _unwritable(path: Path, error: OSError) -> UsageError:
-    return UsageError(f"--output {path.parent} cannot be written ({error.strerror}): make room or name another folder")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rexnet_export.pipeline.errors import UsageError
+from rexnet_export.pipeline.errors import CheckpointError, UsageError
 from rexnet_export.pipeline.release import MANIFEST_FILE
 
 
@@ -40,9 +40,25 @@ def writing(output: Path) -> Iterator[None]:
     """The context does nothing but write into an output folder: what goes wrong there is the folder's fault."""
     try:
         yield
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, CheckpointError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError):
+            raise
+        reason = cause.strerror or str(cause)
         raise UsageError(f"{output} cannot be written ({reason}); make room or name another --output") from error
+
+
+def try_file(path: Path) -> None:
+    """Whether a file can appear there, before minutes of work depend on it; OSError says why not.
+
+    It is written beside its place and renamed, so the folder decides; what is no file must not be replaced by that,
+    be it a folder or a device such as `/dev/stdout`.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EEXIST, "what is there is no file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
 
 
 def _disk_is_full(error: BaseException | None) -> bool:

@@ -7,6 +7,7 @@ import pytest
 
 from rexnet_export.apps.study import main
 from rexnet_export.apps.study_rank import LIMITS
+from rexnet_export.pipeline import rank_study
 
 TINY = ("rank", "--networks", "5", "--widths", "20", "30", "--ratios", "0.2", "0.5", "--quiet")
 DOCS = Path(__file__).parents[2] / "docs"
@@ -52,6 +53,28 @@ def test_bad_input_is_one_line(
     assert error.startswith("rexnet-study rank: ")
     assert error.count("\n") == 1
     assert page.read_text(encoding="utf-8") == "an older study\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        pytest.param("rank.csv", "must end in .md", id="its own table"),
+        pytest.param("rank", "must end in .md", id="no suffix"),
+        pytest.param("taken.md", "taken.csv cannot be written", id="a folder for a table"),
+        pytest.param("file/rank.md", "cannot be written", id="in a file"),
+    ],
+)
+def test_page_that_cannot_be_is_refused_before_the_study(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    monkeypatch.setattr(rank_study, "study", None)
+    (tmp_path / "taken.csv").mkdir()
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    assert main([*TINY, "--write", str(tmp_path / name)]) == 2
+    error = capfd.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"taken.csv", "file"}
 
 
 def test_published_page_is_of_a_thousand_networks() -> None:

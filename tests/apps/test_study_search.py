@@ -140,6 +140,7 @@ def closed_port() -> int:
     ("arguments", "code", "said"),
     [
         pytest.param(("--ray", f"127.0.0.1:{closed_port()}"), 5, "not reachable", id="no ray"),
+        pytest.param(("--ray", ""), 5, "give host:port", id="empty address"),
         pytest.param(("--ray", "nonsense"), 5, "give host:port", id="no address"),
         pytest.param(("--ray", "host:99999"), 5, "give host:port", id="no port"),
         pytest.param(("--parameters", "100"), 2, "no configuration is so small", id="budget"),

@@ -227,13 +227,13 @@ def test_image_that_breaks_a_loader_process_is_one_line(
 def test_full_disk_is_one_line(folders: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str) -> None:
     (tmp_path / name).symlink_to("/dev/full")
     assert main([*command(folders, tmp_path, "--epochs", "1"), "--quiet"]) == 2
-    assert f"--output {tmp_path} cannot be written (No space left on device)" in capfd.readouterr().err
+    assert f"{tmp_path} cannot be written (No space left on device)" in capfd.readouterr().err
 
 
 def test_unwritable_final_file_is_one_line(folders: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "rexnet_025.safetensors").mkdir()
     assert main(command(folders, tmp_path, "--epochs", "1")) == 2
-    assert f"--output {tmp_path} cannot be written" in capfd.readouterr().err
+    assert f"{tmp_path} cannot be written" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("name", "reason"), [("file/out", "Not a directory"), ("long" * 100, "File name too long")])
