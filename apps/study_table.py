@@ -80,7 +80,7 @@ def _off(value: float, published: str | None) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:g}"
+    return "-" if value is None else str(value)
 
 
 def _layer(row: Row) -> tuple[str, ...]:
