@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,7 +29,7 @@ def on_this_machine(jobs: int | None = None) -> Executor:
         workers = min(jobs or os.cpu_count() or 1, len(trials))
         # Spawned, not forked: torch's threads do not survive a fork.
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_the_parent)
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_the_parent)
         try:
             for future in as_completed([pool.submit(run_trial, trial) for trial in trials]):
                 yield future.result()
@@ -42,8 +43,17 @@ def on_this_machine(jobs: int | None = None) -> Executor:
     return execute
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def _follow_the_parent() -> None:
+    """Leave Ctrl-C to the parent, and end with it: a worker whose parent was killed would wait for trials for ever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "runs in a worker"
+
+    def end_with_it() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=end_with_it, daemon=True).start()
 
 
 def on_ray(address: str) -> Executor:

@@ -3,7 +3,11 @@
 import argparse
 import csv
 import json
+import select
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -96,6 +100,20 @@ def test_killed_search_goes_on(local: Path, tmp_path: Path, monkeypatch: pytest.
     assert main([*TINY, "--output", str(tmp_path), "--resume"]) == 0
     assert ran == [1, 2]
     assert (tmp_path / "results.csv").read_bytes() == (local / "results.csv").read_bytes()
+
+
+def test_workers_end_with_a_killed_search(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-m", "rexnet_export.apps.study", *TINY, "--jobs", "1", "--output", str(tmp_path)]
+    # What a worker inherits and never closes tells whether it lives.
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as search:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / JOURNAL).is_file() or len((tmp_path / JOURNAL).read_text("utf-8").splitlines()) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        search.kill()
+        assert search.stderr is not None
+        assert select.select([search.stderr], [], [], 60)[0]
+        assert search.stderr.read() == b""  # all who could write there are gone
 
 
 @pytest.mark.parametrize(
