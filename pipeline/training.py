@@ -140,7 +140,9 @@ class Trainer:
                 loss = self._step(model, pixels, labels.to(device), rate)
                 loss_sum += loss
                 bar.advance(recipe.batch, f"loss {loss.item():.3f}" if step % 10 == 0 else "")
-        return loss_sum.item() / steps, steps * recipe.batch / (perf_counter() - start)
+        if self.world.size > 1:  # each process's loss is the mean of its share
+            distributed.all_reduce(loss_sum)
+        return loss_sum.item() / self.world.size / steps, steps * recipe.batch / (perf_counter() - start)
 
     @property
     def _head_alone(self) -> bool:

@@ -33,12 +33,14 @@ def test_two_processes_give_the_weights_of_one(trained: dict[str, dict[str, obje
             torch.testing.assert_close(first[name], wanted, rtol=1e-7, atol=1e-9, msg=f"{name} is not what one trains")
 
 
-def test_evaluation_counts_every_image_once(trained: dict[str, dict[str, object]]) -> None:
+def test_accuracy_and_loss_are_of_all_images(trained: dict[str, dict[str, object]]) -> None:
     alone, first, second = (trained[name]["results"] for name in ("1-0", "2-0", "2-1"))
     assert isinstance(alone, list)
     assert isinstance(first, list)
     assert isinstance(second, list)
     assert [top1 for _, top1 in first] == [top1 for _, top1 in alone] == [top1 for _, top1 in second]
+    for results in (first, second):
+        assert [loss for loss, _ in results] == pytest.approx([loss for loss, _ in alone], rel=1e-6)
     assert all((top1 * HELD_BACK) == pytest.approx(round(top1 * HELD_BACK)) for _, top1 in alone)
 
 
