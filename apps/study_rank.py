@@ -69,7 +69,8 @@ def add_options(p: argparse.ArgumentParser) -> None:
         p.add_argument(f"--{name}", help=text, **shapes.get(name, {}))
     p.add_argument("--sensitivity", type=int, metavar="N", help="judge other protocols too, on N networks per point")
     study_trained.add_options(p)
-    p.add_argument("--write", type=Path, default=OUTPUT, metavar="FILE", help=f"default {OUTPUT}; .svg and .csv beside")
+    text = f"page (default {OUTPUT}, of trained networks {study_trained.OUTPUT}); .svg and .csv beside"
+    p.add_argument("--write", type=Path, metavar="FILE", help=text)
 
 
 def run(options: argparse.Namespace, terminal: Terminal) -> None:
@@ -90,7 +91,7 @@ def _random(options: argparse.Namespace, terminal: Terminal) -> None:
     protocol = chosen(options)
     if options.sensitivity is not None and options.sensitivity < 1:
         raise UsageError(f"--sensitivity {options.sensitivity}: must be at least 1")
-    page: Path = options.write
+    page: Path = options.write or OUTPUT
     check_page(page)
     points = study(protocol, terminal)
     judged, off = claims(points), distance(points)

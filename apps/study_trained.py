@@ -24,6 +24,7 @@ OF_RANDOM = (
     *("widths", "expansion", "columns", "pixels", "sensitivity"),
 )
 OF_TRAINED = ("data", "images")
+OUTPUT = Path("rexnet-study-out/rank-trained.md")
 IMAGES = 512
 CSV_HEAD = ("network", "layer", "channels", "rank", "effective_rank", "nuclear_norm", "singular_values")
 
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> None:
     if not indices:
         raise DataError(f"{source.name} has no images: name a folder of images or an idx3-ubyte file")
     check_images(source, indices)
-    page: Path = options.write
+    page: Path = options.write or OUTPUT
     check_page(page)
     found = [network_ranks(file, source, indices, tolerance, terminal) for file in options.checkpoint]
     write_text(page, document(found, source, len(indices), tolerance, page.stem))

@@ -26,6 +26,14 @@ def test_pair_shares_labels_and_preprocessing(pair: Path) -> None:
     assert rexnet.preprocess == preprocess
 
 
+def test_page_of_random_networks_is_left_alone(pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    random = ["--networks", "2", "--widths", "20", "30", "--ratios", "0.5"]
+    trained = ["--checkpoint", str(pair / "rexnet_025.safetensors"), "--images", "8"]
+    assert [main(["rank", *chosen, "--quiet"]) for chosen in (random, trained)] == [0, 0]
+    assert {path.name for path in Path("rexnet-study-out").glob("*.md")} == {"rank.md", "rank-trained.md"}
+
+
 def test_page_table_and_picture(pair: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     files = [str(pair / "rexnet_025.safetensors"), str(pair / "control.safetensors")]
     page = tmp_path / "trained.md"
