@@ -41,8 +41,9 @@ def summed(
 ) -> Slopes:
     """Squared slopes [N, C, ...] of values [N, C, ...] by channel and by value; beyond `useful` its ends count."""
     within = values if useful is None else np.clip(values, *useful)
-    bins = np.floor(within.ravel() * 2.0**-statistics.exponent).astype(np.int64) + BINS
+    # In float64, as an all but dead tensor's bins are finer than float32 can divide by.
+    bins = np.clip(np.floor(within.ravel().astype(np.float64) * 2.0**-statistics.exponent), -BINS, BINS - 1)
     return Slopes(
         by_channel=squared.sum(axis=(0, *range(2, squared.ndim)), dtype=np.float64),
-        by_value=np.bincount(np.clip(bins, 0, 2 * BINS - 1), squared.ravel(), 2 * BINS).astype(np.float64),
+        by_value=np.bincount(bins.astype(np.int64) + BINS, squared.ravel(), 2 * BINS).astype(np.float64),
     )

@@ -41,3 +41,11 @@ def test_slopes_of_more_images_add_up(values: np.ndarray, statistics: TensorStat
     whole, added = summed(values, ones, statistics, None), parts[0] + parts[1]
     np.testing.assert_array_equal(added.by_value, whole.by_value)
     np.testing.assert_array_equal(added.by_channel, whole.by_channel)
+
+
+def test_slopes_at_a_dead_tensor_are_those_at_zero() -> None:
+    dead, ones = np.zeros(SHAPE, np.float32), np.ones(SHAPE, np.float32)
+    statistics = _summarise(dead)
+    assert np.flatnonzero(summed(dead, ones, statistics, None).by_value).tolist() == [BINS]
+    alive = summed(dead + np.float32(1.0), ones, statistics, None)
+    assert np.flatnonzero(alive.by_value).tolist() == [2 * BINS - 1]
