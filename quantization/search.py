@@ -112,7 +112,10 @@ def grouped(draft: Draft, evidence: Evidence) -> Draft:
     draft = replace(draft, cuts=found.measured)
     if not found.rewrites:
         return draft
-    return _rewritten(draft, found.rewrites, evidence, "grouped")
+    after = _rewritten(draft, found.rewrites, evidence, "grouped")
+    if after.trials[-1].kept:
+        return after
+    return replace(after, cuts=tuple(replace(cut, kept=cut.rewrite is None) for cut in after.cuts))
 
 
 def ranges_chosen(draft: Draft, evidence: Evidence) -> Draft:

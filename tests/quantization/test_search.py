@@ -10,9 +10,12 @@ import pytest
 from spoiled_tables import spoiled
 
 from rexnet_export.pipeline.slopes import logit_slopes
+from rexnet_export.quantization import search as subject
 from rexnet_export.quantization.choose import better
+from rexnet_export.quantization.choose_groups import Cut, Grouped
 from rexnet_export.quantization.observe import observe
 from rexnet_export.quantization.qdq import insert_qdq
+from rexnet_export.quantization.rewrites import ChannelGrouping
 from rexnet_export.quantization.scheme import observed_tensors
 from rexnet_export.quantization.search import (
     Draft,
@@ -83,6 +86,27 @@ def test_a_worse_table_is_tried_and_left(draft: Draft, evidence: Evidence) -> No
     assert (after.trials[-1].name, after.trials[-1].kept) == ("spoiled", False)
     restored = judged(replace(draft, table=worse, score=after.trials[-1].score), draft.table, evidence.judge, "mended")
     assert (restored.table, restored.trials[-1].kept) == (draft.table, True)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_cuts_are_said_to_be_kept_only_where_the_judge_keeps_them(
+    v1: SimpleNamespace,
+    evidence: Evidence,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    wanted: bool,
+) -> None:
+    plain = search(v1.model, evidence, (), lambda _: None)
+    channels = v1.statistics["penultimate"].channel_minima.size
+    halves = ChannelGrouping(tensor="penultimate", order=tuple(range(channels)), sizes=(8, channels - 8))
+    uncut = Cut(layer="penultimate", rewrite=None, noise=1.0, cost=0.0)
+    cut = Cut(layer="penultimate", rewrite=halves, noise=0.1, cost=0.01, kept=True)
+    found = Grouped(rewrites=(halves,), cost=0.01, predicted_db=10.0, measured=(uncut, cut))
+    monkeypatch.setattr(subject, "choose_groups", lambda *_: found)
+    monkeypatch.setattr(subject, "better", lambda *_: wanted)
+    after = grouped(plain, evidence)
+    assert after.table.rewrites == ((halves,) if wanted else ())
+    assert [each.kept for each in after.cuts] == [not wanted, wanted]
 
 
 def test_the_same_evidence_gives_the_same_bytes(v1: SimpleNamespace, evidence: Evidence) -> None:
