@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from rexnet_export.pipeline.records import Preprocess
 from rexnet_export.quantization.observe import TensorStatistics
-from rexnet_export.quantization.ranges import observed_range, percent_kept
+from rexnet_export.quantization.ranges import percent_kept
 
 FEW_IMAGES = 32
 MOST_DUPLICATES = 0.05
 FARTHEST_MEAN = 1.5  # in standard deviations of the training images
 SPREADS = (0.3, 3.0)
-MOST_DIFFERENCE = 0.1  # of the median tensor's range between halves
 PIXEL_MAX = 255
 
 
@@ -29,25 +28,6 @@ def check_images(images: NDArray[np.uint8], ids: Sequence[str], preprocess: Prep
         *_blank(images, ids),
         *_unlike_training(images, preprocess),
     ]
-
-
-def check_halves(
-    one: Mapping[str, TensorStatistics], other: Mapping[str, TensorStatistics], statistics: Mapping[str, str]
-) -> list[str]:
-    """Warn where two halves of the images give different ranges by each tensor's own statistic.
-
-    The difference is that of the ends, as a share of the wider range; its median over tensors is what is judged.
-    """
-    differences = {name: _difference(one[name], other[name], statistic) for name, statistic in statistics.items()}
-    median, worst = float(np.median(list(differences.values()))), max(differences, key=differences.__getitem__)
-    images = sum(half[worst].images for half in (one, other))
-    if median <= MOST_DIFFERENCE:
-        return []
-    warning = (
-        f"the ranges of two halves of the {images} calibration images differ by {median:.0%} (median), most at {worst} "
-        f"({differences[worst]:.0%}): give more images"
-    )
-    return [warning]
 
 
 def check_statistics(found: Mapping[str, TensorStatistics], statistics: Mapping[str, str]) -> list[str]:
@@ -124,12 +104,6 @@ def _unlike_training(images: NDArray[np.uint8], preprocess: Preprocess) -> list[
 
 def _listed(values: NDArray[np.float64]) -> str:
     return ", ".join(f"{value:.2f}" for value in values)
-
-
-def _difference(one: TensorStatistics, other: TensorStatistics, statistic: str) -> float:
-    first, second = observed_range(one, statistic), observed_range(other, statistic)
-    widest = max(high - low for low, high in (first, second))
-    return max(abs(a - b) for a, b in zip(first, second, strict=True)) / widest if widest else 0.0
 
 
 def _too_few(found: TensorStatistics, statistic: str) -> bool:

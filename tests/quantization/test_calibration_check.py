@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rexnet_export.pipeline.records import Preprocess
-from rexnet_export.quantization.calibration_check import check_halves, check_images, check_statistics
+from rexnet_export.quantization.calibration_check import check_images, check_statistics
 
 SIZE = 8
 PREPROCESS = Preprocess(size=SIZE)
@@ -68,24 +68,6 @@ def test_images_unlike_the_training_images_are_told_by_their_numbers(photos: np.
     blue = photos.copy()
     blue[..., 2] = 255
     assert "channel means" in check_images(blue, IDS, PREPROCESS)[0]
-
-
-def test_halves_that_differ_are_told_and_like_ones_are_not(v1: SimpleNamespace) -> None:
-    names = dict.fromkeys(v1.statistics, "min-max")
-    doubled = {
-        name: replace(seen, minimum=2 * seen.minimum, maximum=2 * seen.maximum) for name, seen in v1.statistics.items()
-    }
-    differences = {
-        name: max(abs(seen.minimum), abs(seen.maximum)) / (2 * (seen.maximum - seen.minimum))
-        for name, seen in v1.statistics.items()
-    }
-    worst = max(differences, key=differences.__getitem__)
-    (warning,) = check_halves(v1.statistics, doubled, names)
-    assert warning == (
-        f"the ranges of two halves of the 24 calibration images differ by {np.median(list(differences.values())):.0%} "
-        f"(median), most at {worst} ({differences[worst]:.0%}): give more images"
-    )
-    assert check_halves(v1.statistics, v1.statistics, names) == []
 
 
 def test_constant_tensors_and_percentiles_of_too_few_values_are_named(v1: SimpleNamespace) -> None:
