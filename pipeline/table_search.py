@@ -106,8 +106,8 @@ def find_table(
         searched = Searched(draft=draft, judge=evidence.judge)
     else:
         model, statistics, table = predicted(model, observed, calibration)
-    if statistic != AUTO:
-        warnings += _noted(progress, check_statistics(statistics, dict.fromkeys(statistics, statistic)))
+    alike = {} if statistic == AUTO else dict.fromkeys(statistics, statistic)
+    warnings += _noted(progress, check_statistics(statistics, alike))
     return FoundTable(model=model, table=table, held_back=held_back, warnings=warnings, searched=searched)
 
 

@@ -43,11 +43,11 @@ def warnings(output: Path) -> str:
     return " ".join(json.loads((output / "report.json").read_text(encoding="utf-8"))["calibration"]["warnings"])
 
 
-def changed(checkpoint: Path, path: Path, tensor: str, value: float) -> Path:
-    """The checkpoint with one channel of a BatchNorm's weight or bias replaced."""
+def changed(checkpoint: Path, path: Path, tensor: str, value: float, channels: int | slice = 3) -> Path:
+    """The checkpoint with channels of a BatchNorm's weight or bias replaced."""
     loaded = load_checkpoint(checkpoint)
     with torch.no_grad():
-        loaded.network.state_dict()[tensor][3] = value
+        loaded.network.state_dict()[tensor][channels] = value
     save_checkpoint(path, loaded.network, labels=loaded.labels, preprocess=loaded.preprocess, metadata={}, half=False)
     return path
 
@@ -80,6 +80,15 @@ def test_a_dead_channel_harms_nothing(checkpoint: Path, photos: Path, tmp_path: 
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert report["targets"]["ort"]["int8_mac_fraction"] == 1.0
     assert report["quantization"]["trials"]
+
+
+@pytest.mark.parametrize("effort", ["fast", "default"])
+def test_tensors_that_never_change_are_named(checkpoint: Path, photos: Path, tmp_path: Path, effort: str) -> None:
+    name, everywhere = "features.3.conv_exp.bn", slice(None)
+    half = changed(checkpoint, tmp_path / "half.safetensors", f"{name}.weight", 0.0, everywhere)
+    dead = changed(half, tmp_path / "dead.safetensors", f"{name}.bias", 0.0, everywhere)
+    assert export(dead, photos, tmp_path / "out", "--effort", effort) == 0
+    assert "have one value on all calibration images, first features.3.expand" in warnings(tmp_path / "out")
 
 
 def test_values_that_are_not_finite_are_named_with_their_image(
