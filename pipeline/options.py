@@ -35,7 +35,7 @@ class Options:
     target: tuple[str, ...] = _option(("all",), "what to make; may be given several times")
     precision: Precision = _option("int8", "number format of weights and activations")
     calibration_data: Path | None = _option(None, "folder of images like those the model will see", "DIR")
-    calibration_images: int = _option(512, "how many of them set the INT8 ranges", "N")
+    calibration_images: int = _option(512, "how many of them INT8 is decided by", "N")
     effort: str = _option("default", "how hard INT8 is searched for: fast, default or high", "LEVEL")
     statistic: str | None = _option(
         None,
