@@ -147,7 +147,6 @@ def _summarise(values: NDArray[np.float32]) -> TensorStatistics:
     lows, highs = channel_lows.min(axis=1), channel_highs.max(axis=1)
     exponent = _exponent(max(-float(lows.min()), float(highs.max())))
     sample = flat[:, :: _stride(flat.shape[1])].ravel()
-    bins = np.floor(sample.astype(np.float64) * 2.0**-exponent).astype(np.int64)
     return TensorStatistics(
         images=len(values),
         minimum=float(lows.min()),
@@ -157,8 +156,15 @@ def _summarise(values: NDArray[np.float32]) -> TensorStatistics:
         channel_minima=channel_lows.min(axis=0),
         channel_maxima=channel_highs.max(axis=0),
         exponent=exponent,
-        counts=np.bincount(bins + BINS, minlength=2 * BINS),
+        counts=np.bincount(bins_of(sample, exponent), minlength=2 * BINS),
     )
+
+
+def bins_of(values: NDArray[np.float32], exponent: int) -> NDArray[np.int64]:
+    """The bin of a histogram with this exponent that each of the values [n] is in; the first or last if beyond."""
+    # In float64, as an all but dead tensor's bins are finer than float32 can divide by.
+    steps = np.floor(values.astype(np.float64) * 2.0**-exponent)
+    return np.clip(steps, -BINS, BINS - 1).astype(np.int64) + BINS
 
 
 def _stride(size: int) -> int:

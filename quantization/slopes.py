@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rexnet_export.quantization.observe import BINS, TensorStatistics
+from rexnet_export.quantization.observe import BINS, TensorStatistics, bins_of
 from rexnet_export.quantization.sigmoid import Span
 
 type Floats = NDArray[np.float64]
@@ -41,9 +41,8 @@ def summed(
 ) -> Slopes:
     """Squared slopes [N, C, ...] of values [N, C, ...] by channel and by value; beyond `useful` its ends count."""
     within = values if useful is None else np.clip(values, *useful)
-    # In float64, as an all but dead tensor's bins are finer than float32 can divide by.
-    bins = np.clip(np.floor(within.ravel().astype(np.float64) * 2.0**-statistics.exponent), -BINS, BINS - 1)
+    bins = bins_of(within.ravel(), statistics.exponent)
     return Slopes(
         by_channel=squared.sum(axis=(0, *range(2, squared.ndim)), dtype=np.float64),
-        by_value=np.bincount(bins.astype(np.int64) + BINS, squared.ravel(), 2 * BINS).astype(np.float64),
+        by_value=np.bincount(bins, squared.ravel(), 2 * BINS).astype(np.float64),
     )
