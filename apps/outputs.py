@@ -18,7 +18,7 @@ from rexnet_export.apps.sheet import Sheet, not_done
 from rexnet_export.apps.terminal import Terminal
 from rexnet_export.pipeline.errors import UsageError
 from rexnet_export.pipeline.records import write_whole
-from rexnet_export.pipeline.staging import try_file
+from rexnet_export.pipeline.staging import try_file, writing_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +73,9 @@ class Outputs:
         """Write every file, whole or not at all; on GitHub Actions also the summary, and annotations on stderr."""
         for output in FORMATS:
             if path := self.files.get(output.flag):
-                try:
-                    write_whole(path, output.render(sheet).encode(errors="replace"))
-                except OSError as error:
-                    raise _unwritable(output.flag, path, error) from error
+                content = output.render(sheet).encode(errors="replace")
+                with writing_file(f"{output.flag} {path}"):
+                    write_whole(path, content)
         if self.github:
             terminal.messages.file.write(annotation_lines(sheet).encode(errors="replace").decode())
             terminal.messages.file.flush()
@@ -104,11 +103,9 @@ def planned(command: str, arguments: argparse.Namespace) -> Outputs:
     for flag, path in given.items():
         if path is None:
             continue
-        try:
+        with writing_file(f"{flag} {path}"):
             try_file(path)
             place = path.resolve()  # a link is followed, not replaced
-        except OSError as error:
-            raise _unwritable(flag, path, error) from error
         if place in places:
             raise UsageError(f"{flag} {path}: {places[place]} writes there too; name another file")
         places[place] = flag
@@ -116,7 +113,3 @@ def planned(command: str, arguments: argparse.Namespace) -> Outputs:
     summary = os.environ.get("GITHUB_STEP_SUMMARY") if github else None
     files = {flag: path for path, flag in places.items()}
     return Outputs(command=command, files=files, github=github, summary=Path(summary) if summary else None)
-
-
-def _unwritable(flag: str, path: Path, error: OSError) -> UsageError:
-    return UsageError(f"{flag} {path} cannot be written ({error.strerror}): make room or name another file")

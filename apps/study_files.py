@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from rexnet_export.pipeline.errors import UsageError
 from rexnet_export.pipeline.records import write_whole
-from rexnet_export.pipeline.staging import try_file
+from rexnet_export.pipeline.staging import try_file, writing_file
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -23,7 +22,7 @@ def check_page(page: Path) -> None:
     if page.suffix != ".md":
         raise UsageError(f"--write {page}: must end in .md; the same name with .csv and .svg is written beside it")
     for path in (page, page.with_suffix(".csv"), page.with_suffix(".svg")):
-        with _writing(path):
+        with writing_file(str(path)):
             try_file(path)
 
 
@@ -34,14 +33,6 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    with _writing(path):
+    with writing_file(str(path)):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written ({error.strerror}): make room or name another file") from error

@@ -48,6 +48,15 @@ def writing(output: Path) -> Iterator[None]:
         raise UsageError(f"{output} cannot be written ({reason}); make room or name another --output") from error
 
 
+@contextmanager
+def writing_file(named: str) -> Iterator[None]:
+    """The same of a single file that the user named, as messages shall call it."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{named} cannot be written ({error.strerror}): make room or name another file") from error
+
+
 def try_file(path: Path) -> None:
     """Whether a file can appear there, before minutes of work depend on it; OSError says why not.
 
