@@ -1,1 +1,1 @@
-"""Command lines and what they print."""
+"""Commands, one folder each: what prints, and the whole domain behind it."""

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.data import choose
-from rexnet_export.pipeline.idx import open_idx
-from rexnet_export.pipeline.records import file_sha256
+from rexnet_export.pipeline.core.records import file_sha256
+from rexnet_export.pipeline.data.idx import open_idx
+from rexnet_export.pipeline.data.sources import choose
 
 CALIBRATION_IMAGES = 1024
 SEED = 0

@@ -19,16 +19,17 @@ import onnx
 import quantizer_table
 from networks import Network
 
-from rexnet_export.apps.terminal import Terminal
-from rexnet_export.pipeline.data import batches
-from rexnet_export.pipeline.latency import processor
-from rexnet_export.pipeline.progress import Progress
-from rexnet_export.pipeline.rounding import learn_rounding
-from rexnet_export.pipeline.slopes import logit_slopes
-from rexnet_export.quantization.observe import TensorStatistics, observe
-from rexnet_export.quantization.qdq import insert_qdq
-from rexnet_export.quantization.scheme import observed_tensors
-from rexnet_export.quantization.search import (
+from rexnet_export.apps.shared.terminal import Terminal
+from rexnet_export.pipeline.core.environment import processor
+from rexnet_export.pipeline.core.progress import Progress
+from rexnet_export.pipeline.data.sources import batches
+from rexnet_export.quantization.calibration.observe import TensorStatistics, observe
+from rexnet_export.quantization.learned.adaround import learn_rounding
+from rexnet_export.quantization.learned.logit_slopes import logit_slopes
+from rexnet_export.quantization.onnx.simulate import run, simulator
+from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
+from rexnet_export.quantization.scheme.scheme import observed_tensors
+from rexnet_export.quantization.search.search import (
     Draft,
     Evidence,
     Step,
@@ -39,8 +40,7 @@ from rexnet_export.quantization.search import (
     ranges_chosen,
     search,
 )
-from rexnet_export.quantization.simulate import run, simulator
-from rexnet_export.quantization.table import Calibration
+from rexnet_export.quantization.table.table import Calibration
 
 STEPS: tuple[Step, ...] = (equalized, grouped, ranges_chosen, corrected)
 PLAIN, WHOLE, ROUNDED = "none: min-max", "all (--effort default)", "all, and learned rounding (--effort high)"

@@ -8,11 +8,11 @@ import tempfile
 from pathlib import Path
 
 import rexnet_export
-from rexnet_export.apps.backbone import files, levels
-from rexnet_export.pipeline.backbone_run import export_backbone
-from rexnet_export.pipeline.options import EFFORTS, Options
-from rexnet_export.pipeline.progress import Silent
-from rexnet_export.pipeline.records import PRECISIONS, Precision
+from rexnet_export.apps.export.backbone_command import files, levels
+from rexnet_export.pipeline.core.progress import Silent
+from rexnet_export.pipeline.core.records import PRECISIONS, Precision
+from rexnet_export.pipeline.export.export_backbone import export_backbone
+from rexnet_export.pipeline.export.options import EFFORTS, Options
 from rexnet_export.targets import chosen
 
 

@@ -29,13 +29,13 @@ def main() -> None:
 def calibrate(images: int, size: int) -> None:
     import onnx  # noqa: PLC0415 - the parent process only counts
 
-    from rexnet_export.pipeline.checkpoint import load_checkpoint  # noqa: PLC0415
-    from rexnet_export.pipeline.data import batches, bundled, choose  # noqa: PLC0415
-    from rexnet_export.pipeline.graph import write_float_onnx  # noqa: PLC0415
-    from rexnet_export.pipeline.inputs import bundled_checkpoint  # noqa: PLC0415
-    from rexnet_export.pipeline.records import ModelCard, Preprocess  # noqa: PLC0415
-    from rexnet_export.quantization.observe import observe  # noqa: PLC0415
-    from rexnet_export.quantization.scheme import observed_tensors  # noqa: PLC0415
+    from rexnet_export.pipeline.core.records import ModelCard, Preprocess  # noqa: PLC0415
+    from rexnet_export.pipeline.data.sources import batches, bundled, choose  # noqa: PLC0415
+    from rexnet_export.pipeline.export.inputs import bundled_checkpoint  # noqa: PLC0415
+    from rexnet_export.pipeline.graph.float_graph import write_float_onnx  # noqa: PLC0415
+    from rexnet_export.pipeline.model.checkpoint import load_checkpoint  # noqa: PLC0415
+    from rexnet_export.quantization.calibration.observe import observe  # noqa: PLC0415
+    from rexnet_export.quantization.scheme.scheme import observed_tensors  # noqa: PLC0415
 
     checkpoint = load_checkpoint(bundled_checkpoint())
     preprocess = Preprocess(size=size, crop_ratio=1.0)

@@ -17,12 +17,12 @@ import rivals
 from networks import Network
 
 import rexnet_export
-from rexnet_export.pipeline.errors import ConversionError, TargetUnavailable
-from rexnet_export.pipeline.records import Artifact, stored_file
-from rexnet_export.pipeline.report import Report
-from rexnet_export.pipeline.target import Session
+from rexnet_export.pipeline.artifact.target import Session
+from rexnet_export.pipeline.core.errors import ConversionError, TargetUnavailable
+from rexnet_export.pipeline.core.records import Artifact, stored_file
+from rexnet_export.pipeline.export.report import Report
 from rexnet_export.targets import TARGETS
-from rexnet_export.targets.tflite import open_session
+from rexnet_export.targets.tflite.target import open_session
 
 HERE = Path(__file__).parent
 EXPORT_IMAGES = 64  # that the export measures itself on; accuracy is measured here

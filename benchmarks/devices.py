@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 from browser import chromium, started
 from servers import adbd, sshd
 
-from rexnet_export.apps.bench import main as bench
-from rexnet_export.pipeline.device_results import read_result
+from rexnet_export.apps.bench.command import main as bench
+from rexnet_export.apps.bench.result.result import read_result
 
 EMULATED_IMAGES = "100"
 TFLITE, X86, ARM = "rexnet_100-int8.tflite", "rexnet_100-int8-x86.ort", "rexnet_100-int8.ort"

@@ -24,11 +24,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from rexnet_export.pipeline.data import batches
-from rexnet_export.pipeline.gate_decision import Counts, Policy, decide
-from rexnet_export.pipeline.graph import write_float_onnx
-from rexnet_export.pipeline.inputs import gather
-from rexnet_export.pipeline.options import Options
+from rexnet_export.apps.gate.accuracy.decision import Counts, Policy, decide
+from rexnet_export.pipeline.data.sources import batches
+from rexnet_export.pipeline.export.inputs import gather
+from rexnet_export.pipeline.export.options import Options
+from rexnet_export.pipeline.graph.float_graph import write_float_onnx
 
 DROPS = (0.003, 0.006, 0.010, 0.020)
 MARGINS = (0.005, 0.010)

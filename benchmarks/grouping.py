@@ -16,17 +16,18 @@ import numpy as np
 import onnx
 import torch
 
-from rexnet_export.pipeline.graph import write_float_onnx
-from rexnet_export.pipeline.latency import measure
-from rexnet_export.pipeline.progress import Silent
-from rexnet_export.pipeline.records import Artifact, ModelCard, Preprocess, stored_file
-from rexnet_export.pipeline.rexnet import ReXNet, architecture
-from rexnet_export.pipeline.target import Session, Source
-from rexnet_export.quantization.observe import observe
-from rexnet_export.quantization.qdq import insert_qdq
-from rexnet_export.quantization.rewrites import ChannelGrouping, apply
-from rexnet_export.quantization.scheme import decide, observed_tensors
-from rexnet_export.quantization.table import Calibration
+from rexnet_export.pipeline.artifact.target import Session, Source
+from rexnet_export.pipeline.core.progress import Silent
+from rexnet_export.pipeline.core.records import Artifact, ModelCard, Preprocess, stored_file
+from rexnet_export.pipeline.graph.float_graph import write_float_onnx
+from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
+from rexnet_export.pipeline.proof.latency import measure
+from rexnet_export.quantization.calibration.observe import observe
+from rexnet_export.quantization.rewrites.rewrite import apply
+from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
+from rexnet_export.quantization.scheme.scheme import decide, observed_tensors
+from rexnet_export.quantization.table.rewrites import ChannelGrouping
+from rexnet_export.quantization.table.table import Calibration
 from rexnet_export.targets import TARGETS
 
 EVERY = "every layer"

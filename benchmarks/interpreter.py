@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 import rexnet_export
-from rexnet_export.pipeline.latency import processor
-from rexnet_export.targets.coreml_package import read_package
-from rexnet_export.targets.mil_interpreter import MilSession
+from rexnet_export.pipeline.core.environment import processor
+from rexnet_export.targets.coreml.interpreter import MilSession
+from rexnet_export.targets.coreml.package import read_package
 
 WARM_UP = 32
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 import rexnet_export
-from rexnet_export.pipeline.latency import measure, ratio
-from rexnet_export.pipeline.progress import Silent
-from rexnet_export.pipeline.records import Artifact, stored_file
+from rexnet_export.pipeline.core.progress import Silent
+from rexnet_export.pipeline.core.records import Artifact, stored_file
+from rexnet_export.pipeline.proof.latency import measure, ratio
 from rexnet_export.targets import TARGETS
 
 PAIRS = {

@@ -20,18 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from rexnet_export.apps import export
-from rexnet_export.pipeline.interleave import lengths
-from rexnet_export.pipeline.latency import processor
-from rexnet_export.pipeline.latency_gate import Request, judged
-from rexnet_export.pipeline.machine import pinned
-from rexnet_export.pipeline.metadata import card_from
-from rexnet_export.pipeline.paired_latency import Decision, Ratio, Side
-from rexnet_export.pipeline.progress import Silent
-from rexnet_export.pipeline.records import NotMeasured
-from rexnet_export.pipeline.report import environment, plain, to_text
-from rexnet_export.pipeline.selftest import enlarge, sample_thumbnails
-from rexnet_export.targets.isolated import IsolatedFile
+from rexnet_export.apps.export import command as export
+from rexnet_export.apps.gate.latency.decision import Decision, Ratio, Side
+from rexnet_export.apps.gate.latency.gate import Request, judged
+from rexnet_export.apps.gate.latency.interleave import lengths
+from rexnet_export.apps.gate.latency.machine import pinned
+from rexnet_export.pipeline.artifact.metadata import card_from
+from rexnet_export.pipeline.artifact.self_test import enlarge, sample_thumbnails
+from rexnet_export.pipeline.core.environment import environment, processor
+from rexnet_export.pipeline.core.json import plain, to_text
+from rexnet_export.pipeline.core.progress import Silent
+from rexnet_export.pipeline.core.records import NotMeasured
+from rexnet_export.targets.isolation.isolated_file import IsolatedFile
 
 VERDICTS = ("PASS", "FAIL", "INCONCLUSIVE", "INVALID")
 

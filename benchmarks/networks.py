@@ -11,17 +11,17 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.data import batches
-from rexnet_export.pipeline.graph import write_float_onnx
-from rexnet_export.pipeline.inputs import Inputs, bundled_checkpoint, gather
-from rexnet_export.pipeline.metadata import describe
-from rexnet_export.pipeline.options import Options
-from rexnet_export.pipeline.records import ModelCard, StoredFile
-from rexnet_export.targets.ort_session import CPU, IMAGES_AT_ONCE, OrtSession
-from rexnet_export.targets.tflite_flatbuffer import read_graph
-from rexnet_export.targets.tflite_lowering import CORE_INPUT, OUTPUT, Lowered, lower
-from rexnet_export.targets.tflite_metadata import entries, with_labels
-from rexnet_export.targets.tflite_stamp import IMAGE, attach_ends
+from rexnet_export.pipeline.artifact.metadata import describe
+from rexnet_export.pipeline.core.records import ModelCard, StoredFile
+from rexnet_export.pipeline.data.sources import batches
+from rexnet_export.pipeline.export.inputs import Inputs, bundled_checkpoint, gather
+from rexnet_export.pipeline.export.options import Options
+from rexnet_export.pipeline.graph.float_graph import write_float_onnx
+from rexnet_export.targets.ort.session import CPU, IMAGES_AT_ONCE, OrtSession
+from rexnet_export.targets.tflite.flatbuffer import read_graph
+from rexnet_export.targets.tflite.match_onnx import CORE_INPUT, OUTPUT, Lowered, lower
+from rexnet_export.targets.tflite.metadata import entries, with_labels
+from rexnet_export.targets.tflite.stamp import IMAGE, attach_ends
 
 BATCH = 64
 

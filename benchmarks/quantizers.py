@@ -20,14 +20,15 @@ import quantizer_table
 from networks import Network
 from quantizer_table import Result, Results
 
-from rexnet_export.apps.terminal import Terminal
-from rexnet_export.pipeline.errors import ExportError
-from rexnet_export.pipeline.evaluate import Logits, run_sessions
-from rexnet_export.pipeline.latency import measure, processor
-from rexnet_export.pipeline.progress import Progress
-from rexnet_export.pipeline.records import Measurement, NotMeasured
-from rexnet_export.pipeline.report import environment, plain, to_text
-from rexnet_export.pipeline.target import Session
+from rexnet_export.apps.shared.terminal import Terminal
+from rexnet_export.pipeline.artifact.target import Session
+from rexnet_export.pipeline.core.environment import environment, processor
+from rexnet_export.pipeline.core.errors import ExportError
+from rexnet_export.pipeline.core.json import plain, to_text
+from rexnet_export.pipeline.core.progress import Progress
+from rexnet_export.pipeline.core.records import Measurement, NotMeasured
+from rexnet_export.pipeline.proof.evaluate import Logits, run_sessions
+from rexnet_export.pipeline.proof.latency import measure
 
 FLOAT = "float"
 DEFAULT_METHODS = (*contenders.RIVALS, *contenders.FILES)

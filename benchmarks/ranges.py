@@ -17,13 +17,13 @@ import numpy as np
 import onnx
 from networks import Network
 
-from rexnet_export.pipeline.data import batches
-from rexnet_export.pipeline.latency import processor
-from rexnet_export.quantization.choose import candidates
-from rexnet_export.quantization.qdq import insert_qdq
-from rexnet_export.quantization.scheme import decide
-from rexnet_export.quantization.search import equalized, grouped, search
-from rexnet_export.quantization.simulate import Score, Simulator, simulator
+from rexnet_export.pipeline.core.environment import processor
+from rexnet_export.pipeline.data.sources import batches
+from rexnet_export.quantization.onnx.simulate import Score, Simulator, simulator
+from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
+from rexnet_export.quantization.scheme.scheme import decide
+from rexnet_export.quantization.search.choose_ranges import candidates
+from rexnet_export.quantization.search.search import equalized, grouped, search
 
 
 def main() -> None:

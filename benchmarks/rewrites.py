@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import rexnet_export
-from rexnet_export.pipeline.latency import measure, ratio
-from rexnet_export.pipeline.progress import Silent
-from rexnet_export.pipeline.records import Artifact, stored_file
-from rexnet_export.pipeline.release import QPARAMS_FILE
-from rexnet_export.quantization.rewrites import ChannelGrouping
-from rexnet_export.quantization.table import load_table
+from rexnet_export.pipeline.core.files import QPARAMS_FILE
+from rexnet_export.pipeline.core.progress import Silent
+from rexnet_export.pipeline.core.records import Artifact, stored_file
+from rexnet_export.pipeline.proof.latency import measure, ratio
+from rexnet_export.quantization.table.rewrites import ChannelGrouping
+from rexnet_export.quantization.table.table import load_table
 from rexnet_export.targets import TARGETS
 
 FILES = {"tflite": "*-int8.tflite", "ort": "*-int8-x86.ort"}

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from rexnet_export.apps.train import main as train
-from rexnet_export.pipeline.data import Split, bundled
+from rexnet_export.apps.train.command import main as train
+from rexnet_export.pipeline.data.sources import Split, bundled
 
 CLASSES_A_HALF = 5
 

@@ -1,1 +1,1 @@
-"""The pipeline: records, the network, its checkpoints, data, ONNX export and the one loop."""
+"""From a checkpoint to proven artifacts: vocabulary, model, data, graph, artifacts, proof, and the one loop."""

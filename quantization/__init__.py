@@ -1,1 +1,1 @@
-"""INT8 arithmetic on ONNX graphs: parameters, ranges, calibration, the table, QDQ insertion."""
+"""The arithmetic of INT8 on ONNX graphs."""

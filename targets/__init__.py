@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from rexnet_export.pipeline.errors import UsageError
-from rexnet_export.pipeline.records import Precision
-from rexnet_export.pipeline.target import Target
-from rexnet_export.targets.coreml import CoreML
-from rexnet_export.targets.gpu import Gpu
-from rexnet_export.targets.ort import Ort
-from rexnet_export.targets.tflite import Tflite
+from rexnet_export.pipeline.artifact.target import Target
+from rexnet_export.pipeline.core.errors import UsageError
+from rexnet_export.pipeline.core.records import Precision
+from rexnet_export.targets.coreml.target import CoreML
+from rexnet_export.targets.gpu.target import Gpu
+from rexnet_export.targets.ort.target import Ort
+from rexnet_export.targets.tflite.target import Tflite
 
 TARGETS: Mapping[str, Target] = {target.name: target for target in (CoreML(), Tflite(), Ort(), Gpu())}
 ALL = "all"

@@ -32,7 +32,7 @@ case "$1 $2 $3 $4" in
     "-P -m "*) exit 0 ;;
     *) exit 99 ;; # without -P, files of the repository that is gated would be imported
 esac
-if [ -z "${{!gate}}" ]; then exec {sys.executable} -P -m rexnet_export.apps.gate "$@"; fi
+if [ -z "${{!gate}}" ]; then exec {sys.executable} -P -m rexnet_export.apps.gate.command "$@"; fi
 for word in "$@"; do case $word in --markdown=*) echo "### $1" >"${{word#*=}}" ;; esac; done
 read -r code verdict <<<"${{!gate}}"
 if [ -n "$verdict" ]; then echo "{{\\"verdict\\": \\"$verdict\\"}}"; fi

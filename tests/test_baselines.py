@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from gate_samples import write_export
 
-from rexnet_export.apps.gate import main
-from rexnet_export.pipeline.baseline import Baseline, correct, read_baselines
-from rexnet_export.pipeline.data import bundled, images_sha256
-from rexnet_export.pipeline.evidence import runtime
-from rexnet_export.pipeline.records import file_sha256
+from rexnet_export.apps.gate.accuracy.baseline import Baseline, correct, read_baselines
+from rexnet_export.apps.gate.accuracy.evidence import runtime
+from rexnet_export.apps.gate.command import main
+from rexnet_export.pipeline.core.records import file_sha256
+from rexnet_export.pipeline.data.sources import bundled, images_sha256
 from rexnet_export.targets import TARGETS
 
 ROOT = Path(__file__).parents[1]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rexnet_export.pipeline.report import Report
+    from rexnet_export.pipeline.export.report import Report
 
 __all__ = ["__version__", "export"]
 __version__ = version("rexnet-export")
@@ -19,14 +19,14 @@ def export(
     """Export a checkpoint (default: the bundled one) and return the report that `report.json` holds.
 
     `targets` are names as after `--target` (default all); other keywords are the fields of
-    `pipeline.options.Options`, for example `precision="int8"`, `calibration_data=...`, `output=...`. Raises the
-    errors of `pipeline.errors`; prints nothing of its own.
+    `pipeline.export.options.Options`, for example `precision="int8"`, `calibration_data=...`, `output=...`. Raises the
+    errors of `pipeline.core.errors`; prints nothing of its own.
     """
     # Imported here so that `import rexnet_export` stays instant: torch alone takes seconds.
-    from rexnet_export.apps.page import render  # noqa: PLC0415
-    from rexnet_export.pipeline import run  # noqa: PLC0415
-    from rexnet_export.pipeline.options import Options, from_mapping  # noqa: PLC0415
-    from rexnet_export.pipeline.progress import Silent  # noqa: PLC0415
+    from rexnet_export.apps.export.report_page import render  # noqa: PLC0415
+    from rexnet_export.pipeline.core.progress import Silent  # noqa: PLC0415
+    from rexnet_export.pipeline.export import export as run  # noqa: PLC0415
+    from rexnet_export.pipeline.export.options import Options, from_mapping  # noqa: PLC0415
     from rexnet_export.targets import chosen  # noqa: PLC0415
 
     given = dict(options)

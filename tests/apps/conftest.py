@@ -4,7 +4,7 @@ import pytest
 from bundles import small_bundle
 from small_export import FEW, small_checkpoint
 
-from rexnet_export.apps.export import main
+from rexnet_export.apps.export.command import main
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from rexnet_export.assets.make_sample import LABELS, make_sample
-from rexnet_export.pipeline.data import bundled
-from rexnet_export.pipeline.idx import open_idx
-from rexnet_export.pipeline.records import file_sha256
+from rexnet_export.pipeline.core.records import file_sha256
+from rexnet_export.pipeline.data.idx import open_idx
+from rexnet_export.pipeline.data.sources import bundled
 
 ASSETS = Path(__file__).parents[2] / "assets"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")

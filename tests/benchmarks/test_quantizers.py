@@ -17,16 +17,16 @@ import torch
 from networks import Network
 from quantizer_table import Result
 
-from rexnet_export.pipeline.checkpoint import save_checkpoint
-from rexnet_export.pipeline.data import bundled
-from rexnet_export.pipeline.evaluate import Accuracy, Logits
-from rexnet_export.pipeline.latency import Latency
-from rexnet_export.pipeline.options import Options
-from rexnet_export.pipeline.progress import Silent
-from rexnet_export.pipeline.records import NotMeasured, Preprocess
-from rexnet_export.pipeline.rexnet import ReXNet, architecture
-from rexnet_export.pipeline.statistics import sqnr_db
-from rexnet_export.pipeline.target import Session
+from rexnet_export.pipeline.artifact.target import Session
+from rexnet_export.pipeline.core.progress import Silent
+from rexnet_export.pipeline.core.records import NotMeasured, Preprocess
+from rexnet_export.pipeline.data.sources import bundled
+from rexnet_export.pipeline.export.options import Options
+from rexnet_export.pipeline.model.checkpoint import save_checkpoint
+from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
+from rexnet_export.pipeline.proof.evaluate import Accuracy, Logits
+from rexnet_export.pipeline.proof.latency import Latency
+from rexnet_export.pipeline.proof.paired_statistics import sqnr_db
 
 SIZE = 32
 ACCURACY = Accuracy(n=100, top1=0.9, reference_top1=0.92, drop=0.02, drop_upper_95=0.05)

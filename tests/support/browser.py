@@ -13,11 +13,16 @@ from functools import partial
 import pytest
 from components import unavailable
 
-from rexnet_export.pipeline.errors import TargetUnavailable
-from rexnet_export.pipeline.progress import Silent
-from rexnet_export.pipeline.web_runtimes import default_cache, pinned, web_runtimes
+from rexnet_export.apps.bench.browser.runtimes import default_cache, pinned, web_runtimes
+from rexnet_export.pipeline.core.errors import TargetUnavailable
+from rexnet_export.pipeline.core.progress import Silent
 
-COMMAND = [sys.executable, "-P", "-c", "import sys; from rexnet_export.apps.bench import main; sys.exit(main())"]
+COMMAND = [
+    sys.executable,
+    "-P",
+    "-c",
+    "import sys; from rexnet_export.apps.bench.command import main; sys.exit(main())",
+]
 
 
 def require_runtimes() -> None:

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from rexnet_export.apps.bench import main
+from rexnet_export.apps.bench.command import main
 
 SHORT = ("--pairs", "2", "--block-runs", "3", "--idle-wait", "0")
 SUMS = "SHA256SUMS"

@@ -12,13 +12,13 @@ import onnx
 from numpy.typing import NDArray
 from random_networks import random_network
 
-from rexnet_export.pipeline.graph import float_graph
-from rexnet_export.pipeline.records import Preprocess
-from rexnet_export.pipeline.rexnet import Variant
-from rexnet_export.quantization.observe import observe
-from rexnet_export.quantization.rewrites import Rewrite
-from rexnet_export.quantization.scheme import decide, observed_tensors
-from rexnet_export.quantization.table import Calibration, QuantTable
+from rexnet_export.pipeline.core.records import Preprocess
+from rexnet_export.pipeline.graph.float_graph import float_graph
+from rexnet_export.pipeline.model.rexnet import Variant
+from rexnet_export.quantization.calibration.observe import observe
+from rexnet_export.quantization.scheme.scheme import decide, observed_tensors
+from rexnet_export.quantization.table.rewrites import Rewrite
+from rexnet_export.quantization.table.table import Calibration, QuantTable
 
 PREPROCESS = Preprocess(size=32)
 

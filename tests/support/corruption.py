@@ -12,13 +12,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.records import ModelCard
-from rexnet_export.targets import ort_format
-from rexnet_export.targets.coreml_lowering import mil_name
-from rexnet_export.targets.coreml_package import MODEL, WEIGHTS, seal
-from rexnet_export.targets.tflite_flatbuffer import Graph, read_graph
-from rexnet_export.targets.tflite_metadata import with_labels
-from rexnet_export.targets.tflite_stamp import QUANTIZED
+from rexnet_export.pipeline.core.records import ModelCard
+from rexnet_export.targets.coreml.builder import mil_name
+from rexnet_export.targets.coreml.package import MODEL, WEIGHTS, seal
+from rexnet_export.targets.ort import format as ort_format
+from rexnet_export.targets.tflite.flatbuffer import Graph, read_graph
+from rexnet_export.targets.tflite.metadata import with_labels
+from rexnet_export.targets.tflite.stamp import QUANTIZED
 
 type Part = Literal["scale", "zero_point", "values"]
 type Change = Callable[[NDArray[Any]], NDArray[Any]]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from report_samples import made, report
 
-from rexnet_export.pipeline.records import file_sha256
+from rexnet_export.pipeline.core.records import file_sha256
 
 CLASSES = ("cat", "dog", "owl")
 REFERENCE_WRONG = tuple(range(40))

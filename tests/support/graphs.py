@@ -6,10 +6,10 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.records import StoredFile
-from rexnet_export.targets.coreml_lowering import IMAGE, LOGITS, onnx_name
-from rexnet_export.targets.coreml_package import Package
-from rexnet_export.targets.mil_program import Arithmetic, MilProgram
+from rexnet_export.pipeline.core.records import StoredFile
+from rexnet_export.targets.coreml.builder import IMAGE, LOGITS, onnx_name
+from rexnet_export.targets.coreml.interpreter_program import Arithmetic, MilProgram
+from rexnet_export.targets.coreml.package import Package
 
 type Images = NDArray[np.uint8]
 type Reals = NDArray[np.float32]

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from rexnet_export.pipeline.records import Preprocess
-from rexnet_export.pipeline.rexnet import ReXNet
+from rexnet_export.pipeline.core.records import Preprocess
+from rexnet_export.pipeline.model.rexnet import ReXNet
 
 
 def blotches(count: int, size: int, seed: int) -> NDArray[np.uint8]:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rexnet_export.targets.coreml_package import Package, parse_package, quiet
-from rexnet_export.targets.mil_program import Arithmetic, MilProgram
+from rexnet_export.targets.coreml.interpreter_program import Arithmetic, MilProgram
+from rexnet_export.targets.coreml.package import Package, parse_package, quiet
 
 if TYPE_CHECKING:
     from coremltools.converters.mil import Builder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from rexnet_export.pipeline.rexnet import ReXNet, Variant, architecture
+from rexnet_export.pipeline.model.rexnet import ReXNet, Variant, architecture
 
 
 def random_network(variant: Variant, width: float, *, use_se: bool = True) -> ReXNet:

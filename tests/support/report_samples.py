@@ -5,30 +5,22 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from rexnet_export.pipeline.evaluate import Accuracy
-from rexnet_export.pipeline.flips import Choice, FlippedImage, Flips
-from rexnet_export.pipeline.latency import Latency
-from rexnet_export.pipeline.layers import TensorNoise
-from rexnet_export.pipeline.parity import Parity
-from rexnet_export.pipeline.records import Coverage, ModelCard, NotMeasured, Preprocess, StoredFile
-from rexnet_export.pipeline.report import (
-    CalibrationResult,
-    FileResult,
-    Quality,
-    ReadBack,
-    Reference,
-    Report,
-    StageResult,
-    TargetResult,
-)
-from rexnet_export.quantization.choose_groups import Cut
-from rexnet_export.quantization.mixed import Changes, FloatUnit, Mixed
-from rexnet_export.quantization.rewrites import ChannelGrouping
-from rexnet_export.quantization.search import Trial
-from rexnet_export.quantization.sensitivity import QUIET, Sensitivity
-from rexnet_export.quantization.simulate import Score
-from rexnet_export.quantization.spread import Spread
-from rexnet_export.quantization.table import Calibration, QuantTable
+from rexnet_export.pipeline.core.records import Coverage, ModelCard, NotMeasured, Preprocess, StoredFile
+from rexnet_export.pipeline.export.report import CalibrationResult, Quality, Report
+from rexnet_export.pipeline.graph.parity import Parity
+from rexnet_export.pipeline.proof.evaluate import Accuracy
+from rexnet_export.pipeline.proof.flips import Choice, FlippedImage, Flips
+from rexnet_export.pipeline.proof.latency import Latency
+from rexnet_export.pipeline.proof.results import FileResult, ReadBack, Reference, StageResult, TargetResult
+from rexnet_export.pipeline.proof.tensor_noise import TensorNoise
+from rexnet_export.quantization.calibration.channel_spread import Spread
+from rexnet_export.quantization.onnx.simulate import Score
+from rexnet_export.quantization.search.choose_groups import Cut
+from rexnet_export.quantization.search.mixed_precision import Changes, FloatUnit, Mixed
+from rexnet_export.quantization.search.search import Trial
+from rexnet_export.quantization.search.sensitivity import QUIET, Sensitivity
+from rexnet_export.quantization.table.rewrites import ChannelGrouping
+from rexnet_export.quantization.table.table import Calibration, QuantTable
 
 SEEN = Accuracy(n=10_000, top1=1.0, reference_top1=0.9025, drop=-0.0975, drop_upper_95=0.1)
 LAYERS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from rexnet_export.apps.sheet import Metric, Row, Sheet, Status
+from rexnet_export.apps.gate.outputs.sheet import Metric, Row, Sheet, Status
 
 STATUSES: tuple[Status, ...] = get_args(Status.__value__)
 HOSTILE = (

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rexnet_export.pipeline.checkpoint import save_checkpoint
-from rexnet_export.pipeline.data import bundled
-from rexnet_export.pipeline.records import Preprocess
-from rexnet_export.pipeline.rexnet import ReXNet, architecture
+from rexnet_export.pipeline.core.records import Preprocess
+from rexnet_export.pipeline.data.sources import bundled
+from rexnet_export.pipeline.model.checkpoint import save_checkpoint
+from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
 
 FEW = ("--effort", "fast", "--calibration-images", "16", "--eval-images", "48")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rexnet_export.quantization.qparams import from_range
-from rexnet_export.quantization.table import QuantTable
+from rexnet_export.quantization.table.params import from_range
+from rexnet_export.quantization.table.table import QuantTable
 
 
 def spoiled(table: QuantTable, name: str, times: float = 100.0) -> QuantTable:

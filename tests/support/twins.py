@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rexnet_export.pipeline.records import Preprocess
-from rexnet_export.pipeline.rexnet import ConvBatchNorm, LinearBottleneck, ReXNet
+from rexnet_export.pipeline.core.records import Preprocess
+from rexnet_export.pipeline.model.rexnet import ConvBatchNorm, LinearBottleneck, ReXNet
 
 
 def chain_twin(network: ReXNet, seed: int = 0, spread: float = 16.0) -> ReXNet:

@@ -7,11 +7,11 @@ from random_networks import random_network
 from synthetic_images import Blobs
 from torch import distributed
 
-from rexnet_export.pipeline.progress import Silent
-from rexnet_export.pipeline.recipe import Augmentation, Recipe
-from rexnet_export.pipeline.records import Preprocess
-from rexnet_export.pipeline.training import Trainer
-from rexnet_export.pipeline.world import World
+from rexnet_export.apps.train.distributed import World
+from rexnet_export.apps.train.recipe import Augmentation, Recipe
+from rexnet_export.apps.train.trainer import Trainer
+from rexnet_export.pipeline.core.progress import Silent
+from rexnet_export.pipeline.core.records import Preprocess
 
 RECIPE = Recipe(
     epochs=2, batch=16, rate=0.05, warmup_epochs=0.5, augmentation=Augmentation(crop_area=0.6, randaugment=9)

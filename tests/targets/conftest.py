@@ -11,17 +11,18 @@ import torch
 from lively_networks import blotches, lively
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.checkpoint import save_checkpoint
-from rexnet_export.pipeline.graph import write_float_onnx
-from rexnet_export.pipeline.records import ModelCard, Precision, Preprocess, stored_file
-from rexnet_export.pipeline.rexnet import Architecture, ReXNet, architecture
-from rexnet_export.pipeline.target import Source
-from rexnet_export.quantization.islands import with_islands
-from rexnet_export.quantization.observe import observe
-from rexnet_export.quantization.qdq import insert_qdq
-from rexnet_export.quantization.rewrites import ChannelGrouping, apply
-from rexnet_export.quantization.scheme import decide, observed_tensors
-from rexnet_export.quantization.table import Calibration
+from rexnet_export.pipeline.artifact.target import Source
+from rexnet_export.pipeline.core.records import ModelCard, Precision, Preprocess, stored_file
+from rexnet_export.pipeline.graph.float_graph import write_float_onnx
+from rexnet_export.pipeline.model.checkpoint import save_checkpoint
+from rexnet_export.pipeline.model.rexnet import Architecture, ReXNet, architecture
+from rexnet_export.quantization.calibration.observe import observe
+from rexnet_export.quantization.rewrites.rewrite import apply
+from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
+from rexnet_export.quantization.scheme.scheme import decide, observed_tensors
+from rexnet_export.quantization.search.float_islands import with_islands
+from rexnet_export.quantization.table.rewrites import ChannelGrouping
+from rexnet_export.quantization.table.table import Calibration
 
 PREPROCESS = Preprocess(size=32, crop_ratio=1.0, interpolation="bilinear", mean=(0.5, 0.4, 0.3))
 GROUPS = {"stem": 2, "features.1.expand": 2, "features.3.expand": 3, "features.15.expand": 4, "penultimate": 2}

@@ -9,18 +9,18 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.backbone import Backbone, cut, features
-from rexnet_export.pipeline.graph import float_graph
-from rexnet_export.pipeline.metadata import card_from
-from rexnet_export.pipeline.records import Artifact, BackboneCard, Feature, Precision, Preprocess, stored_file
-from rexnet_export.pipeline.rexnet import ReXNet
-from rexnet_export.pipeline.selftest import SelfTest, check
-from rexnet_export.pipeline.statistics import sqnr_db
-from rexnet_export.pipeline.target import FeatureSession, Source, Target
-from rexnet_export.quantization.observe import observe
-from rexnet_export.quantization.qdq import insert_qdq
-from rexnet_export.quantization.scheme import decide, observed_tensors
-from rexnet_export.quantization.table import Calibration
+from rexnet_export.pipeline.artifact.metadata import card_from
+from rexnet_export.pipeline.artifact.self_test import SelfTest, check
+from rexnet_export.pipeline.artifact.target import FeatureSession, Source, Target
+from rexnet_export.pipeline.core.records import Artifact, BackboneCard, Feature, Precision, Preprocess, stored_file
+from rexnet_export.pipeline.graph.float_graph import float_graph
+from rexnet_export.pipeline.model.backbone import Backbone, cut, features
+from rexnet_export.pipeline.model.rexnet import ReXNet
+from rexnet_export.pipeline.proof.paired_statistics import sqnr_db
+from rexnet_export.quantization.calibration.observe import observe
+from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
+from rexnet_export.quantization.scheme.scheme import decide, observed_tensors
+from rexnet_export.quantization.table.table import Calibration
 from rexnet_export.targets import TARGETS
 
 PREPROCESS = Preprocess(size=32, crop_ratio=1.0, interpolation="bilinear", mean=(0.5, 0.4, 0.3))  # the sources' own

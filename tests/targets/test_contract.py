@@ -10,15 +10,15 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from rexnet_export.pipeline.errors import ConversionError, ExportError, TargetUnavailable
-from rexnet_export.pipeline.fingerprints import damaged
-from rexnet_export.pipeline.metadata import card_from, float_tensors_from
-from rexnet_export.pipeline.prove import differences
-from rexnet_export.pipeline.records import PRECISIONS, Artifact, NotMeasured, Precision, StoredFile, stored_file
-from rexnet_export.pipeline.selftest import SelfTest, check
-from rexnet_export.pipeline.target import Source, Target, require_int8
-from rexnet_export.pipeline.trace import float_trace
-from rexnet_export.quantization.table import TensorEntry
+from rexnet_export.pipeline.artifact.fingerprints import damaged
+from rexnet_export.pipeline.artifact.metadata import card_from, float_tensors_from
+from rexnet_export.pipeline.artifact.self_test import SelfTest, check
+from rexnet_export.pipeline.artifact.target import Source, Target, require_int8
+from rexnet_export.pipeline.core.errors import ConversionError, ExportError, TargetUnavailable
+from rexnet_export.pipeline.core.records import PRECISIONS, Artifact, NotMeasured, Precision, StoredFile, stored_file
+from rexnet_export.pipeline.graph.float_tracer import float_trace
+from rexnet_export.pipeline.proof.prove import differences
+from rexnet_export.quantization.table.table import TensorEntry
 from rexnet_export.targets import TARGETS
 
 type Sources = Mapping[Precision, Source]

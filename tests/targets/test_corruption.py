@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 from corruption import Change, Part, damage
 
-from rexnet_export.pipeline.errors import ConversionError
-from rexnet_export.pipeline.fingerprints import damaged
-from rexnet_export.pipeline.prove import differences
-from rexnet_export.pipeline.records import Artifact, Precision, stored_file
-from rexnet_export.pipeline.selftest import SelfTest, check
-from rexnet_export.pipeline.target import Source
-from rexnet_export.quantization.qparams import for_bias
-from rexnet_export.quantization.table import QuantTable
+from rexnet_export.pipeline.artifact.fingerprints import damaged
+from rexnet_export.pipeline.artifact.self_test import SelfTest, check
+from rexnet_export.pipeline.artifact.target import Source
+from rexnet_export.pipeline.core.errors import ConversionError
+from rexnet_export.pipeline.core.records import Artifact, Precision, stored_file
+from rexnet_export.pipeline.proof.prove import differences
+from rexnet_export.quantization.table.params import for_bias
+from rexnet_export.quantization.table.table import QuantTable
 from rexnet_export.targets import TARGETS
-from rexnet_export.targets.coreml_package import read_package, seal
-from rexnet_export.targets.tflite_flatbuffer import read_graph
-from rexnet_export.targets.tflite_lowering import PADDED
-from rexnet_export.targets.tflite_metadata import with_labels
+from rexnet_export.targets.coreml.package import read_package, seal
+from rexnet_export.targets.tflite.flatbuffer import read_graph
+from rexnet_export.targets.tflite.match_onnx import PADDED
+from rexnet_export.targets.tflite.metadata import with_labels
 
 type Sources = Mapping[Precision, Source]
 

@@ -10,15 +10,16 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.errors import ConversionError
-from rexnet_export.pipeline.records import Artifact, Precision
-from rexnet_export.pipeline.target import Source
-from rexnet_export.targets import TARGETS, ort_format
-from rexnet_export.targets.coreml_lowering import mil_name, onnx_name
-from rexnet_export.targets.coreml_package import read_package
-from rexnet_export.targets.ort import X86
-from rexnet_export.targets.tflite_flatbuffer import Graph, read_graph
-from rexnet_export.targets.tflite_lowering import Lowered, core_graph, lower, matched
+from rexnet_export.pipeline.artifact.target import Source
+from rexnet_export.pipeline.core.errors import ConversionError
+from rexnet_export.pipeline.core.records import Artifact, Precision
+from rexnet_export.targets import TARGETS
+from rexnet_export.targets.coreml.builder import mil_name, onnx_name
+from rexnet_export.targets.coreml.package import read_package
+from rexnet_export.targets.ort import format as ort_format
+from rexnet_export.targets.ort.target import X86
+from rexnet_export.targets.tflite.flatbuffer import Graph, read_graph
+from rexnet_export.targets.tflite.match_onnx import Lowered, core_graph, lower, matched
 
 FORMATS = ("coreml", "ort", "tflite")
 # The logits spread over 35 quantization steps. Every runtime rounds in other places and this network amplifies it:

@@ -9,11 +9,11 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.records import Artifact, Precision
-from rexnet_export.pipeline.target import Source
+from rexnet_export.pipeline.artifact.target import Source
+from rexnet_export.pipeline.core.records import Artifact, Precision
 from rexnet_export.targets import TARGETS
-from rexnet_export.targets.coreml_package import read_package
-from rexnet_export.targets.tflite_flatbuffer import read_graph
+from rexnet_export.targets.coreml.package import read_package
+from rexnet_export.targets.tflite.flatbuffer import read_graph
 
 FORMATS = ("coreml", "ort", "tflite")
 # Input and output of islands, and the largest error relative to the output's spread: float16 and quantization apart.

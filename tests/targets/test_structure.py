@@ -7,9 +7,9 @@ import numpy as np
 import onnx
 import pytest
 
-from rexnet_export.pipeline.records import Artifact, NotMeasured, Precision, stored_file
-from rexnet_export.pipeline.structure import Structure
-from rexnet_export.pipeline.target import Source
+from rexnet_export.pipeline.artifact.structure import Structure
+from rexnet_export.pipeline.artifact.target import Source
+from rexnet_export.pipeline.core.records import Artifact, NotMeasured, Precision, stored_file
 from rexnet_export.targets import TARGETS
 
 type Sources = Mapping[Precision, Source]

@@ -8,13 +8,13 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.errors import ConversionError, DataError
-from rexnet_export.pipeline.records import Precision
-from rexnet_export.pipeline.target import Source
-from rexnet_export.pipeline.trace import float_trace
-from rexnet_export.targets.ort import Ort
-from rexnet_export.targets.ort_session import open_session
-from rexnet_export.targets.tflite import Tflite
+from rexnet_export.pipeline.artifact.target import Source
+from rexnet_export.pipeline.core.errors import ConversionError, DataError
+from rexnet_export.pipeline.core.records import Precision
+from rexnet_export.pipeline.graph.float_tracer import float_trace
+from rexnet_export.targets.ort.session import open_session
+from rexnet_export.targets.ort.target import Ort
+from rexnet_export.targets.tflite.target import Tflite
 
 type Images = NDArray[np.uint8]
 type Sources = Mapping[Precision, Source]
@@ -91,8 +91,8 @@ def test_other_images_are_refused(sources: Sources, images: Images, tmp_path: Pa
 
 
 def test_the_torch_reference_traces_its_logits(sources: Sources, images: Images) -> None:
-    from rexnet_export.pipeline.checkpoint import load_checkpoint  # noqa: PLC0415
-    from rexnet_export.pipeline.reference import open_reference  # noqa: PLC0415
+    from rexnet_export.pipeline.model.checkpoint import load_checkpoint  # noqa: PLC0415
+    from rexnet_export.pipeline.model.torch_session import open_reference  # noqa: PLC0415
 
     source = sources["fp32"]
     network = load_checkpoint(source.checkpoint.path).network

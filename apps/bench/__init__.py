@@ -1,0 +1,1 @@
+"""`rexnet-bench`: bundles, devices, results."""

@@ -1,0 +1,1 @@
+"""A Mac and its iPhones, through coremltools' own app."""

@@ -1,0 +1,1 @@
+"""A phone's browser: the page, its server and what it uploads."""

@@ -1,0 +1,278 @@
+"""A small web server for one browser: a token in the address, a session for who comes first, and named files only."""
+
+from __future__ import annotations
+
+import json
+import queue
+import secrets
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.cookies import CookieError, SimpleCookie
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Literal
+
+from rexnet_export.pipeline.core.errors import ExportError, UsageError
+
+COOKIE = "rexnet-bench"
+MOST_NEWS, MOST_RESULT = 2**12, 64 * 2**20  # bytes of an upload
+SOCKET_S = 60  # no request may keep a thread for longer without sending anything
+PIECE = 2**20
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".wasm": "application/wasm",
+}
+POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    # These two isolate the page, without which a browser gives it no threads and only a coarse clock.
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """What a browser did: opened the page, went on with a run, left, or sent a result that was taken."""
+
+    kind: Literal["opened", "news", "left", "result"]
+    content: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """What is served: the page to whoever has the token; settings and files to the session alone.
+
+    `accept` makes a result of an upload, or raises an `ExportError` that the page is told.
+    """
+
+    page: Mapping[str, bytes]
+    files: Mapping[str, Path]
+    settings: Mapping[str, Any]
+    accept: Callable[[bytes], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """A running server: where it is, and what happens there."""
+
+    url: str
+    events: queue.Queue[Event]
+
+
+@dataclass(kw_only=True)
+class _Access:
+    """The token of the address, and the session of the browser that came first."""
+
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(16))
+    session: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    taken: bool = False
+
+    def take(self) -> bool:
+        """Whether this caller is the first."""
+        with self.lock:
+            first, self.taken = not self.taken, True
+        return first
+
+    def knows(self, cookies: str) -> bool:
+        """Whether a request comes from the browser that has the session."""
+        try:
+            found = SimpleCookie(cookies).get(COOKIE)
+        except CookieError:
+            return False
+        return found is not None and secrets.compare_digest(found.value.encode(), self.session.encode())
+
+
+@contextmanager
+def serving(site: Site, host: str, port: int) -> Iterator[Serving]:
+    """Serve while the context is open; port 0 is any free one."""
+    access, events = _Access(), queue.Queue[Event]()
+
+    class Handler(_Handler):
+        pass
+
+    Handler.site, Handler.access, Handler.events = site, access, events
+    try:
+        server = _Server((host, port), Handler)
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"cannot listen on {host}:{port} ({error}); name another --host or --port") from error
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+    thread.start()
+    try:
+        yield Serving(url=f"http://{_address(host)}:{server.server_port}/{access.token}/", events=events)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _address(host: str) -> str:
+    """What a browser has to call it; for all interfaces, this machine's address in its own network."""
+    if host not in ("0.0.0.0", ""):  # noqa: S104 - compared, not bound
+        return host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an address of documentation; nothing is sent
+            return str(probe.getsockname()[0])
+        except OSError:
+            return socket.gethostname()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - the base class's types
+        """A browser may hang up whenever it likes."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Requests of one server; `serving` gives its subclass what it works on."""
+
+    site: Site
+    access: _Access
+    events: queue.Queue[Event]
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "rexnet-bench", ""
+    timeout = SOCKET_S
+
+    def do_GET(self) -> None:
+        """The page, then settings and files."""
+        name = self._name()
+        if name is None:
+            return
+        if name in self.site.page:
+            self._send(200, self.site.page[name], TYPES[Path(name).suffix])
+        elif not self._has_session():
+            return
+        elif name == "run.json":
+            self._json(200, self.site.settings)
+        elif name in self.site.files:
+            self._file(self.site.files[name])
+        else:
+            self._refuse(404, "there is no such file")
+
+    def do_POST(self) -> None:
+        """Take the session, hear how a run goes on, take its result."""
+        name = self._name()
+        if name == "session":
+            self._open_session()
+        elif name in ("news", "left", "result") and self._has_session():
+            content = self._content(MOST_RESULT if name == "result" else MOST_NEWS)
+            if content is not None:
+                {"news": self._news, "left": self._left, "result": self._result}[name](content)
+        elif name is not None and name not in ("news", "left", "result"):
+            self._refuse(404, "nothing can be sent there")
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Say nothing: the address of every request holds the token."""
+
+    def _open_session(self) -> None:
+        if self._content(MOST_NEWS) is None:
+            return
+        cookies = self.headers.get("Cookie", "")
+        if not self.access.knows(cookies) and not self.access.take():
+            self._refuse(403, "this address was opened in another browser; start rexnet-bench again for a new one")
+            return
+        self.events.put(Event(kind="opened", content={"user_agent": self.headers.get("User-Agent", "")[:300]}))
+        cookie = f"{COOKIE}={self.access.session}; Path=/{self.access.token}/; HttpOnly; SameSite=Strict"
+        self._send(200, b"{}", TYPES[".json"], {"Set-Cookie": cookie})
+
+    def _news(self, content: bytes) -> None:
+        news = _object(content)
+        if news is None:
+            self._refuse(400, "that is no JSON object")
+            return
+        self.events.put(Event(kind="news", content=news))
+        self._json(200, {})
+
+    def _left(self, _content: bytes) -> None:
+        self.events.put(Event(kind="left", content={}))
+        self._json(200, {})
+
+    def _result(self, content: bytes) -> None:
+        try:
+            result = self.site.accept(content)
+        except ExportError as error:
+            self._refuse(422, str(error))
+            return
+        self._json(200, result)
+        self.events.put(Event(kind="result", content=result))
+
+    def _name(self) -> str | None:
+        """What is asked for below the token; None after a refusal."""
+        token, _, name = self.path.partition("?")[0].removeprefix("/").partition("/")
+        if not secrets.compare_digest(token.encode(), self.access.token.encode()):
+            self._refuse(403, "this address holds no valid token; use the one that rexnet-bench shows")
+            return None
+        return name or "index.html"
+
+    def _has_session(self) -> bool:
+        if self.access.knows(self.headers.get("Cookie", "")):
+            return True
+        self._refuse(403, "open the page first")
+        return False
+
+    def _content(self, most: int) -> bytes | None:
+        """An upload's bytes; None after a refusal."""
+        length = self.headers.get("Content-Length", "")
+        if not length.isascii() or not length.isdigit() or "Transfer-Encoding" in self.headers:
+            self._refuse(411, "an upload has to say how long it is")
+            return None
+        if int(length) > most:
+            self._refuse(413, f"an upload of {length} bytes is more than the {most} that are taken")
+            return None
+        content = self.rfile.read(int(length))
+        if len(content) != int(length):
+            self._refuse(400, "the upload ended early")
+            return None
+        return content
+
+    def _refuse(self, status: int, why: str) -> None:
+        # The rest of an upload was not read, so the connection cannot go on.
+        self.close_connection = True
+        self._send(status, json.dumps({"error": why}).encode(), TYPES[".json"], {"Connection": "close"})
+
+    def _json(self, status: int, value: Mapping[str, Any]) -> None:
+        self._send(status, json.dumps(value).encode(), TYPES[".json"])
+
+    def _file(self, path: Path) -> None:
+        with path.open("rb") as stream:
+            self._head(200, path.stat().st_size, TYPES.get(path.suffix, "application/octet-stream"), {})
+            while piece := stream.read(PIECE):
+                self.wfile.write(piece)
+
+    def _send(self, status: int, content: bytes, kind: str, more: Mapping[str, str] | None = None) -> None:
+        self._head(status, len(content), kind, more or {})
+        self.wfile.write(content)
+
+    def _head(self, status: int, length: int, kind: str, more: Mapping[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**HEADERS, "Content-Type": kind, "Content-Length": str(length), **more}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+
+def _object(content: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

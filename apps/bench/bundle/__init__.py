@@ -1,0 +1,1 @@
+"""One zip that holds everything a device needs."""

@@ -1,0 +1,232 @@
+"""The phases of a run that execute the model: parity, interleaved latency, accuracy, sustained load."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rexnet_export.apps.bench.runner.machine import environment
+from rexnet_export.apps.bench.runner.runtimes import Session
+from rexnet_export.apps.bench.runner.summary import median, quantile
+
+KERNEL_SIDE, KERNEL_REPEATS = 96, 15
+KERNEL_TOLERANCE = 0.10
+KEPT_SHARE = 0.75
+SETTLED_C = 0.5
+
+
+class Block(NamedTuple):
+    """Durations in ns of one arm's part of a pair."""
+
+    pair: int
+    arm: str
+    order: int
+    started_s: float
+    temperature_c: float | None
+    durations: list[int]
+
+
+class Latency(NamedTuple):
+    """All blocks, and for each pair the reference kernel's ns before and after."""
+
+    blocks: list[Block]
+    kernels: list[tuple[int, int]]
+    warmup_s: float
+
+    def kept_pairs(self) -> list[int]:
+        """Pairs during which the reference kernel kept its speed."""
+        return [pair for pair, (before, after) in enumerate(self.kernels) if steady(before, after)]
+
+    def durations(self, arm: str) -> list[int]:
+        """Every sample of an arm, in the order taken."""
+        return [duration for block in self.blocks if block.arm == arm for duration in block.durations]
+
+    def ratios(self) -> list[float]:
+        """Median of the candidate over that of the baseline, per kept pair."""
+        medians = {(block.pair, block.arm): median(block.durations) for block in self.blocks}
+        return [medians[pair, "cand"] / medians[pair, "base"] for pair in self.kept_pairs()]
+
+
+class Images:
+    """The bundle's images, one batch file in memory at a time."""
+
+    def __init__(self, folder: Path, files: list[str], count: int) -> None:
+        self._paths = [folder / name for name in files]
+        self.count = count
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        left = self.count
+        for path in self._paths:
+            batch = np.load(path, allow_pickle=False)
+            for image in batch[:left]:
+                yield np.ascontiguousarray(image[None])
+            left -= min(left, len(batch))
+            if not left:
+                return
+
+    def first(self) -> NDArray[np.uint8]:
+        """The image that latency is measured on."""
+        return next(iter(self))
+
+
+def reference_kernel() -> int:
+    """ns of a fixed small float32 matrix product, the fastest of a few: what it takes on an undisturbed device."""
+    matrix = np.ones((KERNEL_SIDE, KERNEL_SIDE), np.float32)
+    spent = []
+    for _ in range(KERNEL_REPEATS):
+        start = time.perf_counter_ns()
+        for _ in range(8):
+            matrix @ matrix
+        spent.append(time.perf_counter_ns() - start)
+    return min(spent)
+
+
+def steady(before: int, after: int) -> bool:
+    """Whether the reference kernel's two times differ by no more than they may."""
+    return abs(after - before) <= KERNEL_TOLERANCE * min(before, after)
+
+
+def idle_gate(limits: dict[str, Any], sleep: Callable[[float], None] = time.sleep) -> list[str]:
+    """Wait until load and temperature are low or stable; the reasons that were left when patience ended."""
+    deadline = time.monotonic() + float(limits["max_wait_s"])
+    last: list[float] | None = None
+    while True:
+        now = environment()
+        cpus = os.cpu_count() or 1
+        reasons = []
+        if now["loadavg_1m"] is not None and now["loadavg_1m"] / cpus > float(limits["load_per_cpu"]):
+            reasons.append("load_high")
+        hot = [t for t in now["temps_c"] if t > float(limits["temp_c"])]
+        if hot and not _settled(last, now["temps_c"]):
+            reasons.append("too_hot")
+        last = now["temps_c"]
+        left = deadline - time.monotonic()
+        if not reasons or left <= 0:
+            return reasons
+        sleep(min(float(limits["poll_s"]), left))
+
+
+def _settled(last: list[float] | None, now: list[float]) -> bool:
+    return last is not None and len(last) == len(now) and all(abs(a - b) < SETTLED_C for a, b in zip(last, now))
+
+
+def measure_latency(arms: dict[str, Session], image: NDArray[np.uint8], plan: dict[str, Any]) -> Latency:
+    """Pairs of blocks, the arms of each in seeded random order; stops after a pair when the time budget is spent."""
+    order_of = random.Random(int(plan["seed"]))  # noqa: S311 - an order of work, not a secret
+    blocks: list[Block] = []
+    kernels = []
+    began = time.monotonic()
+    for session in arms.values():
+        for _ in range(int(plan["warmup_runs"])):
+            session.run(image)
+    warmup_s = time.monotonic() - began
+    for pair in range(int(plan["pairs"])):
+        names = list(arms)
+        order_of.shuffle(names)
+        before = reference_kernel()
+        for order, arm in enumerate(names):
+            blocks.append(_block(arms[arm], image, plan, pair, arm, order, began))
+        kernels.append((before, reference_kernel()))
+        if time.monotonic() - began > float(plan["budget_s"]):
+            break
+    return Latency(blocks, kernels, warmup_s)
+
+
+def _block(
+    session: Session, image: NDArray[np.uint8], plan: dict[str, Any], pair: int, arm: str, order: int, began: float
+) -> Block:
+    temperatures = environment()["temps_c"]
+    started = time.monotonic() - began
+    for _ in range(int(plan["block_warmup"])):
+        session.run(image)
+    durations = []
+    for _ in range(int(plan["block_runs"])):
+        start = time.perf_counter_ns()
+        session.run(image)
+        durations.append(time.perf_counter_ns() - start)
+    return Block(pair, arm, order, started, max(temperatures) if temperatures else None, durations)
+
+
+def block_record(block: Block) -> dict[str, Any]:
+    """A block as the result lists it."""
+    return {
+        "pair": block.pair,
+        "arm": block.arm,
+        "order": block.order,
+        "n": len(block.durations),
+        "median_ns": median(block.durations),
+        "p90_ns": quantile(block.durations, 0.9),
+        "mean_ns": round(sum(block.durations) / len(block.durations)),
+        "temp_c": block.temperature_c,
+        "t_start_s": round(block.started_s, 3),
+    }
+
+
+def logits_of(session: Session, images: Images) -> NDArray[np.float32]:
+    """float32 [n, classes] of every image, one at a time, through the code that is timed."""
+    return np.stack([np.array(session.run(image), np.float32, copy=True) for image in images])
+
+
+def parity(logits: NDArray[np.float32], golden: NDArray[np.float32], tolerance: dict[str, Any]) -> dict[str, Any]:
+    """Distances to the golden logits of the same images, in their unit and in quantization steps."""
+    golden = golden[: len(logits)]
+    if logits.shape != golden.shape or not np.isfinite(logits).all():
+        return {
+            "max_abs": None,
+            "mean_abs": None,
+            "max_quant_steps": None,
+            "cosine_min": None,
+            "top1_agreement": 0.0,
+            "n": len(logits),
+            "verdict": "fail",
+        }
+    apart = np.abs(logits.astype(np.float64) - golden)
+    norms = np.linalg.norm(logits, axis=1) * np.linalg.norm(golden, axis=1)
+    cosines = (logits.astype(np.float64) * golden).sum(1) / np.maximum(norms, 1e-30)
+    near = apart.max() <= tolerance["largest"] and apart.mean() <= tolerance["mean"]
+    step = tolerance["step"]
+    return {
+        "max_abs": float(apart.max()),
+        "mean_abs": float(apart.mean()),
+        "max_quant_steps": float(apart.max() / step) if step else None,
+        "cosine_min": float(cosines.min()),
+        "top1_agreement": float((logits.argmax(1) == golden.argmax(1)).mean()),
+        "n": len(logits),
+        "verdict": "pass" if near else "fail",
+    }
+
+
+def accuracy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float | int]:
+    """Shares of images whose label is first, or among the first five."""
+    labels = labels[: len(logits)]
+    best = np.argsort(-logits, axis=1, kind="stable")[:, :5]
+    return {
+        "n": len(logits),
+        "top1": float((best[:, 0] == labels).mean()),
+        "top5": float((best == labels[:, None]).any(1).mean()),
+    }
+
+
+def sustained(session: Session, image: NDArray[np.uint8], minutes: float) -> list[dict[str, Any]]:
+    """Run without a pause and summarize every minute begun."""
+    began = time.monotonic()
+    found: list[dict[str, Any]] = []
+    for minute in range(math.ceil(minutes)):
+        end = began + 60 * min(minute + 1.0, minutes)
+        durations: list[int] = []
+        while time.monotonic() < end or not durations:
+            start = time.perf_counter_ns()
+            session.run(image)
+            durations.append(time.perf_counter_ns() - start)
+        temperatures = environment()["temps_c"]
+        hottest = max(temperatures) if temperatures else None
+        found.append({"minute": minute, "n": len(durations), "median_ns": median(durations), "temp_c": hottest})
+    return found

@@ -1,0 +1,1 @@
+"""How a bundle reaches a device and a result comes back."""

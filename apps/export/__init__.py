@@ -1,0 +1,1 @@
+"""`rexnet-export`: flags, tables and the report page."""

@@ -1,0 +1,56 @@
+"""The flags of an export: one for each field of its options."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from rexnet_export.pipeline.core.records import Precision
+from rexnet_export.pipeline.export.options import Options, from_mapping, read_config
+
+PRECISION_HELP: dict[Precision, str] = {
+    "int8": "INT8 weights and activations (default)",
+    "fp16": "float16 weights",
+    "fp32": "float32 throughout",
+}
+
+
+def add_flags(p: argparse.ArgumentParser, defaults: Options, texts: Mapping[str, str], targets: Sequence[str]) -> None:
+    """One flag for each field of `Options` and how to report; what has no text, or is no target, is not shown.
+
+    It is accepted all the same: the command refuses it with its reason.
+    """
+    from rexnet_export.targets import TARGETS  # noqa: PLC0415 - keeps this module's import light
+
+    p.add_argument("--config", type=Path, metavar="FILE", help="TOML file with the same options; flags win")
+    for option in fields(Options):
+        flag, text = f"--{option.name.replace('_', '-')}", texts.get(option.name)
+        if option.name == "target":
+            shown, known = f"{{{','.join([*targets, 'all'])}}}", [*TARGETS, "all"]
+            p.add_argument(flag, action="append", choices=known, metavar=shown, help=f"{text} (default: all)")
+        elif option.name == "precision":
+            group = p.add_mutually_exclusive_group()
+            for name, meaning in PRECISION_HELP.items():
+                group.add_argument(f"--{name}", dest="precision", action="store_const", const=name, help=meaning)
+        else:
+            kind, value = _kind(str(option.type).split(" | ")), getattr(defaults, option.name)
+            default = "" if value is None else f" (default: {value})"
+            helped = argparse.SUPPRESS if text is None else text + default
+            p.add_argument(flag, type=kind, metavar=option.metadata["metavar"], help=helped)
+    p.add_argument("--quiet", action="store_true", default=False, help="no progress, no table")
+    p.add_argument("--debug", action="store_true", default=False, help="show tracebacks")
+
+
+def _kind(types: list[str]) -> type:
+    """What a flag's text is made into; paths are made later."""
+    return int if "int" in types else float if "float" in types else str
+
+
+def options_from(arguments: argparse.Namespace, defaults: Options) -> Options:
+    """Defaults, then the TOML file, then the flags."""
+    given = {f.name: getattr(arguments, f.name) for f in fields(Options) if hasattr(arguments, f.name)}
+    configured: dict[str, Any] = read_config(arguments.config) if hasattr(arguments, "config") else {}
+    return replace(defaults, **configured | from_mapping(given, "command line"))

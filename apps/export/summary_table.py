@@ -1,0 +1,112 @@
+"""The closing table of an export."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from rexnet_export.apps.shared.text import int8_share, shown
+from rexnet_export.pipeline.core.records import Measurement, NotMeasured
+from rexnet_export.pipeline.export.report import Report
+from rexnet_export.pipeline.proof.results import FileResult
+
+COLUMNS = ("target", "file", "MB", "top-1", "drop", "agree", "p50 ms", "INT8")
+
+
+def table(report: Report) -> Group:
+    """One row per file, numbers in full at any usual width; below it who ran each, and why a dash is a dash."""
+    reference = report.reference
+    said = "" if isinstance(reference.top1, NotMeasured) else f", top-1 {reference.top1:.2%}"
+    title = f"{report.card.name}: float reference on {reference.n:,} images{said}"
+    grid = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    for column in COLUMNS:
+        # Rich takes missing width from the columns that may wrap, so the file names alone give way.
+        grid.add_column(
+            column,
+            justify="left" if column in COLUMNS[:2] else "right",
+            no_wrap=column != "file",
+            overflow="fold" if column == "file" else "ellipsis",
+        )
+    for row in rows(report):
+        grid.add_row(*map(Text, row))
+    below = [f"{executor} ran {', '.join(names)}" for executor, names in executors(report).items()]
+    return Group(Text(title, style="italic"), grid, Text("\n".join([*below, *left_in_float(report), *reasons(report)])))
+
+
+def files(report: Report) -> Iterator[tuple[str, FileResult]]:
+    """Every artifact under its target's name, each followed by its presets as `target preset`."""
+    for name, result in report.targets.items():
+        yield name, result.artifact
+        yield from ((f"{name} {preset}", file) for preset, file in result.presets.items())
+
+
+def left_in_float(report: Report) -> Iterator[str]:
+    """How many layers `--max-drop` left in float, and what for."""
+    if isinstance(report.mixed, NotMeasured):
+        return
+    found = report.mixed
+    if not found.units:
+        yield f"no layer had to stay in float: {found.int8}"
+        return
+    layers = "1 layer stays" if len(found.units) == 1 else f"{len(found.units)} layers stay"
+    yield f"{layers} in float, {found.float_mac_fraction:.0%} of the multiply-accumulates: {found.mixed},"
+    yield f"with all in INT8 {found.int8.changed} ({found.int8.expected:.2%} expected); qparams.json has the reasons"
+
+
+def executors(report: Report) -> dict[str, list[str]]:
+    """The files that each runtime executed."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for name, file in files(report):
+        if not isinstance(file.executed_by, NotMeasured):
+            found[file.executed_by].append(name)
+    return found
+
+
+def reasons(report: Report) -> Iterator[str]:
+    """Every reason for a dash, once, with what it holds for."""
+    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    if isinstance(report.reference.top1, NotMeasured):
+        found[report.reference.top1.reason]["accuracy"].append("the reference")
+    for name, file in files(report):
+        for measure, reason in unmeasured(file).items():
+            found[reason][measure].append(name)
+    for reason, measures in found.items():
+        missing = "; ".join(f"no {measure} of {', '.join(names)}" for measure, names in measures.items())
+        yield f"{missing}: {reason}"
+
+
+def unmeasured(file: FileResult) -> dict[str, str]:
+    """What is missing of one file, and why; a file that never ran misses its execution, and all else with it."""
+    values: dict[str, Measurement[object]] = {
+        "execution": file.executed_by,
+        "accuracy": file.accuracy,
+        "agreement": file.agreement_with_reference,
+        "latency": file.latency,
+        "INT8 share": file.coverage,
+    }
+    missing = {measure: value.reason for measure, value in values.items() if isinstance(value, NotMeasured)}
+    never_ran = missing.get("execution")
+    return {measure: why for measure, why in missing.items() if measure == "execution" or why != never_ran}
+
+
+def rows(report: Report) -> Iterator[tuple[str, ...]]:
+    """The cells of every file, in the order of `COLUMNS`."""
+    yield from ((name, *cells(file)) for name, file in files(report))
+
+
+def cells(file: FileResult) -> tuple[str, ...]:
+    """The measured values of one file as text, in the order of `COLUMNS` after the target."""
+    return (
+        file.file.path.name,
+        f"{file.file.bytes / 1e6:.1f}",
+        shown(file.accuracy, lambda accuracy: f"{accuracy.top1:.2%}"),
+        shown(file.accuracy, lambda accuracy: f"{accuracy.drop * 100:+.2f} pt"),
+        shown(file.agreement_with_reference, lambda agreement: f"{agreement:.2%}"),
+        shown(file.latency, lambda latency: f"{latency.p50_ms:.2f}"),
+        shown(file.coverage, int8_share),
+    )

@@ -1,0 +1,79 @@
+"""`rexnet-export verify`: prove finished artifacts again, alone and against each other."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rexnet_export.apps.shared.terminal import Terminal, run_parsed
+from rexnet_export.pipeline.core.errors import ConversionError
+
+if TYPE_CHECKING:
+    from rexnet_export.pipeline.proof.verify import Request, Verification
+
+PROGRAM = "rexnet-export verify"
+DESCRIPTION = """Prove finished artifacts again. Every file is opened in a process of its own, compared with the
+fingerprints, golden logits and quantization table it was written with, executed on the same images as the others, and
+compared with them tensor by tensor. A folder stands for the artifacts its report names. Exit code 12 means that a file
+is not what was written."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns the exit code."""
+    return run_parsed(PROGRAM, parser, argv, _verify)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION)
+    p.add_argument("paths", nargs="+", type=Path, metavar="FILE|DIR", help="artifacts, or a folder of them")
+    p.add_argument(
+        "--eval-data",
+        type=Path,
+        metavar="DIR",
+        help="folder of images, one sub-folder per class (default: the bundled images, for a model with their labels)",
+    )
+    p.add_argument("--eval-images", type=int, metavar="N", help="how many of them (default: all)")
+    p.add_argument(
+        "--trace-images", type=int, default=4, metavar="N", help="how many to compare every tensor on (default: 4)"
+    )
+    p.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the images (default: 0)")
+    p.add_argument("--json", action="store_true", help="print what was found as JSON instead of tables")
+    p.add_argument("--quiet", action="store_true", help="no progress, no tables")
+    p.add_argument("--debug", action="store_true", help="show tracebacks")
+    return p
+
+
+def _verify(arguments: argparse.Namespace, terminal: Terminal) -> None:
+    # Imported late: torch alone takes seconds, and --help and a wrong flag should not wait for it.
+    from rexnet_export.apps.export.verify_tables import tables, to_json  # noqa: PLC0415
+    from rexnet_export.pipeline.core.json import to_text  # noqa: PLC0415
+    from rexnet_export.pipeline.proof.verify import verify  # noqa: PLC0415
+    from rexnet_export.targets import TARGETS  # noqa: PLC0415
+    from rexnet_export.targets.isolation.isolated_file import IsolatedFile  # noqa: PLC0415
+
+    suffixes = tuple(suffix for target in TARGETS.values() for suffix in target.suffixes)
+    found = verify(_request(arguments), IsolatedFile, suffixes, terminal)
+    if arguments.json:
+        terminal.out.file.write(to_text(to_json(found)))
+    elif not arguments.quiet:
+        terminal.out.print(tables(found))
+    if found.problems:
+        raise ConversionError("; ".join(_summary(found)))
+
+
+def _request(arguments: argparse.Namespace) -> Request:
+    from rexnet_export.pipeline.proof.verify import Request  # noqa: PLC0415
+
+    given = {field.name: getattr(arguments, field.name) for field in fields(Request)}
+    return Request(**given | {"paths": tuple(arguments.paths)})
+
+
+def _summary(found: Verification) -> Iterator[str]:
+    """Every file that has problems, with them."""
+    broken = [finding for finding in found.findings if finding.problems]
+    yield f"{len(broken)} of {len(found.findings)} files failed"
+    yield from (f"{finding.name}: {', '.join(finding.problems)}" for finding in broken)

@@ -1,0 +1,145 @@
+"""What `rexnet-export verify` found, as tables for a terminal and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from rexnet_export.apps.shared.terminal_table import titled
+from rexnet_export.apps.shared.text import int8_share, shown
+from rexnet_export.pipeline.core.environment import environment
+from rexnet_export.pipeline.core.json import plain
+from rexnet_export.pipeline.core.records import Measurement, NotMeasured
+from rexnet_export.pipeline.proof.compare import STEPS, Steps, TensorDifference, worst_first
+from rexnet_export.pipeline.proof.examine import Finding
+from rexnet_export.pipeline.proof.verify import TensorFinding, Verification
+
+SCHEMA_VERSION = 1
+WORST = 5
+
+
+def to_json(found: Verification) -> dict[str, Any]:
+    """Everything (`pipeline/verify.schema.json`); what was not measured is `{"not_measured": reason}`."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "proven": found.proven,
+        "files": [_file(finding) for finding in found.findings],
+        "images": plain(found.images),
+        "logits": plain(found.logits),
+        "tensors": plain(found.tensors),
+        "environment": environment(),
+    }
+
+
+def _file(finding: Finding) -> dict[str, Any]:
+    coverage = finding.coverage
+    return {
+        "name": finding.name,
+        "sha256": finding.file.sha256,
+        "bytes": finding.file.bytes,
+        "problems": list(finding.problems),
+        "precision": plain(finding.precision),
+        "executed_by": plain(finding.executed_by),
+        "self_test": plain(finding.self_test),
+        "holds_table": plain(finding.holds_table),
+        "int8_mac_fraction": plain(coverage if isinstance(coverage, NotMeasured) else coverage.int8_mac_fraction),
+        "float_ops": plain(coverage if isinstance(coverage, NotMeasured) else coverage.float_ops),
+    }
+
+
+def tables(found: Verification) -> RenderableType:
+    """The files, the pairs of files, the tensors that are furthest apart, and every problem in full."""
+    parts: list[RenderableType] = [_files(found)]
+    if isinstance(found.logits, NotMeasured):
+        parts.append(Text(f"not executed on images: {found.logits.reason}\n"))
+    elif found.logits.pairs:
+        parts.append(_pairs(found))
+    if isinstance(found.tensors, NotMeasured):
+        if found.tensors != found.logits:
+            parts.append(Text(f"tensors not compared: {found.tensors.reason}\n"))
+    else:
+        parts += [_tensors(finding) for finding in found.tensors]
+    parts += [Text(problem, style="red") for problem in found.problems]
+    return Group(*parts)
+
+
+def _grid(title: str, *columns: str) -> Table:
+    grid = titled(title)
+    for position, column in enumerate(columns):
+        grid.add_column(column, justify="right" if position else "left", overflow="fold")
+    return grid
+
+
+def _files(found: Verification) -> Table:
+    top1 = {} if isinstance(found.logits, NotMeasured) else found.logits.top1
+    images = "" if isinstance(found.logits, NotMeasured) else f" on {found.logits.n:,} images of {found.images}"
+    grid = _grid(f"{len(found.findings)} files{images}", "file", "self-test", "table", "INT8", "top-1", "executed by")
+    for finding in found.findings:
+        accuracy = top1.get(finding.name, NotMeasured(reason="not run"))
+        grid.add_row(
+            *map(
+                Text,
+                (
+                    finding.name,
+                    shown(finding.self_test, lambda tested: "same" if tested.passed else "CHANGED"),
+                    shown(finding.holds_table, lambda held: "held" if held else "NOT HELD"),
+                    shown(finding.coverage, int8_share),
+                    shown(accuracy, lambda value: f"{value:.2%}"),
+                    shown(finding.executed_by, str),
+                ),
+            )
+        )
+    return grid
+
+
+def _pairs(found: Verification) -> Table:
+    assert not isinstance(found.logits, NotMeasured)
+    grid = _grid("pairs, by their logits", "files", "same top-1", "largest difference", f"within {STEPS[-1]} steps")
+    for pair in found.logits.pairs:
+        largest = pair.steps if isinstance(pair.steps, NotMeasured) else pair.steps.largest
+        steps = f"{pair.largest:.3g}" if isinstance(largest, NotMeasured) else f"{largest:.0f} steps"
+        grid.add_row(
+            Text(" ~ ".join(pair.names)),
+            f"{pair.agreement:.2%}",
+            steps,
+            shown(pair.steps, lambda s: f"{s.within[-1]:.2%}"),
+        )
+    return grid
+
+
+def _tensors(finding: TensorFinding) -> RenderableType:
+    one, other = finding.names
+    traces = finding.traces
+    title = f"{one} ~ {other}: {len(traces.tensors)} tensors on {traces.images} images, worst first"
+    grid = _grid(title, "tensor", "SQNR dB", "same integers", "largest difference")
+    for tensor in worst_first(traces.tensors)[:WORST]:
+        grid.add_row(*map(Text, _tensor(tensor)))
+    return Group(grid, *(Text(line) for line in _conclusions(finding)), Text())
+
+
+def _tensor(tensor: TensorDifference) -> tuple[str, ...]:
+    return (
+        tensor.name,
+        shown(tensor.sqnr_db, lambda level: f"{level:.1f}"),
+        shown(tensor.equal, lambda share: f"{share:.2%}"),
+        f"{tensor.largest:.3g}" if isinstance(tensor.steps, NotMeasured) else _steps(tensor.steps),
+    )
+
+
+def _steps(steps: Steps) -> str:
+    return f"{steps.largest:.0f} steps" if steps.largest >= 1 else f"{steps.largest:.2f} of a step"
+
+
+def _conclusions(finding: TensorFinding) -> Iterator[str]:
+    first: Measurement[str] = finding.first
+    if not isinstance(first, NotMeasured):
+        yield f"they part first in {first}"
+    elif isinstance(finding.loss, NotMeasured):
+        yield first.reason
+    if not isinstance(finding.loss, NotMeasured):
+        loss = finding.loss
+        yield f"most is lost in {loss.name}: from {loss.source_db:.1f} dB ({loss.source}) to {loss.sqnr_db:.1f} dB"

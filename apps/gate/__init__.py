@@ -1,0 +1,1 @@
+"""`rexnet-gate`: may this release go out?"""

@@ -1,0 +1,1 @@
+"""The accuracy gate: evidence, baselines, questions, decisions."""

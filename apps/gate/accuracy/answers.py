@@ -1,0 +1,132 @@
+"""Answering the accuracy gate's questions: counting images, deciding, and listing what flipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rexnet_export.apps.gate.accuracy.decision import Counts, Policy, Verdict, decide_all, decide_ratio
+from rexnet_export.apps.gate.accuracy.evidence import Evidence, LabelledImages, Predictions
+from rexnet_export.apps.gate.accuracy.result import Check, CheckName, Flip, Network
+
+LEAST_AGREEMENT = 0.999
+# What a quantized network is compared with a float one for: the price of INT8, not a change of it.
+AGAINST_FLOAT: frozenset[CheckName] = frozenset({"float", "anchor-float", "chain"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A question to answer: is `candidate` worse than `reference`? `reason` says why it cannot be asked.
+
+    `places` [n] are the images of the export that it is asked of, where not of all.
+    """
+
+    target: str
+    name: CheckName
+    reference_name: str
+    candidate: Predictions | None = None
+    reference: Predictions | None = None
+    reason: str = ""
+    places: NDArray[np.int64] | None = None
+
+
+def answered(candidate: Evidence, asked: Sequence[Comparison], policy: Policy, float_policy: Policy) -> Iterator[Check]:
+    """Answers in the order of the questions; p values are corrected within the questions of one name."""
+    images = candidate.images
+    counted = [(one, _counts(one, images)) for one in asked]
+    verdicts: dict[int, Verdict] = {}
+    for name in dict.fromkeys(one.name for one in asked):
+        places = [index for index, (one, counts) in enumerate(counted) if one.name == name and counts is not None]
+        found = decide_all([counts for i in places if (counts := counted[i][1])], _policy(name, policy, float_policy))
+        verdicts |= dict(zip(places, found, strict=True))
+    for index, (one, counts) in enumerate(counted):
+        if counts is None:
+            yield Check(target=one.target, name=one.name, outcome="not_compared", message=one.reason)
+            continue
+        yield _check(one, verdicts[index], candidate)
+        if policy.ratio is not None and one.name in {"baseline", "float"}:
+            yield _ratio_check(one, counts, policy)
+
+
+def _policy(name: CheckName, policy: Policy, float_policy: Policy) -> Policy:
+    return float_policy if name in AGAINST_FLOAT else policy
+
+
+def _counts(one: Comparison, images: LabelledImages) -> Counts | None:
+    candidate, reference = one.candidate, one.reference
+    if candidate is None or reference is None:
+        return None
+    labels = images.labels if one.places is None else images.labels[one.places]
+    right, reference_right = candidate.classes == labels, reference.classes == labels
+    return Counts(
+        both=int((right & reference_right).sum()),
+        worse=int((~right & reference_right).sum()),
+        better=int((right & ~reference_right).sum()),
+        neither=int((~right & ~reference_right).sum()),
+        same=int((candidate.classes == reference.classes).sum()),
+    )
+
+
+def _check(one: Comparison, verdict: Verdict, candidate: Evidence) -> Check:
+    outcome, message = verdict.outcome, verdict.message
+    if one.name == "agreement":
+        count = verdict.numbers.images
+        flips = count - round(verdict.numbers.agreement * count)
+        outcome = "pass" if flips <= max(1, int((1 - LEAST_AGREEMENT) * count)) else "fail"
+        message = f"chooses as {one.reference_name} on all but {flips:,} of {count:,} images"
+    return Check(
+        target=one.target,
+        name=one.name,
+        outcome=outcome,
+        message=message,
+        candidate=_network(one.candidate, "candidate"),
+        reference=_network(one.reference, one.reference_name),
+        numbers=verdict.numbers,
+        flips=tuple(_flips(one, candidate)),
+    )
+
+
+def _ratio_check(one: Comparison, counts: Counts, policy: Policy) -> Check:
+    assert policy.ratio is not None
+    verdict = decide_ratio(counts, policy.ratio, policy.alpha)
+    return Check(
+        target=one.target,
+        name="ratio",
+        outcome=verdict.outcome,
+        message=verdict.message,
+        candidate=_network(one.candidate, "candidate"),
+        reference=_network(one.reference, one.reference_name),
+        ratio=verdict,
+    )
+
+
+def _network(network: Predictions | None, name: str) -> Network | None:
+    if network is None:
+        return None
+    return Network(name=name, file=network.file, sha256=network.sha256, executed_by=network.executed_by)
+
+
+def _flips(one: Comparison, candidate: Evidence) -> Iterator[Flip]:
+    """Images on which the two choose differently; those that the candidate lost come first."""
+    assert one.candidate is not None
+    assert one.reference is not None
+    places = np.arange(len(candidate.ids)) if one.places is None else one.places
+    names, labels = candidate.images.class_names, candidate.images.labels[places]
+    differing = np.flatnonzero(one.candidate.classes != one.reference.classes)
+    lost = one.reference.classes[differing] == labels[differing]
+    for index in [int(place) for place in (*differing[lost], *differing[~lost])]:
+        yield Flip(
+            id=candidate.ids[places[index]],
+            label=names[labels[index]],
+            reference=names[one.reference.classes[index]],
+            candidate=names[one.candidate.classes[index]],
+            reference_confidence=_confidence(one.reference, index),
+            candidate_confidence=_confidence(one.candidate, index),
+        )
+
+
+def _confidence(network: Predictions, index: int) -> float | None:
+    return None if network.confidences is None else round(float(network.confidences[index]), 4)

@@ -1,0 +1,205 @@
+"""Stored baselines: what an accepted artifact chose on every image, what it must not fall behind, and why it changed.
+
+A baseline is `TARGET.json`, which a person reviews, and `TARGET.npz` with the class of each image. The last entry of
+its history holds the digest of everything else, so that a change without a reason is seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rexnet_export.apps.gate.accuracy.evidence import MOST_CLASSES, Classes, LabelledImages, Predictions, readable
+from rexnet_export.pipeline.core.errors import BaselineError, ConversionError, DataError
+from rexnet_export.pipeline.core.records import file_sha256
+from rexnet_export.pipeline.core.strict_json import a_list, a_sha256, a_text, an_integer, an_object, strict_loads
+
+SCHEMA_VERSION = 1
+CURRENT, FLOAT, RELEASE = "current", "float", "release"
+RESTORE = "restore both of its files, then use rexnet-gate update --reason TEXT to change them"
+UPDATE = "accept the present artifacts with: rexnet-gate update FOLDER --reason TEXT"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """The accepted predictions of one target, and its anchors: the float network's and the last release's.
+
+    `history` holds the JSON of every change, oldest first.
+    """
+
+    path: Path
+    model: str
+    target: str
+    precision: str
+    processor: str
+    images: LabelledImages
+    current: Predictions
+    float_anchor: Predictions
+    release_anchor: Predictions | None
+    history: tuple[Mapping[str, Any], ...]
+
+    @property
+    def anchors(self) -> dict[str, Predictions]:
+        """The anchors there are, by name."""
+        release = {} if self.release_anchor is None else {RELEASE: self.release_anchor}
+        return {FLOAT: self.float_anchor} | release
+
+
+def baseline_file(folder: Path, target: str) -> Path:
+    """Where the baseline of a target (`ort`, `ort x86`) lies in a model's folder."""
+    return folder / f"{target.replace(' ', '-')}.json"
+
+
+def correct(predictions: Predictions, images: LabelledImages) -> int:
+    """How many images a network has right."""
+    return int((predictions.classes == images.labels).sum())
+
+
+def content_json(baseline: Baseline, arrays_sha256: str) -> dict[str, Any]:
+    """Everything a baseline says but its history."""
+    networks = {CURRENT: baseline.current} | baseline.anchors
+    described = {name: network_json(network, baseline.images) for name, network in networks.items()}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": baseline.model,
+        "target": baseline.target,
+        "precision": baseline.precision,
+        "processor": baseline.processor,
+        "images": {"name": baseline.images.name, "sha256": baseline.images.sha256, "n": len(baseline.images.labels)},
+        "class_names": list(baseline.images.class_names),
+        "predictions_sha256": arrays_sha256,
+        CURRENT: described[CURRENT],
+        "anchors": {FLOAT: described[FLOAT], RELEASE: described.get(RELEASE)},
+    }
+
+
+def network_json(network: Predictions, images: LabelledImages) -> dict[str, Any]:
+    """One network as a baseline names it; `top1` is rounded so that diffs stay readable, `correct` is exact."""
+    right = correct(network, images)
+    return {
+        "file": network.file,
+        "sha256": network.sha256,
+        "executed_by": network.executed_by,
+        "correct": right,
+        "top1": round(right / len(images.labels), 6),
+    }
+
+
+def arrays(baseline: Baseline) -> dict[str, NDArray[np.generic]]:
+    """What goes into the `.npz`: uint16 classes [n] of every network, and float16 probabilities of the current one."""
+    networks = {CURRENT: baseline.current} | baseline.anchors
+    found: dict[str, NDArray[np.generic]] = {name: network.classes for name, network in networks.items()}
+    if baseline.current.confidences is not None:
+        found["confidences"] = baseline.current.confidences.astype(np.float16)
+    return found | {"labels": baseline.images.labels}
+
+
+def digest(value: object) -> str:
+    """SHA-256 of JSON with sorted keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def entry_digest(entry: Mapping[str, Any], previous: str | None) -> str:
+    """Digest of a history entry and, through that of the one before it, of all before it."""
+    return digest({"previous": previous, "entry": {key: value for key, value in entry.items() if key != "digest"}})
+
+
+def read_baselines(path: Path, model: str) -> dict[str, Baseline]:
+    """Baselines by target: one from a file; from a folder those of the model, in it or in its sub-folder `model`."""
+    if path.is_file():
+        found = [read_baseline(path)]
+    else:
+        folder = path / model if (path / model).is_dir() else path
+        found = [read_baseline(file) for file in sorted(folder.glob("*.json"))]
+    if not found:
+        raise BaselineError(f"{path} holds no baseline of {model}; {UPDATE}")
+    if strangers := [baseline for baseline in found if baseline.model != model]:
+        raise BaselineError(f"{strangers[0].path} is of {strangers[0].model}, not of {model}; name one of {model}")
+    return {baseline.target: baseline for baseline in found}
+
+
+def read_baseline(path: Path) -> Baseline:
+    """Read a baseline; one that changed without a reason, or is newer than this program, is a `BaselineError`."""
+    with readable(path, "restore it"):
+        content = an_object(strict_loads(path.read_text(encoding="utf-8")), "it")
+        version = content.get("schema_version")
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise BaselineError(
+                f"{path} has schema_version {version}, this program reads up to {SCHEMA_VERSION}; install a newer "
+                "rexnet-export"
+            )
+        history = [an_object(entry, "history") for entry in a_list(content.pop("history", None), "history")]
+        _require_reasons(path, content, history)
+        return _parsed(path, content, history)
+
+
+def _require_reasons(path: Path, content: dict[str, Any], history: Sequence[Mapping[str, Any]]) -> None:
+    previous = None
+    for entry in history:
+        if not str(entry.get("reason") or "").strip() or entry.get("digest") != entry_digest(entry, previous):
+            raise BaselineError(f"{path}: an entry of its history was edited or has no reason; {RESTORE}")
+        previous = entry["digest"]
+    if not history or history[-1].get("content_sha256") != digest(content):
+        raise BaselineError(f"{path} changed without a reason; {RESTORE}")
+
+
+def _parsed(path: Path, content: dict[str, Any], history: Sequence[Mapping[str, Any]]) -> Baseline:
+    described = an_object(content.get("images"), "images")
+    count = an_integer(described.get("n"), "images.n", 1)
+    names = tuple(str(name) for name in a_list(content.get("class_names"), "class_names"))
+    if not 0 < len(names) <= MOST_CLASSES:
+        raise ConversionError(f"class_names has {len(names)} names")
+    stored = _arrays(path.with_suffix(".npz"), a_sha256(content.get("predictions_sha256"), "predictions_sha256"))
+    anchors = an_object(content.get("anchors"), "anchors")
+
+    def network(name: str, entry: object, confidences: NDArray[np.float32] | None = None) -> Predictions:
+        said = an_object(entry, name)
+        return Predictions(
+            file=a_text(said.get("file"), f"{name}.file"),
+            sha256=a_sha256(said.get("sha256"), f"{name}.sha256"),
+            executed_by=a_text(said.get("executed_by"), f"{name}.executed_by"),
+            classes=_classes(path, stored, name, count, len(names)),
+            confidences=confidences,
+        )
+
+    confidences = stored.get("confidences")
+    return Baseline(
+        path=path,
+        model=a_text(content.get("model"), "model"),
+        target=a_text(content.get("target"), "target"),
+        precision=a_text(content.get("precision"), "precision"),
+        processor=str(content.get("processor", "")),
+        images=LabelledImages(
+            name=a_text(described.get("name"), "images.name"),
+            sha256=a_sha256(described.get("sha256"), "images.sha256"),
+            class_names=names,
+            labels=_classes(path, stored, "labels", count, len(names)),
+        ),
+        current=network(CURRENT, content.get(CURRENT), None if confidences is None else confidences.astype(np.float32)),
+        float_anchor=network(FLOAT, anchors.get(FLOAT)),
+        release_anchor=None if anchors.get(RELEASE) is None else network(RELEASE, anchors[RELEASE]),
+        history=tuple(history),
+    )
+
+
+def _arrays(path: Path, sha256: str) -> dict[str, NDArray[Any]]:
+    if not path.is_file():
+        raise BaselineError(f"{path} is missing; {RESTORE}")
+    if file_sha256(path) != sha256:
+        raise BaselineError(f"{path} is not the file its baseline names; {RESTORE}")
+    with readable(path, "restore it"), np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def _classes(path: Path, stored: Mapping[str, NDArray[Any]], name: str, images: int, classes: int) -> Classes:
+    found = stored.get(name)
+    if found is None or found.dtype != np.uint16 or found.shape != (images,) or found.max() >= classes:
+        raise DataError(f"{path.with_suffix('.npz')}: {name} are not {images:,} of {classes} classes; restore it")
+    return found

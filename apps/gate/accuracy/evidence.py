@@ -1,0 +1,298 @@
+"""What every network of an export chose on every image: read from its folder, and believed only where it is whole."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rexnet_export.pipeline.core.errors import BaselineError, ConversionError, DataError, first_line
+from rexnet_export.pipeline.core.files import MANIFEST_FILE, REPORT_FILE
+from rexnet_export.pipeline.core.records import file_sha256
+from rexnet_export.pipeline.core.strict_json import a_list, a_sha256, a_text, an_integer, an_object, strict_loads
+from rexnet_export.pipeline.export.report import SCHEMA_VERSION
+from rexnet_export.pipeline.proof.onnx_stages import predictions_key
+
+PREDICTIONS_FILE = "predictions.npz"
+MOST_CLASSES = 2**16
+LONGEST_ID = 4096
+NAME = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9._-]*( [A-Za-z0-9_-]+)?"
+)  # of models and targets; baselines are files of these
+HEADER = 4096  # bytes of an array's own description, at most
+
+type Classes = NDArray[np.uint16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """The class that one network chose on each image [n], and with what probability [n], where that is known."""
+
+    file: str
+    sha256: str
+    executed_by: str
+    classes: Classes
+    confidences: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledImages:
+    """What was classified, into what: `sha256` is of ids and content in order, `labels` [n] index `class_names`."""
+
+    name: str
+    sha256: str
+    class_names: tuple[str, ...]
+    labels: Classes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """The predictions of a whole chain on the same labelled images, whose names are `ids`.
+
+    `reference` is the float network in torch, `stages` the ONNX graphs in order, `targets` every artifact and preset
+    (`ort`, `ort x86`); `not_run` says of those that nothing executed, why. `source` is where it was read.
+    """
+
+    source: str
+    model: str
+    precision: str
+    images: LabelledImages
+    ids: tuple[str, ...]
+    processor: str
+    reference: Predictions
+    stages: Mapping[str, Predictions]
+    targets: Mapping[str, Predictions]
+    not_run: Mapping[str, str]
+
+
+def read_evidence(folder: Path) -> Evidence:
+    """Read an output folder of rexnet-export; whatever is missing, altered or no prediction is a `DataError`."""
+    report_file, arrays_file = folder / REPORT_FILE, folder / PREDICTIONS_FILE
+    _require_unaltered(folder, (REPORT_FILE, PREDICTIONS_FILE))
+    with readable(report_file):
+        report = an_object(_json(report_file), "the report")
+        _require_version(report_file, report)
+        return _evidence(folder, report, arrays_file)
+
+
+def require_same_images(candidate: LabelledImages, other: LabelledImages, said: str) -> None:
+    """`BaselineError` that says what differs, unless both are the same images with the same labels."""
+    if candidate.class_names != other.class_names:
+        pairs = zip(candidate.class_names, other.class_names, strict=False)
+        place = next((index for index, (one, two) in enumerate(pairs) if one != two), None)
+        difference = (
+            f"{len(candidate.class_names)} classes and {len(other.class_names)}"
+            if place is None
+            else f"class {place} is {candidate.class_names[place]!r} and {other.class_names[place]!r}"
+        )
+        raise BaselineError(f"{said}: {difference}; export both with the same labels in the same order")
+    same_way = "use the same --eval-data, --eval-images and --seed"
+    if len(candidate.labels) != len(other.labels):
+        raise BaselineError(f"{said}: {len(candidate.labels):,} and {len(other.labels):,} images; {same_way}")
+    if candidate.sha256 != other.sha256:
+        raise BaselineError(
+            f"{said}: other images, or another order ({candidate.name} {candidate.sha256[:12]}, "
+            f"{other.name} {other.sha256[:12]}); {same_way}"
+        )
+    if relabelled := int((candidate.labels != other.labels).sum()):
+        raise BaselineError(f"{said}: {relabelled:,} images have another label; use the same labels for both")
+
+
+def runtime(executed_by: str) -> str:
+    """A runtime's name with its version's first two numbers: `ONNX Runtime 1.26.0` -> `ONNX Runtime 1.26`.
+
+    Float32 in torch hardly depends on the version, which is left out: `torch 2.15.0 on CPU` -> `torch on CPU`.
+    """
+    words = executed_by.split()
+    if words[:1] == ["torch"]:
+        words = [word for word in words if not word[:1].isdigit()]
+    return " ".join(".".join(word.split(".")[:2]) if word[:1].isdigit() and "." in word else word for word in words)
+
+
+def _evidence(folder: Path, report: dict[str, object], arrays_file: Path) -> Evidence:
+    model = an_object(report.get("model"), "model")
+    names = tuple(str(name) for name in a_list(model.get("labels"), "model.labels"))
+    reference = an_object(report.get("reference"), "reference")
+    count = an_integer(reference.get("n"), "reference.n", 1)
+    if not 0 < len(names) <= MOST_CLASSES:
+        raise ConversionError(f"model.labels has {len(names)} names")
+    if "stages" not in report:
+        raise ConversionError("it lacks stages, as those of older versions do")
+    with _Arrays(arrays_file, count, len(names)) as arrays:
+        ids, labels = arrays.ids(), arrays.labels()
+        targets, not_run = _targets(an_object(report.get("targets"), "targets"), arrays)
+        return Evidence(
+            source=str(folder),
+            model=_name(model.get("name"), "model.name"),
+            precision=a_text(report.get("precision"), "precision"),
+            images=LabelledImages(
+                name=a_text(reference.get("images"), "reference.images"),
+                sha256=a_sha256(reference.get("images_sha256"), "reference.images_sha256"),
+                class_names=names,
+                labels=labels,
+            ),
+            ids=ids,
+            processor=str(an_object(report.get("environment"), "environment").get("processor", "")),
+            reference=arrays.predictions(
+                "reference",
+                file=f"{model['name']} in torch",
+                sha256=a_sha256(model.get("checkpoint_sha256"), "model.checkpoint_sha256"),
+                executed_by=a_text(reference.get("executed_by"), "reference.executed_by"),
+            ),
+            stages={
+                name: arrays.predictions(predictions_key(name), **_described(stage, f"stages.{name}", "file"))
+                for name, stage in an_object(report["stages"], "stages").items()
+            },
+            targets=targets,
+            not_run=not_run,
+        )
+
+
+def _targets(targets: dict[str, object], arrays: _Arrays) -> tuple[dict[str, Predictions], dict[str, str]]:
+    found: dict[str, Predictions] = {}
+    not_run: dict[str, str] = {}
+    for target, content in targets.items():
+        whole = an_object(content, f"targets.{target}")
+        presets = an_object(whole.get("presets", {}), f"targets.{target}.presets")
+        for name, entry in {target: whole, **{f"{target} {preset}": file for preset, file in presets.items()}}.items():
+            executed_by = an_object(entry, _name(name, "targets")).get("executed_by")
+            if isinstance(executed_by, dict):
+                not_run[name] = str(executed_by.get("not_measured", "not executed"))
+            else:
+                found[name] = arrays.predictions(name.replace(" ", "-"), **_described(entry, name, "artifact"))
+    return found, not_run
+
+
+def _name(value: object, where: str) -> str:
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise ConversionError(f"{where} has the name {value!r}")
+    return value
+
+
+def _described(entry: object, where: str, file: str) -> dict[str, str]:
+    content = an_object(entry, where)
+    return {
+        "file": a_text(content.get(file), f"{where}.{file}"),
+        "sha256": a_sha256(content.get("sha256"), f"{where}.sha256"),
+        "executed_by": a_text(content.get("executed_by"), f"{where}.executed_by"),
+    }
+
+
+class _Arrays:
+    """`predictions.npz`, array by array; none may be larger than the report says, or hold objects."""
+
+    def __init__(self, path: Path, images: int, classes: int) -> None:
+        self._path, self._images, self._classes = path, images, classes
+
+    def __enter__(self) -> _Arrays:
+        with readable(self._path):
+            self._sizes = {info.filename: info.file_size for info in zipfile.ZipFile(self._path).infolist()}
+            self._archive = np.load(self._path, allow_pickle=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._archive.close()
+
+    def ids(self) -> tuple[str, ...]:
+        """Names of the images, each once."""
+        ids = self._array("ids", self._images * 4 * LONGEST_ID)
+        if ids.dtype.kind != "U" or ids.shape != (self._images,):
+            raise self._wrong(f"ids are {ids.dtype} {list(ids.shape)}, not {self._images:,} names")
+        names, times = np.unique(ids, return_counts=True)
+        if len(names) < len(ids):
+            raise self._wrong(f"image {names[times.argmax()]!s} is there {times.max()} times")
+        return tuple(ids.tolist())
+
+    def labels(self) -> Classes:
+        """The true class of each image."""
+        if "labels.npy" not in self._sizes:
+            raise DataError(
+                f"{self._path}: the images have no labels, so there is no accuracy to gate; export with --eval-data"
+            )
+        labels = self._array("labels", 8 * self._images)
+        if labels.dtype.kind not in "iu" or labels.shape != (self._images,):
+            raise self._wrong(f"labels are {labels.dtype} {list(labels.shape)}, not {self._images:,} integers")
+        if labels.min() < 0 or labels.max() >= self._classes:
+            raise self._wrong(f"label {labels.min() if labels.min() < 0 else labels.max()} is none of {self._classes}")
+        return labels.astype(np.uint16)
+
+    def predictions(self, key: str, *, file: str, sha256: str, executed_by: str) -> Predictions:
+        """The largest of the logits [n, classes] and its softmax."""
+        if f"{key}.npy" not in self._sizes:
+            raise self._wrong(f"no predictions of {key}, though {REPORT_FILE} says it ran")
+        logits = self._array(key, 8 * self._images * self._classes)
+        if logits.dtype.kind != "f" or logits.shape != (self._images, self._classes):
+            raise self._wrong(f"logits of {key} are {logits.dtype} {list(logits.shape)}")
+        if not (finite := np.isfinite(logits).all(1)).all():
+            raise self._wrong(f"logits of {key} are not finite on {int((~finite).sum()):,} images")
+        shifted = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+        return Predictions(
+            file=file,
+            sha256=sha256,
+            executed_by=executed_by,
+            classes=logits.argmax(1).astype(np.uint16),
+            confidences=(1 / shifted.sum(1)).astype(np.float32),
+        )
+
+    def _array(self, key: str, most_bytes: int) -> NDArray[np.generic]:
+        if self._sizes.get(f"{key}.npy", 0) > most_bytes + HEADER:
+            raise self._wrong(f"{key} has {self._sizes[f'{key}.npy']:,} bytes, too many for {self._images:,} images")
+        with readable(self._path):
+            array: NDArray[np.generic] = self._archive[key]
+        return array
+
+    def _wrong(self, problem: str) -> DataError:
+        return DataError(f"{self._path}: {problem}; export again")
+
+
+def _require_unaltered(folder: Path, names: tuple[str, ...]) -> None:
+    """The manifest must vouch for the files."""
+    manifest_file = folder / MANIFEST_FILE
+    if missing := [name for name in (MANIFEST_FILE, *names) if not (folder / name).is_file()]:
+        raise DataError(f"{folder} has no {', '.join(missing)}; name a folder that rexnet-export wrote completely")
+    with readable(manifest_file):
+        files = an_object(an_object(_json(manifest_file), "it").get("files"), "files")
+        digests = {name: a_sha256(an_object(files.get(name), name).get("sha256"), name) for name in names}
+        altered = [name for name, digest in digests.items() if file_sha256(folder / name) != digest]
+    if altered:
+        raise DataError(f"{folder}: {', '.join(altered)} is not what {MANIFEST_FILE} says it was; export again")
+
+
+def _require_version(path: Path, report: dict[str, object]) -> None:
+    found = report.get("schema_version")
+    if isinstance(found, int) and found > SCHEMA_VERSION:
+        raise DataError(
+            f"{path} has schema_version {found}, this program reads up to {SCHEMA_VERSION}; install a newer "
+            "rexnet-export"
+        )
+
+
+def _json(path: Path) -> object:
+    return strict_loads(path.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def readable(path: Path, remedy: str = "export again") -> Iterator[None]:
+    """Turn whatever goes wrong while reading a file into one line that names it."""
+    try:
+        yield
+    except (
+        ConversionError,
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        RecursionError,
+        MemoryError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise DataError(f"{path} is damaged ({first_line(error)}); {remedy}") from error

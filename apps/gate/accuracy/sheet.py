@@ -1,0 +1,88 @@
+"""What `rexnet-gate check` found, as rows and measures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from rexnet_export.apps.gate.accuracy.decision import OnInconclusive
+from rexnet_export.apps.gate.accuracy.result import Check, CheckOutcome, Flip, GateResult
+from rexnet_export.apps.gate.accuracy.terminal_tables import TITLES, figures, flipped, told, verdict
+from rexnet_export.apps.gate.outputs.sheet import Metric, Row, Sheet, Status
+from rexnet_export.apps.shared.html.flips import SHOWN, Card, said
+
+COMMAND = "rexnet-gate check"
+STATUSES: Mapping[CheckOutcome, Status] = {
+    "pass": "passed",
+    "pass_with_note": "noted",
+    "fail_certain": "failed",
+    "fail": "failed",
+    "not_compared": "error",
+}
+
+
+def sheet(result: GateResult, pictures: Mapping[str, bytes]) -> Sheet:
+    """One row for each check; `pictures` (PNG) are of flipped images, by id."""
+    against = "" if result.baseline is None else f" against {result.baseline}"
+    return Sheet(
+        command=COMMAND,
+        title=f"{result.model} {result.precision}, {result.images['n']:,} images: {result.candidate}{against}",
+        verdict=verdict(result),
+        created=result.created,
+        rows=tuple(_row(check, result.policy.on_inconclusive) for check in result.checks),
+        notes=result.notes,
+        metrics=tuple(_metrics(result)),
+        lists=flipped(result),
+        cards={
+            title: tuple(_card(flip, pictures.get(flip.id)) for flip in check.flips[:SHOWN])
+            for title, check in told(result).items()
+        },
+    )
+
+
+def _row(check: Check, on_inconclusive: OnInconclusive) -> Row:
+    undecided: Status = "error" if on_inconclusive == "fail" else "undecided"
+    # Two ratios of one artifact, to its baseline and to the float network, are two questions.
+    to = f" to {check.reference.name}" if check.name == "ratio" and check.reference else ""
+    return Row(
+        target=check.target,
+        check=f"{check.name}{to}",
+        status=STATUSES.get(check.outcome, undecided),
+        verdict=TITLES[check.outcome],
+        message=check.message,
+        figures=figures(check),
+    )
+
+
+def _card(flip: Flip, picture: bytes | None) -> Card:
+    lines = (
+        said("reference", flip.reference, flip.reference_confidence),
+        said("candidate", flip.candidate, flip.candidate_confidence),
+    )
+    return Card(id=flip.id, label=flip.label, lines=lines, picture=picture)
+
+
+def _metrics(result: GateResult) -> Iterator[Metric]:
+    """Of every network its top-1, which is the same in all its checks, and the drop in each; percent and points."""
+    seen = set()
+    for check in result.checks:
+        numbers = check.numbers
+        if numbers is None:
+            continue
+        subject = f"{result.model} {result.precision} {check.target}"
+        if check.target not in seen:
+            seen.add(check.target)
+            top1 = round(100 * numbers.top1, 4)
+            error = round(100 * (1 - numbers.top1), 4)
+            yield Metric(subject=subject, measure="top-1", value=top1, unit="%", better="bigger")
+            yield Metric(subject=subject, measure="top-1 error", value=error, unit="%", better="smaller")
+        drop, lower, upper = (round(100 * value, 4) for value in (numbers.drop, numbers.drop_lower, numbers.drop_upper))
+        yield Metric(
+            subject=subject,
+            measure=f"drop {check.name}",
+            value=drop,
+            unit="points",
+            better="neither",
+            lower=lower,
+            upper=upper,
+            allowed=round(100 * numbers.margin, 4) if check.name != "agreement" else None,
+        )

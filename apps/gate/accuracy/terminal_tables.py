@@ -1,0 +1,153 @@
+"""The gate's findings as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from rexnet_export.apps.gate.accuracy.baseline_update import Updated
+from rexnet_export.apps.gate.accuracy.plan import Plan
+from rexnet_export.apps.gate.accuracy.result import Check, Flip, GateResult
+from rexnet_export.pipeline.core.text import printable
+
+MOST_FLIPS = 10  # shown; all are in the JSON
+TITLES = {
+    "pass": "PASS",
+    "pass_with_note": "PASS, note",
+    "fail_certain": "FAIL, certain",
+    "fail": "FAIL",
+    "inconclusive": "INCONCLUSIVE",
+    "not_compared": "NOT COMPARED",
+}
+STYLES = {"pass": "green", "pass_with_note": "green", "fail_certain": "bold red", "fail": "bold red"}
+COLUMNS = ("network", "check", "verdict", "top-1", "drop", "limits 95%", "p", "differ", "agree")
+
+
+def table(result: GateResult) -> Group:
+    """One row for each check, then the reasons for all that is no pass, and the images that flipped."""
+    title = f"{result.model} {result.precision}: {result.images['n']:,} images, {result.candidate}"
+    grid = _grid(COLUMNS, left=3)
+    for check in result.checks:
+        style = STYLES.get(check.outcome, "yellow")
+        cells = [Text(cell) for cell in figures(check).values()]
+        grid.add_row(_text(check.target), Text(check.name), Text(TITLES[check.outcome], style=style), *cells)
+    lines = [f"{check.target} {check.name}: {check.message}" for check in result.checks if check.outcome != "pass"]
+    overall = Text(verdict(result), style=STYLES.get(result.overall, "yellow"))
+    return Group(_text(title, "italic"), grid, *map(_text, [*lines, *result.notes]), *_flipped(result), overall)
+
+
+def verdict(result: GateResult) -> str:
+    """What it all comes to, and where the chain broke."""
+    broken = f", broken at {result.broken_stage}" if result.broken_stage else ""
+    return f"{TITLES[result.overall]}{broken}"
+
+
+def figures(check: Check) -> dict[str, str]:
+    """The numbers of one check as people read them, by column."""
+    return dict(zip(COLUMNS[3:], _cells(check), strict=True))
+
+
+def _cells(check: Check) -> tuple[str, ...]:
+    numbers = check.numbers
+    if numbers is None:
+        if check.ratio is None:
+            return ("-",) * (len(COLUMNS) - 3)
+        return (f"{check.ratio.observed:.2%}", "of", f"{check.ratio.ratio:.1%}", "-", "-", "-")
+    return (
+        f"{numbers.top1:.2%}",
+        f"{100 * numbers.drop:+.2f}",
+        f"{100 * numbers.drop_lower:+.2f} {100 * numbers.drop_upper:+.2f}",
+        f"{numbers.p:.2g}",
+        f"{numbers.discordance:.2%}",
+        f"{numbers.agreement:.2%}",
+    )
+
+
+def flipped(result: GateResult) -> dict[str, tuple[str, ...]]:
+    """By title the first flipped images of every failed check, and of the artifacts' comparisons with baselines
+    and devices."""
+    found: dict[str, tuple[str, ...]] = {}
+    for title, check in told(result).items():
+        rest = len(check.flips) - MOST_FLIPS
+        more = (f"and {rest:,} more, all in --json",) if rest > 0 else ()
+        found[title] = (*map(_flip, check.flips[:MOST_FLIPS]), *more)
+    return found
+
+
+def told(result: GateResult) -> dict[str, Check]:
+    """By title the checks whose flipped images people want to see."""
+    return {
+        f"{check.target} {check.name}: {len(check.flips):,} images flipped": check
+        for check in result.checks
+        if check.flips and (check.failed or check.name in {"baseline", "float", "device"})
+    }
+
+
+def _flipped(result: GateResult) -> Iterator[Text]:
+    for title, lines in flipped(result).items():
+        yield _text(title)
+        yield from (_text(f"  {line}") for line in lines)
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Names and classes come from outside: on one line, and without signs that command a terminal."""
+    return Text(printable(text), style=style)
+
+
+def _flip(flip: Flip) -> str:
+    return (
+        f"{flip.id} ({flip.label}): {flip.reference}{_percent(flip.reference_confidence)} -> "
+        f"{flip.candidate}{_percent(flip.candidate_confidence)}"
+    )
+
+
+def _percent(confidence: float | None) -> str:
+    return "" if confidence is None else f" {confidence:.0%}"
+
+
+def plan_table(found: Plan) -> Group:
+    """What can be decided, a row for each power."""
+    margin = f"{100 * found.margin:g}"
+    title = f"{found.images:,} images, {100 * found.discordance:g}% discordant, margin {margin} points"
+    columns = (
+        "power",
+        f"find -{margin}",
+        f"show < {margin}, no drop",
+        f"show < {margin}, half of it",
+        "smallest drop found",
+        "smallest margin shown",
+    )
+    grid = _grid(columns, left=1)
+    for row in found.rows:
+        grid.add_row(
+            f"{row.power:.0%}",
+            "impossible" if row.to_detect is None else f"{row.to_detect:,}",
+            f"{row.to_prove:,}",
+            f"{row.to_prove_half:,}",
+            "-" if row.detectable_drop is None else f"{100 * row.detectable_drop:.2f} points",
+            f"{100 * row.provable_margin:.2f} points",
+        )
+    last = f"{found.missing:,} more images are needed" if found.missing else "these images suffice"
+    below = f"To pass a candidate without any drop in 80 of 100 runs, {last}."
+    return Group(Text(title, style="italic"), grid, Text(below))
+
+
+def update_table(updated: Sequence[Updated]) -> Group:
+    """Old and new top-1 of every baseline."""
+    grid = _grid(("target", "file", "old top-1", "new top-1"), left=2)
+    for one in updated:
+        old = "-" if one.old_top1 is None else f"{one.old_top1:.2%}"
+        new = f"{one.new_top1:.2%}" if one.changed else "unchanged"
+        grid.add_row(_text(one.target), _text(str(one.path)), old, new)
+    return Group(grid)
+
+
+def _grid(columns: Sequence[str], left: int) -> Table:
+    grid = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    for index, column in enumerate(columns):
+        grid.add_column(column, justify="left" if index < left else "right", overflow="fold")
+    return grid

@@ -1,0 +1,1 @@
+"""The latency gate: two files timed in turns."""

@@ -1,0 +1,154 @@
+"""What `rexnet-gate latency` found, as tables for a terminal and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from rexnet_export.apps.gate.latency.decision import Pair, Side
+from rexnet_export.apps.gate.latency.gate import Contestant, LatencyGate, Run, block_medians, tail
+from rexnet_export.apps.gate.latency.interleave import SIDES
+from rexnet_export.apps.shared.terminal_table import titled
+from rexnet_export.apps.shared.text import shown
+from rexnet_export.pipeline.artifact.structure_diff import Comparison, Signal
+from rexnet_export.pipeline.core.environment import environment
+from rexnet_export.pipeline.core.json import plain
+from rexnet_export.pipeline.core.records import Measurement, NotMeasured
+
+SCHEMA_VERSION = 1
+PERCENTILES = (0.5, 0.9, 0.99)
+MILLISECOND = 1e6  # nanoseconds
+COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "INVALID": "yellow"}
+SIGNAL_COLOURS = {"same": "", "better": "green", "worse": "red", "not compared": "dim"}
+
+
+def to_json(found: LatencyGate) -> dict[str, Any]:
+    """Everything (`pipeline/latency_gate.schema.json`); times are whole nanoseconds."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "created": found.created,
+        "verdict": found.verdict,
+        "latency_verdict": found.decision.verdict,
+        "margin": found.margin,
+        "threads": found.threads,
+        "pinned_to_cores": plain(found.cores),
+        **{side: _side_json(found, side) for side in SIDES},
+        "runs": [_run_json(run) for run in found.runs],
+        "signals": _signals_json(found.signals),
+        "environment": environment(),
+    }
+
+
+def _side_json(found: LatencyGate, side: Side) -> dict[str, Any]:
+    contestant, pairs = _contestant(found, side), found.runs[-1].pairs
+    return {
+        "artifact": contestant.file.path.name,
+        "sha256": contestant.file.sha256,
+        "bytes": contestant.file.bytes,
+        "executed_by": contestant.executed_by,
+        "inferences_per_block": contestant.counted,
+        "block_median_ns": middle(pairs, side),
+        "percentile_bounds_ns": {f"p{100 * p:g}": plain(tail(pairs, side, p)) for p in PERCENTILES},
+    }
+
+
+def _run_json(run: Run) -> dict[str, Any]:
+    return {
+        "seed": run.seed,
+        "decision": plain(run.decision),
+        "pairs": [plain(pair) | {"steady": pair.steady} for pair in run.pairs],
+    }
+
+
+def _signals_json(signals: Measurement[Comparison]) -> dict[str, Any]:
+    if isinstance(signals, NotMeasured):
+        return {"not_measured": signals.reason}
+    return {"verdict": signals.verdict, "signals": plain(signals.signals)}
+
+
+def tables(found: LatencyGate) -> RenderableType:
+    """Verdict, both sides' times, and every signal."""
+    return Group(_times(found), *_lines(found), Text(), *_signals(found.signals))
+
+
+def _times(found: LatencyGate) -> Table:
+    grid = _grid("latency of one image", "", "file", "run by", "median ms", "blocks ms", "P90 ms at most", "n")
+    pairs = found.runs[-1].pairs
+    for side in SIDES:
+        contestant, medians = _contestant(found, side), block_medians(pairs, side)
+        grid.add_row(
+            side,
+            contestant.file.path.name,
+            contestant.executed_by,
+            _ms(middle(pairs, side)),
+            f"{_ms(min(medians))} .. {_ms(max(medians))}",
+            shown(tail(pairs, side, 0.9), _ms),
+            f"{contestant.counted * len(pairs):,}",
+        )
+    return grid
+
+
+def _lines(found: LatencyGate) -> Iterator[Text]:
+    decision = found.decision
+    yield Text.assemble("\nlatency ", (decision.verdict, f"bold {COLOURS[decision.verdict]}"), f": {decision.reason}")
+    if not isinstance(decision.ratio, NotMeasured):
+        ratio = decision.ratio
+        yield Text(
+            f"candidate / base {ratio.value:.3f}, one-sided 95 % limits {ratio.lower:.3f} and {ratio.upper:.3f} "
+            f"({ratio.method})"
+        )
+    runs = "; run 2, since run 1 was inconclusive" if len(found.runs) > 1 else ""
+    yield Text(f"{decision.pairs} pairs, {decision.dropped} dropped for an unsteady machine{runs}")
+    pinned = found.cores
+    where = (
+        f"not pinned: {pinned.reason}"
+        if isinstance(pinned, NotMeasured)
+        else f"pinned to core {', '.join(map(str, pinned))}"
+    )
+    yield Text(f"{found.machine}, {found.threads} thread{'s' if found.threads > 1 else ''}, {where}")
+
+
+def _signals(signals: Measurement[Comparison]) -> Iterator[RenderableType]:
+    if isinstance(signals, NotMeasured):
+        yield Text(f"signals without noise not compared: {signals.reason}", style="dim")
+        return
+    grid = _grid("signals without noise", "", "base", "candidate", "change", "")
+    for signal in signals.signals:
+        colour = SIGNAL_COLOURS[signal.change]
+        grid.add_row(
+            signal.name,
+            signal_value(signal, signal.base),
+            signal_value(signal, signal.candidate),
+            Text(signal.change, style=colour),
+            signal.detail,
+        )
+    yield grid
+
+
+def signal_value(signal: Signal, value: Measurement[int | float]) -> str:
+    """A count, or a share in percent, as people read it."""
+    return shown(value, lambda number: f"{number:.2%}" if "share" in signal.name else f"{number:,}")
+
+
+def _grid(title: str, *columns: str) -> Table:
+    grid = titled(title)
+    for column in columns:
+        grid.add_column(column, overflow="fold")
+    return grid
+
+
+def _contestant(found: LatencyGate, side: Side) -> Contestant:
+    return found.base if side == "base" else found.candidate
+
+
+def middle(pairs: tuple[Pair, ...], side: Side) -> int:
+    """The middle one of all block medians."""
+    return sorted(block_medians(pairs, side))[len(pairs) // 2]
+
+
+def _ms(nanoseconds: int) -> str:
+    return f"{nanoseconds / MILLISECOND:.2f}"

@@ -1,0 +1,73 @@
+"""A gate's result as rows and measures, whichever gate it was: all that the outputs for CI are written from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from rexnet_export.apps.shared.html.flips import Card
+from rexnet_export.pipeline.core.errors import ExportError
+
+# noted: passed, but worth reading. error: there is no answer, and that fails the build; undecided: it does not.
+# skipped: does not apply here.
+type Status = Literal["passed", "noted", "failed", "error", "undecided", "skipped"]
+type Better = Literal["smaller", "bigger", "neither"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One question about one artifact: `verdict` as the terminal's table names it, `figures` by column."""
+
+    target: str
+    check: str
+    status: Status
+    verdict: str
+    message: str
+    figures: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One number to follow over time, with limits where it has them; `allowed` is what the gate lets the upper one be.
+
+    `neither`: a difference around zero; how it compares with an older one says nothing.
+    """
+
+    subject: str
+    measure: str
+    value: float
+    unit: str
+    better: Better
+    lower: float | None = None
+    upper: float | None = None
+    allowed: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """Everything one run of a gate says; `lists` are longer ones by title, such as flipped images, and `cards` the
+    same images as pages show them."""
+
+    command: str
+    title: str
+    verdict: str
+    created: str
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+    lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    cards: Mapping[str, tuple[Card, ...]] = field(default_factory=dict)
+
+
+def not_done(command: str, error: BaseException) -> Sheet:
+    """What is left to say of a run that ended before there was a result."""
+    from rexnet_export.pipeline.core.json import now  # noqa: PLC0415 - torch comes with it
+
+    message = f"unexpected {error!r}"
+    if isinstance(error, ExportError | KeyboardInterrupt):
+        message = str(error) or "interrupted"
+    row = Row(target=command, check="run", status="error", verdict="NOT DONE", message=message)
+    return Sheet(
+        command=command, title="ended before there was a result", verdict="NOT DONE", created=now(), rows=(row,)
+    )

@@ -1,0 +1,1 @@
+"""`rexnet-study`: the family's table, rank studies, the channel search."""

@@ -1,0 +1,47 @@
+"""`rexnet-study`: the paper's claims made reproducible."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rexnet_export.apps.shared.terminal import INTERRUPTED, Terminal, run_command
+from rexnet_export.apps.study import control_command as study_control
+from rexnet_export.apps.study import table_command as study_table
+from rexnet_export.apps.study.rank import command as study_rank
+from rexnet_export.apps.study.search import command as study_search
+
+PROGRAM = "rexnet-study"
+DESCRIPTION = "Reproduce what the ReXNet paper says: its family table, its rank study, its channel search."
+STUDIES = {"table": study_table, "rank": study_rank, "control": study_control, "search": study_search}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    try:
+        options = parser().parse_args(argv)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+    def body(terminal: Terminal) -> int:
+        STUDIES[options.study].run(options, terminal)
+        return 0
+
+    return run_command(f"{PROGRAM} {options.study}", body, quiet=options.quiet, debug=options.debug)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION)
+    studies = p.add_subparsers(dest="study", required=True, metavar="STUDY")
+    for name, module in STUDIES.items():
+        study = studies.add_parser(name, help=module.HELP, description=module.HELP)
+        module.add_options(study)
+        study.add_argument("--quiet", action="store_true", help="no progress, only results")
+        study.add_argument("--debug", action="store_true", help="show tracebacks")
+    return p
+
+
+if __name__ == "__main__":
+    sys.exit(main())

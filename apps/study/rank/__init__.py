@@ -1,0 +1,1 @@
+"""How rank depends on what a layer does: random layers and trained networks."""

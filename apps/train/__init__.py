@@ -1,0 +1,1 @@
+"""`rexnet-train`: train, fine-tune, and train with quantization in the loop."""

@@ -1,0 +1,237 @@
+"""`rexnet-train`: train a ReXNet on an image folder, IDX files or the bundled sample."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rexnet_export.apps.shared.terminal import Terminal, run_command
+from rexnet_export.apps.train.options import (
+    DISTIL,
+    PROGRAM,
+    check_ranges,
+    chosen_preprocess,
+    chosen_recipe,
+    parser,
+    starting_options,
+)
+from rexnet_export.apps.train.recipe import Recipe
+from rexnet_export.pipeline.core.errors import UsageError
+from rexnet_export.pipeline.core.files import writing
+from rexnet_export.pipeline.core.progress import Progress, Silent
+from rexnet_export.pipeline.core.records import Preprocess
+
+if TYPE_CHECKING:
+    from rexnet_export.apps.train.distributed import World
+    from rexnet_export.apps.train.trainer import EpochResult, Trainer
+    from rexnet_export.pipeline.data.sources import ImageSource
+
+LOG_FILE = "log.jsonl"
+PUBLISHED_PIXELS = 224
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = parser().parse_args(argv)
+
+    def body(terminal: Terminal) -> int:
+        train(options, terminal)
+        return 0
+
+    after = f"after a finished epoch, --resume goes on from {options.output}; before the first, start again"
+    return run_command(PROGRAM, body, quiet=options.quiet, debug=options.debug, interrupted=after)
+
+
+def train(options: argparse.Namespace, progress: Progress) -> None:
+    """Train, log every epoch to `log.jsonl`, and write `<model>.safetensors` at the end."""
+    recipe = chosen_recipe(options)
+    check_ranges(options)
+    # Imported late: torch alone takes seconds, and --help and a wrong option should not wait for it.
+    from rexnet_export.apps.train.distributed import world  # noqa: PLC0415
+
+    where = world()
+    if not where.leads:
+        progress = Silent()
+    _refuse_another_run(options)
+    kind = _fine_tuner if options.qat else _transferred if options.start is not None else _trainer
+    trainer, labels = kind(options, recipe, where, progress)
+    progress.note(
+        f"{trainer.name}, {len(labels)} classes, {trainer.preprocess.size} px: {len(trainer.training):,} training and "
+        f"{len(trainer.evaluation):,} evaluation images on {where.size} x {where.device}"
+    )
+    published = _published(options, trainer, len(labels))
+    if published:
+        progress.note(published)
+    for result in trainer.epochs(progress, workers=options.workers):
+        if where.leads:
+            _save_epoch(options.output, trainer, result)
+        progress.note(
+            f"epoch {result.epoch}/{recipe.epochs}  loss {result.loss:.4f}  top-1 {result.top1:.2%}  "
+            f"{result.images_per_second:,.0f} images/s"
+        )
+    _save_final(options.output, trainer, labels, progress)
+    if published:
+        progress.note(published)
+
+
+def _published(options: argparse.Namespace, trainer: Trainer, classes: int) -> str | None:
+    """What the paper's recipe is expected to reach, where it was asked for."""
+    if not options.recipe:
+        return None
+    from rexnet_export.pipeline.model.published import IMAGENET_CLASSES, published_top1  # noqa: PLC0415 - imports torch
+    from rexnet_export.pipeline.model.rexnet import ReXNet  # noqa: PLC0415
+
+    assert isinstance(trainer.network, ReXNet)
+    spec, pixels = trainer.network.spec, trainer.preprocess.size
+    top1 = published_top1(spec.variant, spec.width) if spec.squeezed or spec.variant == "lite" else None
+    if top1 is None:
+        return f"expected: nothing was published of {spec.name}"
+    said = f"expected: top-1 {top1:.1f}% on ImageNet-1k at {PUBLISHED_PIXELS} px, published of {spec.name}"
+    same = (classes, pixels) == (IMAGENET_CLASSES, PUBLISHED_PIXELS)
+    return said if same else f"{said}; {classes} classes at {pixels} px do not compare with it"
+
+
+def _transferred(
+    options: argparse.Namespace, recipe: Recipe, where: World, _: Progress
+) -> tuple[Trainer, tuple[str, ...]]:
+    """A trained network with a new head, and its labels."""
+    import torch  # noqa: PLC0415
+
+    from rexnet_export.apps.train.trainer import Trainer  # noqa: PLC0415
+    from rexnet_export.apps.train.transfer import transfer_images, with_new_head  # noqa: PLC0415
+    from rexnet_export.pipeline.model.checkpoint import load  # noqa: PLC0415
+
+    checkpoint = load(options.start)
+    preprocess = chosen_preprocess(options, checkpoint.preprocess or Preprocess())
+    training, evaluation, labels = transfer_images(
+        options.data, options.eval_data, _labels(options), options.classes, recipe.seed
+    )
+    torch.manual_seed(recipe.seed)
+    network = with_new_head(checkpoint.network, len(labels))
+    trainer = Trainer(network, recipe, preprocess, training, evaluation, where)
+    _open_output(options, trainer)
+    _check_images(training, evaluation)
+    return trainer, labels
+
+
+def _trainer(options: argparse.Namespace, recipe: Recipe, where: World, _: Progress) -> tuple[Trainer, tuple[str, ...]]:
+    """A new network, or the one whose run is resumed, and its labels."""
+    import torch  # noqa: PLC0415
+
+    from rexnet_export.apps.train.trainer import Trainer  # noqa: PLC0415
+    from rexnet_export.pipeline.data.sources import training_images  # noqa: PLC0415
+    from rexnet_export.pipeline.model.rexnet import ReXNet, architecture  # noqa: PLC0415
+
+    preprocess = chosen_preprocess(options, Preprocess())
+    training, evaluation, labels = training_images(options.data, options.eval_data, _labels(options))
+    torch.manual_seed(recipe.seed)  # every process begins with the same weights
+    spec = architecture(options.variant or "v1", options.width or 1.0, classes=len(labels), use_se=not options.no_se)
+    trainer = Trainer(ReXNet(spec), recipe, preprocess, training, evaluation, where)
+    _open_output(options, trainer)
+    _check_images(training, evaluation)
+    return trainer, labels
+
+
+def _fine_tuner(
+    options: argparse.Namespace, recipe: Recipe, where: World, progress: Progress
+) -> tuple[Trainer, tuple[str, ...]]:
+    """A checkpoint under the table an export would choose, and its labels."""
+    import torch  # noqa: PLC0415
+
+    from rexnet_export.apps.train.qat import QatTrainer, require_one_process, starting_table  # noqa: PLC0415
+    from rexnet_export.pipeline.data.sources import training_images  # noqa: PLC0415
+    from rexnet_export.pipeline.export.inputs import bundled_checkpoint  # noqa: PLC0415
+    from rexnet_export.pipeline.graph.float_graph import float_graph  # noqa: PLC0415
+    from rexnet_export.pipeline.model.checkpoint import load  # noqa: PLC0415
+
+    require_one_process(where)
+    checkpoint = load(options.start or str(bundled_checkpoint()))
+    preprocess = checkpoint.preprocess or Preprocess()
+    labels = checkpoint.labels or tuple(str(index) for index in range(checkpoint.network.spec.classes))
+    training, evaluation, _ = training_images(options.data, options.eval_data, labels)
+    _check_images(training, evaluation)
+    model = float_graph(checkpoint.network, preprocess)
+    searching = starting_options(options, seed=recipe.seed)
+    table = starting_table(model, training, preprocess, searching, progress)
+    torch.manual_seed(recipe.seed)
+    share = DISTIL if options.distil is None else options.distil
+    trainer = QatTrainer(checkpoint.network, table, recipe, preprocess, training, evaluation, where, distil=share)
+    _open_output(options, trainer)
+    return trainer, labels
+
+
+def _check_images(*sources: ImageSource) -> None:
+    from rexnet_export.pipeline.data.sources import check_images  # noqa: PLC0415
+
+    for source in sources:
+        check_images(source, range(len(source)))
+
+
+def _save_final(folder: Path, trainer: Trainer, labels: tuple[str, ...], progress: Progress) -> None:
+    """Measure the averaged weights as they are stored; the leading process stores them."""
+    from rexnet_export.pipeline.model.checkpoint import save_checkpoint  # noqa: PLC0415 - imports torch
+
+    final = trainer.finished()
+    top1, images = trainer.top1(final.measured, progress), len(trainer.evaluation)
+    if not trainer.world.leads:
+        return
+    path = folder / f"{final.network.spec.name}.safetensors"
+    metadata = {
+        "recipe": json.dumps(asdict(trainer.recipe), sort_keys=True),
+        "epochs_trained": str(trainer.epoch),
+        "top1": f"{top1:.4f}",
+        "evaluation_images": str(images),
+        **final.metadata,
+    }
+    with writing(folder):
+        save_checkpoint(
+            path, final.network, labels=labels, preprocess=trainer.preprocess, metadata=metadata, half=final.half
+        )
+    stored = "half precision" if final.half else "INT8"
+    progress.note(f"{path}: top-1 {top1:.2%} on {images:,} images, as stored in {stored}")
+
+
+def _labels(options: argparse.Namespace) -> tuple[str, ...] | None:
+    from rexnet_export.pipeline.data.labels import read_labels  # noqa: PLC0415 - imports numpy
+
+    return read_labels(options.labels) if options.labels else None
+
+
+def _refuse_another_run(options: argparse.Namespace) -> None:
+    """Before images are looked at, and minutes spent on a quantization table."""
+    from rexnet_export.apps.train.trainer import STATE_FILE  # noqa: PLC0415 - imports torch
+
+    with writing(options.output):
+        if not options.resume and (options.output / STATE_FILE).exists():
+            raise UsageError(
+                f"--output {options.output} already holds a run ({STATE_FILE}): use --resume or another --output"
+            )
+
+
+def _open_output(options: argparse.Namespace, trainer: Trainer) -> None:
+    """Go on from the folder's run, or begin one; whether it can be written shows now."""
+    folder = options.output
+    if options.resume:
+        trainer.load_state(folder)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        if trainer.world.leads and not options.resume:
+            (folder / LOG_FILE).write_text("", encoding="utf-8")
+
+
+def _save_epoch(folder: Path, trainer: Trainer, result: EpochResult) -> None:
+    with writing(folder):
+        trainer.save_state(folder)
+        with (folder / LOG_FILE).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(asdict(result)) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

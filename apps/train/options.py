@@ -1,0 +1,155 @@
+"""The command line of `rexnet-train`: its options, and the recipe and preprocessing that they ask for."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+from rexnet_export.apps.shared.flags import refuse_given
+from rexnet_export.apps.train.recipe import FINE_TUNING, IMAGENET, TRANSFER, Augmentation, Recipe, check
+from rexnet_export.pipeline.core.errors import UsageError
+from rexnet_export.pipeline.core.records import INTERPOLATIONS, Preprocess
+from rexnet_export.pipeline.export.options import EFFORTS, Options
+
+PROGRAM = "rexnet-train"
+DESCRIPTION = """Train a ReXNet on an image folder, IDX files or the bundled sample; give a trained one other classes
+(--from), or fine-tune it for INT8 (--qat)."""
+VARIANTS = ("v1", "lite", "r")  # spelled here because their own module imports torch
+WIDTHS = (0.1, 6.0)  # what can be read back from a checkpoint
+DISTIL = 1.0
+LEVELS = f"{', '.join(EFFORTS[:-1])} or {EFFORTS[-1]} (default: {Options().effort})"
+RECIPE_OPTIONS = {
+    "epochs": "",
+    "batch": "images per step over all devices",
+    "rate": "peak learning rate",
+    "warmup_epochs": "",
+    "weight_decay": "",
+    "label_smoothing": "",
+    "average_decay": "of the averaged weights",
+    "layer_decay": "how much slower each layer learns than the one above it",
+    "frozen_epochs": "in which only the head is trained",
+    "crop_area": "smallest random crop",
+    "flip": "probability of a mirror image",
+    "erase": "probability of an erased rectangle",
+    "randaugment": "magnitude of RandAugment, 0 for none",
+    "seed": "",
+}
+RECIPES = {"imagenet": IMAGENET}
+KINDS = {"--recipe imagenet": IMAGENET, "--from": TRANSFER, "--qat": FINE_TUNING}
+OF_QAT = ("effort", "statistic", "distil")
+OF_A_NEW_HEAD = ("classes", "layer_decay", "frozen_epochs")
+DECIDED_BY_SHAPES = ("variant", "width", "no_se")
+OF_THE_NETWORK = (*DECIDED_BY_SHAPES, "image_size", "crop_ratio", "interpolation", "labels")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    preprocess = Preprocess()
+    p = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION)
+    p.add_argument("--data", type=Path, help="training images: folder with one sub-folder per class, or an IDX file")
+    p.add_argument("--eval-data", type=Path, help="evaluation images of the same kind")
+    p.add_argument(
+        "--labels",
+        type=Path,
+        help="class names in class order, one per line (default: the folder names)",
+    )
+    p.add_argument("--qat", action="store_true", help="fine-tune a checkpoint for INT8 instead of training a network")
+    p.add_argument(
+        "--from",
+        dest="start",
+        metavar="CHECKPOINT",
+        help="trained network to give a new head and train on; with --qat what is fine-tuned (default: the bundled)",
+    )
+    p.add_argument("--classes", type=int, help="how many classes --data must have, with --from")
+    p.add_argument("--recipe", choices=RECIPES, help="hyper-parameters to start from: imagenet is the paper's")
+    p.add_argument("--effort", metavar="LEVEL", help=f"how hard --qat searches for INT8 first, as an export: {LEVELS}")
+    p.add_argument("--statistic", help="INT8 ranges --qat starts from (default: as an export with that effort)")
+    p.add_argument("--distil", type=float, help=f"share of the float network in --qat's loss (default {DISTIL:g})")
+    p.add_argument("--variant", choices=VARIANTS, help="ReXNetV1, ReXNet-lite or rexnetr (default v1)")
+    p.add_argument("--width", type=float, help="width multiplier (default 1.0)")
+    p.add_argument("--no-se", action="store_true", default=None, help="leave squeeze-excitation out")
+    p.add_argument("--image-size", type=int, help=f"input pixels, a multiple of 32 (default {preprocess.size})")
+    p.add_argument("--crop-ratio", type=float, help=f"evaluation crop / resize (default {preprocess.crop_ratio:g})")
+    p.add_argument("--interpolation", choices=INTERPOLATIONS, help=f"(default {preprocess.interpolation})")
+    for name, text in RECIPE_OPTIONS.items():
+        default, *others = (_recipe_fields(chosen)[name] for chosen in (Recipe(), *KINDS.values()))
+        said = [f"{kind} {other}" for kind, other in zip(KINDS, others, strict=True) if other != default]
+        helped = f"{text} ({', '.join([f'default {default}', *said])})".strip()
+        p.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=helped)
+    p.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1), help="image loading processes")
+    p.add_argument("--output", type=Path, default=Path("rexnet-train-out"))
+    p.add_argument("--resume", action="store_true", help="go on from the state in the output folder")
+    p.add_argument("--quiet", action="store_true")
+    p.add_argument("--debug", action="store_true", help="show tracebacks")
+    return p
+
+
+def chosen_recipe(options: argparse.Namespace) -> Recipe:
+    """The recipe of the kind of run, with what was asked for."""
+    given = {name: value for name in RECIPE_OPTIONS if (value := getattr(options, name)) is not None}
+    recipe = _starting_recipe(options)
+    of_images = {field.name for field in fields(Augmentation)} & given.keys()
+    augmentation = replace(recipe.augmentation, **{name: given.pop(name) for name in of_images})
+    if recipe != Recipe() and "epochs" in given:
+        given.setdefault("warmup_epochs", min(recipe.warmup_epochs, given["epochs"] / 2))
+        given.setdefault("frozen_epochs", min(recipe.frozen_epochs, max(0, given["epochs"] - 1)))
+    return replace(recipe, augmentation=augmentation, **given)
+
+
+def _starting_recipe(options: argparse.Namespace) -> Recipe:
+    if options.recipe:
+        return RECIPES[options.recipe]
+    if options.qat:
+        return FINE_TUNING
+    return TRANSFER if options.start is not None else Recipe()
+
+
+def _recipe_fields(recipe: Recipe) -> dict[str, Any]:
+    return {**asdict(recipe), **asdict(recipe.augmentation)}
+
+
+def chosen_preprocess(options: argparse.Namespace, default: Preprocess) -> Preprocess:
+    """The preprocessing of a new network, or of a trained one that `default` came with, as far as it is changed."""
+    size = default.size if options.image_size is None else options.image_size
+    ratio = default.crop_ratio if options.crop_ratio is None else options.crop_ratio
+    check("image-size", size, "a multiple of 32", allowed=size >= 32 and size % 32 == 0)
+    check("crop-ratio", ratio, "above 0 and at most 1", allowed=0 < ratio <= 1)
+    return replace(default, size=size, crop_ratio=ratio, interpolation=options.interpolation or default.interpolation)
+
+
+def check_ranges(options: argparse.Namespace) -> None:
+    """Refuse what no run could honour, or what the kind of run does not know."""
+    check("workers", options.workers, "at least 0", allowed=options.workers >= 0)
+    if options.recipe and (options.qat or options.start is not None):
+        raise UsageError(f"--recipe {options.recipe} trains a new network: leave --from and --qat out, or --recipe")
+    if options.qat:
+        refuse_given(options, OF_THE_NETWORK, "with --qat: the checkpoint decides that; leave it out")
+        refuse_given(options, OF_A_NEW_HEAD, "goes with a new head, not with --qat; leave it out")
+        _check_qat(options)
+        return
+    refuse_given(options, OF_QAT, "goes with --qat, which fine-tunes a checkpoint for INT8: add it, or leave it out")
+    if options.start is not None:
+        refuse_given(options, DECIDED_BY_SHAPES, "with --from: the checkpoint decides that; leave it out")
+    else:
+        refuse_given(
+            options, ("classes",), "goes with --from, which gives a trained network other classes: leave it out"
+        )
+    least, most = WIDTHS
+    if options.width is not None:
+        check("width", options.width, f"from {least} to {most}", allowed=least <= options.width <= most)
+    if options.classes is not None:
+        check("classes", options.classes, "at least 2", allowed=options.classes >= 2)
+
+
+def _check_qat(options: argparse.Namespace) -> None:
+    starting_options(options, seed=0)
+    if options.distil is not None:
+        check("distil", options.distil, "from 0 to 1", allowed=0 <= options.distil <= 1)
+
+
+def starting_options(options: argparse.Namespace, *, seed: int) -> Options:
+    """The export whose table fine-tuning starts from."""
+    return Options(effort=options.effort or Options().effort, statistic=options.statistic, seed=seed)

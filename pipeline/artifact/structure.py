@@ -1,0 +1,58 @@
+"""What a file is built of, as a target reads it from the file on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from rexnet_export.pipeline.core.records import Measurement, NotMeasured
+
+
+@dataclass(frozen=True, kw_only=True)
+class Structure:
+    """Bytes of constants, operators by type, and what keeps arithmetic from being INT8 throughout.
+
+    A float island is a group of float operators that feed each other; `qdq_pairs` are conversions between integers and
+    real numbers that are left inside the graph; `arena_bytes` holds all activations, planned as `arena_method` says.
+    """
+
+    tensor_bytes: int
+    operators: Mapping[str, int]
+    float_islands: int
+    qdq_pairs: Measurement[int]
+    arena_bytes: Measurement[int]
+    arena_method: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values; `NotMeasured` becomes `{"not_measured": reason}`."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: {"not_measured": value.reason} if isinstance(value, NotMeasured) else value
+            for name, value in values.items()
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        return cls(**{key: _measurement(value) for key, value in content.items()})
+
+
+def _measurement(value: Any) -> Any:  # noqa: ANN401 - JSON in, its values or `NotMeasured` out
+    if isinstance(value, Mapping) and set(value) == {"not_measured"}:
+        return NotMeasured(reason=value["not_measured"])
+    return value
+
+
+def islands(operators: Iterable[tuple[Iterable[str], Iterable[str]]]) -> int:
+    """Groups of operators, given as names of their inputs and outputs, that are joined by what one makes for another;
+    reading the same tensor joins nobody."""
+    group: dict[int, int] = {}
+    read = [(set(inputs), set(outputs)) for inputs, outputs in operators]
+    maker = {name: position for position, (_, outputs) in enumerate(read) for name in outputs}
+    for position, (inputs, _) in enumerate(read):
+        joined = {position, *(maker[name] for name in inputs if name in maker)}
+        merged = {group.get(member, member) for member in joined}
+        root = min(merged)
+        group |= {member: root for member, at in group.items() if at in merged} | dict.fromkeys(joined, root)
+    return len(set(group.values()))

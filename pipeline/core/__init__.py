@@ -1,0 +1,1 @@
+"""The vocabulary: errors, records, files, text. It imports nothing of ours."""

@@ -1,0 +1,49 @@
+"""Files that appear whole or not at all, and the names of those in an output folder."""
+
+from __future__ import annotations
+
+import errno
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rexnet_export.pipeline.core.errors import CheckpointError, UsageError
+
+MANIFEST_FILE, QPARAMS_FILE, REPORT_FILE = "manifest.json", "qparams.json", "report.json"
+BACKBONE_FILE = "backbone.json"  # the report of `rexnet-export backbone`
+
+
+@contextmanager
+def writing(output: Path) -> Iterator[None]:
+    """The context does nothing but write into an output folder: what goes wrong there is the folder's fault."""
+    try:
+        yield
+    except (OSError, CheckpointError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError):
+            raise
+        reason = cause.strerror or str(cause)
+        raise UsageError(f"{output} cannot be written ({reason}); make room or name another --output") from error
+
+
+@contextmanager
+def writing_file(named: str) -> Iterator[None]:
+    """The same of a single file that the user named, as messages shall call it."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{named} cannot be written ({error.strerror}): make room or name another file") from error
+
+
+def try_file(path: Path) -> None:
+    """Whether a file can appear there, before minutes of work depend on it; OSError says why not.
+
+    It is written beside its place and renamed, so the folder decides; what is no file must not be replaced by that,
+    be it a folder or a device such as `/dev/stdout`.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EEXIST, "what is there is no file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass

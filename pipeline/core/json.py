@@ -1,0 +1,35 @@
+"""Records as JSON, and JSON as text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rexnet_export.pipeline.core.records import NotMeasured
+
+
+def now() -> str:
+    """The time of day, UTC, to the second, as ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401 - any record in, JSON out
+    """Records as JSON values; `NotMeasured` becomes `{"not_measured": reason}`."""
+    if isinstance(value, NotMeasured):
+        return {"not_measured": value.reason}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {part.name: plain(getattr(value, part.name)) for part in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def to_text(value: Mapping[str, Any]) -> str:
+    """JSON with a final newline; infinities are refused rather than written as no JSON reader takes them."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,0 +1,238 @@
+"""Images as the pipeline sees them: numbered, decoded on demand, in parallel, in order, in bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import islice
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rexnet_export.pipeline.core.errors import DataError, UsageError
+from rexnet_export.pipeline.core.records import Preprocess
+from rexnet_export.pipeline.data.folder import open_folder
+from rexnet_export.pipeline.data.idx import idx_images, is_idx, open_idx
+from rexnet_export.pipeline.data.labels import class_indices, listed, quoted
+from rexnet_export.pipeline.data.preprocess import resize_and_crop
+
+type Split = Literal["calibration", "evaluation"]
+# Decoding is C code without the interpreter lock; more threads than this only fight over the disk.
+MOST_WORKERS = 16
+
+
+class ImageSource(Protocol):
+    """Numbered images of one data set."""
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """A name for each image, unique within the source."""
+
+    @property
+    def labels(self) -> Sequence[int] | None:
+        """Class index of each image, or None for unlabelled images."""
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """What the class indices mean, where the source knows."""
+
+    def __len__(self) -> int: ...
+
+    def content(self, index: int) -> bytes:
+        """The image as stored, for digests."""
+
+    def probe(self, index: int) -> None:
+        """A cheap look; `DataError` names the image when it is plainly unusable."""
+
+    def load(self, index: int) -> Image.Image:
+        """The image in RGB; `DataError` names it when it cannot be decoded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relabelled:
+    """A source whose labels are a model's class indices."""
+
+    source: ImageSource
+    labels: tuple[int, ...]
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def name(self) -> str:
+        """The source's name."""
+        return self.source.name
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The source's ids."""
+        return self.source.ids
+
+    def content(self, index: int) -> bytes:
+        """The source's stored image."""
+        return self.source.content(index)
+
+    def probe(self, index: int) -> None:
+        """The source's look."""
+        self.source.probe(index)
+
+    def load(self, index: int) -> Image.Image:
+        """The source's image."""
+        return self.source.load(index)
+
+
+def open_source(path: Path, labelled: bool) -> ImageSource:  # noqa: FBT001
+    """A folder of images (one sub-folder per class when labelled), an IDX file, or a folder with one IDX file."""
+    if path.is_file() and is_idx(path):
+        return open_idx(path, labelled=labelled)
+    if not path.is_dir():
+        problem = "is neither a folder nor an IDX file" if path.exists() else "does not exist"
+        raise DataError(f"data {path} {problem}; name a folder of images or an idx3-ubyte file")
+    idx = sorted(entry for entry in path.glob("*ubyte*") if is_idx(entry))
+    if len(idx) > 1:
+        raise DataError(f"{path} holds several IDX image files ({quoted([entry.name for entry in idx])}); name one")
+    return open_idx(idx[0], labelled=labelled) if idx else open_folder(path, labelled=labelled)
+
+
+def bundled(split: Split) -> ImageSource:
+    """The Fashion-MNIST images that ship with the package (see `assets/README.md`)."""
+    assets = files("rexnet_export.assets")
+    names = assets.joinpath("labels.txt").read_text(encoding="utf-8").splitlines()
+    return idx_images(
+        assets.joinpath(f"{split}-images.idx3-ubyte.gz").read_bytes(),
+        assets.joinpath(f"{split}-labels.idx1-ubyte.gz").read_bytes(),
+        name=f"fashion-mnist-{split}",
+        class_names=tuple(names),
+    )
+
+
+def match_labels(source: ImageSource, labels: Sequence[str]) -> ImageSource:
+    """The same images, their labels counted in the model's order; see `labels.class_indices` for the rules."""
+    if source.labels is None:
+        raise DataError(f"{source.name} has no labels; accuracy needs one sub-folder per class")
+    if source.class_names is None:
+        indices = list(range(len(labels)))
+        if max(source.labels) >= len(labels):
+            raise DataError(f"{source.name} has label {max(source.labels)} but the model knows {len(labels)} classes")
+    else:
+        indices = class_indices(source.class_names, labels, source.name)
+    return Relabelled(source=source, labels=tuple(indices[label] for label in source.labels), class_names=tuple(labels))
+
+
+def choose(source: ImageSource, count: int, seed: int) -> list[int]:
+    """Up to `count` image numbers without repetition, classes in proportion, the same for the same seed.
+
+    A smaller choice is the beginning of a larger one, so every prefix is in proportion too: the image of rank r
+    in its shuffled class of n comes at (r + 1/2) / n, ties in random order.
+    """
+    random = np.random.default_rng(seed)
+    labels = np.zeros(len(source), np.int64) if source.labels is None else np.asarray(source.labels, np.int64)
+    shuffled = np.lexsort((random.random(len(labels)), labels))
+    _, starts, sizes = np.unique(labels[shuffled], return_index=True, return_counts=True)
+    rank = np.arange(len(labels)) - np.repeat(starts, sizes)
+    position = (rank + 0.5) / np.repeat(sizes, sizes)
+    order = shuffled[np.lexsort((random.random(len(labels)), position))]
+    return [int(index) for index in order[:count]]
+
+
+def training_images(
+    data: Path | None, eval_data: Path | None, labels: tuple[str, ...] | None
+) -> tuple[ImageSource, ImageSource, tuple[str, ...]]:
+    """Training and evaluation images, both labelled in the order of the class names, which they may decide.
+
+    Without folders they are the bundled sample's.
+    """
+    if (data is None) != (eval_data is None):
+        raise UsageError("--data and --eval-data go together: give both, or neither for the bundled sample")
+    if data is None or eval_data is None:
+        training, evaluation = bundled("calibration"), bundled("evaluation")
+    else:
+        training, evaluation = open_source(data, labelled=True), open_source(eval_data, labelled=True)
+    labels = labels or training.class_names
+    if labels is None:
+        labels = tuple(str(index) for index in range(max(training.labels or [0]) + 1))
+    return match_labels(training, labels), match_labels(evaluation, labels), labels
+
+
+def images_sha256(source: ImageSource, indices: Iterable[int]) -> str:
+    """Digest of the chosen images' ids and stored content, in order."""
+    digest = hashlib.sha256()
+    for index in indices:
+        digest.update(f"{source.ids[index]}\0{hashlib.sha256(source.content(index)).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def check_images(source: ImageSource, indices: Sequence[int]) -> None:
+    """Look at the chosen images' headers before hours of work depend on them, and name the unusable ones."""
+    with _pool() as pool:
+        errors = [error for error in pool.map(lambda index: _failure(source, index), indices) if error]
+    if errors:
+        raise _unusable(source, errors, len(indices))
+
+
+def batches(
+    source: ImageSource, preprocess: Preprocess, indices: Sequence[int], batch: int
+) -> Iterator[NDArray[np.uint8]]:
+    """The chosen images in order, as uint8 [n, S, S, 3] with n = `batch` except in the last.
+
+    Images are decoded on all cores, at most two batches ahead of the reader, so memory does not grow with the
+    number of images. Undecodable images are collected over what is already being decoded, then named together.
+    """
+    remaining = iter(indices)
+    pool = _pool()
+    pending: deque[Future[NDArray[np.uint8]]] = deque()
+
+    def refill(length: int) -> None:
+        pending.extend(pool.submit(_pixels, source, preprocess, index) for index in islice(remaining, length))
+
+    try:
+        refill(3 * batch)
+        while pending:
+            ready = [pending.popleft() for _ in range(min(batch, len(pending)))]
+            if any(isinstance(future.exception(), DataError) for future in ready):
+                begun = [*ready, *pending]
+                errors = [str(error) for future in begun if (error := future.exception())]
+                raise _unusable(source, errors, len(begun))
+            yield np.stack([future.result() for future in ready])
+            refill(len(ready))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_WORKERS), thread_name_prefix="images")
+
+
+def _pixels(source: ImageSource, preprocess: Preprocess, index: int) -> NDArray[np.uint8]:
+    image = source.load(index)
+    try:
+        return resize_and_crop(image, preprocess)
+    except DataError as error:
+        raise DataError(f"{source.ids[index]} ({error})") from error
+
+
+def _failure(source: ImageSource, index: int) -> str | None:
+    try:
+        source.probe(index)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def _unusable(source: ImageSource, errors: Sequence[str], read: int) -> DataError:
+    return DataError(
+        f"{source.name}: {len(errors)} of {read} images unusable: {listed(errors)}; replace or remove them"
+    )

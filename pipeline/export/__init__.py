@@ -1,0 +1,1 @@
+"""The one loop: options in, a folder of proven artifacts out."""

@@ -1,0 +1,50 @@
+"""From a float graph and its table to every target's artifact: the same for the classifier and for its backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rexnet_export.pipeline.artifact.self_test import sample_thumbnails
+from rexnet_export.pipeline.artifact.target import Source, Target
+from rexnet_export.pipeline.core.errors import UsageError
+from rexnet_export.pipeline.core.progress import Progress
+from rexnet_export.pipeline.core.records import Artifact, ModelCard, Precision, StoredFile
+from rexnet_export.pipeline.export.inputs import Inputs
+from rexnet_export.pipeline.export.quantize import Quantized
+
+
+def require_targets(targets: Sequence[Target], precision: Precision) -> None:
+    """Refuse, before any work, targets that lack the precision or whose toolchain is missing."""
+    for target in targets:
+        if precision not in target.precisions:
+            raise UsageError(f"--target {target.name} has no {precision}: choose {' or '.join(target.precisions)}")
+        target.require()
+
+
+def source_of(
+    card: ModelCard, precision: Precision, inputs: Inputs, float_onnx: StoredFile, quantized: Quantized | None
+) -> Source:
+    """What the targets convert; quantizing may have rewritten the float graph."""
+    return Source(
+        card=card,
+        precision=precision,
+        checkpoint=inputs.checkpoint.file,
+        float_onnx=quantized.float_onnx if quantized else float_onnx,
+        table=quantized.table if quantized else None,
+        table_sha256=quantized.table_file.sha256 if quantized else None,
+        qdq_onnx=quantized.qdq if quantized else None,
+        golden=sample_thumbnails(),
+    )
+
+
+def converted(
+    targets: Sequence[Target], source: Source, folder: Path, progress: Progress
+) -> list[tuple[Target, Artifact]]:
+    """Every target's artifact in `folder`, named after the network and the precision."""
+    artifacts = []
+    with progress.stage("converting", len(targets), "targets") as bar:
+        for target in targets:
+            artifacts.append((target, target.convert(source, folder, f"{source.card.name}-{source.precision}")))
+            bar.advance(1, target.name)
+    return artifacts

@@ -1,0 +1,180 @@
+"""The one loop: checkpoint -> float ONNX -> table -> artifacts -> proof -> report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rexnet_export.pipeline.artifact.target import Target
+from rexnet_export.pipeline.core.errors import UsageError
+from rexnet_export.pipeline.core.files import MANIFEST_FILE, REPORT_FILE
+from rexnet_export.pipeline.core.json import to_text
+from rexnet_export.pipeline.core.progress import Progress
+from rexnet_export.pipeline.core.records import NotMeasured, StoredFile, stored_file
+from rexnet_export.pipeline.data.selection import Images
+from rexnet_export.pipeline.data.sources import batches
+from rexnet_export.pipeline.data.thumbnails import thumbnails
+from rexnet_export.pipeline.export.convert import converted, require_targets, source_of
+from rexnet_export.pipeline.export.inputs import Inputs, gather
+from rexnet_export.pipeline.export.max_drop import require_drop
+from rexnet_export.pipeline.export.options import Options
+from rexnet_export.pipeline.export.publish import move, staging
+from rexnet_export.pipeline.export.quantize import Quantized, calibrate, carried, take
+from rexnet_export.pipeline.export.report import Report, manifest
+from rexnet_export.pipeline.graph.float_graph import write_float_onnx
+from rexnet_export.pipeline.graph.parity import Parity, check_parity
+from rexnet_export.pipeline.model.checkpoint_metadata import QPARAMS_KEY
+from rexnet_export.pipeline.model.torch_session import open_reference
+from rexnet_export.pipeline.proof.evaluate import Logits
+from rexnet_export.pipeline.proof.onnx_stages import chain
+from rexnet_export.pipeline.proof.prove import prove
+from rexnet_export.pipeline.proof.results import FileResult
+from rexnet_export.quantization.table.table import load_table
+
+PARITY_IMAGES = 64
+UNJUDGED = "INT8 was not searched for: precision, --effort fast, a ready table, or too few images"
+UNBOUNDED = "no --max-drop was given"
+
+type Render = Callable[[Report, Mapping[str, bytes]], str]
+
+
+def export(options: Options, targets: Sequence[Target], progress: Progress, render: Render) -> Report:
+    """Make, execute and measure everything asked for, and write the output folder.
+
+    Files are written in a private folder beside their destination and moved in when all is done, so that a run
+    that fails or is interrupted leaves nothing behind. `render` gives the content of `report.html` from the report and
+    pictures (PNG) of the images it lists, by id.
+    """
+    require_targets(targets, options.precision)
+    inputs = gather(options)
+    with staging(options.output) as folder:
+        report = _export_into(folder, options, inputs, targets, progress)
+        pictures = thumbnails(inputs.evaluation.source, [image.id for image in report.flips.listed])
+        (folder / "report.html").write_text(render(report, pictures), encoding="utf-8")
+        save_manifest(folder, options, inputs)
+        move(folder, options.output)
+    return _relocated(report, options.output)
+
+
+def _export_into(
+    folder: Path, options: Options, inputs: Inputs, targets: Sequence[Target], progress: Progress
+) -> Report:
+    card = inputs.card
+    clock = _Clock()
+    float_onnx = write_float_onnx(inputs.checkpoint.network, card, folder / f"{card.name}-float.onnx")
+    parity = _parity(inputs, float_onnx)
+    clock.lap("float graph")
+    quantized = _quantized(folder, options, inputs, float_onnx, progress)
+    if quantized and quantized.float_onnx != float_onnx:
+        parity = _parity(inputs, quantized.float_onnx)  # rewriting changed nothing a float network could show
+    clock.lap("quantization")
+    source = source_of(card, options.precision, inputs, float_onnx, quantized)
+    artifacts = converted(targets, source, folder, progress)
+    clock.lap("conversion")
+    reference = open_reference(inputs.checkpoint.network, card.preprocess)
+    graphs = chain(float_onnx, quantized.float_onnx if quantized else None, quantized.qdq if quantized else None)
+    proof = prove(artifacts, graphs, reference, inputs.evaluation, card, source.table, progress)
+    clock.lap("proof")
+    require_drop(options.max_drop, proof.targets)
+    report = Report(
+        card=card,
+        precision=options.precision,
+        reference=proof.reference,
+        onnx_parity=parity,
+        stages=proof.stages,
+        calibration=quantized.calibration if quantized else None,
+        quality=(quantized and quantized.quality) or NotMeasured(reason=UNJUDGED),
+        mixed=(quantized and quantized.mixed) or NotMeasured(reason=UNBOUNDED),
+        targets=proof.targets,
+        layers=proof.layers,
+        flips=proof.flips,
+        seconds=clock.laps,
+    )
+    _save_predictions(folder / "predictions.npz", inputs.evaluation, proof.logits)
+    (folder / REPORT_FILE).write_text(to_text(report.to_json()), encoding="utf-8")
+    return report
+
+
+def _parity(inputs: Inputs, float_onnx: StoredFile) -> Parity:
+    images = inputs.evaluation
+    chosen = images.indices[:PARITY_IMAGES]
+    pixels = np.concatenate(list(batches(images.source, inputs.card.preprocess, chosen, PARITY_IMAGES)))
+    ids = [images.source.ids[index] for index in chosen]
+    return check_parity(inputs.checkpoint.network, float_onnx.path, pixels, inputs.card.preprocess, ids)
+
+
+def _quantized(
+    folder: Path, options: Options, inputs: Inputs, float_onnx: StoredFile, progress: Progress
+) -> Quantized | None:
+    if options.qparams is not None:
+        return take(folder, inputs.card, load_table(options.qparams), options.qparams.name, float_onnx)
+    if inputs.calibration is not None:
+        return calibrate(folder, inputs.card, inputs.calibration, options, float_onnx, progress)
+    if options.precision == "int8" and (table := carried(inputs.checkpoint)):
+        if options.max_drop is not None:
+            raise UsageError(
+                f"--max-drop {options.max_drop:g}: the checkpoint brings its table, which decides what is in float; "
+                "give --calibration-data to make another, or leave it out"
+            )
+        return take(folder, inputs.card, table, inputs.checkpoint.file.path.name, float_onnx)
+    return None
+
+
+def _save_predictions(path: Path, images: Images, logits: Mapping[str, Logits]) -> None:
+    """`predictions.npz`: image ids, labels where known, and the logits of the reference, every graph and every file."""
+    arrays: dict[str, NDArray[np.generic]] = {
+        "ids": np.array([images.source.ids[index] for index in images.indices]),
+        **{name.replace(" ", "-"): values for name, values in logits.items()},
+    }
+    if images.labels is not None:
+        arrays["labels"] = images.labels
+    with path.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+
+
+def save_manifest(folder: Path, options: Options, inputs: Inputs) -> None:
+    """`manifest.json`: digests of every file in the folder but itself."""
+    stored = {path.name: stored_file(path) for path in folder.iterdir()}
+    checkpoint = inputs.checkpoint.file
+    made_from = {
+        "checkpoint": {"file": checkpoint.path.name, "sha256": checkpoint.sha256, "bytes": checkpoint.bytes},
+        "options": options,
+        "checkpoint_metadata": {key: text for key, text in inputs.checkpoint.metadata.items() if key != QPARAMS_KEY},
+    }
+    (folder / MANIFEST_FILE).write_text(to_text(manifest(stored, made_from)), encoding="utf-8")
+
+
+class _Clock:
+    """Seconds between laps."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = perf_counter()
+        self.laps[name], self._last = now - self._last, now
+
+
+def _relocated(report: Report, output: Path) -> Report:
+    """The report with the files where they are now."""
+
+    def moved(result: FileResult) -> FileResult:
+        return replace(result, file=replace(result.file, path=output / result.file.path.name))
+
+    return replace(
+        report,
+        targets={
+            name: replace(
+                target,
+                artifact=moved(target.artifact),
+                presets={preset: moved(result) for preset, result in target.presets.items()},
+            )
+            for name, target in report.targets.items()
+        },
+    )

@@ -1,0 +1,143 @@
+"""What one export is asked to do; the same record feeds the command line, the TOML file and the Python call."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from rexnet_export.pipeline.core.errors import UsageError
+from rexnet_export.pipeline.core.records import PRECISIONS, Precision
+from rexnet_export.quantization.calibration.ranges import check_statistic
+
+SMALLEST_IMAGE = 32
+SEEDS = 2**32
+FAST, HIGH = "fast", "high"
+_NUMBERS: Mapping[str, type | tuple[type, ...]] = {"int": int, "float": (int, float)}
+EFFORTS = (FAST, "default", HIGH)
+
+
+def _option[T](default: T, text: str, metavar: str | None = None) -> T:
+    value: T = field(default=default, metadata={"help": text, "metavar": metavar})
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """One export; field names with dashes are the flags and the TOML keys."""
+
+    checkpoint: str | None = _option(
+        None, "trained weights: .safetensors, .pth or hf-hub:NAME (default: the bundled one)"
+    )
+    target: tuple[str, ...] = _option(("all",), "what to make; may be given several times")
+    precision: Precision = _option("int8", "number format of weights and activations")
+    calibration_data: Path | None = _option(None, "folder of images like those the model will see", "DIR")
+    calibration_images: int = _option(512, "how many of them INT8 is decided by", "N")
+    effort: str = _option("default", "how hard INT8 is searched for: fast, default or high", "LEVEL")
+    statistic: str | None = _option(
+        None,
+        "INT8 ranges: auto, min-max, mean-min-max, percentile-P, entropy or mse (default: auto; min-max with "
+        "--effort fast)",
+        "NAME",
+    )
+    max_drop: float | None = _option(
+        None, "leave the fewest layers in float that keep top-1 within so many percentage points of float", "POINTS"
+    )
+    qparams: Path | None = _option(None, "quantization table to build from instead of calibrating", "FILE")
+    eval_data: Path | None = _option(None, "folder of images, one sub-folder per class", "DIR")
+    eval_images: int | None = _option(None, "how many of them to evaluate on (default: all)", "N")
+    image_size: int | None = _option(None, "input size, a multiple of 32 (default: the checkpoint's)", "PX")
+    labels: Path | None = _option(None, "class names, one per line or a JSON list (default: the checkpoint's)", "FILE")
+    seed: int = _option(0, "chooses the calibration and evaluation images", "N")
+    output: Path = _option(Path("rexnet-export-out"), "where the files go", "DIR")
+
+    def __post_init__(self) -> None:
+        """Refuse values no run could honour."""
+        _one_of("precision", self.precision, PRECISIONS)
+        _one_of("effort", self.effort, EFFORTS)
+        if self.statistic is not None:
+            check_statistic(self.statistic)
+        for name in ("calibration_images", "eval_images"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise UsageError(f"--{_flag(name)} {count}: must be at least 1")
+        if self.qparams is not None and self.precision != "int8":
+            raise UsageError(f"--qparams {self.qparams}: {self.precision} has no quantization table; leave one out")
+        self._check_max_drop()
+        if not 0 <= self.seed < SEEDS:
+            raise UsageError(f"--seed {self.seed}: must be from 0 to {SEEDS - 1}")
+        if self.image_size is not None and (self.image_size < SMALLEST_IMAGE or self.image_size % SMALLEST_IMAGE):
+            below = max(SMALLEST_IMAGE, self.image_size // SMALLEST_IMAGE * SMALLEST_IMAGE)
+            raise UsageError(
+                f"--image-size {self.image_size}: the network halves the image five times, so the size must be a "
+                f"multiple of 32; try {below} or {below + SMALLEST_IMAGE}"
+            )
+
+    def _check_max_drop(self) -> None:
+        if self.max_drop is None:
+            return
+        if not 0.0 < self.max_drop <= 100.0:
+            raise UsageError(f"--max-drop {self.max_drop:g}: must be above 0 and at most 100 percentage points")
+        if self.precision != "int8":
+            raise UsageError(f"--max-drop {self.max_drop:g}: {self.precision} quantizes nothing; leave one out")
+        if self.qparams is not None:
+            raise UsageError(
+                f"--max-drop {self.max_drop:g}: the table {self.qparams} decides what is in float; leave one out"
+            )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Options of a TOML file by field name; unknown keys and wrong types are `UsageError`."""
+    try:
+        with path.open("rb") as stream:
+            table = tomllib.load(stream)
+    except OSError as error:
+        raise UsageError(f"--config {path}: {error.strerror}; check the path") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path} is not TOML: {error}") from error
+    return from_mapping(table, f"--config {path}")
+
+
+def from_mapping(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Check keys (dashes or underscores) and convert values to the fields' types."""
+    known = {f.name: f for f in fields(Options)}
+    converted = {}
+    for key, value in values.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {_flag(near[0])}?" if near else f"known: {', '.join(map(_flag, known))}"
+            raise UsageError(f"{where}: unknown key {key!r}; {hint}")
+        converted[name] = _converted(name, value, str(known[name].type), where)
+    return converted
+
+
+def _converted(name: str, value: Any, annotation: str, where: str) -> Any:  # noqa: ANN401 - TOML values
+    """Strings, paths, numbers and lists of strings, as the field's annotation says."""
+    if value is None and "None" in annotation:
+        return None
+    if "tuple" in annotation:
+        words = [value] if isinstance(value, str) else value
+        if isinstance(words, list | tuple) and words and all(isinstance(word, str) for word in words):
+            return tuple(words)
+    elif kinds := [kind for word, kind in _NUMBERS.items() if word in annotation.split(" | ")]:
+        if isinstance(value, kinds[0]) and not isinstance(value, bool):
+            return value
+    elif "Path" in annotation:
+        if isinstance(value, str | Path):
+            return Path(value)
+    elif isinstance(value, str | Path):
+        return str(value)
+    raise UsageError(f"{where}: {_flag(name)} = {value!r} is not of type {annotation}")
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UsageError(f"--{name} {value!r}: choose one of {', '.join(choices)}")
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")

@@ -1,0 +1,136 @@
+"""The quantization table and the graphs that carry it as files: decided from images, or taken from a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+
+from rexnet_export.pipeline.core.errors import CheckpointError, ConversionError, first_line
+from rexnet_export.pipeline.core.files import QPARAMS_FILE
+from rexnet_export.pipeline.core.progress import Progress
+from rexnet_export.pipeline.core.records import ModelCard, StoredFile, stored_file
+from rexnet_export.pipeline.data.selection import Images
+from rexnet_export.pipeline.export.max_drop import within
+from rexnet_export.pipeline.export.options import Options
+from rexnet_export.pipeline.export.report import CalibrationResult, Quality
+from rexnet_export.pipeline.export.search_table import Searched, find_table, pixels
+from rexnet_export.pipeline.model.checkpoint import LoadedCheckpoint
+from rexnet_export.pipeline.model.checkpoint_metadata import QPARAMS_KEY
+from rexnet_export.quantization.calibration.channel_spread import spreads
+from rexnet_export.quantization.onnx.simulate import simulator
+from rexnet_export.quantization.onnx.view import view
+from rexnet_export.quantization.rewrites.rewrite import apply
+from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
+from rexnet_export.quantization.scheme.refit import refitted
+from rexnet_export.quantization.search.float_islands import check_islands
+from rexnet_export.quantization.search.mixed_precision import Mixed
+from rexnet_export.quantization.search.sensitivity import ranked_tensors, sensitivities
+from rexnet_export.quantization.table.table import QuantTable, parse_table, save_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantized:
+    """The float graph that is quantized, its table and its QDQ graph as files, and where the ranges come from."""
+
+    table: QuantTable
+    table_file: StoredFile
+    float_onnx: StoredFile
+    qdq: StoredFile
+    calibration: CalibrationResult
+    quality: Quality | None = None
+    mixed: Mixed | None = None
+
+
+def calibrate(
+    folder: Path, card: ModelCard, images: Images, options: Options, float_onnx: StoredFile, progress: Progress
+) -> Quantized:
+    """Decide every scale from images, and write table and graphs into `folder`.
+
+    With `--max-drop` the images that set no range also judge, last of all, what must stay in float.
+    """
+    found = find_table(onnx.load(float_onnx.path), images, card.preprocess, options, progress)
+    quality = _quality(found.searched, progress) if found.searched else None
+    table, mixed = found.table, None
+    if options.max_drop is not None:
+        judge = simulator(found.model, pixels(found.held_back, card.preprocess, len(found.held_back.indices)))
+        mixed = within(options.max_drop, found.model, table, judge, progress)
+        table = mixed.table
+    if table.rewrites:
+        float_onnx = _equalized(folder, card, found.model)
+    written = _written(folder, card, found.model, float_onnx, table, images.source.name, found.warnings)
+    return replace(written, quality=quality, mixed=mixed)
+
+
+def _quality(searched: Searched, progress: Progress) -> Quality:
+    """What a search tried, and what INT8 still hurts."""
+    draft, judge = searched.draft, searched.judge
+    with progress.stage("finding what INT8 hurts", len(ranked_tensors(draft.model, draft.table)), "tensors") as bar:
+        hurt = sensitivities(draft.model, draft.table, judge, bar.advance)
+    return Quality(
+        images=len(judge.images),
+        trials=draft.trials,
+        spreads=spreads(draft.original, draft.statistics),
+        cuts=draft.cuts,
+        sensitivities=hurt,
+    )
+
+
+def take(folder: Path, card: ModelCard, table: QuantTable, source: str, float_onnx: StoredFile) -> Quantized:
+    """Use a table, which a person may have edited, for the network it was made for; `source` says where it was."""
+    model = onnx.load(float_onnx.path)
+    if table.rewrites:
+        model = apply(model, table.rewrites)
+        float_onnx = _equalized(folder, card, model)
+    return _written(folder, card, model, float_onnx, refitted(model, table), f"{source}, without calibrating", ())
+
+
+def _equalized(folder: Path, card: ModelCard, model: onnx.ModelProto) -> StoredFile:
+    path = folder / f"{card.name}-equalized.onnx"
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    return stored_file(path)
+
+
+def carried(checkpoint: LoadedCheckpoint) -> QuantTable | None:
+    """The table that quantization-aware training left in a checkpoint."""
+    text = checkpoint.metadata.get(QPARAMS_KEY)
+    if text is None:
+        return None
+    try:
+        return parse_table(text)
+    except (ConversionError, ValueError, RecursionError, OverflowError) as error:
+        raise CheckpointError(
+            f"{checkpoint.file.path} holds a quantization table that cannot be read ({first_line(error)}); give "
+            "--calibration-data to make another"
+        ) from error
+
+
+def _written(
+    folder: Path,
+    card: ModelCard,
+    model: onnx.ModelProto,
+    float_onnx: StoredFile,
+    table: QuantTable,
+    source: str,
+    warnings: tuple[str, ...],
+) -> Quantized:
+    check_islands(view(model), table)
+    save_table(table, folder / QPARAMS_FILE)
+    path = folder / f"{card.name}-qdq.onnx"
+    onnx.save(insert_qdq(model, table, "int8"), path)
+    calibration = table.calibration
+    return Quantized(
+        table=table,
+        table_file=stored_file(folder / QPARAMS_FILE),
+        float_onnx=float_onnx,
+        qdq=stored_file(path),
+        calibration=CalibrationResult(
+            source=source,
+            images=calibration.images,
+            images_sha256=calibration.images_sha256,
+            statistic=calibration.statistic,
+            seed=calibration.seed,
+            warnings=warnings,
+        ),
+    )

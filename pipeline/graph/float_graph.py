@@ -1,0 +1,226 @@
+"""The float ONNX graph in its inference form, written node by node from the ReXNet module tree.
+
+Every node is named after its one output tensor, and those names are the keys of the quantization table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from rexnet_export.pipeline.artifact.metadata import describe
+from rexnet_export.pipeline.core.errors import ConversionError, DataError, UsageError
+from rexnet_export.pipeline.core.records import ModelCard, Preprocess, StoredFile, stored_file, write_whole
+from rexnet_export.pipeline.model.rexnet import ConvBatchNorm, Head, LinearBottleneck, ReXNet, SqueezeExcite
+
+type Weights = NDArray[np.float64]
+
+OPSET = 18
+IR_VERSION = 8  # the one opset 18 came with; newer ones lock out older runtimes for nothing
+STRIDE = 32
+PIXEL_SCALE = 1 / 256  # a power of two: pixel * scale is exact even in float16
+WHITE = 255
+RELU6_MAX = 6.0
+
+
+def write_float_onnx(network: ReXNet, card: ModelCard, path: Path) -> StoredFile:
+    """Write the float graph with its metadata; `path` appears complete or not at all."""
+    if len(card.labels) != network.spec.classes:
+        raise DataError(
+            f"{len(card.labels)} labels for {network.spec.classes} classes of {card.name}; "
+            "give one label per class with --labels"
+        )
+    model = float_graph(network, card.preprocess)
+    helper.set_model_props(model, describe(card, precision="fp32"))
+    content = model.SerializeToString(deterministic=True)
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise ConversionError(f"cannot write {path}: {error.strerror}; choose another --output") from error
+    return stored_file(path)
+
+
+def float_graph(network: ReXNet, preprocess: Preprocess) -> onnx.ModelProto:
+    """uint8 `image` [batch, S, S, 3] -> float32 `logits` [batch, classes], BatchNorm and normalisation folded in."""
+    size, classes = _checked_size(preprocess.size), network.spec.classes
+    body = _Body(relu6_only=network.spec.variant == "lite")
+    _head(body, network.head, _features(body, network, _image(body, preprocess, network.stem)))
+    graph = helper.make_graph(
+        body.nodes,
+        network.spec.name,
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", size, size, 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])],
+        body.initializers,
+    )
+    model = helper.make_model(
+        graph,
+        ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        producer_name="rexnet-export",
+    )
+    model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _checked_size(size: int) -> int:
+    if size > 0 and size % STRIDE == 0:
+        return size
+    below = size // STRIDE * STRIDE
+    nearest = f"{below} or {below + STRIDE}" if below > 0 else f"{STRIDE}"
+    raise UsageError(f"image size {size} is not a positive multiple of {STRIDE}; use {nearest}")
+
+
+class _Body:
+    """Nodes and initializers in the order they are written."""
+
+    def __init__(self, *, relu6_only: bool) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self._relu6_only = relu6_only
+        self._relu6_bounds = [
+            self.constant("relu6.min", np.float32(0)),
+            self.constant("relu6.max", np.float32(RELU6_MAX)),
+        ]
+
+    def constant(self, name: str, value: NDArray[np.generic] | np.generic) -> str:
+        """Store an initializer; returns its name."""
+        array = np.asarray(value)
+        if not np.isfinite(array).all():
+            raise ConversionError(
+                f"{name} is not finite once BatchNorm and normalisation are folded; use another checkpoint"
+            )
+        self.initializers.append(numpy_helper.from_array(array, name))
+        return name
+
+    def node(self, op: str, name: str, inputs: Sequence[str], **attributes: int | str | Sequence[int]) -> str:
+        """Append a node with one output of the same name; returns that name."""
+        node = helper.make_node(op, inputs, [name], name)
+        node.attribute.extend(helper.make_attribute(key, value) for key, value in sorted(attributes.items()))
+        self.nodes.append(node)
+        return name
+
+    def parameters(self, name: str, weight: Weights, bias: Weights) -> list[str]:
+        """Store a node's weight and bias, rounded to float32 once."""
+        with np.errstate(over="ignore"):  # refused by name when it is stored
+            return [
+                self.constant(f"{name}.weight", weight.astype(np.float32)),
+                self.constant(f"{name}.bias", bias.astype(np.float32)),
+            ]
+
+    def conv(self, name: str, source: str, folded: tuple[Weights, Weights], conv: nn.Conv2d) -> str:
+        """A convolution with the geometry of `conv` and already folded parameters."""
+        (down, across), strides = conv.kernel_size, conv.stride
+        above, left = (int(padding) for padding in conv.padding)
+        return self.node(
+            "Conv",
+            name,
+            [source, *self.parameters(name, *folded)],
+            kernel_shape=[down, across],
+            strides=list(strides),
+            pads=[above, left, above, left],
+            dilations=[1, 1],
+            group=conv.groups,
+        )
+
+    def relu6(self, name: str, source: str) -> str:
+        """min(max(x, 0), 6)."""
+        return self.node("Clip", name, [source, *self._relu6_bounds])
+
+    def activation(self, source: str) -> str:
+        """The variant's own activation: SiLU as x * sigmoid(x), in ReXNet-lite ReLU6."""
+        if self._relu6_only:
+            return self.relu6(f"{source}.relu6", source)
+        sigmoid = self.node("Sigmoid", f"{source}.sigmoid", [source])
+        return self.node("Mul", f"{source}.silu", [source, sigmoid])
+
+
+def _image(body: _Body, preprocess: Preprocess, stem: ConvBatchNorm) -> str:
+    pads = body.constant("input.constant_channel.pads", np.array([0, 0, 0, 0, 0, 0, 0, 1], np.int64))
+    white = body.constant("input.constant_channel.value", np.uint8(WHITE))
+    body.node("Pad", "input.constant_channel", ["image", pads, white], mode="constant")
+    body.node("Transpose", "input.nchw", ["input.constant_channel"], perm=[0, 3, 1, 2])
+    scale = body.constant("input.scale", np.float32(PIXEL_SCALE))
+    zero_point = body.constant("input.zero_point", np.uint8(0))
+    source = body.node("DequantizeLinear", "input", ["input.nchw", scale, zero_point])
+    return body.activation(body.conv("stem", source, _normalised(_folded(stem), preprocess), stem.conv))
+
+
+def _normalised(folded: tuple[Weights, Weights], preprocess: Preprocess) -> tuple[Weights, Weights]:
+    """Weights on [r, g, b, 255] / 256 that equal weights on ([r, g, b] / 255 - mean) / std, zero padding included."""
+    weight, bias = folded
+    step = 1 / (WHITE * PIXEL_SCALE)
+    mean, std = (np.array(values, np.float64)[:, None, None] for values in (preprocess.mean, preprocess.std))
+    with np.errstate(invalid="ignore", divide="ignore"):  # a zero std: refused by name when it is stored
+        offset = -(weight * (mean / std)).sum(axis=1, keepdims=True)
+        return np.concatenate([weight / std, offset], axis=1) * step, bias
+
+
+def _folded(module: ConvBatchNorm) -> tuple[Weights, Weights]:
+    return _fold(module.conv, module.bn)
+
+
+def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Weights, Weights]:
+    """BatchNorm in inference is y = (x - mean) * gamma / sqrt(var + eps) + beta: into weight and bias, in float64."""
+    mean, variance = _float64(norm.running_mean), _float64(norm.running_var)
+    bias = 0.0 if conv.bias is None else _float64(conv.bias)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a negative variance: refused by name when it is stored
+        scale = _float64(norm.weight) / np.sqrt(variance + norm.eps)
+    return _float64(conv.weight) * scale[:, None, None, None], (bias - mean) * scale + _float64(norm.bias)
+
+
+def _float64(tensor: Tensor | None) -> Weights:
+    if tensor is None:
+        raise ConversionError("a BatchNorm without running statistics cannot be folded; export a trained network")
+    values: Weights = tensor.detach().cpu().double().numpy()
+    return values
+
+
+def _features(body: _Body, network: ReXNet, source: str) -> str:
+    for index, module in enumerate(network.features):
+        if isinstance(module, LinearBottleneck):
+            source = _block(body, f"features.{index}", source, module)
+        elif isinstance(module, ConvBatchNorm):
+            source = body.activation(body.conv("penultimate", source, _folded(module), module.conv))
+    return body.node("GlobalAveragePool", "pool", [source])
+
+
+def _block(body: _Body, name: str, source: str, block: LinearBottleneck) -> str:
+    wide = source
+    if block.block.expands:
+        wide = body.activation(body.conv(f"{name}.expand", source, _folded(block.conv_exp), block.conv_exp.conv))
+    wide = body.conv(f"{name}.depthwise", wide, _folded(block.conv_dw), block.conv_dw.conv)
+    if block.block.squeeze:
+        wide = _gated(body, name, wide, block.se)
+    wide = body.relu6(f"{name}.relu6", wide)
+    narrow = body.conv(f"{name}.project", wide, _folded(block.conv_pwl), block.conv_pwl.conv)
+    if not block.block.residual:
+        return narrow
+    added = block.block.outputs - block.block.inputs
+    if added:
+        pads = body.constant(f"{name}.residual.pad.pads", np.array([0, 0, 0, 0, 0, added, 0, 0], np.int64))
+        source = body.node("Pad", f"{name}.residual.pad", [source, pads], mode="constant")
+    return body.node("Add", f"{name}.residual", [narrow, source])
+
+
+def _gated(body: _Body, name: str, wide: str, se: SqueezeExcite) -> str:
+    pooled = body.node("GlobalAveragePool", f"{name}.pool", [wide])
+    squeezed = body.conv(f"{name}.squeeze", pooled, _fold(se.fc1, se.bn), se.fc1)
+    squeezed = body.node("Relu", f"{name}.squeeze.relu", [squeezed])
+    excited = body.conv(f"{name}.excite", squeezed, (_float64(se.fc2.weight), _float64(se.fc2.bias)), se.fc2)
+    gate = body.node("Sigmoid", f"{name}.gate", [excited])
+    return body.node("Mul", f"{name}.gated", [wide, gate])
+
+
+def _head(body: _Body, head: Head, pooled: str) -> None:
+    if hasattr(head, "neck"):
+        pooled = body.relu6("neck.relu6", body.conv("neck", pooled, _folded(head.neck), head.neck.conv))
+    flat = body.node("Flatten", "flatten", [pooled], axis=1)
+    parameters = body.parameters("logits", _float64(head.fc.weight), _float64(head.fc.bias))
+    body.node("Gemm", "logits", [flat, *parameters], transB=1)

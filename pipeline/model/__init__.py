@@ -1,0 +1,1 @@
+"""The network, and what checkpoints of it look like."""

@@ -1,0 +1,180 @@
+"""Checkpoints on the Hugging Face Hub, `hf-hub:owner/name` or `hf-hub:owner/name@revision`.
+
+huggingface_hub does the work, so HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE mean what they always mean.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from rexnet_export.pipeline.core.errors import CheckpointError, TargetUnavailable, first_line
+from rexnet_export.pipeline.core.records import Preprocess
+from rexnet_export.pipeline.model.checkpoint_metadata import parse_labels, parse_preprocess
+
+PREFIX = "hf-hub:"
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+CONFIG_FILE = "config.json"
+TIMEOUT_SECONDS = 10
+_TIMM_NAMES = {"crop_ratio": "crop_pct", "interpolation": "interpolation", "mean": "mean", "std": "std"}
+_REFERENCE = re.compile(r"hf-hub:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchedModel:
+    """A repository's weights in the local cache, and what its `config.json` says about them."""
+
+    path: Path
+    preprocess: Preprocess | None
+    labels: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Repository:
+    reference: str
+    name: str
+    revision: str | None
+
+
+def fetch(reference: str) -> FetchedModel:
+    """Bring a repository's weights and `config.json` into the cache, safetensors before pickles.
+
+    Where the hub cannot be reached, what the cache already holds is used.
+    """
+    parsed = _REFERENCE.fullmatch(reference)
+    if parsed is None:
+        raise CheckpointError(f"{reference!r} is not hf-hub:owner/name or hf-hub:owner/name@revision")
+    if find_spec("huggingface_hub") is None:
+        raise TargetUnavailable(f"{reference} needs huggingface_hub: run `pip install huggingface_hub`")
+    repository = _Repository(reference=reference, name=parsed[1], revision=parsed[2])
+    offered = _offered(repository)
+    weights, config = _online(repository, offered) if isinstance(offered, tuple) else _cached(repository, offered)
+    settings = {} if config is None else _settings(config, reference)
+    where = f"{CONFIG_FILE} of {reference}"
+    return FetchedModel(path=weights, preprocess=_preprocess(settings, where), labels=_labels(settings, where))
+
+
+def _offered(repository: _Repository) -> tuple[str, ...] | Exception:
+    """Which of our files the repository has, or why the hub could not be asked.
+
+    Asked here because `hf_hub_download` retries an unreachable hub for 24 seconds a file, aloud.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url  # noqa: PLC0415
+    from huggingface_hub.errors import RemoteEntryNotFoundError  # noqa: PLC0415
+
+    offered = []
+    for name in (*WEIGHT_FILES, CONFIG_FILE):
+        try:
+            url = hf_hub_url(repository.name, name, revision=repository.revision)
+            get_hf_file_metadata(url, timeout=TIMEOUT_SECONDS)
+        except RemoteEntryNotFoundError:
+            continue
+        except Exception as error:
+            if refusal := _refusal(error):
+                raise CheckpointError(f"{repository.reference}: {refusal}") from error
+            return error
+        offered.append(name)
+    return tuple(offered)
+
+
+def _refusal(error: Exception) -> str | None:
+    """What the hub said where it answered and declined; None where it did not answer properly."""
+    from huggingface_hub.errors import (  # noqa: PLC0415
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    match error:
+        case GatedRepoError():
+            return "this repository is gated: accept its terms on its page, then set HF_TOKEN"
+        case RepositoryNotFoundError():
+            return "no such repository, or no access to it (a private one needs HF_TOKEN)"
+        case RevisionNotFoundError():
+            return "the repository has no such revision"
+        case HfHubHTTPError() if error.response.status_code in (401, 403):
+            return f"the hub refused access (HTTP {error.response.status_code}): check HF_TOKEN"
+        case HFValidationError():
+            return "not a valid repository name"
+        case _:
+            return None
+
+
+def _online(repository: _Repository, offered: tuple[str, ...]) -> tuple[Path, Path | None]:
+    weights = next((name for name in WEIGHT_FILES if name in offered), None)
+    if weights is None:
+        raise CheckpointError(f"{repository.reference} has no {' or '.join(WEIGHT_FILES)}: give another repository")
+    return _download(repository, weights), _download(repository, CONFIG_FILE) if CONFIG_FILE in offered else None
+
+
+def _download(repository: _Repository, name: str) -> Path:
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415
+
+    try:
+        return Path(hf_hub_download(repository.name, name, revision=repository.revision))
+    except Exception as error:
+        raise CheckpointError(
+            f"{name} of {repository.reference} could not be downloaded: {first_line(error)}"
+        ) from error
+
+
+def _cached(repository: _Repository, cause: Exception) -> tuple[Path, Path | None]:
+    from huggingface_hub import constants, try_to_load_from_cache  # noqa: PLC0415
+
+    found: dict[str, Path] = {}
+    for name in (*WEIGHT_FILES, CONFIG_FILE):
+        path = try_to_load_from_cache(repository.name, name, revision=repository.revision)
+        if isinstance(path, str):  # it may also be a mark that the repository has no such file
+            found[name] = Path(path)
+    weights = next((found[name] for name in WEIGHT_FILES if name in found), None)
+    if weights is None:
+        raise CheckpointError(
+            f"{repository.reference} is not in the local cache, and {constants.ENDPOINT} could not be asked"
+            f" ({first_line(cause)}): check the network, or give a file"
+        ) from cause
+    return weights, found.get(CONFIG_FILE)
+
+
+def _settings(config: Path, reference: str) -> Mapping[str, object]:
+    """timm's `pretrained_cfg`, with the label names that may lie beside it."""
+    try:
+        content = json.loads(config.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{CONFIG_FILE} of {reference} is not JSON: {first_line(error)}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{CONFIG_FILE} of {reference} is not a JSON object")
+    nested = content.get("pretrained_cfg")
+    # Files from before `pretrained_cfg` existed hold the same keys at the top.
+    return {**content, **nested} if isinstance(nested, dict) else content
+
+
+def _preprocess(settings: Mapping[str, object], where: str) -> Preprocess | None:
+    match settings.get("input_size"):
+        case None:
+            return None
+        case [3, int() as height, int() as width] if height == width:
+            size = height
+        case other:
+            raise CheckpointError(f"{where} has input_size {other!r}: only square RGB input is supported")
+    if settings.get("crop_mode") not in (None, "center"):
+        raise CheckpointError(f"{where} has crop_mode {settings['crop_mode']!r}: only centre crops are supported")
+    stated = {ours: settings[theirs] for ours, theirs in _TIMM_NAMES.items() if theirs in settings}
+    return parse_preprocess({**asdict(Preprocess()), "size": size, **stated}, where)
+
+
+def _labels(settings: Mapping[str, object], where: str) -> tuple[str, ...] | None:
+    match settings.get("label_names", settings.get("labels")):
+        case None:
+            return None
+        case dict() as by_id:
+            # Class number to name; with gaps in the numbers there is no name for every class.
+            ids = [str(index) for index in range(len(by_id))]
+            return parse_labels([by_id[index] for index in ids], where) if set(ids) == set(by_id) else None
+        case names:
+            return parse_labels(names, where)

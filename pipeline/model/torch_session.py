@@ -1,0 +1,76 @@
+"""The float network in torch, on a GPU where there is one: what every artifact is measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rexnet_export.pipeline.core.records import Preprocess
+from rexnet_export.pipeline.model.backbone import Backbone
+from rexnet_export.pipeline.model.normalize import Normalize
+from rexnet_export.pipeline.model.rexnet import ReXNet
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchSession:
+    """A network on a device, in channels_last; `half` runs it in mixed precision (on GPUs only)."""
+
+    network: ReXNet
+    preprocess: Preprocess
+    device: torch.device
+    half: torch.dtype | None
+    timed: bool = True
+
+    @property
+    def executed_by(self) -> str:
+        """torch's version and the device's name."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
+        return f"torch {version('torch')} on {name}"
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 [N, S, S, 3] -> float32 logits [N, classes]."""
+        (logits,) = self._results(lambda pixels: (self.network(pixels),), images)
+        return logits
+
+    def features(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """uint8 [N, S, S, 3] -> the outputs of the network's backbone, float32 [N, C, H, W] by ONNX tensor name."""
+        backbone = Backbone(self.network).eval()
+        found = self._results(backbone, images)
+        return {feature.name: values for feature, values in zip(backbone.outputs, found, strict=True)}
+
+    @torch.inference_mode()
+    def _results(
+        self, network: Callable[[Tensor], tuple[Tensor, ...]], images: NDArray[np.uint8]
+    ) -> list[NDArray[np.float32]]:
+        pixels = Normalize(self.preprocess, self.device)(torch.from_numpy(images))
+        with (
+            # cuDNN rounds float32 to TF32 unless told not to, and a reference must not be rounded.
+            torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
+            torch.autocast(self.device.type, self.half, enabled=self.half is not None),
+        ):
+            results = network(pixels)
+        return [result.float().cpu().numpy() for result in results]
+
+    def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """The logits: the tensors of the float network are those of `trace.float_trace`."""
+        return {"logits": self.run(images)}
+
+
+def open_reference(
+    network: ReXNet, preprocess: Preprocess, *, half: bool = False, cuda: bool | None = None
+) -> TorchSession:
+    """Move the network to the GPU where there is one (`cuda` overrides looking)."""
+    on_gpu = torch.cuda.is_available() if cuda is None else cuda
+    device = torch.device("cuda" if on_gpu else "cpu")
+    return TorchSession(
+        network=network.eval().to(device).to(memory_format=torch.channels_last),
+        preprocess=preprocess,
+        device=device,
+        half=torch.float16 if half and on_gpu else None,
+    )

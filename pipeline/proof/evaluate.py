@@ -1,0 +1,80 @@
+"""Running sessions on the same images, and what their logits say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rexnet_export.pipeline.artifact.target import Session
+from rexnet_export.pipeline.core.errors import ConversionError
+from rexnet_export.pipeline.core.progress import Progress
+from rexnet_export.pipeline.core.records import Preprocess
+from rexnet_export.pipeline.data.sources import ImageSource, batches
+from rexnet_export.pipeline.proof.paired_statistics import sqnr_db, upper_limit
+
+BATCH = 64
+
+type Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """Top-1 of an artifact and of the float reference on the same `n` labelled images; drops are fractions."""
+
+    n: int
+    top1: float
+    reference_top1: float
+    drop: float
+    drop_upper_95: float
+
+
+def run_sessions(
+    sessions: Mapping[str, Session],
+    source: ImageSource,
+    preprocess: Preprocess,
+    indices: Sequence[int],
+    progress: Progress,
+) -> dict[str, Logits]:
+    """Logits [n, classes] of every session, each image decoded once."""
+    collected: dict[str, list[Logits]] = {name: [] for name in sessions}
+    with progress.stage(f"running {len(sessions)} networks", len(indices), "images") as bar:
+        for images in batches(source, preprocess, indices, BATCH):
+            for name, session in sessions.items():
+                logits = session.run(images)
+                if not np.isfinite(logits).all():
+                    raise ConversionError(f"{name}: {session.executed_by} gave logits that are not finite")
+                collected[name].append(logits)
+            bar.advance(len(images))
+    return {name: np.concatenate(parts) for name, parts in collected.items()}
+
+
+def top1(logits: Logits, labels: NDArray[np.int64]) -> float:
+    """Fraction of images whose largest logit is their label's."""
+    return float((logits.argmax(1) == labels).mean())
+
+
+def accuracy(logits: Logits, reference: Logits, labels: NDArray[np.int64]) -> Accuracy:
+    """Accuracy of `logits` beside the reference's, paired by image."""
+    right, reference_right = logits.argmax(1) == labels, reference.argmax(1) == labels
+    worse, better = int((reference_right & ~right).sum()), int((~reference_right & right).sum())
+    n = len(labels)
+    return Accuracy(
+        n=n,
+        top1=float(right.mean()),
+        reference_top1=float(reference_right.mean()),
+        drop=(worse - better) / n,
+        drop_upper_95=upper_limit(worse, better, n),
+    )
+
+
+def agreement(logits: Logits, reference: Logits) -> float:
+    """Fraction of images on which both choose the same class."""
+    return float((logits.argmax(1) == reference.argmax(1)).mean())
+
+
+def logit_sqnr_db(logits: Logits, reference: Logits) -> float:
+    """SQNR of the logits against the reference's, over all images."""
+    return sqnr_db(reference, logits)

@@ -1,0 +1,196 @@
+"""One finished file by itself: is it what was written, does it compute what it did, does it hold its table?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from rexnet_export.pipeline.artifact import self_test as selftest
+from rexnet_export.pipeline.artifact.export_folder import Release
+from rexnet_export.pipeline.artifact.metadata import card_from, float_tensors_from
+from rexnet_export.pipeline.artifact.self_test import SelfTest
+from rexnet_export.pipeline.artifact.target import Session, require_int8
+from rexnet_export.pipeline.core.errors import ConversionError, ExportError, TargetUnavailable
+from rexnet_export.pipeline.core.files import MANIFEST_FILE
+from rexnet_export.pipeline.core.records import Artifact, Coverage, Measurement, ModelCard, NotMeasured, StoredFile
+from rexnet_export.pipeline.data.labels import listed
+from rexnet_export.pipeline.proof.prove import differences
+from rexnet_export.quantization.table.params import QuantParams
+from rexnet_export.quantization.table.table import load_table
+
+LOGITS = "logits"
+UNREAD = NotMeasured(reason="the file cannot be read")
+
+
+class File(Session, Protocol):
+    """One artifact, opened where a crash harms nobody else."""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+
+    def metadata(self) -> dict[str, str]:
+        """What it says of itself."""
+
+    def coverage(self) -> Coverage:
+        """INT8 and float arithmetic, counted from the file."""
+
+    def qparams(self) -> dict[str, QuantParams]:
+        """Scales and zero points it stores, by ONNX tensor name."""
+
+    def altered(self) -> list[str]:
+        """Tensors that are not what it was written with."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What one file showed; without `problems` it is what was written, and computes what it did then."""
+
+    name: str
+    file: StoredFile
+    problems: tuple[str, ...]
+    card: Measurement[ModelCard]
+    precision: Measurement[str]
+    executed_by: Measurement[str]
+    self_test: Measurement[SelfTest]
+    holds_table: Measurement[bool]
+    coverage: Measurement[Coverage]
+    qparams: Mapping[str, QuantParams]
+    float_onnx_sha256: str | None = None
+
+    @property
+    def step(self) -> float | None:
+        """The scale of its logits, where they are INT8."""
+        logits = self.qparams.get(LOGITS)
+        return logits.scale[0] if logits else None
+
+
+def examine(file: File, name: str, stored: StoredFile, release: Release) -> Finding:
+    """Ask a file everything it can answer alone; what it cannot is a problem, and the rest is asked all the same."""
+    problems = _Problems()
+    wanted = release.digests.get(file.path)
+    if wanted not in {None, stored.sha256}:
+        problems.add(f"its content is not what {MANIFEST_FILE} says")
+    if wanted is None and any(path.parent == file.path.parent for path in release.digests):
+        problems.add(f"{MANIFEST_FILE} beside it does not know it")
+    if altered := problems.asked(file.altered):
+        problems.add(f"{listed(altered)} {'is' if len(altered) == 1 else 'are'} not what the exporter wrote")
+    metadata = problems.asked(file.metadata)
+    card = problems.asked(lambda: card_from(metadata)) if metadata is not None else None
+    if metadata is None or card is None:
+        return _unread(name, stored, problems)
+    qparams = problems.asked(file.qparams) if metadata.get("precision") == "int8" else {}
+    coverage = problems.asked(file.coverage)
+    if coverage is not None:
+        problems.asked(lambda: require_int8(_artifact(metadata, stored), coverage, float_tensors_from(metadata)))
+    held: Measurement[bool] = UNREAD
+    if qparams is not None:
+        held = problems.asked(lambda: _holds_table(metadata, qparams, release, problems)) or False
+    executed_by, self_test = _executed(file, metadata, qparams or {}, problems)
+    return Finding(
+        name=name,
+        file=stored,
+        problems=problems.found,
+        card=card,
+        precision=metadata.get("precision", "unknown"),
+        executed_by=executed_by,
+        self_test=self_test,
+        holds_table=held,
+        coverage=coverage or UNREAD,
+        qparams=qparams or {},
+        float_onnx_sha256=metadata.get("float_onnx_sha256"),
+    )
+
+
+class _Problems:
+    """What went wrong so far; each thing is said once."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, None] = {}
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        return tuple(self._found)
+
+    def add(self, problem: str) -> None:
+        self._found[problem] = None
+
+    def asked[T](self, question: Callable[[], T]) -> T | None:
+        """The answer, or None and the reason among the problems."""
+        try:
+            return question()
+        except ExportError as error:
+            self.add(str(error))
+            return None
+
+
+def _unread(name: str, stored: StoredFile, problems: _Problems) -> Finding:
+    return Finding(
+        name=name,
+        file=stored,
+        problems=problems.found,
+        card=UNREAD,
+        precision=UNREAD,
+        executed_by=UNREAD,
+        self_test=UNREAD,
+        holds_table=UNREAD,
+        coverage=UNREAD,
+        qparams={},
+    )
+
+
+def _artifact(metadata: Mapping[str, str], stored: StoredFile) -> Artifact:
+    precision = metadata.get("precision")
+    if precision not in {"int8", "fp16", "fp32"}:
+        raise ConversionError(f"precision {precision!r} is none of int8, fp16, fp32; export it again")
+    return Artifact(target="", precision=precision, file=stored)  # type: ignore[arg-type]
+
+
+def _holds_table(
+    metadata: Mapping[str, str], qparams: Mapping[str, QuantParams], release: Release, problems: _Problems
+) -> Measurement[bool]:
+    """Compare with the table beside the file, which must be the one it was built from."""
+    if not qparams:
+        return NotMeasured(reason="only INT8 files hold the quantization table")
+    if not release.tables:
+        return NotMeasured(reason="no qparams.json lies beside it")
+    for table in release.tables:
+        if table.sha256 == metadata.get("table_sha256"):
+            held = load_table(table.path)
+            differing = differences(held, qparams)
+            differing += sorted(float_tensors_from(metadata).symmetric_difference(held.float_tensors))
+            if differing:
+                problems.add(f"{listed(differing)} differ from {table.path.name}")
+            return not differing
+    problems.add(f"it was built from another table than {', '.join(str(table.path) for table in release.tables)}")
+    return False
+
+
+def _executed(
+    file: File, metadata: Mapping[str, str], qparams: Mapping[str, QuantParams], problems: _Problems
+) -> tuple[Measurement[str], Measurement[SelfTest]]:
+    try:
+        executed_by: Measurement[str] = file.executed_by
+        tested = selftest.check(file, metadata, qparams)
+    except TargetUnavailable as error:
+        return NotMeasured(reason=str(error)), NotMeasured(reason=str(error))
+    except ExportError as error:
+        problems.add(str(error))
+        return NotMeasured(reason=str(error)), NotMeasured(reason=str(error))
+    if not isinstance(tested, NotMeasured) and not tested.passed:
+        steps, largest = tested.largest_steps, tested.largest_difference
+        apart = f"{largest:.3g}" if steps is None else f"{steps:.0f} quantization steps"
+        problems.add(
+            f"its logits on its golden images are up to {apart} from those it gave when it was written "
+            f"(then by {tested.executed_then}, now by {tested.executed_now})"
+        )
+    return executed_by, tested

@@ -1,0 +1,87 @@
+"""The ONNX graphs between the float network and the artifacts, run to see where in the chain accuracy is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rexnet_export.pipeline.core.records import Measurement, NotMeasured, StoredFile
+from rexnet_export.pipeline.data.selection import Images
+from rexnet_export.pipeline.graph.parity import onnx_runner
+from rexnet_export.pipeline.proof import evaluate
+from rexnet_export.pipeline.proof.evaluate import Logits
+from rexnet_export.pipeline.proof.results import StageResult
+
+type StageName = Literal["float", "equalized", "quantized"]
+STAGES: tuple[StageName, ...] = get_args(StageName.__value__)
+
+IMAGES_AT_ONCE = 8
+UNLABELLED = NotMeasured(reason="the evaluation images have no labels; give --eval-data")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphSession:
+    """An ONNX graph in ONNX Runtime at its defaults; nobody deploys it, so its speed is not measured."""
+
+    runner: Callable[[NDArray[np.uint8]], Logits]
+    executed_by: str
+    timed: bool = False
+
+    def run(self, images: NDArray[np.uint8]) -> Logits:
+        """uint8 [N, S, S, 3] -> float32 logits [N, classes]."""
+        starts = range(0, len(images), IMAGES_AT_ONCE)
+        return np.concatenate([self.runner(images[start : start + IMAGES_AT_ONCE]) for start in starts])
+
+    def trace(self, images: NDArray[np.uint8]) -> dict[str, Logits]:
+        """The logits."""
+        return {"logits": self.run(images)}
+
+
+def chain(float_onnx: StoredFile, rewritten: StoredFile | None, qdq: StoredFile | None) -> dict[StageName, StoredFile]:
+    """The graphs there are, in the order they were made; a graph that is not rewritten is no stage of its own."""
+    changed = rewritten if rewritten is not None and rewritten.sha256 != float_onnx.sha256 else None
+    files: dict[StageName, StoredFile | None] = {"float": float_onnx, "equalized": changed, "quantized": qdq}
+    return {name: file for name, file in files.items() if file is not None}
+
+
+def last_float(graphs: Mapping[StageName, StoredFile]) -> StoredFile:
+    """The float graph whose tensors the artifacts have: the rewritten one, where there is one."""
+    return graphs.get("equalized", graphs["float"])
+
+
+def predictions_key(name: str) -> str:
+    """The name of a graph's logits in `predictions.npz`."""
+    return f"onnx-{name}"
+
+
+def open_stages(graphs: Mapping[StageName, StoredFile]) -> dict[str, GraphSession]:
+    """Sessions by the key of their logits."""
+    executed_by = f"ONNX Runtime {version('onnxruntime')}"
+    return {
+        predictions_key(name): GraphSession(runner=onnx_runner(file.path), executed_by=executed_by)
+        for name, file in graphs.items()
+    }
+
+
+def stage_results(
+    graphs: Mapping[StageName, StoredFile], logits: Mapping[str, Logits], reference: Logits, images: Images
+) -> dict[str, StageResult]:
+    """What each graph gave on the evaluation images."""
+
+    def top1(values: Logits) -> Measurement[float]:
+        return UNLABELLED if images.labels is None else evaluate.top1(values, images.labels)
+
+    return {
+        name: StageResult(
+            file=file,
+            executed_by=f"ONNX Runtime {version('onnxruntime')}",
+            top1=top1(logits[predictions_key(name)]),
+            agreement_with_reference=evaluate.agreement(logits[predictions_key(name)], reference),
+        )
+        for name, file in graphs.items()
+    }

@@ -1,0 +1,62 @@
+"""What was measured of files and graphs: the records that proof fills and reports show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rexnet_export.pipeline.core.records import Coverage, Measurement, Precision, StoredFile
+from rexnet_export.pipeline.proof.evaluate import Accuracy
+from rexnet_export.pipeline.proof.latency import Latency
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileResult:
+    """What was measured of one file."""
+
+    file: StoredFile
+    executed_by: Measurement[str]
+    accuracy: Measurement[Accuracy]
+    agreement_with_reference: Measurement[float]
+    logit_sqnr_db: Measurement[float]
+    coverage: Measurement[Coverage]
+    latency: Measurement[Latency]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadBack:
+    """Tensors of the table found in a file, and how many of their scales the file holds rounded to float16."""
+
+    tensors: int
+    rounded_to_float16: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetResult:
+    """One target: its artifact, and its presets for other processors by name."""
+
+    precision: Precision
+    artifact: FileResult
+    presets: Mapping[str, FileResult]
+    qparams_read: Measurement[ReadBack]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """The float network in torch; `images` is what all agreement was measured on, by name and by content."""
+
+    executed_by: str
+    images: str
+    images_sha256: str
+    n: int
+    top1: Measurement[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageResult:
+    """An ONNX graph on the way from the float network to the artifacts, executed on the same images as they."""
+
+    file: StoredFile
+    executed_by: str
+    top1: Measurement[float]
+    agreement_with_reference: float

@@ -1,0 +1,45 @@
+"""Where inside an artifact precision is lost: signal over noise of every tensor against the float network's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rexnet_export.pipeline.artifact.target import Session
+from rexnet_export.pipeline.core.records import Measurement, NotMeasured, Preprocess
+from rexnet_export.pipeline.data.selection import Images
+from rexnet_export.pipeline.data.sources import batches
+from rexnet_export.pipeline.graph.float_tracer import LOGITS, float_trace
+from rexnet_export.pipeline.proof.compare import compare_traces
+
+IMAGES = 4
+FLOAT = "float"
+OPAQUE = NotMeasured(reason="the runtime shows no tensor but the logits")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorNoise:
+    """One tensor, by ONNX name: its SQNR over all values of a few images; without noise there is none."""
+
+    tensor: str
+    sqnr_db: Measurement[float]
+
+
+type Layers = Mapping[str, Measurement[tuple[TensorNoise, ...]]]  # by artifact, in the network's order
+
+
+def tensor_noise(float_onnx: Path, sessions: Mapping[str, Session], images: Images, preprocess: Preprocess) -> Layers:
+    """Trace every artifact on the first images beside the float graph that it was made from."""
+    if not sessions:
+        return {}
+    tracer = float_trace(float_onnx)
+    pixels = batches(images.source, preprocess, images.indices[:IMAGES], 1)
+    pairs = [(FLOAT, name) for name in sessions]
+    found = compare_traces({FLOAT: tracer, **sessions}, pairs, pixels, {})
+    return {
+        name: OPAQUE
+        if [tensor.name for tensor in traces.tensors] == [LOGITS]
+        else tuple(TensorNoise(tensor=tensor.name, sqnr_db=tensor.sqnr_db) for tensor in traces.tensors)
+        for (_, name), traces in found.items()
+    }

@@ -1,0 +1,260 @@
+"""Proving finished files again: each by itself, then all of them against each other on the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rexnet_export.pipeline.artifact.export_folder import Release, find_release, stored
+from rexnet_export.pipeline.artifact.self_test import SelfTest
+from rexnet_export.pipeline.artifact.target import Session
+from rexnet_export.pipeline.core.errors import ConversionError, UsageError
+from rexnet_export.pipeline.core.progress import Progress, counted
+from rexnet_export.pipeline.core.records import BackboneCard, Measurement, ModelCard, NotMeasured
+from rexnet_export.pipeline.data.selection import Images, labelled_images
+from rexnet_export.pipeline.data.sources import batches, bundled, open_source
+from rexnet_export.pipeline.graph.float_tracer import FloatTracer, float_trace
+from rexnet_export.pipeline.proof import compare
+from rexnet_export.pipeline.proof.compare import LogitComparison, Loss, TraceComparison
+from rexnet_export.pipeline.proof.evaluate import run_sessions
+from rexnet_export.pipeline.proof.examine import File, Finding, examine
+from rexnet_export.quantization.table.params import QuantParams
+
+FLOAT = "float network"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to prove, and on which images: all of `eval_data` unless `eval_images` says fewer."""
+
+    paths: tuple[Path, ...]
+    eval_data: Path | None = None
+    eval_images: int | None = None
+    trace_images: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers no run could honour."""
+        for flag, count in (("eval-images", self.eval_images), ("trace-images", self.trace_images)):
+            if count is not None and count < 1:
+                raise UsageError(f"--{flag} {count}: must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorFinding:
+    """Two files, or the float network and a file, tensor by tensor.
+
+    `first` is the first tensor in which two INT8 files part; `loss` where quantization costs most against float.
+    """
+
+    names: tuple[str, str]
+    traces: TraceComparison
+    first: Measurement[str]
+    loss: Measurement[Loss]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """All that was found; the files are proven where every one passed its self-test and none has a problem."""
+
+    findings: tuple[Finding, ...]
+    images: Measurement[str]
+    logits: Measurement[LogitComparison]
+    tensors: Measurement[tuple[TensorFinding, ...]]
+
+    @property
+    def proven(self) -> bool:
+        """Whether every file was executed, computes what it did when it was written, and has no problem."""
+        return not self.problems and all(isinstance(f.self_test, SelfTest) for f in self.findings)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Every problem, with its file's name."""
+        return tuple(f"{finding.name}: {problem}" for finding in self.findings for problem in finding.problems)
+
+
+def verify(
+    request: Request, open_file: Callable[[Path], File], suffixes: tuple[str, ...], progress: Progress
+) -> Verification:
+    """Examine every file; run those without a problem on the same images and compare them pair by pair.
+
+    `open_file` opens one where its crash harms nobody (`targets.isolation.isolated_file`). Files of different
+    checkpoints are refused.
+    """
+    release = find_release(request.paths, suffixes)
+    names = _names(release.artifacts)
+    with ExitStack() as opened:
+        files = {names[path]: opened.enter_context(open_file(path)) for path in release.artifacts}
+        findings = []
+        with progress.stage("examining", len(files), "files") as bar:
+            for name, file in files.items():
+                findings.append(examine(file, name, stored(file.path), release))
+                bar.advance(1, name)
+        _require_one_network([finding for finding in findings if not finding.problems])
+        sound = [f for f in findings if not f.problems and not isinstance(f.executed_by, NotMeasured)]
+        if not sound:
+            nothing = NotMeasured(reason="no file is fit to be run")
+            return Verification(findings=tuple(findings), images=nothing, logits=nothing, tensors=nothing)
+        return _compared(request, tuple(findings), {f.name: (f, files[f.name]) for f in sound}, release, progress)
+
+
+def _compared(
+    request: Request,
+    findings: tuple[Finding, ...],
+    sound: Mapping[str, tuple[Finding, File]],
+    release: Release,
+    progress: Progress,
+) -> Verification:
+    card = next(iter(sound.values()))[0].card
+    assert not isinstance(card, NotMeasured)
+    images = _images(request, card)
+    if isinstance(images, NotMeasured):
+        return Verification(findings=findings, images=images, logits=images, tensors=images)
+    sessions = {name: _Careful(file, len(card.labels)) for name, (_, file) in sound.items()}
+    logits = run_sessions(sessions, images.source, card.preprocess, images.indices, progress)
+    failed = {name: session.failure for name, session in sessions.items() if session.failure}
+    findings = tuple(_with_problem(finding, failed.get(finding.name)) for finding in findings)
+    sound = {name: pair for name, pair in sound.items() if name not in failed}
+    steps = [finding.step for finding, _ in sound.values() if finding.step is not None]
+    left = {name: logits[name] for name in sound}
+    nothing = NotMeasured(reason="every file stopped while it was run")
+    return Verification(
+        findings=findings,
+        images=images.source.name,
+        logits=compare.compare_logits(left, images.labels, max(steps, default=None)) if left else nothing,
+        tensors=_tensors(request, card, sound, release, images, progress),
+    )
+
+
+class _Careful:
+    """A session whose failure is kept instead of raised; it gives zeros from then on."""
+
+    def __init__(self, file: File, classes: int) -> None:
+        self._file, self._classes = file, classes
+        self.failure = ""
+        self.executed_by, self.timed = file.executed_by, file.timed
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The file's logits while it lives."""
+        if not self.failure:
+            try:
+                logits = self._file.run(images)
+                if np.isfinite(logits).all():
+                    return logits
+                self.failure = f"{self.executed_by} gave logits that are not finite"
+            except ConversionError as error:
+                self.failure = str(error)
+        return np.zeros((len(images), self._classes), np.float32)
+
+    def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """The file's own."""
+        return self._file.trace(images)
+
+
+def _with_problem(finding: Finding, problem: str | None) -> Finding:
+    return replace(finding, problems=(*finding.problems, problem)) if problem else finding
+
+
+def _tensors(
+    request: Request,
+    card: ModelCard,
+    sound: Mapping[str, tuple[Finding, File]],
+    release: Release,
+    images: Images,
+    progress: Progress,
+) -> Measurement[tuple[TensorFinding, ...]]:
+    """Every INT8 file against the float network where its graph lies beside it, and against the other INT8 files."""
+    integer = {name: pair for name, pair in sound.items() if pair[0].qparams}
+    if not integer:
+        return NotMeasured(reason="only INT8 files are compared tensor by tensor")
+    reference = _float_network([finding for finding, _ in integer.values()], release)
+    sessions: dict[str, Session] = {name: file for name, (_, file) in integer.items()}
+    pairs = list(combinations(sessions, 2))
+    if reference is not None:
+        pairs += [(FLOAT, name) for name in sessions]
+        sessions[FLOAT] = reference
+    if not pairs:
+        return NotMeasured(reason="one INT8 file alone, without its float graph beside it, has nothing to compare with")
+    grids = _common_grids([finding for finding, _ in integer.values()])
+    chosen = images.indices[: request.trace_images]
+    with progress.stage("comparing tensors", len(chosen), "images") as bar:
+        pixels = counted(batches(images.source, card.preprocess, chosen, 1), bar)
+        found = compare.compare_traces(sessions, pairs, pixels, grids)
+    inputs = reference.inputs if reference else {}
+    return tuple(_tensor_finding(pair, traces, inputs) for pair, traces in found.items())
+
+
+def _common_grids(findings: Sequence[Finding]) -> dict[str, QuantParams]:
+    """Parameters of activations that all the files agree on; files of other tables are compared as real numbers."""
+    first = findings[0].qparams
+    return {
+        name: params
+        for name, params in first.items()
+        if params.axis is None and all(finding.qparams.get(name) == params for finding in findings)
+    }
+
+
+def _tensor_finding(
+    names: tuple[str, str], traces: TraceComparison, inputs: Mapping[str, Sequence[str]]
+) -> TensorFinding:
+    if FLOAT in names:
+        first: Measurement[str] = NotMeasured(reason="a quantized tensor always differs from the float one")
+        return TensorFinding(
+            names=names, traces=traces, first=first, loss=compare.where_loss_starts(traces.tensors, inputs)
+        )
+    apart = compare.first_difference(traces.tensors)
+    return TensorFinding(
+        names=names,
+        traces=traces,
+        first=apart.name if apart else NotMeasured(reason="no tensor differs"),
+        loss=NotMeasured(reason="neither is the float network"),
+    )
+
+
+def _float_network(findings: Sequence[Finding], release: Release) -> FloatTracer | None:
+    """The float graph that the files were made from, where it lies beside them."""
+    wanted = {finding.float_onnx_sha256 for finding in findings}
+    for graph in release.float_graphs:
+        if {graph.sha256} == wanted:
+            return float_trace(graph.path)
+    return None
+
+
+def _images(request: Request, card: ModelCard) -> Measurement[Images]:
+    if isinstance(card, BackboneCard):
+        return NotMeasured(
+            reason="a backbone classifies nothing; `rexnet-export backbone` compares its outputs on images"
+        )
+    if request.eval_data is not None:
+        source = open_source(request.eval_data, labelled=True)
+    elif card.labels == bundled("evaluation").class_names:
+        source = bundled("evaluation")
+    else:
+        return NotMeasured(reason="no images: give --eval-data (the bundled ones only serve the bundled labels)")
+    return labelled_images(source, card, request.eval_images, request.seed)
+
+
+def _names(paths: Sequence[Path]) -> dict[Path, str]:
+    """File names, with their folders where two are the same."""
+    short = [path.name for path in paths]
+    return {path: path.name if short.count(path.name) == 1 else str(path) for path in paths}
+
+
+def _require_one_network(findings: Sequence[Finding]) -> None:
+    cards = {f.name: f.card for f in findings if not isinstance(f.card, NotMeasured)}
+    first = next(iter(cards.items()), None)
+    for name, card in cards.items():
+        assert first is not None
+        if card.checkpoint_sha256 != first[1].checkpoint_sha256:
+            raise UsageError(
+                f"{first[0]} and {name} come from different checkpoints ({first[1].checkpoint_sha256[:12]}, "
+                f"{card.checkpoint_sha256[:12]}); verify each release by itself"
+            )
+        if card != first[1]:
+            raise ConversionError(f"{first[0]} and {name} have different labels or preprocessing; export them together")

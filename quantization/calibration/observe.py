@@ -1,0 +1,208 @@
+"""Calibration: what values every tensor takes over many images, in memory that does not grow with them.
+
+Every number kept merges exactly, so neither the order of the images nor their grouping into batches changes it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from rexnet_export.pipeline.core.errors import ConversionError, first_line
+from rexnet_export.quantization.calibration.sigmoid_limits import Span, spans
+from rexnet_export.quantization.onnx.simulate import MOST_WORKERS, groups
+from rexnet_export.quantization.onnx.view import view
+
+BINS = 4096
+SAMPLES = 4096
+SMALLEST_EXPONENT = -160  # at which float32's smallest number fills the histogram
+
+
+type Runner = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorStatistics:
+    """What a tensor was over `images` images.
+
+    `channel_minima` and `channel_maxima` [C] are exact, as are the extremes of all channels together.
+    `counts` [2 * BINS] is a histogram of a strided sample; bin i covers [(i - BINS), (i - BINS + 1)) * 2^exponent.
+    """
+
+    images: int
+    minimum: float
+    maximum: float
+    sum_of_minima: Fraction
+    sum_of_maxima: Fraction
+    channel_minima: NDArray[np.float32]
+    channel_maxima: NDArray[np.float32]
+    exponent: int
+    counts: NDArray[np.int64]
+
+    @property
+    def mean_minimum(self) -> float:
+        """Average over images of the smallest value."""
+        return float(self.sum_of_minima / self.images)
+
+    @property
+    def mean_maximum(self) -> float:
+        """Average over images of the largest value."""
+        return float(self.sum_of_maxima / self.images)
+
+
+def observe(
+    model: Path, batches: Iterable[NDArray[np.uint8]], tensors: Sequence[str], ids: Sequence[str] = ()
+) -> dict[str, TensorStatistics]:
+    """Run uint8 [n, S, S, 3] batches through a float model and gather statistics of the named tensors.
+
+    Values beyond what INT8 can tell apart (see `sigmoid`) count as the last that it can.
+    `ids` names the images in errors; without them they are numbered from 0.
+    """
+    proto = onnx.load(model)
+    useful = spans(view(proto))
+    observe_group = partial(_observe_group, _runner(proto, model, tensors), useful, tensors, ids)
+    totals: dict[str, TensorStatistics] = {}
+    images = 0
+    # ONNX Runtime and numpy both release the interpreter lock, so groups run side by side.
+    with ThreadPoolExecutor(min(MOST_WORKERS, os.cpu_count() or 1)) as pool:
+        for batch in batches:
+            pieces = list(groups(batch))
+            firsts = accumulate(map(len, pieces[:-1]), initial=images)
+            for found in pool.map(observe_group, pieces, firsts):
+                totals = {name: merge(totals[name], found[name]) for name in tensors} if totals else found
+            images += len(batch)
+    if not images:
+        raise ConversionError("calibration got no images; give a folder with at least one")
+    return totals
+
+
+def _runner(proto: onnx.ModelProto, model: Path, tensors: Sequence[str]) -> Runner:
+    import onnxruntime  # noqa: PLC0415 - a toolchain, loaded only by those who calibrate
+
+    known = {name for node in proto.graph.node for name in node.output}
+    if missing := [name for name in tensors if name not in known]:
+        raise ConversionError(f"{model} has no tensor {missing[0]!r} to observe; take the names from this model")
+    del proto.graph.output[:]
+    proto.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        raise ConversionError(f"ONNX Runtime cannot load {model} for calibration: {first_line(error)}") from error
+    source = session.get_inputs()[0].name
+
+    def run(images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        values: list[NDArray[np.float32]] = session.run(list(tensors), {source: images})
+        return values
+
+    return run
+
+
+def _observe_group(
+    run: Runner,
+    useful: Mapping[str, Span],
+    tensors: Sequence[str],
+    ids: Sequence[str],
+    images: NDArray[np.uint8],
+    first: int,
+) -> dict[str, TensorStatistics]:
+    try:
+        values = run(images)
+    except Exception as error:  # as above
+        raise ConversionError(f"calibration image {_id(ids, first)} does not run: {first_line(error)}") from error
+    for name, value in zip(tensors, values, strict=True):
+        finite = np.isfinite(value.reshape(len(value), -1)).all(axis=1)
+        if not finite.all():
+            image = _id(ids, first + int(np.argmin(finite)))
+            raise ConversionError(f"tensor {name} is NaN or infinite on calibration image {image}; check the weights")
+    return {
+        name: _summarise(np.clip(value, *useful[name]) if name in useful else value)
+        for name, value in zip(tensors, values, strict=True)
+    }
+
+
+def _id(ids: Sequence[str], index: int) -> str:
+    return ids[index] if ids else str(index)
+
+
+def _summarise(values: NDArray[np.float32]) -> TensorStatistics:
+    """Of a finite tensor [images, channels, ...]: exact extremes, a histogram of at most `SAMPLES` values an image."""
+    flat = values.reshape(len(values), -1)
+    by_channel = values.reshape(*values.shape[:2], -1)
+    channel_lows, channel_highs = by_channel.min(axis=2), by_channel.max(axis=2)
+    lows, highs = channel_lows.min(axis=1), channel_highs.max(axis=1)
+    exponent = _exponent(max(-float(lows.min()), float(highs.max())))
+    sample = flat[:, :: _stride(flat.shape[1])].ravel()
+    return TensorStatistics(
+        images=len(values),
+        minimum=float(lows.min()),
+        maximum=float(highs.max()),
+        sum_of_minima=sum(map(Fraction, lows.tolist()), Fraction(0)),
+        sum_of_maxima=sum(map(Fraction, highs.tolist()), Fraction(0)),
+        channel_minima=channel_lows.min(axis=0),
+        channel_maxima=channel_highs.max(axis=0),
+        exponent=exponent,
+        counts=np.bincount(bins_of(sample, exponent), minlength=2 * BINS),
+    )
+
+
+def bins_of(values: NDArray[np.float32], exponent: int) -> NDArray[np.int64]:
+    """The bin of a histogram with this exponent that each of the values [n] is in; the first or last if beyond."""
+    # In float64, as an all but dead tensor's bins are finer than float32 can divide by.
+    steps = np.floor(values.astype(np.float64) * 2.0**-exponent)
+    return np.clip(steps, -BINS, BINS - 1).astype(np.int64) + BINS
+
+
+def _stride(size: int) -> int:
+    # Without a common factor the stride visits every row, column and channel alike.
+    stride = -(-size // SAMPLES)
+    while math.gcd(stride, size) > 1:
+        stride += 1
+    return stride
+
+
+def _exponent(magnitude: float) -> int:
+    """Of the narrowest power-of-two bin for which BINS bins reach past `magnitude`."""
+    return math.frexp(magnitude)[1] - int(math.log2(BINS)) if magnitude else SMALLEST_EXPONENT
+
+
+def merge(one: TensorStatistics, other: TensorStatistics) -> TensorStatistics:
+    """Statistics of both sets of images; exact, so commutative and associative."""
+    exponent = max(one.exponent, other.exponent)
+    return TensorStatistics(
+        images=one.images + other.images,
+        minimum=min(one.minimum, other.minimum),
+        maximum=max(one.maximum, other.maximum),
+        sum_of_minima=one.sum_of_minima + other.sum_of_minima,
+        sum_of_maxima=one.sum_of_maxima + other.sum_of_maxima,
+        channel_minima=np.minimum(one.channel_minima, other.channel_minima),
+        channel_maxima=np.maximum(one.channel_maxima, other.channel_maxima),
+        exponent=exponent,
+        counts=_widened(one, exponent) + _widened(other, exponent),
+    )
+
+
+def _widened(statistics: TensorStatistics, exponent: int) -> NDArray[np.int64]:
+    """Counts in bins of 2^exponent: every doubling adds neighbours pairwise, floor(floor(x) / 2) = floor(x / 2)."""
+    counts = statistics.counts
+    doublings = exponent - statistics.exponent
+    if not doublings:
+        return counts
+    bins = (np.arange(2 * BINS) - BINS) >> min(doublings, 62)
+    wide = np.zeros_like(counts)
+    np.add.at(wide, bins + BINS, counts)
+    return wide

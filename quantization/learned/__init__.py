@@ -1,0 +1,1 @@
+"""What is found by gradients; the only room here with torch."""

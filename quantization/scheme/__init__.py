@@ -1,0 +1,1 @@
+"""Which tensor gets which parameters, and the QDQ graph that says so."""

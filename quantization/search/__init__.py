@@ -1,0 +1,1 @@
+"""What `--effort` does: what is tried, judged and kept."""

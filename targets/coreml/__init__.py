@@ -1,0 +1,1 @@
+"""Core ML: `.mlpackage` files, written and executed without Apple hardware."""

@@ -1,0 +1,151 @@
+"""Executes a saved Core ML classifier where Core ML does not exist: the program on disk, in torch on the CPU.
+
+It runs the file, stored integers and scales included, batch by batch. It stands for what the file says, not for
+Apple's kernels, which may fuse integers or add up in another order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rexnet_export.pipeline.artifact.target import answer
+from rexnet_export.pipeline.core.errors import ConversionError, DataError
+from rexnet_export.targets.coreml.builder import IMAGE, LOGITS, onnx_name
+from rexnet_export.targets.coreml.inspect import class_labels, real_outputs
+from rexnet_export.targets.coreml.interpreter_program import CLASSIFIER, Arithmetic, MilProgram
+from rexnet_export.targets.coreml.package import Package
+
+PIXELS_AT_ONCE = 2**16  # 16 images of 64 x 64: activations stay in the cache, and calls cost little beside them
+_CHANNELS = {"RGB": (0, 1, 2), "BGR": (2, 1, 0)}
+_SPELLINGS = (".q", ".float", ".half")  # of an ONNX tensor: its integers, and its real numbers before their last form
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What Core ML's classifier gives, for each of N images: the likeliest label, and [N, classes] beside it."""
+
+    labels: tuple[str, ...]
+    probabilities: NDArray[np.float32]
+    logits: NDArray[np.float32]
+
+
+class MilSession:
+    """A package ready to run; `Arithmetic` says what is rounded to float16."""
+
+    executed_by = "MIL reference interpreter"
+    timed = False
+
+    def __init__(self, package: Package, *, arithmetic: Arithmetic = "program") -> None:
+        self._size, self._channels = _image(package)
+        self._names = real_outputs(package)
+        self._labels, self._probabilities = _classifier(package) if self._names == (LOGITS,) else ((), "")
+        self._wanted = {*self._names, *filter(None, [self._probabilities])}
+        self._program = MilProgram(package, self._wanted, arithmetic=arithmetic)
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]."""
+        return answer(self.outputs(images))
+
+    def outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """uint8 [N, S, S, 3] RGB -> the declared outputs, float32 [N, classes] or [N, C, H, W]."""
+        found = self._outputs(images)
+        return {onnx_name(name): found[name] for name in self._names}
+
+    def predict(self, images: NDArray[np.uint8]) -> Prediction:
+        """uint8 [N, S, S, 3] RGB -> labels, probabilities and logits; among equals, the first label."""
+        outputs = self._outputs(images)
+        probabilities = outputs[self._probabilities]
+        labels = tuple(self._labels[index] for index in probabilities.argmax(1))
+        return Prediction(labels=labels, probabilities=probabilities, logits=outputs[LOGITS])
+
+    @torch.inference_mode()
+    def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Every activation by ONNX tensor name, NCHW or [N, C]: integers as the exact real numbers they stand for.
+
+        Holds them all in memory: for a few images.
+        """
+        self._check(images)
+        found: dict[str, Tensor] = {}
+        for step, result in self._program.execute({IMAGE: self._pixels(images)}):
+            name = onnx_name(step.output)
+            is_tensor_of_the_graph = not step.output.startswith(f"{IMAGE}__") and step.output != self._probabilities
+            # What is read back from integers is rounded to the program's type; the integers themselves were traced.
+            if is_tensor_of_the_graph and not name.endswith(".dq"):
+                # In program order, so a tensor's integers take the place of the real numbers they were made from.
+                found[_plain_name(name)] = result if step.reals is None else step.reals(result)
+        return {name: np.ascontiguousarray(value.numpy()) for name, value in found.items()}
+
+    def _outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        self._check(images)
+        count = max(1, PIXELS_AT_ONCE // self._size**2)
+        batches = [images[start : start + count] for start in range(0, len(images), count)]
+        with _one_thread_an_operation() as threads, ThreadPoolExecutor(threads) as pool:
+            parts = list(pool.map(self._batch, batches))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    @torch.inference_mode()
+    def _batch(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        results = self._program.execute({IMAGE: self._pixels(images)})
+        return {step.output: result.numpy() for step, result in results if step.output in self._wanted}
+
+    def _pixels(self, images: NDArray[np.uint8]) -> Tensor:
+        """An image as Core ML hands it to the program: float32 [N, 3, S, S] in 0..255. Channels stay last in memory."""
+        return torch.from_numpy(np.take(images, self._channels, axis=3)).permute(0, 3, 1, 2).float()
+
+    def _check(self, images: NDArray[np.uint8]) -> None:
+        size = self._size
+        if images.shape[1:] != (size, size, 3) or images.dtype != np.uint8 or not len(images):
+            raise DataError(f"images are {images.dtype} {images.shape}; the package takes uint8 [N, {size}, {size}, 3]")
+
+
+@contextmanager
+def _one_thread_an_operation() -> Iterator[int]:
+    """Batches side by side, each on one thread, in place of threads that wait for each other in every operation.
+
+    Yields the number of threads there is room for.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _image(package: Package) -> tuple[int, tuple[int, ...]]:
+    """Side of the image, and its RGB channels in the order the program wants them.
+
+    Scale and bias of the image are operations of the program; the specification says no more of it than this.
+    """
+    inputs = {feature.name: feature.type for feature in package.spec.description.input}
+    if set(inputs) != {IMAGE} or not inputs[IMAGE].HasField("imageType"):
+        raise ConversionError(f"{package.path} takes {sorted(inputs)}, not one image named {IMAGE!r}; export it again")
+    kind = inputs[IMAGE].imageType
+    colours = kind.ColorSpace.Name(kind.colorSpace)
+    if colours not in _CHANNELS or kind.width != kind.height:
+        size = f"{kind.width} x {kind.height}"
+        raise ConversionError(
+            f"{package.path} takes a {colours} image of {size}, no square colour one; export it again"
+        )
+    return kind.width, _CHANNELS[colours]
+
+
+def _classifier(package: Package) -> tuple[tuple[str, ...], str]:
+    """The labels by class index, and the name of their probabilities."""
+    labels = class_labels(package)
+    (classify,) = (op for op in package.operations if op.op_type == CLASSIFIER)
+    return labels, classify.probabilities.name
+
+
+def _plain_name(onnx_tensor: str) -> str:
+    for spelling in _SPELLINGS:
+        onnx_tensor = onnx_tensor.removesuffix(spelling)
+    return onnx_tensor

@@ -1,0 +1,236 @@
+"""Core ML: an ML program for iOS 17, built on any system; executed by Core ML on macOS, interpreted elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from PIL import Image
+
+from rexnet_export.pipeline.artifact.fingerprints import damaged
+from rexnet_export.pipeline.artifact.self_test import carried
+from rexnet_export.pipeline.artifact.structure import Structure
+from rexnet_export.pipeline.artifact.target import Session, Source, answer, described, require_int8
+from rexnet_export.pipeline.core.errors import ConversionError, TargetUnavailable
+from rexnet_export.pipeline.core.records import (
+    PRECISIONS,
+    Artifact,
+    BackboneCard,
+    Coverage,
+    Precision,
+    StoredFile,
+    stored_file,
+)
+from rexnet_export.quantization.table.params import QuantParams
+from rexnet_export.quantization.table.table import QuantTable
+from rexnet_export.targets.coreml.builder import IMAGE, LOGITS, PIXEL_SCALE, PROBABILITIES, mil_name, onnx_name
+from rexnet_export.targets.coreml.inspect import (
+    check_backbone,
+    check_interface,
+    check_operations,
+    count_arithmetic,
+    real_outputs,
+    stored_parameters,
+    stored_qparams,
+    structure,
+)
+from rexnet_export.targets.coreml.lower import lower
+from rexnet_export.targets.coreml.package import Package, quiet, read_altered, read_package, seal
+
+if TYPE_CHECKING:
+    from coremltools.models import MLModel
+    from coremltools.proto.Model_pb2 import Model
+
+
+class CoreML:
+    """INT8 (weights and activations), float16 or float32 in an `.mlpackage`."""
+
+    name = "coreml"
+    precisions: tuple[Precision, ...] = PRECISIONS
+    suffixes = (".mlpackage",)
+
+    def require(self) -> None:
+        """Core ML packages are written by coremltools."""
+        if find_spec("coremltools") is None:
+            raise TargetUnavailable("coremltools is not installed; run: pip install coremltools==9.0")
+
+    def convert(self, source: Source, folder: Path, stem: str) -> Artifact:
+        """Write `folder/stem.mlpackage`, read it back, and compare it with what it should be."""
+        self.require()
+        model = onnx.load(_graph(source).path)
+        path = folder / f"{stem}.mlpackage"
+        with quiet():
+            try:
+                spec = _save(model, source, path)
+            except ConversionError:
+                raise
+            except Exception as error:  # coremltools has no exception type of its own
+                reason = str(error).partition("\n")[0]
+                raise ConversionError(f"coremltools could not convert {source.card.name}: {reason}") from error
+        _describe(spec, source)
+        seal(path, spec)
+        package = read_package(path)
+        artifact = Artifact(target=self.name, precision=source.precision, file=stored_file(path))
+        require_int8(artifact, count_arithmetic(package), source.float_tensors)
+        _check(package, model, source)
+        proof = carried(source, lambda: _session(package), stored_qparams(package), stored_parameters(package))
+        spec.description.metadata.userDefined.update(proof)
+        seal(path, spec)
+        return replace(artifact, file=stored_file(path))
+
+    def open(self, artifact: Artifact, *, threads: int | None = None) -> Session:  # noqa: ARG002 - Core ML's choice
+        """Core ML on macOS; elsewhere the reference interpreter executes the saved program."""
+        self.require()
+        return _session(read_package(artifact.file.path))
+
+    def coverage(self, artifact: Artifact) -> Coverage:
+        """Count INT8 and float arithmetic in the saved program."""
+        return count_arithmetic(read_package(artifact.file.path))
+
+    def read_metadata(self, artifact: Artifact) -> dict[str, str]:
+        """The saved package's user-defined metadata."""
+        return dict(read_package(artifact.file.path).metadata)
+
+    def structure(self, artifact: Artifact) -> Structure:
+        """Counted from the saved program."""
+        return structure(read_package(artifact.file.path))
+
+    def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:
+        """The saved program's scales and zero points, by ONNX tensor name."""
+        return stored_qparams(read_package(artifact.file.path))
+
+    def read_parameters(self, artifact: Artifact) -> dict[str, NDArray[np.generic]]:
+        """The saved program's weights as integers or real numbers, and its biases, which are always real numbers."""
+        return stored_parameters(read_package(artifact.file.path))
+
+    def altered(self, artifact: Artifact) -> list[str]:
+        """Compared with the fingerprints, also where the manifest no longer fits."""
+        package = read_altered(artifact.file.path)
+        return damaged(dict(package.metadata), stored_qparams(package), stored_parameters(package))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _CoreMLSession:
+    model: MLModel
+    names: tuple[str, ...]
+    executed_by: str = "Core ML"
+    timed: bool = True
+
+    @classmethod
+    def load(cls, package: Package) -> _CoreMLSession:
+        with quiet():
+            import coremltools  # noqa: PLC0415
+
+            model = coremltools.models.MLModel(str(package.path))
+        return cls(model=model, names=real_outputs(package))
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]; Core ML takes one image at a time."""
+        return answer(self.outputs(images))
+
+    def outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """uint8 [N, S, S, 3] RGB -> the declared outputs, float32 [N, classes] or [N, C, H, W]."""
+        found = [self.model.predict({IMAGE: Image.fromarray(image)}) for image in images]
+        return {onnx_name(n): np.concatenate([each[n] for each in found], dtype=np.float32) for n in self.names}
+
+    def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """The outputs: Core ML shows no tensor that is not declared one."""
+        return self.outputs(images)
+
+
+def _session(package: Package) -> Session:
+    if sys.platform == "darwin":
+        return _CoreMLSession.load(package)
+    from rexnet_export.targets.coreml.interpreter import MilSession  # noqa: PLC0415 - torch takes seconds to import
+
+    return MilSession(package)
+
+
+def _graph(source: Source) -> StoredFile:
+    if source.precision != "int8":
+        return source.float_onnx
+    if source.qdq_onnx is None or source.table is None:
+        raise ConversionError("Core ML INT8 is converted from the quantization table and its QDQ graph; none was given")
+    return source.qdq_onnx
+
+
+def _save(model: onnx.ModelProto, source: Source, path: Path) -> Model:
+    """Convert and save; returns the specification. A backbone is no classifier.
+
+    No optimization pass runs on the program: coremltools' own quantization passes fold zero points and rescale
+    additions, so the file would no longer hold the table.
+    """
+    import coremltools as ct  # noqa: PLC0415
+
+    size = source.card.preprocess.size
+    program = lower(model, half=source.precision != "fp32")
+    converted = ct.convert(
+        program,
+        convert_to="mlprogram",
+        inputs=[ct.ImageType(name=IMAGE, shape=(1, 3, size, size), scale=PIXEL_SCALE, color_layout=ct.colorlayout.RGB)],
+        classifier_config=None
+        if isinstance(source.card, BackboneCard)
+        else ct.ClassifierConfig(_distinct(source.card.labels), predicted_probabilities_output=PROBABILITIES),
+        # The program already computes in its own types; FLOAT32 only keeps coremltools from casting again.
+        compute_precision=ct.precision.FLOAT32,
+        minimum_deployment_target=ct.target.iOS17,
+        pass_pipeline=ct.PassPipeline.EMPTY,
+        skip_model_load=True,
+        package_dir=str(path),
+    )
+    return converted.get_spec()
+
+
+def _distinct(labels: tuple[str, ...]) -> list[str]:
+    """Core ML's probabilities are a dictionary by label, so a label used twice gets its class index."""
+    uses = Counter(labels)
+    return [label if uses[label] == 1 else f"{label} ({index})" for index, label in enumerate(labels)]
+
+
+def _describe(spec: Model, source: Source) -> None:
+    card, description = source.card, spec.description
+    metadata = description.metadata
+    metadata.userDefined.clear()  # coremltools' conversion date would make every file differ
+    metadata.userDefined.update(described(source))
+    metadata.author = "rexnet-export"
+    metadata.license = "Code MIT; the weights keep the licence of their checkpoint."
+    texts = {
+        IMAGE: f"RGB image, {card.preprocess.size} x {card.preprocess.size}; normalisation is inside the model.",
+        LOGITS: "Logits [1, classes], in the order of the labels.",
+        description.predictedFeatureName: "Most likely label.",
+        description.predictedProbabilitiesName: "Probability of each label.",
+    }
+    kind = f"image classifier with {len(card.labels)} classes"
+    if isinstance(card, BackboneCard):
+        kind = f"backbone with {len(card.features)} outputs"
+        texts |= {mil_name(f.name): f"Features [1, {f.channels}, H, W] at stride {f.stride}." for f in card.features}
+    metadata.shortDescription = f"{card.name}, {source.precision}: {kind}."
+    for feature in (*description.input, *description.output):
+        feature.shortDescription = texts[feature.name]
+
+
+def _check(package: Package, model: onnx.ModelProto, source: Source) -> None:
+    """Refuse a package that is not the graph it came from, or does not store the table."""
+    operators = Counter(node.op_type for node in model.graph.node)
+    if isinstance(source.card, BackboneCard):
+        check_backbone(package, source.card.preprocess.size, source.card.features)
+    else:
+        check_interface(package, source.card.preprocess.size, len(source.card.labels))
+    check_operations(package, {"conv": operators["Conv"], "linear": operators["Gemm"]})
+    if source.precision == "int8" and source.table is not None:
+        _check_table(stored_qparams(package), source.table)
+
+
+def _check_table(stored: dict[str, QuantParams], table: QuantTable) -> None:
+    for name, entry in table.tensors.items():
+        if entry.params is None or entry.params.bits != 8 or entry.decision == "fused":
+            continue
+        if stored.get(name) != entry.params:
+            raise ConversionError(f"Core ML stores other parameters for {name} than the table; report this as a bug")

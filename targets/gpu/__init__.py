@@ -1,0 +1,1 @@
+"""The desktop reference: float weights, run by torch."""

@@ -1,0 +1,148 @@
+"""The desktop reference: the float network in torch, on a GPU where there is one, else on the CPU."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rexnet_export.pipeline.artifact.fingerprints import damaged
+from rexnet_export.pipeline.artifact.metadata import describe
+from rexnet_export.pipeline.artifact.self_test import carried
+from rexnet_export.pipeline.artifact.structure import Structure
+from rexnet_export.pipeline.artifact.target import Session, Source
+from rexnet_export.pipeline.core.errors import CheckpointError
+from rexnet_export.pipeline.core.records import PRECISIONS, Artifact, Coverage, NotMeasured, Precision, Preprocess
+from rexnet_export.quantization.table.params import QuantParams
+from rexnet_export.targets.ort.session import open_session
+from rexnet_export.targets.ort.target import Ort
+
+if TYPE_CHECKING:
+    from rexnet_export.pipeline.model.checkpoint import LoadedCheckpoint
+
+CUDA_PROVIDER = "CUDAExecutionProvider"
+
+
+class Gpu:
+    """Our own checkpoint format; float32, or float16 weights run in mixed precision.
+
+    A request for INT8 gives the float32 file the INT8 artifacts are compared with, and the artifact says fp32. Where
+    ONNX Runtime has its CUDA provider, the float ONNX file is run there too, as the preset `onnxruntime`.
+    """
+
+    name = "gpu"
+    precisions: tuple[Precision, ...] = PRECISIONS
+    suffixes = (".safetensors",)
+
+    def require(self) -> None:
+        """torch is always there: it reads the checkpoint."""
+
+    def convert(self, source: Source, folder: Path, stem: str) -> Artifact:  # noqa: ARG002 - the file is not INT8
+        """Write `MODEL-fp32.safetensors` (or fp16) with labels, preprocessing and digests inside."""
+        from rexnet_export.pipeline.model.checkpoint import load_checkpoint, save_checkpoint  # noqa: PLC0415
+
+        precision: Precision = "fp16" if source.precision == "fp16" else "fp32"
+        described = describe(source.card, precision=precision, float_onnx_sha256=source.float_onnx.sha256)
+        save = partial(
+            save_checkpoint,
+            folder / f"{source.card.name}-{precision}.safetensors",
+            load_checkpoint(source.checkpoint.path).network,
+            labels=source.card.labels,
+            preprocess=source.card.preprocess,
+            half=precision == "fp16",
+        )
+        presets = {"onnxruntime": source.float_onnx} if has_cuda_provider() else {}
+        written = Artifact(target=self.name, precision=precision, file=save(metadata=described), presets=presets)
+        proof = carried(source, lambda: self.open(written), {}, self.read_parameters(written))
+        return replace(written, file=save(metadata=described | proof))
+
+    def open(self, artifact: Artifact, *, threads: int | None = None) -> Session:
+        """Load into torch; mixed precision needs a GPU and is float32 without one."""
+        if _is_onnx(artifact):
+            return open_session(artifact.file.path, CUDA_PROVIDER)
+        if threads is not None:
+            import torch  # noqa: PLC0415 - takes seconds
+
+            torch.set_num_threads(threads)
+        from rexnet_export.pipeline.model.torch_session import open_reference  # noqa: PLC0415
+
+        loaded = _load(artifact)
+        return open_reference(loaded.network, _preprocess(loaded), half=artifact.precision == "fp16")
+
+    def coverage(self, artifact: Artifact) -> Coverage:
+        """All multiply-accumulates are float, and every layer is a float operator."""
+        if _is_onnx(artifact):
+            return Ort().coverage(artifact)
+        from rexnet_export.pipeline.model.rexnet import cost  # noqa: PLC0415
+
+        loaded = _load(artifact)
+        modules = loaded.network.named_modules()
+        layers = [(name, type(layer).__name__) for name, layer in modules if not list(layer.children())]
+        return Coverage(
+            int8_macs=0,
+            total_macs=cost(loaded.network.spec, _preprocess(loaded).size).macs,
+            float_ops=tuple(f"{name} ({kind})" for name, kind in layers if kind != "Dropout"),
+        )
+
+    def structure(self, artifact: Artifact) -> Structure:
+        """The network's layers; all of it is one float island."""
+        if _is_onnx(artifact):
+            return Ort().structure(artifact)
+        layers = [layer for layer in _load(artifact).network.modules() if not list(layer.children())]
+        return Structure(
+            tensor_bytes=sum(values.nbytes for values in self.read_parameters(artifact).values()),
+            operators=dict(Counter(type(layer).__name__ for layer in layers)),
+            float_islands=1,
+            qdq_pairs=0,
+            arena_bytes=NotMeasured(reason="torch allocates memory as it runs"),
+        )
+
+    def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:  # noqa: ARG002 - the protocol's parameter
+        """A float file stores none."""
+        return {}
+
+    def altered(self, artifact: Artifact) -> list[str]:
+        """Compared with the fingerprints the file carries."""
+        return damaged(self.read_metadata(artifact), self.read_qparams(artifact), self.read_parameters(artifact))
+
+    def read_parameters(self, artifact: Artifact) -> dict[str, NDArray[np.generic]]:
+        """Everything the checkpoint stores, by its own names: here BatchNorm is not folded into the convolutions."""
+        if _is_onnx(artifact):
+            return Ort().read_parameters(artifact)
+        from safetensors.numpy import load_file  # noqa: PLC0415
+
+        _load(artifact)  # refuses what is no checkpoint of ours
+        stored: dict[str, NDArray[np.generic]] = load_file(artifact.file.path)
+        return stored
+
+    def read_metadata(self, artifact: Artifact) -> dict[str, str]:
+        """The safetensors metadata, or the ONNX file's."""
+        return Ort().read_metadata(artifact) if _is_onnx(artifact) else _load(artifact).metadata
+
+
+def has_cuda_provider() -> bool:
+    """Whether this ONNX Runtime is the build for NVIDIA GPUs (package onnxruntime-gpu)."""
+    import onnxruntime  # noqa: PLC0415
+
+    return CUDA_PROVIDER in onnxruntime.get_available_providers()
+
+
+def _is_onnx(artifact: Artifact) -> bool:
+    return artifact.file.path.suffix == ".onnx"
+
+
+def _load(artifact: Artifact) -> LoadedCheckpoint:
+    from rexnet_export.pipeline.model.checkpoint import load_checkpoint  # noqa: PLC0415 - torch takes seconds to import
+
+    return load_checkpoint(artifact.file.path)
+
+
+def _preprocess(loaded: LoadedCheckpoint) -> Preprocess:
+    if loaded.preprocess is None:
+        raise CheckpointError(f"{loaded.file.path} does not say its preprocessing; export the model again")
+    return loaded.preprocess

@@ -1,0 +1,1 @@
+"""Opening files that nobody trusts, in a process of their own."""

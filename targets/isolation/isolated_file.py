@@ -1,0 +1,204 @@
+"""A finished file, looked at from a distance: everything that opens it happens in a child process.
+
+A file that crashes its runtime, or makes it hang, then costs one process and becomes one line of error. This guards
+against damage and accidents; it is no sandbox against code that attacks the machine.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from signal import Signals
+from threading import Timer
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rexnet_export.pipeline.artifact.structure import Structure
+from rexnet_export.pipeline.core import errors
+from rexnet_export.pipeline.core.errors import ConversionError, ExportError, ProcessEnded, UsageError
+from rexnet_export.pipeline.core.records import Coverage
+from rexnet_export.quantization.table.params import QuantParams
+from rexnet_export.targets import TARGETS
+from rexnet_export.targets.isolation.worker import IMAGES, NANOSECONDS, RUNS, Arrays, read_message, send_message
+
+ANSWER_WITHIN_S = 900.0
+
+
+class IsolatedFile:
+    """One artifact in a process of its own; it answers as the target's own reader and session would.
+
+    The errors are those that the target raises; a process that ends or falls silent is `ProcessEnded`.
+    """
+
+    def __init__(self, path: Path, *, threads: int | None = None, answer_within_s: float = ANSWER_WITHIN_S) -> None:
+        self.path = path
+        self._patience = answer_within_s
+        command = [sys.executable, "-P", "-m", "rexnet_export.targets.isolation.worker", target_of(path), str(path)]
+        command += [] if threads is None else [str(threads)]
+        # A session of its own: Ctrl-C reaches the parent alone, which then closes this.
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        self._late = False
+        self._said: Mapping[str, Any] | None = None
+
+    @property
+    def process_id(self) -> int:
+        """Of the process that has the file open."""
+        return self._process.pid
+
+    def metadata(self) -> dict[str, str]:
+        """What the file says of itself: the map of `pipeline.artifact.metadata.describe`."""
+        said, _ = self._ask("metadata")
+        return dict(said)
+
+    def coverage(self) -> Coverage:
+        """INT8 and float arithmetic, counted from the file."""
+        said, _ = self._ask("coverage")
+        return Coverage(
+            int8_macs=said["int8_macs"],
+            total_macs=said["total_macs"],
+            float_ops=tuple(said["float_ops"]),
+            float_layers=tuple(said["float_layers"]),
+        )
+
+    def structure(self) -> Structure:
+        """What the file is built of."""
+        said, _ = self._ask("structure")
+        return Structure.from_json(said)
+
+    def qparams(self) -> dict[str, QuantParams]:
+        """Scales and zero points that the file stores, by ONNX tensor name."""
+        said, _ = self._ask("qparams")
+        return {
+            name: QuantParams(
+                scale=tuple(params["scale"]),
+                zero_point=tuple(params["zero_point"]),
+                axis=params["axis"],
+                bits=params["bits"],
+            )
+            for name, params in said.items()
+        }
+
+    def parameters(self) -> Arrays:
+        """Weights and biases as the file stores them, by ONNX tensor name and in ONNX layout."""
+        _, arrays = self._ask("parameters")
+        return arrays
+
+    def altered(self) -> list[str]:
+        """Tensors that are not what the file was written with."""
+        said, _ = self._ask("altered")
+        return list(said)
+
+    @property
+    def executed_by(self) -> str:
+        """The runtime and its version."""
+        return str(self._session()["executed_by"])
+
+    @property
+    def timed(self) -> bool:
+        """Whether its speed is a runtime's own."""
+        return bool(self._session()["timed"])
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]."""
+        _, arrays = self._ask("run", {IMAGES: images})
+        return arrays["logits"].astype(np.float32, copy=False)
+
+    def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Every activation as real numbers, by ONNX tensor name."""
+        _, arrays = self._ask("trace", {IMAGES: images})
+        return {name: values.astype(np.float32, copy=False) for name, values in arrays.items()}
+
+    def time_block(self, image: NDArray[np.uint8], *, dropped: int, counted: int) -> tuple[int, ...]:
+        """Nanoseconds of each of `counted` inferences of one image [1, S, S, 3], after `dropped` that do not count."""
+        _, arrays = self._ask("time", {IMAGES: image, RUNS: np.array([dropped, counted])})
+        return tuple(int(spent) for spent in arrays[NANOSECONDS])
+
+    def time_kernel(self, *, dropped: int, counted: int) -> int:
+        """Median nanoseconds of the reference kernel in this process."""
+        said, _ = self._ask("kernel", {RUNS: np.array([dropped, counted])})
+        return int(said)
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with suppress(BrokenPipeError):  # a question it never read
+                    stream.close()
+
+    def __enter__(self) -> IsolatedFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _session(self) -> Mapping[str, Any]:
+        if self._said is None:
+            self._said, _ = self._ask("session")
+        return self._said
+
+    def _ask(self, question: str, given: Arrays | None = None) -> tuple[Any, Arrays]:
+        questions, answers = self._process.stdin, self._process.stdout
+        assert questions is not None
+        assert answers is not None
+        with self._limited():
+            try:
+                send_message(questions, {"ask": question}, given or {})
+                message = read_message(answers)
+            except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+                raise self._ended(question) from error
+        if message is None:
+            raise self._ended(question)
+        header, arrays = message
+        if "failed" in header:
+            raise _error(header["kind"], header["failed"])
+        return header["said"], arrays
+
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """End the process when it does not answer in time."""
+        timer = Timer(self._patience, self._give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _give_up(self) -> None:
+        self._late = True
+        self._process.kill()
+
+    def _ended(self, question: str) -> ProcessEnded:
+        self._process.kill()
+        code = self._process.wait()
+        if self._late:
+            how = f"gave no answer in {self._patience:g} s"
+        elif code < 0:
+            how = f"crashed the process that opened it ({Signals(-code).name})"
+        else:
+            how = f"ended the process that opened it (code {code})"
+        return ProcessEnded(f"{self.path.name} {how} when asked for its {question}; it is damaged: export it again")
+
+
+def target_of(path: Path) -> str:
+    """The name of the target whose files end like this; `UsageError` where none does."""
+    for name, target in TARGETS.items():
+        if path.suffix in target.suffixes:
+            return name
+    known = ", ".join(suffix for target in TARGETS.values() for suffix in target.suffixes)
+    raise UsageError(f"{path} is no artifact by its name: artifacts end in {known}")
+
+
+def _error(kind: str, message: str) -> ExportError:
+    """The worker's error, of the class it was there."""
+    found = getattr(errors, kind, ConversionError)
+    return found(message) if isinstance(found, type) and issubclass(found, ExportError) else ConversionError(message)

@@ -1,0 +1,182 @@
+"""The child process of `targets.isolation.isolated_file`: opens one file and answers questions about it.
+
+Native readers trust what a file says of itself, so a damaged file can end the process that opens it. Here that is a
+process nobody else depends on. Questions come on standard input, answers go to the standard output it was started
+with; whatever a toolchain prints goes nowhere.
+
+A message is one line of JSON, followed by arrays in numpy's `.npy` format; its `arrays` gives their names and
+lengths in bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rexnet_export.pipeline.artifact.target import Session, Target
+from rexnet_export.pipeline.artifact.timed_block import time_block, time_kernel
+from rexnet_export.pipeline.core.errors import ConversionError, ExportError, first_line
+from rexnet_export.pipeline.core.records import PRECISIONS, Artifact, stored_file
+from rexnet_export.targets import TARGETS
+
+type Arrays = Mapping[str, NDArray[np.generic]]
+
+IMAGES, RUNS, NANOSECONDS = "images", "runs", "nanoseconds"
+LARGEST_HEADER = 2**24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What is said (JSON values), and arrays by name."""
+
+    said: Any = None
+    arrays: Arrays | None = None
+
+
+def main(argv: Sequence[str]) -> int:
+    """`worker TARGET FILE [THREADS]`: answer until the questions end; THREADS work on one image."""
+    name, file, *threads = argv
+    with _replies() as replies:
+        opened = _Opened(TARGETS[name], Path(file), int(threads[0]) if threads else None)
+        while (question := read_message(sys.stdin.buffer)) is not None:
+            asked, arrays = question
+            send_message(replies, *_answered(opened, asked, arrays))
+    return 0
+
+
+def _replies() -> IO[bytes]:
+    """The standard output this process was started with, which from now on no one else writes to."""
+    kept = os.fdopen(os.dup(1), "wb")
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+    return kept
+
+
+class _Opened:
+    """One file; what several questions need is read once."""
+
+    def __init__(self, target: Target, path: Path, threads: int | None) -> None:
+        self._target = target
+        self._threads = threads
+        self.path = path
+
+    @cached_property
+    def _metadata(self) -> dict[str, str]:
+        # No reader asks for the precision; it is one of the things being read.
+        unknown = Artifact(target=self._target.name, precision="fp32", file=stored_file(self.path))
+        return self._target.read_metadata(unknown)
+
+    @cached_property
+    def _artifact(self) -> Artifact:
+        for precision in PRECISIONS:
+            if self._metadata.get("precision") == precision:
+                return Artifact(target=self._target.name, precision=precision, file=stored_file(self.path))
+        raise ConversionError(f"{self.path.name} does not say its precision: not exported here; export it again")
+
+    @cached_property
+    def _session(self) -> Session:
+        return self._target.open(self._artifact, threads=self._threads)
+
+    def metadata(self, _: Arrays) -> Answer:
+        return Answer(said=self._metadata)
+
+    def session(self, _: Arrays) -> Answer:
+        return Answer(said={"executed_by": self._session.executed_by, "timed": self._session.timed})
+
+    def coverage(self, _: Arrays) -> Answer:
+        return Answer(said=asdict(self._target.coverage(self._artifact)))
+
+    def structure(self, _: Arrays) -> Answer:
+        return Answer(said=self._target.structure(self._artifact).to_json())
+
+    def qparams(self, _: Arrays) -> Answer:
+        return Answer(said={name: asdict(p) for name, p in self._target.read_qparams(self._artifact).items()})
+
+    def parameters(self, _: Arrays) -> Answer:
+        return Answer(arrays=self._target.read_parameters(self._artifact))
+
+    def altered(self, _: Arrays) -> Answer:
+        unknown = Artifact(target=self._target.name, precision="fp32", file=stored_file(self.path))
+        return Answer(said=self._target.altered(unknown))
+
+    def run(self, arrays: Arrays) -> Answer:
+        return Answer(arrays={"logits": self._session.run(arrays[IMAGES].astype(np.uint8, copy=False))})
+
+    def time(self, arrays: Arrays) -> Answer:
+        dropped, counted = (int(runs) for runs in arrays[RUNS])
+        spent = time_block(self._session, arrays[IMAGES].astype(np.uint8, copy=False), dropped, counted)
+        return Answer(arrays={NANOSECONDS: np.array(spent, np.int64)})
+
+    def kernel(self, arrays: Arrays) -> Answer:
+        dropped, counted = (int(runs) for runs in arrays[RUNS])
+        return Answer(said=time_kernel(dropped, counted))
+
+    def trace(self, arrays: Arrays) -> Answer:
+        return Answer(arrays=self._session.trace(arrays[IMAGES].astype(np.uint8, copy=False)))
+
+
+QUESTIONS: Mapping[str, Callable[[_Opened, Arrays], Answer]] = {
+    "metadata": _Opened.metadata,
+    "session": _Opened.session,
+    "coverage": _Opened.coverage,
+    "structure": _Opened.structure,
+    "qparams": _Opened.qparams,
+    "parameters": _Opened.parameters,
+    "altered": _Opened.altered,
+    "run": _Opened.run,
+    "trace": _Opened.trace,
+    "time": _Opened.time,
+    "kernel": _Opened.kernel,
+}
+
+
+def _answered(opened: _Opened, asked: Any, arrays: Arrays) -> tuple[dict[str, Any], Arrays]:  # noqa: ANN401 - JSON
+    try:
+        answer = QUESTIONS[asked](opened, arrays)
+    except ExportError as error:
+        return {"failed": str(error), "kind": type(error).__name__}, {}
+    except Exception as error:  # noqa: BLE001 - a hostile file may fail in any way; the parent says it in one line
+        reason = f"{opened.path.name} cannot be read ({type(error).__name__}: {first_line(error)}); export it again"
+        return {"failed": reason, "kind": ConversionError.__name__}, {}
+    return {"said": answer.said}, answer.arrays or {}
+
+
+def send_message(stream: IO[bytes], said: Mapping[str, Any], arrays: Arrays) -> None:
+    """Write one message."""
+    content = {name: _packed(values) for name, values in arrays.items()}
+    stream.write(json.dumps({**said, "arrays": {name: len(part) for name, part in content.items()}}).encode() + b"\n")
+    for part in content.values():
+        stream.write(part)
+    stream.flush()
+
+
+def read_message(stream: IO[bytes]) -> tuple[Any, Arrays] | None:
+    """The next message: its `ask`, or the whole header where it is an answer; None at the end of the stream."""
+    line = stream.readline(LARGEST_HEADER)
+    if not line.endswith(b"\n"):
+        return None
+    header = json.loads(line)
+    lengths = header.pop("arrays")
+    arrays = {name: np.load(io.BytesIO(stream.read(length)), allow_pickle=False) for name, length in lengths.items()}
+    return header.get("ask", header), arrays
+
+
+def _packed(values: NDArray[np.generic]) -> bytes:
+    content = io.BytesIO()
+    np.save(content, values, allow_pickle=False)
+    return content.getvalue()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

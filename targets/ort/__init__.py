@@ -1,0 +1,1 @@
+"""ONNX Runtime mobile: `.ort` files for ARM and x86."""

@@ -1,0 +1,299 @@
+"""Reading ONNX Runtime's own file format: the optimized graph a `.ort` file holds, and what it computes in.
+
+The schema's Python classes come with `onnxruntime.tools`; a file must have passed ONNX Runtime's own verifier
+before it is read here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rexnet_export.pipeline.core.errors import ConversionError
+from rexnet_export.pipeline.core.records import Coverage
+from rexnet_export.quantization.table.params import INT8_MIN, QuantParams, for_bias
+
+IDENTIFIER = b"ORTM"
+ALIGNMENT = 8  # the writer pads a file to its widest scalar; a cut of fewer bytes loses nothing but shows here
+
+FLOAT_TYPES = frozenset({1, 10, 11, 16})  # TensorProto: float, float16, double, bfloat16
+_DTYPES = {1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int64}
+
+_FLOAT_CONVS = frozenset({"Conv", "FusedConv", "NhwcFusedConv"})
+_CONVS = _FLOAT_CONVS | {"QLinearConv"}
+_FLOAT_PRODUCTS = frozenset({"Gemm", "FusedGemm", "MatMul", "FusedMatMul"})
+_INT8_PRODUCTS = frozenset({"QGemm", "QLinearMatMul"})
+
+# Positions of (value, scale, zero point) among a node's inputs, and of the output's (scale, zero point).
+_QUANTIZED_INPUTS = {
+    "QLinearConv": (0, 3),
+    "QGemm": (0, 3),
+    "QLinearAdd": (0, 3),
+    "QLinearMul": (0, 3),
+    "QLinearSigmoid": (0,),
+    "QLinearGlobalAveragePool": (0,),
+    "DequantizeLinear": (0,),
+}
+_QUANTIZED_OUTPUT = {
+    "QLinearConv": 6,
+    "QGemm": 7,
+    "QLinearAdd": 6,
+    "QLinearMul": 6,
+    "QLinearSigmoid": 3,
+    "QLinearGlobalAveragePool": 3,
+    "QuantizeLinear": 1,
+}
+_WEIGHT = 3
+_BIAS = {"QLinearConv": 8, "QGemm": 6}
+_MOVING = frozenset({"Pad", "Flatten", "Reshape", "Concat"})
+
+# The schema's Python classes are generated without types.
+type Table = Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One operator; `name` is free of what the optimizer appended to it."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """Operators in file order, constants, every value's element type, and the shapes that convolutions make."""
+
+    nodes: tuple[Node, ...]
+    constants: Mapping[str, NDArray[np.generic]]
+    types: Mapping[str, int]
+    shapes: Mapping[str, tuple[int, ...]]
+    outputs: tuple[str, ...]
+
+
+def tools() -> ModuleType:
+    """`onnxruntime.tools.ort_format_model`, which also puts the schema's package on the import path."""
+    root, silent = logging.getLogger(), logging.NullHandler()
+    root.addHandler(silent)  # with a handler there, the module does not set up the whole program's logging
+    try:
+        module = importlib.import_module("onnxruntime.tools.ort_format_model")
+    finally:
+        root.removeHandler(silent)
+    logging.getLogger("ort_format_model.utils").setLevel(logging.WARNING)
+    return module
+
+
+def parse(content: bytes) -> Graph:
+    """The graph of a `.ort` file that ONNX Runtime has verified."""
+    tools()
+    root = importlib.import_module("ort_flatbuffers_py.fbs.InferenceSession").InferenceSession
+    graph = root.GetRootAs(bytearray(content), 0).Model().Graph()
+    nodes = tuple(_node(graph.Nodes(i)) for i in range(graph.NodesLength()))
+    values = [graph.NodeArgs(i) for i in range(graph.NodeArgsLength())]
+    tensors = {value.Name().decode(): _tensor_type(value) for value in values if value.Type() is not None}
+    return Graph(
+        nodes=nodes,
+        constants=dict(_constant(graph.Initializers(i)) for i in range(graph.InitializersLength())),
+        types={name: tensor.ElemType() for name, tensor in tensors.items()},
+        shapes={name: _shape(tensors[name]) for node in nodes if node.op in _CONVS for name in node.outputs},
+        outputs=tuple(graph.Outputs(i).decode() for i in range(graph.OutputsLength())),
+    )
+
+
+def _node(node: Table) -> Node:
+    return Node(
+        name=plain(node.Name().decode()),
+        op=node.OpType().decode(),
+        inputs=tuple(node.Inputs(i).decode() for i in range(node.InputsLength())),
+        outputs=tuple(node.Outputs(i).decode() for i in range(node.OutputsLength())),
+    )
+
+
+def _constant(tensor: Table) -> tuple[str, NDArray[np.generic]]:
+    shape = [tensor.Dims(i) for i in range(tensor.DimsLength())]
+    dtype = _DTYPES.get(tensor.DataType())
+    name = tensor.Name().decode()
+    if dtype is None or not tensor.RawDataLength():
+        raise ConversionError(f"constant {name} has element type {tensor.DataType()}, which no ReXNet holds")
+    return name, np.frombuffer(tensor.RawDataAsNumpy().tobytes(), dtype).reshape(shape)
+
+
+def _tensor_type(value: Table) -> Table:
+    tensor_type = importlib.import_module("ort_flatbuffers_py.fbs.TensorTypeAndShape").TensorTypeAndShape()
+    table = value.Type().Value()
+    tensor_type.Init(table.Bytes, table.Pos)
+    return tensor_type
+
+
+def shape_and_type(value: Table) -> tuple[tuple[int, ...], int]:
+    """The declared shape and element type of one of a graph's values."""
+    tensor_type = _tensor_type(value)
+    return _shape(tensor_type), int(tensor_type.ElemType())
+
+
+def _shape(tensor_type: Table) -> tuple[int, ...]:
+    shape = tensor_type.Shape()
+    return tuple(shape.Dim(i).Value().DimValue() for i in range(shape.DimLength()))
+
+
+def plain(name: str) -> str:
+    """A value's or node's name without what the optimizer appended to it."""
+    # The layout optimizer calls the values and nodes it makes `<node>_token_<number>`.
+    return re.sub(r"(_token_\d+)+$", "", name)
+
+
+def is_read_back(name: str) -> bool:
+    """Whether a real value is a tensor's integers read back, or what they were made of where the tensor is an end."""
+    return re.search(r"\.(dq(/duplicated)*|float)$", plain(name)) is not None
+
+
+def count(graph: Graph) -> Coverage:
+    """Multiply-accumulates of one image by kind, and the float operators between image and logits.
+
+    Not float operators: the DequantizeLinear that makes an output, and a DequantizeLinear -> QuantizeLinear pair
+    of one scale, which only moves the zero point (uint8 pixels to int8) and is exact.
+    """
+    macs = {node: _macs(node, graph) for node in graph.nodes}
+    return Coverage(
+        int8_macs=sum(amount for node, amount in macs.items() if node.op == "QLinearConv" or node.op in _INT8_PRODUCTS),
+        total_macs=sum(macs.values()),
+        float_ops=tuple(f"{node.name} ({node.op})" for node in float_nodes(graph)),
+        float_layers=tuple(node.inputs[1] for node in graph.nodes if node.op in _FLOAT_CONVS | _FLOAT_PRODUCTS),
+    )
+
+
+def _macs(node: Node, graph: Graph) -> int:
+    quantized = node.op == "QLinearConv" or node.op in _INT8_PRODUCTS
+    if not quantized and node.op not in _FLOAT_CONVS and node.op not in _FLOAT_PRODUCTS:
+        return 0
+    weight = graph.constants[node.inputs[3 if quantized else 1]]
+    if node.op in _INT8_PRODUCTS or node.op in _FLOAT_PRODUCTS:
+        return weight.size
+    positions = int(np.prod(graph.shapes[node.outputs[0]])) // weight.shape[0]
+    return weight.size * positions
+
+
+def float_nodes(graph: Graph) -> Iterator[Node]:
+    """Operators that `count` calls float."""
+    exempt = {*graph.outputs, *_zero_point_moves(graph)}
+    for node in graph.nodes:
+        computes_float = any(graph.types.get(name) in FLOAT_TYPES for name in (*node.outputs, *node.inputs[:1]))
+        is_exempt = node.op in {"DequantizeLinear", "QuantizeLinear"} and not exempt.isdisjoint(node.outputs)
+        if computes_float and not is_exempt:
+            yield node
+
+
+def _zero_point_moves(graph: Graph) -> Iterator[str]:
+    for quantize in graph.nodes:
+        source = quantize.inputs[0] if quantize.op == "QuantizeLinear" else None
+        makers = [node for node in graph.nodes if node.op == "DequantizeLinear" and source in node.outputs]
+        readers = [node for node in graph.nodes if source in node.inputs]
+        if makers and len(readers) == 1 and _same_scale(graph, makers[0].inputs[1], quantize.inputs[1]):
+            yield from (*makers[0].outputs, *quantize.outputs)
+
+
+def _same_scale(graph: Graph, one: str, other: str) -> bool:
+    return bool(np.array_equal(graph.constants[one], graph.constants[other]))
+
+
+def quantization(graph: Graph) -> dict[str, QuantParams]:
+    """Parameters by ONNX tensor name, in the signed form the table has (uint8 zero points less 128).
+
+    The optimizer shares equal scales and renames values, but zero points keep their initializer's name
+    `<tensor>.q.zero_point`, and integers that are only moved (Pad, Flatten, Concat) their node's name `<tensor>.q`.
+    """
+    found: dict[str, QuantParams] = {}
+    for node in graph.nodes:
+        for position in _QUANTIZED_INPUTS.get(node.op, ()):
+            _note(found, graph, *node.inputs[position + 1 : position + 3])
+        if node.op in _QUANTIZED_OUTPUT:
+            start = _QUANTIZED_OUTPUT[node.op]
+            _note(found, graph, *node.inputs[start : start + 2])
+        if node.op in _BIAS and len(node.inputs) > _BIAS[node.op]:
+            inputs, weights = (_params(graph, *node.inputs[start : start + 2]) for start in (1, 4))
+            found[node.inputs[_BIAS[node.op]].removesuffix(".q")] = for_bias(inputs, weights)
+    return found | dict(_moved(graph, found))
+
+
+def parameters(graph: Graph) -> dict[str, NDArray[np.generic]]:
+    """Weights and biases by ONNX tensor name: the optimizer leaves their names and their layout as they were."""
+    found: dict[str, NDArray[np.generic]] = {}
+    for node in graph.nodes:
+        if node.op in _BIAS:
+            names = (node.inputs[_WEIGHT], *node.inputs[_BIAS[node.op] :][:1])
+        elif node.op in _FLOAT_CONVS | _FLOAT_PRODUCTS:
+            names = node.inputs[1:3]
+        else:
+            continue
+        found |= {name.removesuffix(".q"): graph.constants[name] for name in names if name in graph.constants}
+    return found
+
+
+def _note(found: dict[str, QuantParams], graph: Graph, scale: str, zero_point: str) -> None:
+    name, params = _tensor(zero_point), _params(graph, scale, zero_point)
+    if found.setdefault(name, params) != params:
+        raise ConversionError(f"the file gives {name} two scales, {found[name].scale[0]:g} and {params.scale[0]:g}")
+
+
+def _tensor(zero_point: str) -> str:
+    return zero_point.removesuffix(".zero_point").removesuffix(".q")
+
+
+def _params(graph: Graph, scale: str, zero_point: str) -> QuantParams:
+    scales, zero_points = graph.constants[scale], graph.constants[zero_point]
+    offset = -INT8_MIN if zero_points.dtype == np.uint8 else 0
+    return QuantParams(
+        scale=tuple(float(value) for value in scales.flat),
+        zero_point=tuple(int(value) - offset for value in zero_points.flat),
+        axis=0 if scales.ndim else None,
+    )
+
+
+def _moved(graph: Graph, found: Mapping[str, QuantParams]) -> Iterator[tuple[str, QuantParams]]:
+    """What Pad, Flatten and Concat make has the parameters its reader names for it."""
+    for node in graph.nodes:
+        if node.op not in _MOVING or not node.name.endswith(".q"):
+            continue
+        for reader, position in _readers(graph, node.outputs[0]):
+            yield node.name.removesuffix(".q"), found[_tensor(reader.inputs[position + 2])]
+
+
+def _readers(graph: Graph, value: str) -> Iterator[tuple[Node, int]]:
+    """Who reads a value as a quantized operand, through what only moves it."""
+    for node in graph.nodes:
+        if node.op in _MOVING | {"Transpose"} and value in node.inputs:
+            yield from _readers(graph, node.outputs[0])
+        for position in _QUANTIZED_INPUTS.get(node.op, ()):
+            if node.inputs[position] == value:
+                yield node, position
+
+
+def tensor_names(graph: Graph) -> dict[str, str]:
+    """The ONNX tensor that each integer value between image and logits is, by the value's name.
+
+    A value is named by the zero point of the node that makes it; one that is only moved by its node; and pixels, which
+    no node quantizes where activations are uint8, by the zero point of the node that reads them.
+    """
+    made = {node.outputs[0]: _made(node) for node in graph.nodes}
+    found = {value: name for value, name in made.items() if name}
+    for node in graph.nodes:
+        for position in _QUANTIZED_INPUTS.get(node.op, ()):
+            found.setdefault(node.inputs[position], _tensor(node.inputs[position + 2]))
+        if node.op == "Transpose" and node.inputs[0] in found:
+            found[node.outputs[0]] = found[node.inputs[0]]
+    return found
+
+
+def _made(node: Node) -> str | None:
+    if node.op in _QUANTIZED_OUTPUT:
+        return _tensor(node.inputs[_QUANTIZED_OUTPUT[node.op] + 1])
+    return node.name.removesuffix(".q") if node.op in _MOVING and node.name.endswith(".q") else None

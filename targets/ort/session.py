@@ -1,0 +1,187 @@
+"""`.ort` and `.onnx` files opened, executed, traced and optimized by ONNX Runtime."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from rexnet_export.pipeline.artifact.target import answer, are_outputs
+from rexnet_export.pipeline.core.errors import ConversionError, DataError, first_line
+from rexnet_export.pipeline.core.records import StoredFile, stored_file
+from rexnet_export.quantization.onnx.simulate import QUANTIZES_FLOAT_WEIGHTS
+from rexnet_export.targets.ort.canonical import canonical
+from rexnet_export.targets.ort.format import ALIGNMENT, IDENTIFIER
+from rexnet_export.targets.ort.trace import OrtTracer, open_tracer
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession, SessionOptions
+
+WORKERS = 2  # images run side by side; each on one thread, as on a phone's CPU provider with one core
+IMAGES_AT_ONCE = 8
+CPU = "CPUExecutionProvider"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrtSession:
+    """A model in ONNX Runtime, `batch` images at once; results keep the order of the images."""
+
+    session: InferenceSession
+    executed_by: str
+    timed: bool = True
+    path: Path
+    provider: str
+    names: tuple[str, ...]
+    size: int
+    batch: int
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]."""
+        return answer(self.outputs(images))
+
+    def outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """uint8 [N, S, S, 3] RGB -> the declared outputs, float32 [N, classes] or [N, C, H, W]."""
+        self._check(images)
+        parts = [images[start : start + self.batch] for start in range(0, len(images), self.batch)]
+        if len(parts) == 1:
+            return self._outputs(parts[0])
+        with ThreadPoolExecutor(WORKERS) as workers:
+            found = list(workers.map(self._outputs, parts))
+        return {name: np.concatenate([part[name] for part in found]) for name in self.names}
+
+    def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Every tensor of the optimized graph as real numbers, [N, C, H, W] or [N, C], by ONNX name, in graph order.
+
+        INT8 and every `.ort` give the logits of `run` bit for bit. A float `.onnx` runs in this processor's blocked
+        layout, which has no tensors to compare: it is traced in the plain one, and the logits' last bits differ.
+        """
+        self._check(images)
+        return self._tracer.trace(images) if self.provider == CPU else self.outputs(images)
+
+    @cached_property
+    def _tracer(self) -> OrtTracer:
+        if self.path.suffix == ".ort":
+            return open_tracer(file_content(self.path), _options())
+        with tempfile.TemporaryDirectory() as folder:
+            return open_tracer(optimized(self.path, Path(folder) / "optimized.ort").path.read_bytes(), _options())
+
+    def _check(self, images: NDArray[np.uint8]) -> None:
+        if images.dtype != np.uint8 or images.shape[1:] != (self.size, self.size, 3) or not len(images):
+            raise DataError(
+                f"the model takes uint8 images [n, {self.size}, {self.size}, 3], got {images.dtype} {[*images.shape]}"
+            )
+
+    def _outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        try:
+            found = self.session.run(list(self.names), {"image": np.ascontiguousarray(images)})
+        except Exception as error:
+            raise ConversionError(f"{self.executed_by} stopped in the model: {first_line(error)}") from error
+        return dict(zip(self.names, found, strict=True))
+
+
+def open_session(path: Path, provider: str = CPU, *, threads: int = 1) -> OrtSession:
+    """Open a `.ort` or `.onnx` file of ours, whole and with the contract's input and output."""
+    import onnxruntime  # noqa: PLC0415
+
+    session = _session(file_content(path), path.name, _options(threads), provider)
+    shape = _image_shape(session, path.name)
+    where = "" if provider == CPU else f" ({provider})"
+    return OrtSession(
+        session=session,
+        executed_by=f"ONNX Runtime {onnxruntime.__version__}{where}",
+        path=path,
+        provider=provider,
+        names=tuple(value.name for value in session.get_outputs()),
+        size=int(shape[1]),
+        batch=1 if shape[0] == 1 else IMAGES_AT_ONCE,
+    )
+
+
+def file_content(path: Path) -> bytes:
+    """The bytes of a `.ort` or `.onnx` file, refused where they cannot be a whole one."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConversionError(f"cannot read {path}: {error.strerror}; export the model again") from error
+    whole = content[4:8] == IDENTIFIER and len(content) % ALIGNMENT == 0 if path.suffix == ".ort" else bool(content)
+    if not whole:
+        raise ConversionError(f"{path} is no whole {path.suffix} file ({len(content)} bytes); export the model again")
+    return content
+
+
+def optimized(onnx_path: Path, path: Path) -> StoredFile:
+    """Optimize for one image at a time and save in ONNX Runtime's format (its style `Fixed`)."""
+    options = _options()
+    options.optimized_model_filepath = str(path)
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    _session(_single_image(onnx_path), onnx_path.name, options)
+    path.write_bytes(canonical(path.read_bytes()))
+    return stored_file(path)
+
+
+def _single_image(path: Path) -> bytes:
+    try:
+        model = onnx.load_model_from_string(file_content(path))
+    except Exception as error:  # protobuf's DecodeError; its package has no types
+        raise ConversionError(f"{path} is damaged: {first_line(error)}; export the model again") from error
+    graph = model.graph
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.HasField("dim_param"):
+                dimension.dim_value = 1
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _session(content: bytes, name: str, options: SessionOptions, provider: str = CPU) -> InferenceSession:
+    import onnxruntime  # noqa: PLC0415
+
+    try:
+        return onnxruntime.InferenceSession(
+            content,
+            options,
+            providers=[provider],
+            # x86 blocked layouts help only float convolutions and would tie a file to one processor.
+            disabled_optimizers=[
+                QUANTIZES_FLOAT_WEIGHTS,
+                *(["NchwcTransformer"] if options.optimized_model_filepath else []),
+            ],
+            enable_fallback=0,  # the fallback tries once more and prints
+        )
+    except Exception as error:
+        raise ConversionError(f"ONNX Runtime cannot open {name}: {first_line(error)}") from error
+
+
+def _options(threads: int = 1) -> SessionOptions:
+    import onnxruntime  # noqa: PLC0415
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 4
+    # On x86 the optimizer would otherwise rewrite INT8 activations to UINT8 and leave convolutions in float.
+    options.add_session_config_entry("session.qdqisint8allowed", "1")
+    return options
+
+
+def _image_shape(session: InferenceSession, name: str) -> Sequence[int | str]:
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    image, ends = [(value.name, value.type) for value in inputs], {value.name: value.type for value in outputs}
+    shape: Sequence[int | str] = inputs[0].shape if inputs else ()
+    whole = len(shape) == 4 and isinstance(shape[1], int) and shape[2:] == [shape[1], 3]
+    if (
+        image != [("image", "tensor(uint8)")]
+        or set(ends.values()) != {"tensor(float)"}
+        or not (are_outputs(ends) and whole)
+    ):
+        raise ConversionError(
+            f"{name} does not take `image` [n, S, S, 3] and give `logits` or features; it was not exported here"
+        )
+    return shape

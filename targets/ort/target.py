@@ -1,0 +1,167 @@
+"""ONNX Runtime mobile: `.ort` files for ARM and x86, and the `.onnx` files they come from."""
+
+from __future__ import annotations
+
+import struct
+import tempfile
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from rexnet_export.pipeline.artifact.fingerprints import damaged
+from rexnet_export.pipeline.artifact.self_test import carried
+from rexnet_export.pipeline.artifact.structure import Structure
+from rexnet_export.pipeline.artifact.target import Session, Source, described, require_int8
+from rexnet_export.pipeline.core.errors import ConversionError, TargetUnavailable, first_line
+from rexnet_export.pipeline.core.records import Artifact, Coverage, Precision, StoredFile, stored_file
+from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
+from rexnet_export.quantization.table.params import QuantParams
+from rexnet_export.targets.ort import format as ort_format
+from rexnet_export.targets.ort.format import Graph, count, parameters, quantization
+from rexnet_export.targets.ort.session import open_session, optimized
+from rexnet_export.targets.ort.structure import structure
+
+X86 = "x86"
+
+
+class Ort:
+    """INT8 or float32 in `.ort`; float16 is not offered, as the mobile CPU kernels would widen it to float32."""
+
+    name = "ort"
+    precisions: tuple[Precision, ...] = ("int8", "fp32")
+    suffixes = (".ort", ".onnx")
+
+    def require(self) -> None:
+        """`.ort` files are written and run by ONNX Runtime."""
+        if find_spec("onnxruntime") is None:
+            raise TargetUnavailable("ONNX Runtime is not installed; run: pip install onnxruntime==1.26.0")
+
+    def convert(self, source: Source, folder: Path, stem: str) -> Artifact:
+        """Write `stem.ort` for ARM and the `x86` preset, the `.onnx` of each, and the ARM file's operator list.
+
+        ARM takes INT8 activations; x86 has faster kernels for the same table in UINT8. In float32 the preset is the
+        `.onnx`, which ONNX Runtime optimizes for the processor it meets.
+        """
+        self.require()
+        if source.precision == "int8":
+            return self._convert_int8(source, folder, stem)
+        plain, mobile = _pair(onnx.load(source.float_onnx.path), source, folder, stem)
+        return Artifact(
+            target=self.name,
+            precision="fp32",
+            file=mobile,
+            presets={X86: plain},
+            companions=(_required_operators(mobile.path),),
+        )
+
+    def _convert_int8(self, source: Source, folder: Path, stem: str) -> Artifact:
+        if source.qdq_onnx is None or source.table is None:
+            raise ConversionError(f"{source.card.name}: INT8 needs a quantization table; calibrate first")
+        unsigned = insert_qdq(onnx.load(source.float_onnx.path), source.table, "uint8")
+        plain, mobile = _pair(onnx.load(source.qdq_onnx.path), source, folder, stem)
+        plain_x86, x86 = _pair(unsigned, source, folder, f"{stem}-{X86}")
+        return Artifact(
+            target=self.name,
+            precision="int8",
+            file=mobile,
+            presets={X86: x86},
+            companions=(plain, plain_x86, _required_operators(mobile.path)),
+        )
+
+    def open(self, artifact: Artifact, *, threads: int | None = None) -> Session:
+        """Load a `.ort` or `.onnx` file into ONNX Runtime's CPU provider."""
+        self.require()
+        return open_session(artifact.file.path, threads=threads or 1)
+
+    def coverage(self, artifact: Artifact) -> Coverage:
+        """Count arithmetic in the optimized graph; a `.onnx` is optimized first, as it is at run time."""
+        return self._read(artifact, count)
+
+    def structure(self, artifact: Artifact) -> Structure:
+        """Counted from the optimized graph."""
+        return self._read(artifact, structure)
+
+    def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:
+        """Scales and zero points of the optimized graph, by ONNX tensor name."""
+        return self._read(artifact, quantization)
+
+    def altered(self, artifact: Artifact) -> list[str]:
+        """Compared with the fingerprints the file carries."""
+        return damaged(self.read_metadata(artifact), self.read_qparams(artifact), self.read_parameters(artifact))
+
+    def read_parameters(self, artifact: Artifact) -> dict[str, NDArray[np.generic]]:
+        """Weights and biases of the optimized graph, by ONNX tensor name."""
+        return self._read(artifact, parameters)
+
+    def read_metadata(self, artifact: Artifact) -> dict[str, str]:
+        """The file's `metadata_props`."""
+        self.require()
+        return dict(open_session(artifact.file.path).session.get_modelmeta().custom_metadata_map)
+
+    def _read[T](self, artifact: Artifact, reader: Callable[[Graph], T]) -> T:
+        try:
+            return reader(self._graph(artifact))
+        except (KeyError, IndexError, ValueError) as error:
+            name = artifact.file.path.name
+            raise ConversionError(
+                f"{name} computes what our files store ({error}); it was not exported here"
+            ) from error
+
+    def _graph(self, artifact: Artifact) -> Graph:
+        self.require()
+        path = artifact.file.path
+        open_session(path)  # ONNX Runtime verifies a file's structure; the Python reader does not
+        if path.suffix == ".ort":
+            return _parsed(path)
+        with tempfile.TemporaryDirectory() as folder:
+            return _parsed(optimized(path, Path(folder) / "optimized.ort").path)
+
+
+def _pair(model: onnx.ModelProto, source: Source, folder: Path, stem: str) -> tuple[StoredFile, StoredFile]:
+    """Write `stem.onnx` and the `stem.ort` optimized from it, then both again with what each says of itself.
+
+    ONNX Runtime writes metadata only together with the graph it optimizes, so that is done twice.
+    """
+    plain, mobile = folder / f"{stem}.onnx", folder / f"{stem}.ort"
+    _write(_described(model, source), plain)
+    optimized(plain, mobile)
+    graph = _parsed(mobile)
+    artifact = Artifact(target=Ort.name, precision=source.precision, file=stored_file(mobile))
+    require_int8(artifact, count(graph), source.float_tensors)
+    stored = quantization(graph), parameters(graph)
+    for_mobile = carried(source, lambda: open_session(mobile), *stored)
+    for_plain = carried(source, lambda: open_session(plain), *stored)
+    # The `.ort` takes its metadata from the `.onnx` it is made of, which gets its own afterwards.
+    _write(_described(model, source, for_mobile), plain)
+    optimized(plain, mobile)
+    return _write(_described(model, source, for_plain), plain), stored_file(mobile)
+
+
+def _described(model: onnx.ModelProto, source: Source, proof: Mapping[str, str] | None = None) -> onnx.ModelProto:
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, described(source) | dict(proof or {}))
+    return model
+
+
+def _write(model: onnx.ModelProto, path: Path) -> StoredFile:
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    return stored_file(path)
+
+
+def _required_operators(ort_path: Path) -> StoredFile:
+    """The operators and types a reduced build of ONNX Runtime needs, for its `--include_ops_by_config`."""
+    path = ort_path.with_suffix(".required_operators_and_types.config")
+    ort_format.tools().create_config_from_models([ort_path], path, enable_type_reduction=True)
+    path.write_text(path.read_text(encoding="utf-8").replace(str(ort_path), ort_path.name), encoding="utf-8")
+    return stored_file(path)
+
+
+def _parsed(path: Path) -> Graph:
+    try:
+        return ort_format.parse(path.read_bytes())
+    except (AttributeError, IndexError, TypeError, ValueError, struct.error) as error:
+        raise ConversionError(f"{path.name} is damaged: {first_line(error)}; export the model again") from error

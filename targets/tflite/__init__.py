@@ -1,0 +1,1 @@
+"""TFLite: `.tflite` files, the table stamped into them."""

@@ -1,0 +1,161 @@
+"""The page's server: nothing without the token, files for the first browser alone, and no upload it did not ask for."""
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from rexnet_export.apps.bench.browser.server import MOST_NEWS, MOST_RESULT, Serving, Site, serving
+from rexnet_export.pipeline.core.errors import DeviceError, UsageError
+
+
+def accept(content: bytes) -> Mapping[str, object]:
+    if content != b"good":
+        raise DeviceError("the upload is bad; run again")
+    return {"taken": True}
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Serving]:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "model.bin").write_bytes(b"model")
+    (tmp_path / "secret").write_bytes(b"secret")
+    site = Site(
+        page={"index.html": b"<html>", "main.js": b"run()"},
+        files={"bundle/model.bin": tmp_path / "folder" / "model.bin"},
+        settings={"images": 3},
+        accept=accept,
+    )
+    with serving(site, "127.0.0.1", 0) as running:
+        yield running
+
+
+def ask(
+    served: Serving, method: str, path: str, body: bytes | None = None, **headers: str
+) -> tuple[int, http.client.HTTPMessage, bytes]:
+    """`path` is sent as it is; TOKEN in it stands for the token."""
+    parts = urlsplit(served.url)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
+    connection.request(method, path.replace("TOKEN", parts.path.strip("/")), body, headers)
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer.status, answer.headers, content
+
+
+def session(served: Serving) -> str:
+    status, headers, _ = ask(served, "POST", "/TOKEN/session", b"{}")
+    assert status == 200
+    return headers["Set-Cookie"].partition(";")[0]
+
+
+@pytest.mark.parametrize("path", ["/", "/wrong/", "/wrong/index.html", "/TOKENx/", "/%54OKEN/", "/index.html"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_nothing_without_the_token(served: Serving, method: str, path: str) -> None:
+    status, _, content = ask(served, method, path, b"{}" if method == "POST" else None)
+    assert status == 403
+    assert b"token" in content
+    assert served.events.empty()
+
+
+def test_token_is_new_every_time(served: Serving) -> None:
+    site = Site(page={}, files={}, settings={}, accept=accept)
+    with serving(site, "127.0.0.1", 0) as other:
+        assert urlsplit(other.url).path != urlsplit(served.url).path
+        assert len(urlsplit(other.url).path) > 20
+
+
+def test_page_is_isolated_and_guarded(served: Serving) -> None:
+    for path, status in (("/TOKEN/", 200), ("/TOKEN/main.js", 200), ("/TOKEN/none", 403), ("/", 403)):
+        found, headers, _ = ask(served, "GET", path)
+        assert found == status
+        assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+        assert headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        assert headers["X-Content-Type-Options"] == "nosniff"
+    assert ask(served, "GET", "/TOKEN/main.js")[1]["Content-Type"].startswith("text/javascript")
+
+
+def test_first_browser_alone_gets_files(served: Serving) -> None:
+    for path in ("/TOKEN/run.json", "/TOKEN/bundle/model.bin"):
+        assert ask(served, "GET", path)[0] == 403
+        assert ask(served, "GET", path, Cookie="rexnet-bench=guess")[0] == 403
+    cookie = session(served)
+    assert ask(served, "GET", "/TOKEN/bundle/model.bin", Cookie=cookie)[::2] == (200, b"model")
+    assert json.loads(ask(served, "GET", "/TOKEN/run.json", Cookie=cookie)[2]) == {"images": 3}
+    status, headers, content = ask(served, "POST", "/TOKEN/session", b"{}")
+    assert status == 403
+    assert b"another browser" in content
+    assert "Set-Cookie" not in headers
+    assert ask(served, "POST", "/TOKEN/session", b"{}", Cookie=cookie)[0] == 200, "the same browser after a reload"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/TOKEN/../secret",
+        "/TOKEN/bundle/../../secret",
+        "/TOKEN/bundle/%2e%2e/%2e%2e/secret",
+        "/TOKEN/bundle\\..\\..\\secret",
+        "/TOKEN//etc/passwd",
+        "/TOKEN/bundle/",
+        "/TOKEN/bundle/model.bin/",
+        "/TOKEN/%00",
+    ],
+)
+def test_nothing_but_named_files(served: Serving, path: str) -> None:
+    status, _, content = ask(served, "GET", path, Cookie=session(served))
+    assert status == 404
+    assert b"secret" not in content
+
+
+def test_uploads_are_limited(served: Serving) -> None:
+    cookie = session(served)
+    for path, most in (("/TOKEN/result", MOST_RESULT), ("/TOKEN/news", MOST_NEWS), ("/TOKEN/left", MOST_NEWS)):
+        # Refused by the length it claims: nothing of it is read.
+        assert ask(served, "POST", path, b"", Cookie=cookie, **{"Content-Length": str(most + 1)})[0] == 413
+        assert ask(served, "POST", path, b"", Cookie=cookie, **{"Content-Length": "-1"})[0] == 411
+        assert ask(served, "POST", path, b"0", Cookie=cookie, **{"Transfer-Encoding": "chunked"})[0] == 411
+    assert ask(served, "POST", "/TOKEN/elsewhere", b"good", Cookie=cookie)[0] == 404
+    assert ask(served, "POST", "/TOKEN/result", b"good")[0] == 403, "a result without a session"
+    assert [served.events.get().kind for _ in range(served.events.qsize())] == ["opened"]
+
+
+def test_results_are_judged(served: Serving) -> None:
+    cookie = session(served)
+    status, _, content = ask(served, "POST", "/TOKEN/result", b"bad", Cookie=cookie)
+    assert status == 422
+    assert json.loads(content) == {"error": "the upload is bad; run again"}
+    assert ask(served, "POST", "/TOKEN/news", b"[1]", Cookie=cookie)[0] == 400
+    assert ask(served, "POST", "/TOKEN/news", b'{"part": 0.5}', Cookie=cookie)[0] == 200
+    assert ask(served, "POST", "/TOKEN/left", b"{}", Cookie=cookie)[0] == 200
+    assert ask(served, "POST", "/TOKEN/result", b"good", Cookie=cookie)[::2] == (200, b'{"taken": true}')
+    events = [served.events.get() for _ in range(4)]
+    assert [event.kind for event in events] == ["opened", "news", "left", "result"]
+    assert events[1].content == {"part": 0.5}
+
+
+def test_half_an_upload_is_none(served: Serving) -> None:
+    cookie, parts = session(served), urlsplit(served.url)
+    with socket.create_connection((parts.hostname, parts.port), 20) as hanging_up:
+        head = f"POST {parts.path}result HTTP/1.1\r\nHost: x\r\nCookie: {cookie}\r\nContent-Length: 4\r\n\r\ngo"
+        hanging_up.sendall(head.encode())
+        hanging_up.shutdown(socket.SHUT_WR)
+        assert b" 400 " in hanging_up.recv(1000)
+    assert [served.events.get().kind for _ in range(served.events.qsize())] == ["opened"]
+
+
+def test_only_the_named_interface_is_bound(served: Serving) -> None:
+    parts = urlsplit(served.url)
+    assert parts.hostname == "127.0.0.1"
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.2", parts.port), 2)
+    with (
+        pytest.raises(UsageError, match="cannot listen on"),
+        serving(Site(page={}, files={}, settings={}, accept=accept), "127.0.0.1", parts.port),
+    ):
+        pass

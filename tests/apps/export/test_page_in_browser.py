@@ -1,0 +1,125 @@
+"""The report as Chromium shows it: on a phone and on a desk, light and dark, without network."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from chromium import PHONE, chromium
+from PIL import Image
+from playwright.sync_api import Browser, Page
+from report_samples import LEFT, SEARCHED, made, report
+from sheets import sheet
+
+from rexnet_export.apps.export.report_page import render
+from rexnet_export.apps.gate.outputs.html import page as gate_page
+from rexnet_export.apps.gate.outputs.sheet import Metric
+
+DESK = {"width": 1200, "height": 900}
+# Bounding boxes of what sticks out of the page and is not inside something that scrolls.
+STICKING_OUT = """() => [...document.querySelectorAll('body *')]
+  .filter(e => !e.closest('.wide') && e.getBoundingClientRect().right > window.innerWidth + 1)
+  .map(e => e.tagName + ' ' + e.textContent.slice(0, 40))"""
+COLOURS = """() => ({
+  page: getComputedStyle(document.body).backgroundColor, scheme: matchMedia('(prefers-color-scheme: dark)').matches,
+  text: getComputedStyle(document.querySelector('svg.plot text')).fill,
+  body: getComputedStyle(document.body).color})"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as launch:
+        yield launch()
+
+
+@pytest.fixture(scope="module")
+def gate_address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    held = [
+        Metric(
+            subject="net ort x86", measure=f"drop {name}", value=0, unit="points", better="neither", lower=-1, upper=1
+        )
+        for name in ("baseline", "anchor-release")
+    ]
+    found = sheet(metrics=tuple(replace(one, allowed=0.5) for one in held))
+    path = tmp_path_factory.mktemp("gate") / "gate.html"
+    path.write_text(gate_page(found), encoding="utf-8")
+    return path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    picture = io.BytesIO()
+    Image.new("RGB", (28, 28), "red").save(picture, format="PNG")
+    long = tuple(replace(each, tensor=f"features.15.{each.tensor}") for each in SEARCHED.sensitivities)
+    quality = replace(SEARCHED, sensitivities=long)
+    shown = replace(report(ort=made("a" * 60 + ".ort"), tflite=made("a.tflite")), quality=quality, mixed=LEFT)
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(render(shown, {"photo 8.png": picture.getvalue()}), encoding="utf-8")
+    return path.as_uri()
+
+
+def opened(browser: Browser, address: str, viewport: dict[str, int], scheme: str) -> tuple[Page, list[str]]:
+    """The page, and what it complained of or asked the network for."""
+    page = browser.new_page(viewport=viewport, color_scheme=scheme)  # type: ignore[arg-type]
+    wrong: list[str] = []
+    page.on("console", lambda message: wrong.append(message.text))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on(
+        "request", lambda request: wrong.append(request.url) if not request.url.startswith(("file:", "data:")) else None
+    )
+    page.goto(address)
+    return page, wrong
+
+
+@pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desk"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("document", ["address", "gate_address"])
+def test_the_page_fits_and_complains_of_nothing(
+    browser: Browser,
+    document: str,
+    viewport: dict[str, int],
+    scheme: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    page, wrong = opened(browser, request.getfixturevalue(document), viewport, scheme)
+    assert page.evaluate(STICKING_OUT) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+    colours = page.evaluate(COLOURS)
+    assert colours["scheme"] == (scheme == "dark")
+    assert colours["text"] == colours["body"], "pictures write in the page's colour"
+    page.screenshot(path=tmp_path / "page.png", full_page=True)
+    dark = Image.open(tmp_path / "page.png").convert("L").getpixel((1, 1)) < 128  # type: ignore[operator]
+    assert dark == (scheme == "dark")
+    assert wrong == []
+    page.close()
+
+
+def test_pictures_of_images_are_decoded(browser: Browser, address: str) -> None:
+    page, _ = opened(browser, address, PHONE, "light")
+    page.locator("figure img").scroll_into_view_if_needed()
+    page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    assert page.locator("figure").count() == 2
+    assert page.locator("svg.plot").count() == 3
+    page.close()
+
+
+@pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desk"])
+def test_bars_in_tables_can_be_seen(browser: Browser, address: str, viewport: dict[str, int]) -> None:
+    page, _ = opened(browser, address, viewport, "light")
+    widths = page.evaluate("[...document.querySelectorAll('td svg')].map(bar => bar.getBoundingClientRect().width)")
+    assert len(widths) > 3
+    assert min(widths) > 40
+    page.close()
+
+
+def test_what_was_tried_opens(browser: Browser, address: str) -> None:
+    page, _ = opened(browser, address, DESK, "light")
+    tried = page.locator("details table")
+    assert not tried.is_visible()
+    page.locator("summary").click()
+    assert tried.is_visible()
+    page.close()

@@ -1,0 +1,155 @@
+"""An export's predictions as read from its folder, and every way in which a folder is not believed."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gate_samples import CLASSES, REFERENCE_WRONG, edit, labels, logits, vouch, write_export
+
+from rexnet_export.apps.gate.accuracy.evidence import read_evidence, require_same_images, runtime
+from rexnet_export.pipeline.core.errors import BaselineError, DataError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_export(tmp_path / "out", {"ort": range(50)})
+
+
+def test_every_network_of_the_chain_is_read(folder: Path) -> None:
+    found = read_evidence(folder)
+    assert (found.model, found.precision, found.images.name) == ("rexnet_100", "int8", "photos")
+    assert found.images.class_names == CLASSES
+    assert list(found.stages) == ["float", "equalized", "quantized"]
+    assert list(found.targets) == ["ort", "ort x86"]
+    assert found.not_run == {}
+    assert found.ids[7] == "photos/7.png"
+    wrong = {name: int((n.classes != found.images.labels).sum()) for name, n in found.targets.items()}
+    assert wrong == {"ort": 50, "ort x86": len(REFERENCE_WRONG)}
+    assert found.reference.confidences == pytest.approx(np.exp(4) / (np.exp(4) + 2))
+    assert found.targets["ort"].executed_by == "ONNX Runtime 1.26.0"
+
+
+def test_what_nothing_could_run_says_why(folder: Path) -> None:
+    report = json.loads((folder / "report.json").read_text())
+    report["targets"]["ort"]["executed_by"] = {"not_measured": "no runtime here"}
+    found = read_evidence(edit(folder, {"ort": None}, **report))
+    assert found.not_run == {"ort": "no runtime here"}
+    assert list(found.targets) == ["ort x86"]
+
+
+N = 400
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"ort": logits(N, ()) * np.float32(np.nan)}, "logits of ort are not finite on 400 images"),
+        ({"ids": np.array(["a"] * 3 + [str(i) for i in range(N - 3)])}, "image a is there 3 times"),
+        ({"ids": np.arange(N)}, "ids are int64"),
+        ({"ort": None}, "no predictions of ort, though report.json says it ran"),
+        ({"onnx-quantized": None}, "no predictions of onnx-quantized"),
+        ({"ids": None}, "damaged"),
+        ({"labels": None}, "the images have no labels"),
+        ({"labels": labels(N) - 1}, "label -1 is none of 3"),
+        ({"labels": labels(N) + 1}, "label 3 is none of 3"),
+        ({"labels": labels(N).astype(float)}, "labels are float64"),
+        ({"ort": logits(N - 1, ())}, r"logits of ort are float32 \[399, 3\]"),
+        ({"ort": logits(40 * N, ())}, "too many for 400 images"),
+        ({"ort": np.array([{}] * N, object)}, "damaged"),
+    ],
+)
+def test_arrays_that_are_no_predictions(folder: Path, arrays: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_evidence(edit(folder, arrays))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"schema_version": 99}, "schema_version 99, this program reads up to 1; install a newer"),
+        ({"reference": {"n": 0}}, "reference.n holds 0"),
+        ({"model": {"name": "../../etc", "labels": list(CLASSES), "checkpoint_sha256": "0" * 64}}, "etc"),
+        ({"targets": {"../x": {"executed_by": "x"}}}, "x"),
+        ({"targets": []}, "targets is not an object"),
+        ({"stages": {"float": {}}}, "stages.float.file"),
+    ],
+)
+def test_reports_that_are_none(folder: Path, changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_evidence(edit(folder, **changed))
+
+
+def test_reports_of_older_versions(folder: Path) -> None:
+    path = folder / "report.json"
+    content = json.loads(path.read_text())
+    del content["stages"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"lacks stages.*export again"):
+        read_evidence(vouch(folder))
+
+
+@pytest.mark.parametrize("name", ["report.json", "predictions.npz"])
+def test_edited_files_are_not_believed(folder: Path, name: str) -> None:
+    path = folder / name
+    path.write_bytes(path.read_bytes().replace(b"0", b"1", 1))
+    with pytest.raises(DataError, match=f"{name} is not what manifest.json says"):
+        read_evidence(folder)
+
+
+@pytest.mark.parametrize("name", ["report.json", "predictions.npz", "manifest.json"])
+def test_truncated_and_missing_files(folder: Path, name: str) -> None:
+    path = folder / name
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(DataError, match=name):
+        read_evidence(folder if name == "manifest.json" else vouch(folder))
+    path.unlink()
+    with pytest.raises(DataError, match=name):
+        read_evidence(folder)
+
+
+def test_an_array_that_is_cut_inside_the_archive(folder: Path) -> None:
+    path = folder / "predictions.npz"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 255
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="npz"):
+        read_evidence(vouch(folder))
+
+
+def test_the_same_images_are_the_same(folder: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(folder, tmp_path / "other"))
+    require_same_images(read_evidence(folder).images, read_evidence(other).images, "both")
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"sha256": "f" * 64}, "other images, or another order"),
+        ({"class_names": ("dog", "cat", "owl")}, "class 0 is 'cat' and 'dog'"),
+        ({"class_names": ("cat", "dog")}, "3 classes and 2"),
+        ({"labels": np.zeros(9, np.uint16)}, "400 and 9 images"),
+        ({"labels": np.zeros(400, np.uint16)}, "266 images have another label"),
+    ],
+)
+def test_other_images_say_what_differs(folder: Path, part: dict[str, Any], message: str) -> None:
+    images = read_evidence(folder).images
+    other = type(images)(**{**vars(images), **part})
+    with pytest.raises(BaselineError, match=f"^this and that: {message}"):
+        require_same_images(images, other, "this and that")
+
+
+@pytest.mark.parametrize(
+    ("executed_by", "expected"),
+    [
+        ("ONNX Runtime 1.26.0", "ONNX Runtime 1.26"),
+        ("torch 2.15.0 on CPU", "torch on CPU"),
+        ("LiteRT 2.1.2", "LiteRT 2.1"),
+        ("Core ML", "Core ML"),
+        ("ours 3 on 2", "ours 3 on 2"),
+    ],
+)
+def test_the_last_number_of_a_version_does_not_count(executed_by: str, expected: str) -> None:
+    assert runtime(executed_by) == expected

@@ -1,0 +1,317 @@
+"""The gate's questions: which are asked of a chain, which stage is blamed, what is not compared."""
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from gate_samples import CLASSES, edit, logits, write_export
+
+from rexnet_export.apps.gate.accuracy.baseline import read_baselines
+from rexnet_export.apps.gate.accuracy.baseline_update import Change, update
+from rexnet_export.apps.gate.accuracy.decision import Policy
+from rexnet_export.apps.gate.accuracy.evidence import Evidence, read_evidence, runtime
+from rexnet_export.apps.gate.accuracy.questions import check
+from rexnet_export.apps.gate.accuracy.result import Check, GateResult
+from rexnet_export.pipeline.core.errors import BaselineError, UsageError
+
+POLICY = Policy(margin=0.02, tolerance=0.01)
+WIDE = Policy(margin=0.2, tolerance=0.1)
+RUINED = range(140)  # 100 of 400 images more than the others have wrong
+NAMES = ("onnx-float", "onnx-equalized", "onnx-quantized", "ort", "ort-x86")
+
+
+def export(folder: Path, **wrong: Sequence[int]) -> Evidence:
+    return read_evidence(write_export(folder, {name.replace("_", "-"): images for name, images in wrong.items()}))
+
+
+def by_name(result: GateResult) -> Mapping[tuple[str, str], Check]:
+    return {(one.target, one.name): one for one in result.checks}
+
+
+def schema() -> object:
+    loaded = json.loads(resources.files("rexnet_export.apps.gate.accuracy").joinpath("gate.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(loaded)
+    return loaded
+
+
+def follows_the_schema(result: GateResult) -> None:
+    jsonschema.validate(json.loads(json.dumps(result.to_json(), allow_nan=False)), schema())
+
+
+def test_the_chain_alone(tmp_path: Path) -> None:
+    result = check(export(tmp_path), None, POLICY)
+    assert [(one.target, one.name, one.outcome) for one in result.checks] == [
+        ("float", "agreement", "pass"),
+        ("equalized", "agreement", "pass"),
+        ("quantized", "chain", "pass"),
+        ("ort", "chain", "pass"),
+        ("ort x86", "chain", "pass"),
+    ]
+    assert (result.overall, result.exit_code, result.broken_stage) == ("pass", 0, None)
+    follows_the_schema(result)
+
+
+@pytest.mark.parametrize(
+    ("first", "stage"),
+    [(0, "float"), (1, "equalized"), (2, "quantized"), (3, "ort, ort x86"), (4, "ort x86")],
+)
+def test_the_stage_that_broke_is_named(tmp_path: Path, first: int, stage: str) -> None:
+    """A fault is handed on to everything made from the stage."""
+    result = check(read_evidence(write_export(tmp_path, dict.fromkeys(NAMES[first : first + 5], RUINED))), None, POLICY)
+    assert ", ".join(one.target for one in result.checks if one.failed) == stage
+    assert (result.overall, result.exit_code, result.broken_stage) == ("fail", 1, stage)
+
+
+def test_an_exact_stage_may_flip_one_image_in_a_thousand(tmp_path: Path) -> None:
+    one = check(export(tmp_path / "1", onnx_float=range(41)), None, WIDE)
+    two = check(export(tmp_path / "2", onnx_float=range(42)), None, WIDE)
+    assert by_name(one)["float", "agreement"].outcome == "pass"
+    assert by_name(two)["float", "agreement"].outcome == "fail"
+    assert "all but 2 of 400" in by_name(two)["float", "agreement"].message
+
+
+def test_against_its_own_float_network(tmp_path: Path) -> None:
+    wrong = dict.fromkeys(("onnx_quantized", "ort", "ort_x86"), range(200))
+    result = check(export(tmp_path, **wrong), None, WIDE, float_baseline=True, targets=["ort"])
+    assert by_name(result)["ort", "float"].outcome == "fail_certain"
+    assert by_name(result)["ort", "float"].numbers.drop == pytest.approx(0.4)  # type: ignore[union-attr]
+    assert ("ort x86", "float") not in by_name(result)
+    assert result.broken_stage == "quantized"
+
+
+def test_against_another_export(tmp_path: Path) -> None:
+    before = export(tmp_path / "old")
+    same = check(export(tmp_path / "new"), before, POLICY)
+    assert same.overall == "pass"
+    assert [one.target for one in same.checks if one.name == "baseline"] == [
+        "torch",
+        "float",
+        "equalized",
+        "quantized",
+        "ort",
+        "ort x86",
+    ]
+    everything = dict.fromkeys(("reference", *NAMES), RUINED)
+    worse = check(read_evidence(write_export(tmp_path / "bad", everything)), before, POLICY)
+    assert worse.broken_stage == "torch"
+    assert {one.name for one in worse.checks if one.failed} == {"baseline"}
+    assert check(before, export(tmp_path / "bad2", ort=RUINED, ort_x86=RUINED), POLICY).overall == "pass"
+    follows_the_schema(worse)
+
+
+def stored(tmp_path: Path, change: Change, **wrong: Sequence[int]) -> None:
+    update(export(tmp_path / "accepted", **wrong), tmp_path / "baselines", ("ort", "ort x86"), change)
+
+
+def test_against_stored_baselines_and_both_anchors(tmp_path: Path) -> None:
+    stored(tmp_path, Change(reason="1.0", commit=None, release=True))
+    drifted = {"ort": range(70), "ort_x86": range(70)}
+    stored(tmp_path, Change(reason="faster", commit=None, accept_regression=True), **drifted)
+    baselines = read_baselines(tmp_path / "baselines", "rexnet_100")
+    result = check(export(tmp_path / "new", **drifted), baselines, POLICY)
+    found = by_name(result)
+    assert found["ort", "baseline"].outcome == "pass"
+    assert found["ort", "anchor-release"].outcome == "fail_certain"
+    assert found["ort", "anchor-float"].outcome == "fail_certain"
+    assert found["torch", "baseline"].outcome == "pass"
+    assert result.baseline == str(tmp_path / "baselines" / "rexnet_100")
+    follows_the_schema(result)
+    tolerant = check(export(tmp_path / "new", **drifted), baselines, POLICY, float_policy=WIDE)
+    assert by_name(tolerant)["ort", "anchor-float"].outcome == "pass_with_note"
+    assert by_name(tolerant)["ort", "anchor-release"].outcome == "fail_certain"
+
+
+def test_small_drops_cannot_creep(tmp_path: Path) -> None:
+    """Each step is inconclusive against the last one; against the anchor their sum is not."""
+    stored(tmp_path, Change(reason="1.0", commit=None, release=True))
+    wrong = 40
+    for step in range(5):
+        result = check(
+            export(tmp_path / f"{step}", ort=range(wrong + 4), ort_x86=range(wrong + 4)),
+            read_baselines(tmp_path / "baselines", "rexnet_100"),
+            POLICY,
+            float_policy=WIDE,
+        )
+        assert by_name(result)["ort", "baseline"].outcome == "inconclusive"
+        wrong += 4
+        change = Change(reason="a little", commit=None, accept_regression=True)
+        stored(tmp_path, change, ort=range(wrong), ort_x86=range(wrong))
+    assert by_name(result)["ort", "anchor-release"].failed
+
+
+def test_what_has_no_baseline_or_is_gone_is_not_compared(tmp_path: Path) -> None:
+    old = export(tmp_path / "old")
+    folder = write_export(tmp_path / "new")
+    report = json.loads((folder / "report.json").read_text())
+    report["targets"]["ort"]["presets"] = {}
+    gone = check(read_evidence(edit(folder, **report)), old, POLICY)
+    assert (gone.overall, gone.exit_code) == ("not_compared", 6)
+    assert by_name(gone)["ort x86", "baseline"].message.endswith(
+        f"has no ort x86, but {old.source} has; export it again"
+    )
+    new = check(old, read_evidence(folder), POLICY)
+    assert (new.overall, new.exit_code) == ("not_compared", 6)
+    assert by_name(new)["ort x86", "baseline"].message == (
+        f"{folder} has no ort x86, but {old.source} has; export it there too, or leave it out with --target"
+    )
+    update(old, tmp_path / "baselines", ("ort",), Change(reason="the first", commit=None))
+    unknown = check(old, read_baselines(tmp_path / "baselines", "rexnet_100"), POLICY)
+    assert (unknown.overall, unknown.exit_code) == ("not_compared", 6)
+    assert by_name(unknown)["ort x86", "baseline"].message.endswith("has; accept it with rexnet-gate update")
+    assert check(old, read_evidence(folder), POLICY, targets=["ort"]).overall == "pass"
+    follows_the_schema(new)
+
+
+def test_what_did_not_run_is_not_compared(tmp_path: Path) -> None:
+    folder = write_export(tmp_path)
+    report = json.loads((folder / "report.json").read_text())
+    report["targets"]["ort"]["executed_by"] = {"not_measured": "no runtime here"}
+    result = check(read_evidence(edit(folder, **report)), None, POLICY, float_baseline=True)
+    assert result.exit_code == 6
+    assert by_name(result)["ort", "float"].message == "no runtime here"
+
+
+def test_a_failure_outweighs_what_was_not_compared(tmp_path: Path) -> None:
+    folder = write_export(tmp_path, {"ort-x86": RUINED})
+    report = json.loads((folder / "report.json").read_text())
+    report["targets"]["ort"]["executed_by"] = {"not_measured": "no runtime here"}
+    assert check(read_evidence(edit(folder, **report)), None, POLICY, float_baseline=True).exit_code == 1
+
+
+def test_too_few_images(tmp_path: Path) -> None:
+    strict = Policy(margin=0.005, tolerance=0.0025)
+    result = check(export(tmp_path), None, strict)
+    assert (result.overall, result.exit_code) == ("inconclusive", 3)
+    assert by_name(result)["ort", "chain"].numbers.more_images == 198  # type: ignore[union-attr]
+    warned = check(export(tmp_path), None, Policy(margin=0.005, tolerance=0.0025, on_inconclusive="warn"))
+    assert (warned.overall, warned.exit_code) == ("inconclusive", 0)
+
+
+def test_another_runtime_is_refused(tmp_path: Path) -> None:
+    folder = write_export(tmp_path / "new")
+    report = json.loads((folder / "report.json").read_text())
+    report["targets"]["ort"]["executed_by"] = "ONNX Runtime 1.27.0"
+    with pytest.raises(BaselineError, match=r"ort ran on ONNX Runtime 1.27.0, in .* on ONNX Runtime 1.26.0"):
+        check(read_evidence(edit(folder, **report)), export(tmp_path / "old"), POLICY)
+    report["targets"]["ort"]["executed_by"] = "ONNX Runtime 1.26.3"
+    assert check(read_evidence(edit(folder, **report)), export(tmp_path / "old"), POLICY).overall == "pass"
+
+
+def test_another_release_of_torch_is_the_same_runtime() -> None:
+    assert runtime("torch 2.15.0 on CPU") == runtime("torch 2.16.1 on CPU") != runtime("torch 2.15.0 on CUDA")
+
+
+def with_runtime(folder: Path, executed_by: str) -> Evidence:
+    targets = json.loads((folder / "report.json").read_text())["targets"]
+    targets["ort"]["executed_by"] = executed_by
+    return read_evidence(edit(folder, targets=targets))
+
+
+def test_a_runtime_that_moved_needs_new_anchors(tmp_path: Path) -> None:
+    old = export(tmp_path / "old")
+    update(old, tmp_path / "baselines", ("ort",), Change(reason="first", commit=None, release=True))
+    new = with_runtime(write_export(tmp_path / "new"), "ONNX Runtime 1.27.0")
+    with pytest.raises(UsageError, match=r"has a release that ran on ONNX Runtime 1\.26\.0, .* --release"):
+        update(new, tmp_path / "baselines", ("ort",), Change(reason="newer runtime", commit=None))
+    update(new, tmp_path / "baselines", ("ort",), Change(reason="newer runtime", commit=None, release=True))
+    assert check(new, read_baselines(tmp_path / "baselines", new.model), POLICY, targets=("ort",)).overall == "pass"
+
+
+def test_anchors_of_other_labels_or_precisions_are_not_kept(tmp_path: Path) -> None:
+    update(export(tmp_path / "old"), tmp_path / "baselines", ("ort",), Change(reason="first", commit=None))
+    other = read_evidence(edit(write_export(tmp_path / "fp16"), precision="fp16"))
+    with pytest.raises(UsageError, match="is of int8, not fp16"):
+        update(other, tmp_path / "baselines", ("ort",), Change(reason="half", commit=None))
+    labels = np.roll(np.arange(400) % len(CLASSES), 1)
+    relabelled = read_evidence(edit(write_export(tmp_path / "relabelled"), {"labels": labels}))
+    with pytest.raises(UsageError, match="with other labels"):
+        update(
+            relabelled, tmp_path / "baselines", ("ort",), Change(reason="labels", commit=None, accept_regression=True)
+        )
+
+
+def test_another_processor_is_noted(tmp_path: Path) -> None:
+    folder = write_export(tmp_path / "new")
+    environment = json.loads((folder / "report.json").read_text())["environment"]
+    changed = read_evidence(edit(folder, environment=environment | {"processor": "an abacus"}))
+    (note,) = check(changed, export(tmp_path / "old"), POLICY).notes
+    assert "the candidate on an abacus" in note
+
+
+@pytest.mark.parametrize("changed", [{"precision": "fp16"}, {"model": {"name": "rexnet_130"}}])
+def test_another_network_is_refused(tmp_path: Path, changed: dict[str, object]) -> None:
+    folder = write_export(tmp_path / "new")
+    report = json.loads((folder / "report.json").read_text())
+    changed = {key: report[key] | value if isinstance(value, dict) else value for key, value in changed.items()}
+    with pytest.raises(BaselineError, match="compare the same"):
+        check(read_evidence(edit(folder, **changed)), export(tmp_path / "old"), POLICY)
+
+
+def test_other_images_are_refused(tmp_path: Path) -> None:
+    other = read_evidence(write_export(tmp_path / "new", images=500))
+    with pytest.raises(BaselineError, match="500 and 400 images"):
+        check(other, export(tmp_path / "old"), POLICY)
+    stored(tmp_path, Change(reason="1.0", commit=None))
+    with pytest.raises(BaselineError, match="500 and 400 images"):
+        check(other, read_baselines(tmp_path / "baselines", "rexnet_100"), POLICY)
+
+
+def test_an_unknown_target(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--target tflite: .* has ort, ort x86"):
+        check(export(tmp_path), None, POLICY, targets=["tflite"])
+
+
+def test_flipped_images_are_listed_lost_ones_first(tmp_path: Path) -> None:
+    folder = write_export(tmp_path, {"ort": [*range(5, 40), 50, 60]})
+    flips = by_name(check(read_evidence(folder), None, WIDE, float_baseline=True))["ort", "float"].flips
+    assert [flip.id for flip in flips] == [f"photos/{index}.png" for index in (50, 60, 0, 1, 2, 3, 4)]
+    assert (flips[0].label, flips[0].reference, flips[0].candidate) == (CLASSES[2], CLASSES[2], CLASSES[0])
+    assert flips[0].reference_confidence == flips[0].candidate_confidence == pytest.approx(0.9647, abs=1e-4)
+
+
+def test_baselines_know_fewer_probabilities(tmp_path: Path) -> None:
+    stored(tmp_path, Change(reason="1.0", commit=None))
+    result = check(export(tmp_path / "new", ort=range(41)), read_baselines(tmp_path / "baselines", "rexnet_100"), WIDE)
+    assert by_name(result)["ort", "baseline"].flips[0].reference_confidence == pytest.approx(0.965, abs=1e-3)
+    assert by_name(result)["ort", "anchor-float"].flips[0].reference_confidence is None
+
+
+def test_claims_of_failure_are_corrected_for_the_number_of_targets(tmp_path: Path) -> None:
+    eight = range(48)
+    policy = Policy(margin=0.019, tolerance=0.005, fail_alpha=0.005)
+    alone = check(export(tmp_path / "1", ort=eight), None, policy, float_baseline=True, targets=["ort"])
+    both = check(export(tmp_path / "2", ort=eight), None, policy, float_baseline=True)
+    assert by_name(alone)["ort", "float"].outcome == "fail"
+    assert by_name(both)["ort", "float"].outcome == "inconclusive"
+
+
+def test_the_ratio_target(tmp_path: Path) -> None:
+    policy = Policy(margin=0.2, tolerance=0.1, ratio=0.98)
+    result = check(export(tmp_path, ort=range(100), ort_x86=()), None, policy, float_baseline=True)
+    assert by_name(result)["ort", "ratio"].outcome == "fail"
+    assert by_name(result)["ort x86", "ratio"].outcome == "pass"
+    follows_the_schema(result)
+
+
+def test_the_schema_refuses_anything_else(tmp_path: Path) -> None:
+    content = check(export(tmp_path), None, POLICY).to_json()
+    for broken in (
+        content | {"extra": 1},
+        content | {"checks": []},
+        content | {"exit_code": 7},
+        content | {"checks": [content["checks"][0] | {"outcome": "fine"}]},
+        {key: value for key, value in content.items() if key != "images"},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(broken, schema())
+
+
+def test_logits_of_another_size_are_no_trouble(tmp_path: Path) -> None:
+    """Probabilities of large logits do not overflow."""
+    folder = write_export(tmp_path)
+    found = read_evidence(edit(folder, {"ort": logits(400, ()) * 1e4}))
+    assert found.targets["ort"].confidences == pytest.approx(1.0)

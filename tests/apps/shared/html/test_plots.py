@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+from report_samples import LAYERS, SEARCHED
+
+from rexnet_export.apps.shared.html.plots import latency_plot, layer_plot, spread_plot
+
+
+def drawn() -> dict[str, str]:
+    return {
+        "layers": layer_plot({"tflite": LAYERS, "<ort> $\\x$": LAYERS}),
+        "spreads": spread_plot(SEARCHED.spreads),
+        "latency": latency_plot({"tflite": (1.0, 2.0, 1.5), "ort": (3.0,)}),
+    }
+
+
+@pytest.mark.parametrize("name", ["layers", "spreads", "latency"])
+def test_a_picture_is_xml_in_the_pages_own_colour(name: str) -> None:
+    picture = drawn()[name]
+    (root,) = ElementTree.fromstring(picture)  # noqa: S314 - our own
+    assert root.tag == "svg"
+    assert root.get("aria-label")
+    assert "currentColor" in picture
+    assert not re.search(r"#010203|#000000|#ffffff|black|white", picture)
+
+
+def test_pictures_on_one_page_share_no_ids() -> None:
+    ids = [set(re.findall(r'\bid="([^"]*)"', picture)) for picture in drawn().values()]
+    assert all(ids)
+    assert not ids[0] & ids[1] | ids[0] & ids[2] | ids[1] & ids[2]
+    for picture, own in zip(drawn().values(), ids, strict=True):
+        assert set(re.findall(r'(?:href="#|url\(#)([^")]*)', picture)) <= own
+
+
+def test_the_same_figures_give_the_same_bytes() -> None:
+    assert drawn() == drawn()
+
+
+def test_names_and_axes_are_text() -> None:
+    texts = {name: " ".join(re.findall(r"<text[^>]*>([^<]*)</text>", picture)) for name, picture in drawn().items()}
+    assert "&lt;ort&gt; $\\x$" in texts["layers"]
+    assert "SQNR, dB" in texts["layers"]
+    assert "stem.silu" in texts["spreads"]
+    assert "tflite" in texts["latency"]
+
+
+def test_every_run_is_a_point() -> None:
+    few, more = latency_plot({"a": (1.0, 2.0)}), latency_plot({"a": (1.0, 2.0, 3.0, 4.0)})
+    assert more.count("<use") - few.count("<use") == 2
+
+
+def test_a_tensor_without_noise_is_no_point() -> None:
+    line = layer_plot({"tflite": LAYERS[2:]})
+    assert "tflite" in line

@@ -1,0 +1,69 @@
+"""The resize and crop equal timm's evaluation transform, pixel for pixel."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from timm.data.transforms_factory import create_transform
+
+from rexnet_export.pipeline.core.errors import DataError
+from rexnet_export.pipeline.core.records import INTERPOLATIONS, Interpolation, Preprocess
+from rexnet_export.pipeline.data.preprocess import resize_and_crop
+
+
+def noise(width: int, height: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def reference(image: Image.Image, preprocess: Preprocess) -> NDArray[np.uint8]:
+    transform = create_transform(
+        preprocess.size,
+        crop_pct=preprocess.crop_ratio,
+        interpolation=preprocess.interpolation,
+        is_training=False,
+        normalize=False,
+    )
+    pixels: NDArray[np.uint8] = transform(image).numpy().transpose(1, 2, 0)
+    return pixels
+
+
+def test_ratios_of_published_checkpoints_resize_as_timm_does() -> None:
+    for size, ratio in [(224, 0.875), (224, 0.95), (288, 0.95), (288, 1.0), (64, 1.0), (224, 0.9), (192, 0.875)]:
+        assert Preprocess(size=size, crop_ratio=ratio).resize == math.floor(size / ratio), (size, ratio)
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("shape", [(28, 28), (33, 57), (57, 33), (64, 64), (73, 73), (500, 375), (375, 501)])
+def test_equals_timm_for_every_interpolation(shape: tuple[int, int], interpolation: Interpolation) -> None:
+    preprocess = Preprocess(size=64, crop_ratio=0.875, interpolation=interpolation)
+    image = noise(*shape)
+    assert np.array_equal(resize_and_crop(image, preprocess), reference(image, preprocess))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    width=st.integers(1, 130),
+    height=st.integers(1, 130),
+    size=st.sampled_from([32, 64, 96]),
+    ratio=st.sampled_from([0.8, 0.875, 0.9, 0.95, 0.965, 1.0]),
+)
+def test_equals_timm_for_any_shape(width: int, height: int, size: int, ratio: float) -> None:
+    preprocess = Preprocess(size=size, crop_ratio=ratio)
+    image = noise(width, height)
+    pixels = resize_and_crop(image, preprocess)
+    assert pixels.dtype == np.uint8
+    assert np.array_equal(pixels, reference(image, preprocess))
+
+
+def test_an_image_of_the_right_size_is_unchanged() -> None:
+    image = noise(64, 64)
+    assert np.array_equal(resize_and_crop(image, Preprocess(size=64, crop_ratio=1.0)), np.asarray(image))
+
+
+def test_a_sliver_that_would_fill_memory_is_refused() -> None:
+    with pytest.raises(DataError, match="1 x 30000 pixels, too elongated"):
+        resize_and_crop(noise(1, 30000), Preprocess())

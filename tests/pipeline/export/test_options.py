@@ -1,0 +1,88 @@
+"""Options from TOML files and keywords."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from rexnet_export.pipeline.core.errors import UsageError
+from rexnet_export.pipeline.export.options import Options, from_mapping, read_config
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "options.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_toml_holds_the_same_options(tmp_path: Path) -> None:
+    text = 'target = ["coreml", "ort"]\nprecision = "fp16"\ncalibration-data = "photos"\nimage-size = 96\nseed = 3\n'
+    options = Options(**read_config(written(tmp_path, text)))
+    assert options.target == ("coreml", "ort")
+    assert options.precision == "fp16"
+    assert options.calibration_data == Path("photos")
+    assert (options.image_size, options.seed) == (96, 3)
+
+
+def test_a_fraction_may_be_a_whole_number(tmp_path: Path) -> None:
+    assert read_config(written(tmp_path, "max-drop = 1")) == {"max_drop": 1}
+    assert Options(**read_config(written(tmp_path, "max-drop = 0.5"))).max_drop == 0.5
+
+
+def test_one_target_needs_no_list(tmp_path: Path) -> None:
+    assert read_config(written(tmp_path, 'target = "ort"')) == {"target": ("ort",)}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("colour = 1", "unknown key 'colour'", id="unknown"),
+        pytest.param("calibration-image = 1", "did you mean calibration-images?", id="near"),
+        pytest.param('seed = "x"', "seed = 'x'", id="text for a number"),
+        pytest.param("seed = true", "seed = True", id="truth for a number"),
+        pytest.param("max-drop = true", "max-drop = True", id="truth for a fraction"),
+        pytest.param('max-drop = "0.5"', "max-drop = '0.5'", id="text for a fraction"),
+        pytest.param("checkpoint = 3", "checkpoint = 3", id="number for text"),
+        pytest.param("target = []", "target = []", id="no target"),
+        pytest.param("target = [1]", "target = [1]", id="number for a target"),
+        pytest.param("precision =", "is not TOML", id="syntax"),
+    ],
+)
+def test_a_wrong_file_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=r"options\.toml") as caught:
+        read_config(written(tmp_path, text))
+    assert said in str(caught.value)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No such file"):
+        read_config(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        pytest.param({"image_size": 100}, "try 96 or 128", id="size"),
+        pytest.param({"image_size": 7}, "try 32 or 64", id="small"),
+        pytest.param({"calibration_images": 0}, "--calibration-images 0", id="calibration"),
+        pytest.param({"eval_images": -1}, "--eval-images -1", id="evaluation"),
+        pytest.param({"seed": -1}, "--seed -1", id="seed"),
+        pytest.param({"seed": 2**40}, "--seed", id="large seed"),
+        pytest.param({"precision": "int4"}, "int8, fp16, fp32", id="precision"),
+        pytest.param({"statistic": "median"}, "median", id="statistic"),
+        pytest.param({"max_drop": -0.5}, "--max-drop -0.5: must be above 0", id="negative drop"),
+        pytest.param({"max_drop": 0}, "--max-drop 0: must be above 0", id="no drop"),
+        pytest.param({"max_drop": 100.5}, "--max-drop 100.5", id="drop beyond all"),
+        pytest.param({"max_drop": float("nan")}, "--max-drop nan", id="drop of nothing"),
+        pytest.param({"max_drop": 1, "precision": "fp16"}, "fp16 quantizes nothing", id="drop in float"),
+        pytest.param({"max_drop": 1, "qparams": "t.json"}, "t.json decides what is in float", id="drop of a table"),
+    ],
+)
+def test_values_no_run_could_honour(values: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Options(**from_mapping(values, "test"))
+    assert said in str(caught.value)
+
+
+def test_every_option_has_a_help_text() -> None:
+    assert all(option.metadata["help"] for option in fields(Options))

@@ -1,0 +1,101 @@
+"""What latency figures mean, with a clock that only moves when a session runs."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+
+from rexnet_export.pipeline.core.environment import processor
+from rexnet_export.pipeline.core.errors import InvalidMeasurement
+from rexnet_export.pipeline.core.progress import Silent
+from rexnet_export.pipeline.proof.latency import WARM_UP, Latency, measure, ratio
+
+IMAGE = np.zeros((1, 32, 32, 3), np.uint8)
+
+
+@dataclass
+class Clock:
+    """Nanoseconds, and who ran when."""
+
+    now: int = 0
+    runs: list[str] = field(default_factory=list)
+
+    def __call__(self) -> int:
+        return self.now
+
+
+@dataclass
+class FakeSession:
+    """Takes the listed milliseconds, one run after another, then the last one for ever."""
+
+    name: str
+    clock: Clock
+    milliseconds: list[float]
+    executed_by: str = "fake"
+    timed: bool = True
+    torch_threads: int = 0
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        self.torch_threads = torch.get_num_threads()
+        self.clock.runs.append(self.name)
+        ms = self.milliseconds.pop(0) if len(self.milliseconds) > 1 else self.milliseconds[0]
+        self.clock.now += round(ms * 1e6)
+        return np.zeros((len(images), 2), np.float32)
+
+
+def sessions(clock: Clock, **milliseconds: list[float]) -> dict[str, FakeSession]:
+    return {name: FakeSession(name, clock, times) for name, times in milliseconds.items()}
+
+
+def test_median_and_percentile_are_of_the_timed_runs_only() -> None:
+    clock = Clock()
+    slow_start = [1000.0] * WARM_UP + [float(ms) for ms in range(1, 12)]
+    result = measure(sessions(clock, a=slow_start), IMAGE, Silent(), rounds=11, clock=clock)
+    samples = tuple(float(ms) for ms in range(1, 12))
+    assert result == {"a": Latency(p50_ms=6.0, p90_ms=10.0, n=11, machine=processor(), samples_ms=samples)}
+
+
+def test_sessions_take_turns_in_changing_order() -> None:
+    clock = Clock()
+    measure(sessions(clock, a=[1], b=[1], c=[1]), IMAGE, Silent(), rounds=30, clock=clock)
+    timed = clock.runs[3 * WARM_UP :]
+    rounds = [tuple(timed[start : start + 3]) for start in range(0, 90, 3)]
+    assert {frozenset(names) for names in rounds} == {frozenset("abc")}
+    assert len(set(rounds)) == 6
+
+
+def test_the_order_is_the_same_every_time() -> None:
+    orders = []
+    for _ in range(2):
+        clock = Clock()
+        measure(sessions(clock, a=[1], b=[1]), IMAGE, Silent(), rounds=20, clock=clock)
+        orders.append(clock.runs)
+    assert orders[0] == orders[1]
+
+
+def test_ratio_compares_medians() -> None:
+    clock = Clock()
+    result = measure(sessions(clock, float32=[9.0], int8=[3.0]), IMAGE, Silent(), rounds=3, clock=clock)
+    assert ratio(result["float32"], result["int8"]) == pytest.approx(3.0)
+
+
+def test_torch_runs_on_one_thread_while_timing_and_gets_its_threads_back() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        timed = sessions(clock := Clock(), a=[1])
+        measure(timed, IMAGE, Silent(), rounds=1, clock=clock)
+        assert (timed["a"].torch_threads, torch.get_num_threads()) == (1, 2)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("images", "rounds"), [(2, 1), (0, 1), (1, 0)])
+def test_more_than_one_image_or_no_rounds_is_refused(images: int, rounds: int) -> None:
+    with pytest.raises(InvalidMeasurement):
+        measure({}, np.zeros((images, 32, 32, 3), np.uint8), Silent(), rounds=rounds)
+
+
+def test_the_machine_has_a_name() -> None:
+    assert processor().strip()

@@ -1,0 +1,64 @@
+"""Which graphs are stages of their own, and that an export runs and reports every one of them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_export import FEW, small_checkpoint
+
+from rexnet_export.apps.export.command import main
+from rexnet_export.pipeline.core.records import StoredFile, file_sha256
+from rexnet_export.pipeline.proof.onnx_stages import GraphSession, chain, last_float
+
+
+def stored(digest: str) -> StoredFile:
+    return StoredFile(path=Path(f"{digest}.onnx"), sha256=digest * 64, bytes=1)
+
+
+def test_a_graph_that_was_not_rewritten_is_no_stage() -> None:
+    assert list(chain(stored("a"), None, None)) == ["float"]
+    assert list(chain(stored("a"), stored("a"), stored("c"))) == ["float", "quantized"]
+    assert list(chain(stored("a"), stored("b"), stored("c"))) == ["float", "equalized", "quantized"]
+
+
+def test_artifacts_have_the_tensors_of_the_rewritten_graph() -> None:
+    assert last_float({"float": stored("a"), "quantized": stored("c")}) == stored("a")
+    assert last_float({"float": stored("a"), "equalized": stored("b"), "quantized": stored("c")}) == stored("b")
+
+
+def test_images_are_run_a_few_at_a_time_and_kept_in_order() -> None:
+    seen = []
+
+    def runner(images: np.ndarray) -> np.ndarray:
+        seen.append(len(images))
+        return images.reshape(len(images), -1)[:, :1].astype(np.float32)
+
+    images = np.arange(19, dtype=np.uint8).reshape(19, 1, 1, 1)
+    session = GraphSession(runner=runner, executed_by="a fake")
+    assert session.run(images).ravel().tolist() == list(range(19))
+    assert seen == [8, 8, 3]
+    assert not session.timed
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stages")
+    checkpoint = small_checkpoint(folder / "small.safetensors")
+    flags = ["--checkpoint", str(checkpoint), "--target", "ort", "--int8", *FEW, "--quiet"]
+    assert main([*flags, "--output", str(folder / "out")]) == 0
+    return folder / "out"
+
+
+def test_an_export_reports_every_graph(output: Path) -> None:
+    report = json.loads((output / "report.json").read_text())
+    predictions = np.load(output / "predictions.npz", allow_pickle=False)
+    assert {"float", "quantized"} <= set(report["stages"]) <= {"float", "equalized", "quantized"}
+    for name, stage in report["stages"].items():
+        chosen = predictions[f"onnx-{name}"].argmax(1)
+        assert stage["sha256"] == file_sha256(output / stage["file"])
+        assert stage["executed_by"].startswith("ONNX Runtime ")
+        assert stage["top1"] == pytest.approx((chosen == predictions["labels"]).mean())
+        assert stage["agreement_with_reference"] == (chosen == predictions["reference"].argmax(1)).mean()
+    assert report["stages"]["float"]["agreement_with_reference"] == 1.0
+    assert len(report["reference"]["images_sha256"]) == 64

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+from random_networks import random_network
+
+from rexnet_export.pipeline.core.records import Preprocess
+from rexnet_export.pipeline.graph.float_graph import float_graph
+from rexnet_export.quantization.calibration.observe import observe
+from rexnet_export.quantization.learned import logit_slopes as subject
+from rexnet_export.quantization.learned.logit_slopes import logit_slopes
+from rexnet_export.quantization.onnx.partial_run import Walk
+from rexnet_export.quantization.onnx.simulate import run
+from rexnet_export.quantization.scheme.scheme import observed_tensors
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    model = float_graph(random_network("v1", 0.25), Preprocess(size=SIZE))
+    images = np.random.default_rng(0).integers(0, 256, (8, SIZE, SIZE, 3), dtype=np.uint8)
+    path: Path = tmp_path_factory.mktemp("slopes") / "float.onnx"
+    onnx.save(model, path)
+    statistics = observe(path, [images], observed_tensors(model))
+    return SimpleNamespace(model=model, images=images, statistics=statistics)
+
+
+def noise(case: SimpleNamespace, name: str, least: float) -> float:
+    """Mean squared error of the logits when independent errors of +-`least` are added to one tensor."""
+    walk = Walk(case.model, case.images)
+    walk.advance([node.output[0] for node in walk.model.graph.node].index(name) + 1)
+    finish = walk.finish(walk.rest())
+    reference, random, found = run(case.model, case.images).astype(np.float64), np.random.default_rng(1), []
+    for _ in range(40):
+        held = [
+            group | {name: group[name] + random.choice(np.float32([-least, least]), group[name].shape)}
+            for group in walk.held
+        ]
+        found.append(np.square(finish(held) - reference).mean())
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize("name", ["stem", "features.4.expand.silu", "features.9.residual", "penultimate"])
+def test_slopes_predict_the_noise_of_small_errors(
+    case: SimpleNamespace, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject, "PROBES", 24)
+    found = logit_slopes(case.model, case.statistics, case.images)[name]
+    least = 1e-3 * max(1.0, case.statistics[name].maximum)
+    assert found.by_channel.sum() * least**2 == pytest.approx(noise(case, name, least), rel=0.2)
+    assert found.by_value.sum() == pytest.approx(found.by_channel.sum(), rel=1e-6)
+
+
+def test_the_logits_answer_to_themselves(case: SimpleNamespace) -> None:
+    classes = case.statistics["logits"].channel_minima.size
+    found = logit_slopes(case.model, case.statistics, case.images)["logits"]
+    np.testing.assert_allclose(found.by_channel, 1 / classes, rtol=1e-6)
+
+
+def test_every_observed_tensor_has_slopes_and_the_same_each_time(case: SimpleNamespace) -> None:
+    first, second = (logit_slopes(case.model, case.statistics, case.images) for _ in range(2))
+    assert first.keys() == case.statistics.keys()
+    for name, found in first.items():
+        np.testing.assert_array_equal(found.by_value, second[name].by_value)
+        assert found.by_channel.shape == case.statistics[name].channel_minima.shape
+
+
+def test_images_are_taken_as_far_as_time_allows(case: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "MOST_PIXELS", 3 * SIZE * SIZE)
+    monkeypatch.setattr(subject, "FEWEST_IMAGES", 1)
+    few, three = (logit_slopes(case.model, case.statistics, images) for images in (case.images, case.images[:3]))
+    np.testing.assert_array_equal(few["stem"].by_channel, three["stem"].by_channel)

@@ -1,0 +1,116 @@
+"""One file in a process of its own: the same answers, and a crash that stays there."""
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from rexnet_export.pipeline.artifact.target import Source
+from rexnet_export.pipeline.core.errors import ConversionError, DataError, InvalidMeasurement, ProcessEnded, UsageError
+from rexnet_export.pipeline.core.records import Artifact, Precision
+from rexnet_export.targets import TARGETS
+from rexnet_export.targets.isolation.isolated_file import IsolatedFile, target_of
+
+type Sources = Mapping[Precision, Source]
+
+
+@pytest.fixture(scope="module")
+def artifacts(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Artifact]:
+    folder = tmp_path_factory.mktemp("isolated")
+    return {name: target.convert(sources["int8"], folder, f"{name}-int8") for name, target in TARGETS.items()}
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def pair(request: pytest.FixtureRequest, artifacts: Mapping[str, Artifact]) -> Iterator[tuple[Artifact, IsolatedFile]]:
+    artifact = artifacts[request.param]
+    with IsolatedFile(artifact.file.path) as file:
+        yield artifact, file
+
+
+def test_it_answers_as_the_target_does(pair: tuple[Artifact, IsolatedFile], images: NDArray[np.uint8]) -> None:
+    artifact, file = pair
+    target = TARGETS[artifact.target]
+    session = target.open(artifact)
+    assert file.metadata() == target.read_metadata(artifact)
+    assert file.coverage() == target.coverage(artifact)
+    assert file.structure() == target.structure(artifact)
+    assert file.qparams() == target.read_qparams(artifact)
+    assert file.altered() == target.altered(artifact) == []
+    assert (file.executed_by, file.timed) == (session.executed_by, session.timed)
+    for found, wanted in (
+        (file.parameters(), target.read_parameters(artifact)),
+        (file.trace(images[:1]), session.trace(images[:1])),
+        ({"logits": file.run(images)}, {"logits": session.run(images)}),
+    ):
+        assert list(found) == list(wanted)
+        for name, values in wanted.items():
+            assert found[name].dtype == values.dtype
+            np.testing.assert_array_equal(found[name], values)
+
+
+def test_errors_keep_their_class_and_words(pair: tuple[Artifact, IsolatedFile]) -> None:
+    artifact, file = pair
+    if artifact.target == "gpu":
+        pytest.skip("torch takes any size")
+    with pytest.raises(DataError, match=r"uint8"):
+        file.run(np.zeros((1, 64, 64, 3), np.uint8))
+
+
+def test_a_damaged_file_is_one_line(artifacts: Mapping[str, Artifact], tmp_path: Path) -> None:
+    cut = tmp_path / "cut.tflite"
+    cut.write_bytes(artifacts["tflite"].file.path.read_bytes()[:5000])
+    with IsolatedFile(cut) as file, pytest.raises(ConversionError, match=r"cut\.tflite"):
+        file.metadata()
+
+
+def test_a_crash_stays_in_the_child(artifacts: Mapping[str, Artifact], tmp_path: Path) -> None:
+    path = shutil.copy(artifacts["tflite"].file.path, tmp_path / "crash.tflite")
+    with IsolatedFile(Path(path)) as file:
+        file.metadata()
+        os.kill(file.process_id, signal.SIGSEGV)
+        with pytest.raises(ProcessEnded, match=r"crash\.tflite crashed .*SIGSEGV.* coverage"):
+            file.coverage()
+        with pytest.raises(ConversionError, match="crashed"):
+            file.coverage()
+
+
+def test_silence_has_an_end(artifacts: Mapping[str, Artifact]) -> None:
+    with IsolatedFile(artifacts["tflite"].file.path, answer_within_s=0.5) as file:
+        os.kill(file.process_id, signal.SIGSTOP)
+        with pytest.raises(ConversionError, match=r"gave no answer in 0\.5 s"):
+            file.metadata()
+
+
+def test_the_name_says_the_target(tmp_path: Path) -> None:
+    for name, target in TARGETS.items():
+        assert {target_of(tmp_path / f"model{suffix}") for suffix in target.suffixes} == {name}
+    with pytest.raises(UsageError, match=r"photo\.jpeg is no artifact.*\.tflite"):
+        target_of(tmp_path / "photo.jpeg")
+
+
+def test_it_times_blocks_of_one_image(pair: tuple[Artifact, IsolatedFile], images: NDArray[np.uint8]) -> None:
+    _, file = pair
+    spent = file.time_block(images[:1], dropped=1, counted=3)
+    assert len(spent) == 3
+    assert min(spent) > 10_000  # nanoseconds: no network is computed in less
+    assert file.time_kernel(dropped=1, counted=3) > 10_000
+    with pytest.raises(InvalidMeasurement, match="one image"):
+        file.time_block(images[:2], dropped=1, counted=3)
+
+
+@pytest.mark.parametrize("name", ["tflite", "ort", "gpu"])
+def test_threads_reach_the_runtime(artifacts: Mapping[str, Artifact], images: NDArray[np.uint8], name: str) -> None:
+    path = artifacts[name].file.path
+    with IsolatedFile(path, threads=1) as one, IsolatedFile(path, threads=3) as three:
+        for file in (one, three):
+            file.run(images[:1])
+        assert threads_of(three) > threads_of(one)
+
+
+def threads_of(file: IsolatedFile) -> int:
+    return len(list(Path(f"/proc/{file.process_id}/task").iterdir()))
