@@ -24,7 +24,7 @@ from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import Artifact, stored_file
 from rexnet_export.pipeline.proof.latency import measure, ratio
 from rexnet_export.quantization.table.rewrites import ChannelGrouping
-from rexnet_export.quantization.table.table import load_table
+from rexnet_export.quantization.table.table_file import load_table
 from rexnet_export.targets import TARGETS
 
 FILES = {"tflite": "*-int8.tflite", "ort": "*-int8-x86.ort"}

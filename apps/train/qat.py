@@ -38,7 +38,8 @@ from rexnet_export.quantization.learned.fake_quant import FakeQuantNetwork
 from rexnet_export.quantization.onnx.view import model_sha256, view
 from rexnet_export.quantization.rewrites.origins import origins, restored
 from rexnet_export.quantization.rewrites.rewrite import apply
-from rexnet_export.quantization.table.table import QuantTable, table_text
+from rexnet_export.quantization.table.table import QuantTable
+from rexnet_export.quantization.table.table_file import table_text
 
 TEMPERATURE = 4.0
 ROUNDED = 1e-6  # by what float32 may change a weight that is divided by its factors and multiplied again

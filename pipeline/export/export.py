@@ -34,7 +34,7 @@ from rexnet_export.pipeline.proof.evaluate import Logits
 from rexnet_export.pipeline.proof.onnx_stages import chain
 from rexnet_export.pipeline.proof.prove import prove
 from rexnet_export.pipeline.proof.results import FileResult
-from rexnet_export.quantization.table.table import load_table
+from rexnet_export.quantization.table.table_file import load_table
 
 PARITY_IMAGES = 64
 UNJUDGED = "INT8 was not searched for: precision, --effort fast, a ready table, or too few images"

@@ -35,7 +35,8 @@ from rexnet_export.pipeline.proof.compare import TensorComparison
 from rexnet_export.quantization.onnx.view import model_sha256, view
 from rexnet_export.quantization.rewrites.rewrite import apply
 from rexnet_export.quantization.scheme.scheme import plan
-from rexnet_export.quantization.table.table import QuantTable, load_table
+from rexnet_export.quantization.table.table import QuantTable
+from rexnet_export.quantization.table.table_file import load_table
 
 PARITY_IMAGES = 16
 TOLERANCE = 1e-4  # of an output's largest value, as for the classifier's logits

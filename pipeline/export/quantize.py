@@ -27,7 +27,8 @@ from rexnet_export.quantization.scheme.refit import refitted
 from rexnet_export.quantization.search.float_islands import check_islands
 from rexnet_export.quantization.search.mixed_precision import Mixed
 from rexnet_export.quantization.search.sensitivity import ranked_tensors, sensitivities
-from rexnet_export.quantization.table.table import QuantTable, parse_table, save_table
+from rexnet_export.quantization.table.table import QuantTable
+from rexnet_export.quantization.table.table_file import parse_table, save_table
 
 
 @dataclass(frozen=True, kw_only=True)

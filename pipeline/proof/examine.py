@@ -19,7 +19,7 @@ from rexnet_export.pipeline.core.records import Artifact, Coverage, Measurement,
 from rexnet_export.pipeline.data.labels import listed
 from rexnet_export.pipeline.proof.prove import differences
 from rexnet_export.quantization.table.params import QuantParams
-from rexnet_export.quantization.table.table import load_table
+from rexnet_export.quantization.table.table_file import load_table
 
 LOGITS = "logits"
 UNREAD = NotMeasured(reason="the file cannot be read")

@@ -23,7 +23,8 @@ from rexnet_export.quantization.rewrites.chains import chains
 from rexnet_export.quantization.rewrites.rewrite import apply
 from rexnet_export.quantization.scheme.scheme import decide, observed_tensors
 from rexnet_export.quantization.table.rewrites import ChannelScaling
-from rexnet_export.quantization.table.table import Calibration, table_text
+from rexnet_export.quantization.table.table import Calibration
+from rexnet_export.quantization.table.table_file import table_text
 
 FEW = ["--effort", "fast", "--calibration-images", "48", "--eval-images", "6", "--quiet"]
 OUTPUTS = ["features.2.residual", "features.4.residual", "features.10.residual", "features.15.residual"]

@@ -13,7 +13,8 @@ from rexnet_export.pipeline.core.errors import GateFailed
 from rexnet_export.pipeline.export import export as run
 from rexnet_export.pipeline.model.checkpoint import load_checkpoint, save_checkpoint
 from rexnet_export.quantization.search.float_islands import with_islands
-from rexnet_export.quantization.table.table import QuantTable, load_table, save_table
+from rexnet_export.quantization.table.table import QuantTable
+from rexnet_export.quantization.table.table_file import load_table, save_table
 
 ISLAND = (
     "features.4.expand",

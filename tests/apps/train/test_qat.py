@@ -32,7 +32,7 @@ from rexnet_export.quantization.onnx.view import view
 from rexnet_export.quantization.rewrites.rewrite import apply
 from rexnet_export.quantization.scheme.refit import refitted
 from rexnet_export.quantization.table.rounding_mask import mask_text
-from rexnet_export.quantization.table.table import load_table, parse_table
+from rexnet_export.quantization.table.table_file import load_table, parse_table
 
 SOON = ("--effort", "fast")  # without a search
 

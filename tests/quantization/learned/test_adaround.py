@@ -13,7 +13,8 @@ from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.quantization.learned.adaround import Moments, learn_rounding, rounded_otherwise
 from rexnet_export.quantization.learned.fake_quant import FakeQuantNetwork
 from rexnet_export.quantization.onnx.view import view
-from rexnet_export.quantization.table.table import QuantTable, parse_table, table_text
+from rexnet_export.quantization.table.table import QuantTable
+from rexnet_export.quantization.table.table_file import parse_table, table_text
 
 
 @pytest.fixture(scope="module", params=["v1", "lite"])

@@ -23,7 +23,8 @@ from rexnet_export.quantization.rewrites.rewrite import apply
 from rexnet_export.quantization.scheme.insert_qdq import Activations, insert_qdq
 from rexnet_export.quantization.scheme.scheme import decide, observed_tensors
 from rexnet_export.quantization.table.rewrites import ChannelGrouping
-from rexnet_export.quantization.table.table import Calibration, QuantTable, parse_table, table_text
+from rexnet_export.quantization.table.table import Calibration, QuantTable
+from rexnet_export.quantization.table.table_file import parse_table, table_text
 
 CALIBRATION = Calibration(images_sha256="0" * 64, images=12, statistic="min-max", seed=0)
 

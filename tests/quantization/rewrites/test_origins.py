@@ -16,7 +16,7 @@ from rexnet_export.quantization.rewrites.chains import chains
 from rexnet_export.quantization.rewrites.origins import origins, restored
 from rexnet_export.quantization.rewrites.rewrite import apply
 from rexnet_export.quantization.table.rewrites import ChannelGrouping, ChannelScaling, Rewrite
-from rexnet_export.quantization.table.table import parse_table
+from rexnet_export.quantization.table.table_file import parse_table
 
 TINY = calibrated_network("v1")
 

@@ -12,7 +12,8 @@ from rexnet_export.quantization.onnx.simulate import run, simulator
 from rexnet_export.quantization.onnx.view import view
 from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
 from rexnet_export.quantization.search.float_islands import check_islands, with_islands
-from rexnet_export.quantization.table.table import QuantTable, TensorEntry, parse_table, table_text
+from rexnet_export.quantization.table.table import QuantTable, TensorEntry
+from rexnet_export.quantization.table.table_file import parse_table, table_text
 
 FLOAT = TensorEntry(decision="float", reason="a test")
 EXPAND = ("features.3.expand", "features.3.expand.sigmoid", "features.3.expand.silu")

@@ -16,7 +16,7 @@ from rexnet_export.quantization.onnx.view import view
 from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
 from rexnet_export.quantization.search.float_islands import check_islands
 from rexnet_export.quantization.search.mixed_precision import Changes, Mixed, changes, leave_in_float, units
-from rexnet_export.quantization.table.table import table_text
+from rexnet_export.quantization.table.table_file import table_text
 
 IMAGES, CLASSES = 40, 5
 BOUND = 0.05

@@ -29,7 +29,7 @@ from rexnet_export.quantization.search.search import (
     search,
 )
 from rexnet_export.quantization.table.rewrites import ChannelGrouping
-from rexnet_export.quantization.table.table import table_text
+from rexnet_export.quantization.table.table_file import table_text
 
 STEPS = (equalized, grouped, ranges_chosen, corrected)
 

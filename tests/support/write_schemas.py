@@ -1,0 +1,58 @@
+"""Writes the published JSON Schemas, each beside the record that it describes: `python tests/support/write_schemas.py`.
+
+A test holds the files to what this makes, so a changed record is a changed schema in the same commit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, override
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
+from pydantic_core import CoreSchema
+
+from rexnet_export.pipeline.core.json_record import JsonRecord
+from rexnet_export.quantization.table.table_file import TableJson
+
+ROOT = Path(__file__).parents[2]
+# What leaves out a null says so by a default in the mode of reading; what only writes, writes everything.
+SCHEMAS: dict[str, tuple[type[JsonRecord], JsonSchemaMode]] = {
+    "quantization/table/table.schema.json": (TableJson, "validation"),
+}
+
+
+class _Published(GenerateJsonSchema):
+    """Properties have no titles, names no underscores, and a value with a default other than null is always there."""
+
+    @override
+    def generate(self, schema: CoreSchema, mode: JsonSchemaMode = "validation") -> dict[str, Any]:
+        content = super().generate(schema, mode)
+        definitions = content.pop("$defs", {})
+        for definition in definitions.values():
+            definition.pop("title", None)
+        return {"$schema": self.schema_dialect, "title": content.pop("title"), **content, "$defs": definitions}
+
+    @override
+    def normalize_name(self, name: str) -> str:
+        return super().normalize_name(name).lstrip("_")
+
+    @override
+    def field_title_should_be_set(self, schema: object) -> bool:
+        return False
+
+    @override
+    def field_is_required(self, field: Mapping[str, Any], total: bool) -> bool:
+        schema = field["schema"]
+        return schema["type"] != "default" or schema.get("default") is not None or self.mode == "serialization"
+
+
+def schema_text(record: type[JsonRecord], mode: JsonSchemaMode) -> str:
+    """The JSON Schema of a record."""
+    return json.dumps(record.model_json_schema(schema_generator=_Published, mode=mode), indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    for path, (record, mode) in SCHEMAS.items():
+        (ROOT / path).write_text(schema_text(record, mode), encoding="utf-8")
