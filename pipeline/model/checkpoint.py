@@ -24,13 +24,21 @@ from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.records import Preprocess, StoredFile, stored_file, write_whole
 from rexnet_export.pipeline.core.text import excerpt
 from rexnet_export.pipeline.model.checkpoint_metadata import (
+    STATED,
+    Stated,
     check_claims,
     check_label_count,
     encode,
     is_ours,
-    read_labels,
-    read_preprocess,
+    read_stated,
     width_hint,
+)
+from rexnet_export.pipeline.model.foreign_settings import (
+    CONFIG_FILE,
+    check_pooling,
+    config_beside,
+    of_training,
+    read_config,
 )
 from rexnet_export.pipeline.model.hub import PREFIX, fetch
 from rexnet_export.pipeline.model.key_formats import COUNTER, canonical, difference, nearest_architecture, unwrap
@@ -41,17 +49,37 @@ HALF_MAX = torch.finfo(torch.float16).max
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedCheckpoint:
-    """A network in eval mode and float32, and all its file says; `labels` and `preprocess` are None where it does not.
+    """A network in eval mode and float32, and all its file says.
 
-    `metadata` adds `keys` (whose names the file used: rexnet-export, timm or clovaai) and `weights` (the wrapper
-    the tensors were taken from, such as `state_dict_ema`, or `plain`).
+    `stated` is what the file, and a `config.json` that belongs to it, say of preprocessing and labels, field by field
+    with the source of each. `notes` are lines that a person should read: what was chosen among several, and what was
+    ignored. `metadata` adds `keys` (whose names the file used: rexnet-export, timm or clovaai) and `weights` (the
+    wrapper the tensors were taken from, such as `state_dict_ema`, or `plain`).
     """
 
     network: ReXNet
-    labels: tuple[str, ...] | None
-    preprocess: Preprocess | None
     file: StoredFile
     metadata: dict[str, str]
+    stated: Stated
+    notes: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """One name a class, where anything states them."""
+        return self.stated.labels
+
+    @property
+    def preprocess(self) -> Preprocess | None:
+        """What is stated with the usual values in place of what is not; None where nothing is."""
+        stated = self.stated.preprocess
+        given = {name: value for name in STATED if (value := getattr(stated, name)) is not None}
+        mode = given.pop("crop_mode", "center")
+        height, width = given.pop("size", (Preprocess().size,) * 2)
+        if mode != "center" or height != width:
+            raise CheckpointError(
+                f"{self.file.path} states crop_mode {mode!r} at {height} x {width}: only centred squares are known"
+            )
+        return Preprocess(size=height, **given) if stated.sources else None
 
 
 def load(reference: str) -> LoadedCheckpoint:
@@ -59,20 +87,17 @@ def load(reference: str) -> LoadedCheckpoint:
     if not reference.startswith(PREFIX):
         return load_checkpoint(Path(reference))
     fetched = fetch(reference)
-    loaded = load_checkpoint(fetched.path)
-    labels = fetched.labels if loaded.labels is None else loaded.labels
-    check_label_count(labels, loaded.network.spec, reference)
-    return replace(
-        loaded,
-        labels=labels,
-        preprocess=loaded.preprocess or fetched.preprocess,
-        metadata={**loaded.metadata, "source": reference},
-    )
+    loaded = load_checkpoint(fetched.path, fetched.config)
+    return replace(loaded, metadata={**loaded.metadata, "source": reference})
 
 
-def load_checkpoint(path: Path) -> LoadedCheckpoint:
-    """Load a checkpoint of any known key format; variant, width, classes and SE come from the tensors' shapes."""
+def load_checkpoint(path: Path, config: Path | None = None) -> LoadedCheckpoint:
+    """Load a checkpoint of any known key format; variant, width, classes and SE come from the tensors' shapes.
+
+    `config` is the `config.json` that comes with it; without, one beside the file serves if it is a ReXNet's.
+    """
     content, metadata = _read(path)
+    stated = _stated(content, metadata, path, config)
     way, tensors = unwrap(content)
     if not tensors:
         raise CheckpointError(f"{path} holds no named tensors: give a state_dict saved by torch.save, or safetensors")
@@ -86,17 +111,24 @@ def load_checkpoint(path: Path) -> LoadedCheckpoint:
             f"{path} is no known ReXNet; nearest is {spec.name}: {found}. Give ReXNetV1, ReXNet-lite or rexnetr weights"
         )
     check_claims(metadata, spec, str(path))
-    labels = read_labels(metadata, str(path))
-    check_label_count(labels, spec, str(path))
+    check_label_count(stated.labels, spec, str(path))
     network.load_state_dict(_sound(state, network.state_dict(), path), assign=True)
     origin = {"keys": "rexnet-export" if is_ours(metadata) else keys, "weights": ".".join(way) or "plain"}
     return LoadedCheckpoint(
         network=network.eval(),
-        labels=labels,
-        preprocess=read_preprocess(metadata, str(path)),
         file=stored_file(path),
         metadata={**metadata, **origin},
+        stated=stated,
     )
+
+
+def _stated(content: object, metadata: Mapping[str, str], path: Path, config: Path | None) -> Stated:
+    """Our metadata, then the training run's own words, then `config.json`."""
+    ours, training = read_stated(metadata, str(path)), of_training(content, str(path))
+    beside = config_beside(path) if config is None else read_config(config)
+    check_pooling(training, str(path))
+    check_pooling(beside, f"{CONFIG_FILE} of {path}")
+    return ours.over(training.stated).over(beside.stated)
 
 
 def _read(path: Path) -> tuple[object, dict[str, str]]:

@@ -4,18 +4,64 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import TypeGuard
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeGuard
 
 from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.records import INTERPOLATIONS, Preprocess
+from rexnet_export.pipeline.core.text import excerpt
 from rexnet_export.pipeline.model.rexnet import Architecture
 
 FORMAT = "rexnet-export"
 FORMAT_VERSION = "1"
 QPARAMS_KEY = "qparams"  # where quantization-aware training leaves its table, as JSON
 LARGEST_SIZE = 4096
+CROP_MODES = ("center", "squash", "border")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatedPreprocess:
+    """What a checkpoint, and the files beside it, say of preprocessing; a field that nothing states is None.
+
+    `size` is (height, width); `mean` and `std` have three numbers, a one-channel network's repeated. `sources` tells by
+    field where its value was read: "metadata" (ours), "args" (timm's training options) or "config.json".
+    """
+
+    size: tuple[int, int] | None = None
+    crop_ratio: float | None = None
+    crop_mode: str | None = None
+    interpolation: str | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def over(self, other: StatedPreprocess) -> StatedPreprocess:
+        """Both statements as one; where both say something this one wins."""
+        mine = {name: value for name in STATED if (value := getattr(self, name)) is not None}
+        theirs = {name: getattr(other, name) for name in STATED}
+        return StatedPreprocess(**{**theirs, **mine}, sources={**other.sources, **self.sources})
+
+
+STATED = tuple(f.name for f in fields(StatedPreprocess) if f.name != "sources")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stated:
+    """Everything said about how a network is used: preprocessing, and one label a class with where they were read."""
+
+    preprocess: StatedPreprocess = field(default_factory=StatedPreprocess)
+    labels: tuple[str, ...] | None = None
+    labels_source: str | None = None
+
+    def over(self, other: Stated) -> Stated:
+        """Both as one; where both say something this one wins."""
+        named = other if self.labels is None else self
+        return Stated(
+            preprocess=self.preprocess.over(other.preprocess),
+            labels=named.labels,
+            labels_source=named.labels_source,
+        )
 
 
 def encode(spec: Architecture, labels: tuple[str, ...] | None, preprocess: Preprocess | None) -> dict[str, str]:
@@ -84,6 +130,14 @@ def read_preprocess(metadata: Mapping[str, str], where: str) -> Preprocess | Non
     return parse_preprocess(_from_json(metadata["preprocess"], f"preprocess of {where}"), where)
 
 
+def read_stated(metadata: Mapping[str, str], where: str) -> Stated:
+    """What our metadata says of preprocessing and labels; it always cut the centre out before it said how."""
+    preprocess, labels = StatedPreprocess(), read_labels(metadata, where)
+    if (ours := read_preprocess(metadata, where)) is not None:
+        preprocess = state_preprocess({"crop_mode": "center", **asdict(ours)}, "metadata", where)
+    return Stated(preprocess=preprocess, labels=labels, labels_source="metadata" if labels else None)
+
+
 def _from_json(text: str, what: str) -> object:
     try:
         value: object = json.loads(text)
@@ -116,6 +170,68 @@ def parse_preprocess(values: object, where: str) -> Preprocess:
     if min(std) <= 0:
         raise CheckpointError(f"preprocess of {where} has std {std}, which must be positive")
     return Preprocess(size=size, crop_ratio=float(ratio), interpolation=interpolation, mean=mean, std=std)
+
+
+def state_preprocess(values: Mapping[str, object], source: str, where: str) -> StatedPreprocess:
+    """Some of `StatedPreprocess`'s fields as a file has them, each checked; one number serves for several."""
+    given = {name: _FIELDS[name](value, where) for name in STATED if (value := values.get(name)) is not None}
+    return StatedPreprocess(**given, sources=dict.fromkeys(given, source))
+
+
+def _size(value: object, where: str) -> tuple[int, int]:
+    match [value, value] if isinstance(value, int) else value:
+        case [int() as height, int() as width] if not {type(height), type(width)} - {int}:
+            if all(1 <= side <= LARGEST_SIZE for side in (height, width)):
+                return height, width
+    raise CheckpointError(f"preprocess of {where} has size {shown(value)}, not 1 to {LARGEST_SIZE} pixels")
+
+
+def _ratio(value: object, where: str) -> float:
+    if not _is_number(value) or not 0 < value <= 1:
+        raise CheckpointError(f"preprocess of {where} has crop_ratio {shown(value)}, not in (0, 1]")
+    return float(value)
+
+
+def _one_of(name: str, choices: tuple[str, ...]) -> Callable[[object, str], str]:
+    def read(value: object, where: str) -> str:
+        if not isinstance(value, str) or value not in choices:
+            known = ", ".join(choices)
+            raise CheckpointError(f"preprocess of {where} has {name} {shown(value)}, not one of {known}")
+        return value
+
+    return read
+
+
+def _numbers(name: str) -> Callable[[object, str], tuple[float, float, float]]:
+    def read(value: object, where: str) -> tuple[float, float, float]:
+        many = list(value) if isinstance(value, list | tuple) else [value]
+        numbers = [float(each) for each in many if _is_number(each)]
+        red, green, blue = numbers * 3 if len(numbers) == 1 else (*numbers, 0, 0, 0)[:3]
+        if len(numbers) != len(many) or len(many) not in (1, 3):
+            raise CheckpointError(f"preprocess of {where} has {name} {shown(value)}, not three numbers")
+        if name == "std" and min(red, green, blue) <= 0:
+            raise CheckpointError(f"preprocess of {where} has std {shown(value)}, which must be positive")
+        return red, green, blue
+
+    return read
+
+
+_FIELDS: Mapping[str, Callable[[object, str], Any]] = {
+    "size": _size,
+    "crop_ratio": _ratio,
+    "crop_mode": _one_of("crop_mode", CROP_MODES),
+    "interpolation": _one_of("interpolation", INTERPOLATIONS),
+    "mean": _numbers("mean"),
+    "std": _numbers("std"),
+}
+
+
+def shown(value: object) -> str:
+    """A foreign value for a message: short, in one line, and never an integer too long to print."""
+    try:
+        return excerpt(repr(value))
+    except ValueError:
+        return "a number too long to print"
 
 
 def _channels(values: Mapping[str, object], key: str, where: str) -> tuple[float, float, float]:

@@ -5,32 +5,26 @@ huggingface_hub does the work, so HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFL
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from rexnet_export.pipeline.core.errors import CheckpointError, TargetUnavailable, first_line
-from rexnet_export.pipeline.core.records import Preprocess
-from rexnet_export.pipeline.model.checkpoint_metadata import parse_labels, parse_preprocess
+from rexnet_export.pipeline.model.foreign_settings import CONFIG_FILE
 
 PREFIX = "hf-hub:"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-CONFIG_FILE = "config.json"
 TIMEOUT_SECONDS = 10
-_TIMM_NAMES = {"crop_ratio": "crop_pct", "interpolation": "interpolation", "mean": "mean", "std": "std"}
 _REFERENCE = re.compile(r"hf-hub:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FetchedModel:
-    """A repository's weights in the local cache, and what its `config.json` says about them."""
+    """A repository's weights in the local cache, and its `config.json` where it has one."""
 
     path: Path
-    preprocess: Preprocess | None
-    labels: tuple[str, ...] | None
+    config: Path | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +47,7 @@ def fetch(reference: str) -> FetchedModel:
     repository = _Repository(reference=reference, name=parsed[1], revision=parsed[2])
     offered = _offered(repository)
     weights, config = _online(repository, offered) if isinstance(offered, tuple) else _cached(repository, offered)
-    settings = {} if config is None else _settings(config, reference)
-    where = f"{CONFIG_FILE} of {reference}"
-    return FetchedModel(path=weights, preprocess=_preprocess(settings, where), labels=_labels(settings, where))
+    return FetchedModel(path=weights, config=config)
 
 
 def _offered(repository: _Repository) -> tuple[str, ...] | Exception:
@@ -139,42 +131,3 @@ def _cached(repository: _Repository, cause: Exception) -> tuple[Path, Path | Non
             f" ({first_line(cause)}): check the network, or give a file"
         ) from cause
     return weights, found.get(CONFIG_FILE)
-
-
-def _settings(config: Path, reference: str) -> Mapping[str, object]:
-    """timm's `pretrained_cfg`, with the label names that may lie beside it."""
-    try:
-        content = json.loads(config.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{CONFIG_FILE} of {reference} is not JSON: {first_line(error)}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{CONFIG_FILE} of {reference} is not a JSON object")
-    nested = content.get("pretrained_cfg")
-    # Files from before `pretrained_cfg` existed hold the same keys at the top.
-    return {**content, **nested} if isinstance(nested, dict) else content
-
-
-def _preprocess(settings: Mapping[str, object], where: str) -> Preprocess | None:
-    match settings.get("input_size"):
-        case None:
-            return None
-        case [3, int() as height, int() as width] if height == width:
-            size = height
-        case other:
-            raise CheckpointError(f"{where} has input_size {other!r}: only square RGB input is supported")
-    if settings.get("crop_mode") not in (None, "center"):
-        raise CheckpointError(f"{where} has crop_mode {settings['crop_mode']!r}: only centre crops are supported")
-    stated = {ours: settings[theirs] for ours, theirs in _TIMM_NAMES.items() if theirs in settings}
-    return parse_preprocess({**asdict(Preprocess()), "size": size, **stated}, where)
-
-
-def _labels(settings: Mapping[str, object], where: str) -> tuple[str, ...] | None:
-    match settings.get("label_names", settings.get("labels")):
-        case None:
-            return None
-        case dict() as by_id:
-            # Class number to name; with gaps in the numbers there is no name for every class.
-            ids = [str(index) for index in range(len(by_id))]
-            return parse_labels([by_id[index] for index in ids], where) if set(ids) == set(by_id) else None
-        case names:
-            return parse_labels(names, where)
