@@ -37,16 +37,18 @@ def add_flags(p: argparse.ArgumentParser, defaults: Options, texts: Mapping[str,
                 group.add_argument(f"--{name}", dest="precision", action="store_const", const=name, help=meaning)
         else:
             kind, value = _kind(str(option.type).split(" | ")), getattr(defaults, option.name)
+            metavar = option.metadata["metavar"]
+            several: dict[str, Any] = {"nargs": len(metavar)} if isinstance(metavar, tuple) else {}
             default = "" if value is None else f" (default: {value})"
             helped = argparse.SUPPRESS if text is None else text + default
-            p.add_argument(flag, type=kind, metavar=option.metadata["metavar"], help=helped)
+            p.add_argument(flag, type=kind, metavar=metavar, help=helped, **several)
     p.add_argument("--quiet", action="store_true", default=False, help="no progress, no table")
     p.add_argument("--debug", action="store_true", default=False, help="show tracebacks")
 
 
 def _kind(types: list[str]) -> type:
     """What a flag's text is made into; paths are made later."""
-    return int if "int" in types else float if "float" in types else str
+    return int if "int" in types else float if {"float", "Colours"} & set(types) else str
 
 
 def options_from(arguments: argparse.Namespace, defaults: Options) -> Options:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from html import escape
 
 from rexnet_export.apps.export.report_quantization import float_section, section
@@ -13,6 +14,7 @@ from rexnet_export.apps.shared.html.plots import latency_plot, layer_plot
 from rexnet_export.apps.shared.html.table import table
 from rexnet_export.pipeline.core.environment import environment
 from rexnet_export.pipeline.core.records import NotMeasured
+from rexnet_export.pipeline.data.settle import shown
 from rexnet_export.pipeline.export.report import Report
 from rexnet_export.pipeline.proof.evaluate import Accuracy
 from rexnet_export.pipeline.proof.paired_statistics import MARGIN
@@ -26,6 +28,7 @@ def render(report: Report, pictures: Mapping[str, bytes]) -> str:
     lead = f"Float reference: {reference.executed_by} on {reference.n:,} images of {reference.images}{top1}"
     parts = [
         f"<h1>{escape(report.card.name)} · {report.precision}</h1>",
+        *(f'<p class="note open">{escape(notice)}</p>' for notice in report.notices),
         f'<p class="lead">{escape(lead)}</p>',
         _results(report),
         *_verdicts(report),
@@ -155,10 +158,8 @@ def _origin(report: Report) -> Iterable[tuple[str, str]]:
     card, parity, calibration = report.card, report.onnx_parity, report.calibration
     yield "when", report.created
     yield "checkpoint sha256", card.checkpoint_sha256
-    yield (
-        "input",
-        f"{card.preprocess.size} px, {card.preprocess.interpolation}, crop ratio {card.preprocess.crop_ratio}",
-    )
+    for name, value in asdict(card.preprocess).items():
+        yield name.replace("_", " "), f"{shown(value)} ({card.preprocess_source.get(name, 'not said by whom')})"
     yield "classes", str(len(card.labels))
     difference = f"largest logit difference {parity.max_abs_difference:.2g}"
     yield "float ONNX against torch", f"{difference} on {parity.n} images, top-1 equal on {parity.same_top1}"

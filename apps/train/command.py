@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rexnet_export.apps.train.distributed import World
     from rexnet_export.apps.train.trainer import EpochResult, Trainer
     from rexnet_export.pipeline.data.sources import ImageSource
+    from rexnet_export.pipeline.model.checkpoint import LoadedCheckpoint
 
 LOG_FILE = "log.jsonl"
 PUBLISHED_PIXELS = 224
@@ -98,7 +99,7 @@ def _published(options: argparse.Namespace, trainer: Trainer, classes: int) -> s
 
 
 def _transferred(
-    options: argparse.Namespace, recipe: Recipe, where: World, _: Progress
+    options: argparse.Namespace, recipe: Recipe, where: World, progress: Progress
 ) -> tuple[Trainer, tuple[str, ...]]:
     """A trained network with a new head, and its labels."""
     import torch  # noqa: PLC0415
@@ -108,7 +109,7 @@ def _transferred(
     from rexnet_export.pipeline.model.checkpoint import load  # noqa: PLC0415
 
     checkpoint = load(options.start)
-    preprocess = chosen_preprocess(options, checkpoint.preprocess or Preprocess())
+    preprocess = _preprocess(options, checkpoint, progress)
     training, evaluation, labels = transfer_images(
         options.data, options.eval_data, _labels(options), options.classes, recipe.seed
     )
@@ -128,7 +129,7 @@ def _trainer(options: argparse.Namespace, recipe: Recipe, where: World, _: Progr
     from rexnet_export.pipeline.data.sources import training_images  # noqa: PLC0415
     from rexnet_export.pipeline.model.rexnet import ReXNet, architecture  # noqa: PLC0415
 
-    preprocess = chosen_preprocess(options, Preprocess())
+    preprocess = chosen_preprocess(options, asdict(Preprocess())).preprocess
     training, evaluation, labels = training_images(options.data, options.eval_data, _labels(options))
     torch.manual_seed(recipe.seed)  # every process begins with the same weights
     spec = architecture(options.variant or "v1", options.width or 1.0, classes=len(labels), use_se=not options.no_se)
@@ -152,7 +153,7 @@ def _fine_tuner(
 
     require_one_process(where)
     checkpoint = load(options.start or str(bundled_checkpoint()))
-    preprocess = checkpoint.preprocess or Preprocess()
+    preprocess = _preprocess(options, checkpoint, progress)
     labels = checkpoint.labels or tuple(str(index) for index in range(checkpoint.network.spec.classes))
     training, evaluation, _ = training_images(options.data, options.eval_data, labels)
     _check_images(training, evaluation)
@@ -164,6 +165,15 @@ def _fine_tuner(
     trainer = QatTrainer(checkpoint.network, table, recipe, preprocess, training, evaluation, where, distil=share)
     _open_output(options, trainer)
     return trainer, labels
+
+
+def _preprocess(options: argparse.Namespace, checkpoint: LoadedCheckpoint, progress: Progress) -> Preprocess:
+    """A trained network's; what it does not state is assumed aloud."""
+    stated = checkpoint.stated.preprocess
+    chosen = chosen_preprocess(options, stated.fields(str(checkpoint.file.path)))
+    if chosen.assumption:
+        progress.note(chosen.assumption)
+    return chosen.preprocess
 
 
 def _check_images(*sources: ImageSource) -> None:

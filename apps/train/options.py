@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 from rexnet_export.apps.shared.flags import refuse_given
 from rexnet_export.apps.train.recipe import FINE_TUNING, IMAGENET, TRANSFER, Augmentation, Recipe, check
 from rexnet_export.pipeline.core.errors import UsageError
-from rexnet_export.pipeline.core.records import INTERPOLATIONS, Preprocess
+from rexnet_export.pipeline.core.records import CROP_MODES, INTERPOLATIONS, Preprocess
+from rexnet_export.pipeline.data.settle import FLAGS, Settled, settled, shown
 from rexnet_export.pipeline.export.options import EFFORTS, Options
 
 PROGRAM = "rexnet-train"
@@ -42,7 +44,8 @@ KINDS = {"--recipe imagenet": IMAGENET, "--from": TRANSFER, "--qat": FINE_TUNING
 OF_QAT = ("effort", "statistic", "distil")
 OF_A_NEW_HEAD = ("classes", "layer_decay", "frozen_epochs")
 DECIDED_BY_SHAPES = ("variant", "width", "no_se")
-OF_THE_NETWORK = (*DECIDED_BY_SHAPES, "image_size", "crop_ratio", "interpolation", "labels")
+OF_PREPROCESSING = {name: flag.removeprefix("--").replace("-", "_") for name, flag in FLAGS.items()}
+OF_THE_NETWORK = (*DECIDED_BY_SHAPES, *OF_PREPROCESSING.values(), "labels")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -72,8 +75,16 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--width", type=float, help="width multiplier (default 1.0)")
     p.add_argument("--no-se", action="store_true", default=None, help="leave squeeze-excitation out")
     p.add_argument("--image-size", type=int, help=f"input pixels, a multiple of 32 (default {preprocess.size})")
+    p.add_argument(
+        "--crop-mode",
+        choices=CROP_MODES,
+        help=f"of the evaluation images, as an export (default {preprocess.crop_mode})",
+    )
     p.add_argument("--crop-ratio", type=float, help=f"evaluation crop / resize (default {preprocess.crop_ratio:g})")
     p.add_argument("--interpolation", choices=INTERPOLATIONS, help=f"(default {preprocess.interpolation})")
+    for name in ("mean", "std"):
+        text = f"of pixels in [0, 1] (default {shown(getattr(preprocess, name))})"
+        p.add_argument(f"--{name}", type=float, nargs=3, metavar=("R", "G", "B"), help=text)
     for name, text in RECIPE_OPTIONS.items():
         default, *others = (_recipe_fields(chosen)[name] for chosen in (Recipe(), *KINDS.values()))
         said = [f"{kind} {other}" for kind, other in zip(KINDS, others, strict=True) if other != default]
@@ -111,13 +122,11 @@ def _recipe_fields(recipe: Recipe) -> dict[str, Any]:
     return {**asdict(recipe), **asdict(recipe.augmentation)}
 
 
-def chosen_preprocess(options: argparse.Namespace, default: Preprocess) -> Preprocess:
-    """The preprocessing of a new network, or of a trained one that `default` came with, as far as it is changed."""
-    size = default.size if options.image_size is None else options.image_size
-    ratio = default.crop_ratio if options.crop_ratio is None else options.crop_ratio
-    check("image-size", size, "a multiple of 32", allowed=size >= 32 and size % 32 == 0)
-    check("crop-ratio", ratio, "above 0 and at most 1", allowed=0 < ratio <= 1)
-    return replace(default, size=size, crop_ratio=ratio, interpolation=options.interpolation or default.interpolation)
+def chosen_preprocess(options: argparse.Namespace, stated: Mapping[str, Any]) -> Settled:
+    """What was asked for, over what a trained network states, or the defaults of a new one."""
+    given = {name: getattr(options, flag) for name, flag in OF_PREPROCESSING.items()}
+    given |= {name: tuple(given[name]) for name in ("mean", "std") if given[name] is not None}
+    return settled(given, stated, {})
 
 
 def check_ranges(options: argparse.Namespace) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import version
 
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.records import (
+    CROP_MODES,
     INTERPOLATIONS,
     BackboneCard,
     Feature,
-    Interpolation,
     ModelCard,
     Precision,
     Preprocess,
@@ -24,6 +24,7 @@ FEATURES = "features"
 MOST_CHANNELS = 2**16
 FLOAT_TENSORS = "float_tensors"
 MAX_SIZE_DIGITS = 5
+LONGEST_SOURCE = 200
 
 
 def describe(
@@ -43,10 +44,12 @@ def describe(
         "labels": json.dumps(card.labels),
         "input_size": str(preprocess.size),
         "resize": str(preprocess.resize),
+        "crop_mode": preprocess.crop_mode,
         "crop_ratio": json.dumps(preprocess.crop_ratio),
         "interpolation": preprocess.interpolation,
         "mean": json.dumps(preprocess.mean),
         "std": json.dumps(preprocess.std),
+        "preprocess_source": json.dumps(dict(card.preprocess_source)),
         "checkpoint_sha256": card.checkpoint_sha256,
         "generator": f"rexnet-export {version('rexnet-export')}",
         **({} if features is None else {FEATURES: json.dumps(features)}),
@@ -76,11 +79,13 @@ def card_from(metadata: Mapping[str, str]) -> ModelCard:
         labels=_labels(metadata),
         preprocess=Preprocess(
             size=_size(metadata),
+            crop_mode=_one_of(metadata, "crop_mode", CROP_MODES),
             crop_ratio=_crop_ratio(metadata),
-            interpolation=_interpolation(metadata),
+            interpolation=_one_of(metadata, "interpolation", INTERPOLATIONS),
             mean=_three_numbers(metadata, "mean"),
             std=std,
         ),
+        preprocess_source=_source(metadata),
         checkpoint_sha256=_text(metadata, "checkpoint_sha256"),
     )
     return BackboneCard(**vars(card), features=_features(metadata)) if FEATURES in metadata else card
@@ -157,12 +162,26 @@ def _crop_ratio(metadata: Mapping[str, str]) -> float:
     raise _damaged(metadata, "crop_ratio", wanted)
 
 
-def _interpolation(metadata: Mapping[str, str]) -> Interpolation:
-    text = _text(metadata, "interpolation")
-    for known in INTERPOLATIONS:
+def _one_of[T: str](metadata: Mapping[str, str], key: str, choices: Sequence[T]) -> T:
+    text = _text(metadata, key)
+    for known in choices:
         if text == known:
             return known
-    raise _damaged(metadata, "interpolation", f"one of {', '.join(INTERPOLATIONS)}")
+    raise _damaged(metadata, key, f"one of {', '.join(choices)}")
+
+
+def _source(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Who stated each field of the preprocessing."""
+    wanted = "a JSON map from fields to who stated them"
+    stated = _json(metadata, "preprocess_source", wanted)
+    known = {field.name for field in fields(Preprocess)}
+    if isinstance(stated, dict) and stated.keys() <= known and all(map(_is_source, stated.values())):
+        return stated
+    raise _damaged(metadata, "preprocess_source", wanted)
+
+
+def _is_source(value: object) -> bool:
+    return isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_SOURCE
 
 
 def _damaged(metadata: Mapping[str, str], key: str, wanted: str) -> ConversionError:

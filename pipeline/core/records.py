@@ -14,8 +14,11 @@ from typing import Literal, get_args
 type Precision = Literal["int8", "fp16", "fp32"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision.__value__)
 
-type Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+type Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation.__value__)
+
+type CropMode = Literal["center", "squash", "border"]
+CROP_MODES: tuple[CropMode, ...] = get_args(CropMode.__value__)
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -23,13 +26,16 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """How an image becomes the network's input.
+    """How an image becomes the network's input; the terms and the arithmetic are timm's.
 
-    The short side is resized to `floor(size / crop_ratio)` with PIL (timm's rounding), the centre `size` x `size`
-    is cut out, and pixels in [0, 1] are normalised by `mean` and `std` (RGB order).
+    With PIL, the image is resized against `resize` pixels, which is `floor(size / crop_ratio)`; `crop_mode` says how:
+    `center` fits the short side, `squash` both sides whatever the image's shape, `border` the long side, with the mean
+    colour around it. The middle `size` x `size` is cut out, and pixels in [0, 1] are normalised by `mean` and `std`
+    (RGB order).
     """
 
     size: int = 224
+    crop_mode: CropMode = "center"
     crop_ratio: float = 0.875
     interpolation: Interpolation = "bicubic"
     mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -37,7 +43,7 @@ class Preprocess:
 
     @property
     def resize(self) -> int:
-        """Pixels of the short side before cropping."""
+        """Pixels a side is resized to before cropping."""
         return math.floor(self.size / self.crop_ratio)
 
 
@@ -80,12 +86,13 @@ def file_sha256(path: Path) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What every artifact says about itself."""
+    """What every artifact says about itself; `preprocess_source` says by field of `preprocess` who stated it."""
 
     name: str
     labels: tuple[str, ...]
     preprocess: Preprocess
     checkpoint_sha256: str
+    preprocess_source: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def answers(self) -> int:

@@ -42,9 +42,13 @@ class BackboneResult:
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneReport:
-    """All that one export found; `reference` ran the float network in torch on `n` images of `images`."""
+    """All that one export found; `reference` ran the float network in torch on `n` images of `images`.
+
+    `notices` are what a person has to know before any figure.
+    """
 
     card: BackboneCard
+    notices: tuple[str, ...]
     precision: Precision
     reference: str
     images: str
@@ -59,6 +63,7 @@ class BackboneReport:
         return {
             "schema_version": SCHEMA_VERSION,
             "created": self.created,
+            "notices": list(self.notices),
             "model": plain(self.card),
             "precision": self.precision,
             "reference": {"executed_by": self.reference, "images": self.images, "n": self.n},

@@ -52,6 +52,8 @@ def export(options: Options, targets: Sequence[Target], progress: Progress, rend
     """
     require_targets(targets, options.precision)
     inputs = gather(options)
+    for notice in inputs.notices:
+        progress.note(notice)
     with staging(options.output) as folder:
         report = _export_into(folder, options, inputs, targets, progress)
         pictures = thumbnails(inputs.evaluation.source, [image.id for image in report.flips.listed])
@@ -83,6 +85,7 @@ def _export_into(
     require_drop(options.max_drop, proof.targets)
     report = Report(
         card=card,
+        notices=inputs.notices,
         precision=options.precision,
         reference=proof.reference,
         onnx_parity=parity,

@@ -51,6 +51,8 @@ def export_backbone(options: Options, targets: Sequence[Target], progress: Progr
         raise UsageError(f"--max-drop {options.max_drop:g}: a backbone has no top-1; leave it out")
     # Features are compared with the float network's, which needs no labels: any folder of images will do.
     inputs = gather(replace(options, eval_data=None))
+    for notice in inputs.notices:
+        progress.note(notice)
     images = _unlabelled(options) if options.eval_data else inputs.evaluation
     with staging(options.output) as folder:
         report = _export_into(folder, options, replace(inputs, evaluation=images), targets, progress)
@@ -76,6 +78,7 @@ def _export_into(
         name=f"{inputs.card.name}_features",
         labels=(),
         preprocess=inputs.card.preprocess,
+        preprocess_source=inputs.card.preprocess_source,
         checkpoint_sha256=inputs.card.checkpoint_sha256,
         features=features(network.spec),
     )
@@ -90,6 +93,7 @@ def _export_into(
     artifacts = converted(targets, source, folder, progress)
     return BackboneReport(
         card=card,
+        notices=inputs.notices,
         precision=options.precision,
         reference=reference.executed_by,
         images=inputs.evaluation.source.name,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from rexnet_export.pipeline.core.errors import DataError
-from rexnet_export.pipeline.core.records import ModelCard, Preprocess
+from rexnet_export.pipeline.core.records import ModelCard
 from rexnet_export.pipeline.data.labels import read_labels
 from rexnet_export.pipeline.data.selection import Images, checked, labelled_images
+from rexnet_export.pipeline.data.settle import Settled, settled
 from rexnet_export.pipeline.data.sources import ImageSource, bundled, choose, open_source
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.model.checkpoint import LoadedCheckpoint, load
@@ -22,19 +23,22 @@ HELD_BACK_IMAGES = 512
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """A loaded checkpoint, its card, and the images to calibrate and to evaluate on."""
+    """A loaded checkpoint, its card, the images to calibrate and to evaluate on, and notices on what was assumed."""
 
     checkpoint: LoadedCheckpoint
     card: ModelCard
     calibration: Images | None
     evaluation: Images
+    notices: tuple[str, ...] = ()
 
 
 def gather(options: Options) -> Inputs:
     """Load the checkpoint and open the images; everything that can be refused early is refused here."""
     checkpoint = load(options.checkpoint or str(bundled_checkpoint()))
     labelled = open_source(options.eval_data, labelled=True) if options.eval_data else None
-    card = _card(checkpoint, options, labelled)
+    stated = checkpoint.stated.preprocess
+    preprocess = settled(options.preprocess, stated.fields(str(checkpoint.file.path)), stated.sources)
+    card = _card(checkpoint, options, preprocess, labelled)
     samples_fit = card.labels == bundled("evaluation").class_names
     # A checkpoint from quantization-aware training brings its table, unless other images are asked for.
     brings_table = QPARAMS_KEY in checkpoint.metadata and options.calibration_data is None
@@ -49,6 +53,7 @@ def gather(options: Options) -> Inputs:
         evaluation=labelled_images(labelled, card, options.eval_images, options.seed)
         if labelled
         else _held_back(calibration, options),
+        notices=(preprocess.assumption,) if preprocess.assumption else (),
     )
 
 
@@ -57,11 +62,10 @@ def bundled_checkpoint() -> Path:
     return Path(str(files("rexnet_export.assets").joinpath(BUNDLED_CHECKPOINT)))
 
 
-def _card(checkpoint: LoadedCheckpoint, options: Options, evaluation: ImageSource | None) -> ModelCard:
+def _card(
+    checkpoint: LoadedCheckpoint, options: Options, preprocess: Settled, evaluation: ImageSource | None
+) -> ModelCard:
     spec = checkpoint.network.spec
-    preprocess = checkpoint.preprocess or Preprocess()
-    if options.image_size:
-        preprocess = replace(preprocess, size=options.image_size)
     labels = read_labels(options.labels) if options.labels else checkpoint.labels
     if labels is None and evaluation and len(evaluation.class_names or ()) == spec.classes:
         labels = evaluation.class_names
@@ -71,7 +75,13 @@ def _card(checkpoint: LoadedCheckpoint, options: Options, evaluation: ImageSourc
             f"{len(labels)} labels in {options.labels or 'the checkpoint'} but the network has {spec.classes} classes; "
             f"give --labels with {spec.classes} lines"
         )
-    return ModelCard(name=spec.name, labels=labels, preprocess=preprocess, checkpoint_sha256=checkpoint.file.sha256)
+    return ModelCard(
+        name=spec.name,
+        labels=labels,
+        preprocess=preprocess.preprocess,
+        preprocess_source=preprocess.source,
+        checkpoint_sha256=checkpoint.file.sha256,
+    )
 
 
 def _calibration(options: Options, *, samples_fit: bool, needed: bool) -> ImageSource | None:

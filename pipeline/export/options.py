@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from rexnet_export.pipeline.core.errors import UsageError
-from rexnet_export.pipeline.core.records import PRECISIONS, Precision
+from rexnet_export.pipeline.core.errors import UsageError, first_line
+from rexnet_export.pipeline.core.records import INTERPOLATIONS, PRECISIONS, Precision
+from rexnet_export.pipeline.core.text import excerpt
+from rexnet_export.pipeline.data.settle import check_given
 from rexnet_export.quantization.calibration.ranges import check_statistic
 
-SMALLEST_IMAGE = 32
 SEEDS = 2**32
+LARGEST_NUMBER = 2**63
 FAST, HIGH = "fast", "high"
-_NUMBERS: Mapping[str, type | tuple[type, ...]] = {"int": int, "float": (int, float)}
+RGB = ("R", "G", "B")
 EFFORTS = (FAST, "default", HIGH)
 
 
-def _option[T](default: T, text: str, metavar: str | None = None) -> T:
+type Colours = tuple[float, float, float]
+
+
+def _option[T](default: T, text: str, metavar: str | tuple[str, ...] | None = None) -> T:
     value: T = field(default=default, metadata={"help": text, "metavar": metavar})
     return value
 
@@ -50,6 +55,18 @@ class Options:
     eval_data: Path | None = _option(None, "folder of images, one sub-folder per class", "DIR")
     eval_images: int | None = _option(None, "how many of them to evaluate on (default: all)", "N")
     image_size: int | None = _option(None, "input size, a multiple of 32 (default: the checkpoint's)", "PX")
+    crop_mode: str | None = _option(
+        None,
+        "center fits the short side and crops, squash stretches the image to the input, border pads it (default: the "
+        "checkpoint's)",
+        "MODE",
+    )
+    crop_ratio: float | None = _option(None, "input size / resized side (default: the checkpoint's)", "RATIO")
+    interpolation: str | None = _option(
+        None, f"of the resize: {', '.join(INTERPOLATIONS)} (default: the checkpoint's)", "NAME"
+    )
+    mean: Colours | None = _option(None, "of the training images in [0, 1] (default: the checkpoint's)", RGB)
+    std: Colours | None = _option(None, "of the training images in [0, 1] (default: the checkpoint's)", RGB)
     labels: Path | None = _option(None, "class names, one per line or a JSON list (default: the checkpoint's)", "FILE")
     seed: int = _option(0, "chooses the calibration and evaluation images", "N")
     output: Path = _option(Path("rexnet-export-out"), "where the files go", "DIR")
@@ -69,12 +86,15 @@ class Options:
         self._check_max_drop()
         if not 0 <= self.seed < SEEDS:
             raise UsageError(f"--seed {self.seed}: must be from 0 to {SEEDS - 1}")
-        if self.image_size is not None and (self.image_size < SMALLEST_IMAGE or self.image_size % SMALLEST_IMAGE):
-            below = max(SMALLEST_IMAGE, self.image_size // SMALLEST_IMAGE * SMALLEST_IMAGE)
-            raise UsageError(
-                f"--image-size {self.image_size}: the network halves the image five times, so the size must be a "
-                f"multiple of 32; try {below} or {below + SMALLEST_IMAGE}"
-            )
+        check_given(self.preprocess)
+
+    @property
+    def preprocess(self) -> dict[str, Any]:
+        """The fields of `Preprocess` that are asked for, None where one is not."""
+        return {
+            "size": self.image_size,
+            **{name: getattr(self, name) for name in ("crop_mode", "crop_ratio", "interpolation", "mean", "std")},
+        }
 
     def _check_max_drop(self) -> None:
         if self.max_drop is None:
@@ -96,8 +116,8 @@ def read_config(path: Path) -> dict[str, Any]:
             table = tomllib.load(stream)
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror}; check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path} is not TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # ValueError: no TOML, no UTF-8, or an integer of 4,301 digits
+        raise UsageError(f"--config {path} is not TOML: {first_line(error)}") from error
     return from_mapping(table, f"--config {path}")
 
 
@@ -116,22 +136,54 @@ def from_mapping(values: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _converted(name: str, value: Any, annotation: str, where: str) -> Any:  # noqa: ANN401 - TOML values
-    """Strings, paths, numbers and lists of strings, as the field's annotation says."""
-    if value is None and "None" in annotation:
+    """The value as the field's annotation says."""
+    kind, *optional = annotation.split(" | ")
+    if value is None and optional:
         return None
-    if "tuple" in annotation:
-        words = [value] if isinstance(value, str) else value
-        if isinstance(words, list | tuple) and words and all(isinstance(word, str) for word in words):
-            return tuple(words)
-    elif kinds := [kind for word, kind in _NUMBERS.items() if word in annotation.split(" | ")]:
-        if isinstance(value, kinds[0]) and not isinstance(value, bool):
-            return value
-    elif "Path" in annotation:
-        if isinstance(value, str | Path):
-            return Path(value)
-    elif isinstance(value, str | Path):
-        return str(value)
-    raise UsageError(f"{where}: {_flag(name)} = {value!r} is not of type {annotation}")
+    converted = _READERS.get(kind, _text)(value)
+    if converted is None:
+        wanted = _NAMES.get(kind, kind)
+        raise UsageError(f"{where}: {_flag(name)} = {excerpt(repr(value))} is not of type {wanted}")
+    return converted
+
+
+def _texts(value: object) -> tuple[str, ...] | None:
+    texts = [value] if isinstance(value, str) else value
+    sound = isinstance(texts, list | tuple) and texts and all(isinstance(text, str) for text in texts)
+    return tuple(texts) if sound else None  # type: ignore[arg-type]
+
+
+def _colours(value: object) -> tuple[float, ...] | None:
+    numbers = [_fraction(number) for number in value] if isinstance(value, list | tuple) else [None]
+    return None if None in numbers else tuple(map(float, numbers))  # type: ignore[arg-type]
+
+
+def _whole(value: object) -> int | None:
+    """A TOML file's integers may have any length; no truth value is a number."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST_NUMBER else None
+
+
+def _fraction(value: object) -> float | None:
+    """A whole number will do."""
+    return value if isinstance(value, float) else _whole(value)
+
+
+def _path(value: object) -> Path | None:
+    return Path(value) if isinstance(value, str | Path) else None
+
+
+def _text(value: object) -> str | None:
+    return str(value) if isinstance(value, str | Path) else None
+
+
+_READERS: Mapping[str, Callable[[object], object | None]] = {
+    "tuple[str, ...]": _texts,
+    "Colours": _colours,
+    "int": _whole,
+    "float": _fraction,
+    "Path": _path,
+}
+_NAMES = {"tuple[str, ...]": "list of texts", "Colours": "list of three numbers"}
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

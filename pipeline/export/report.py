@@ -53,9 +53,13 @@ class Quality:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All that one export found; `created` is fixed with the record, so every rendering of it says the same."""
+    """All that one export found; `created` is fixed with the record, so every rendering of it says the same.
+
+    `notices` are what a person has to know before any figure: what was assumed, and what looks wrong.
+    """
 
     card: ModelCard
+    notices: tuple[str, ...]
     precision: Precision
     reference: Reference
     onnx_parity: Parity
@@ -74,6 +78,7 @@ class Report:
         return {
             "schema_version": SCHEMA_VERSION,
             "created": self.created,
+            "notices": list(self.notices),
             "model": plain(self.card) | {"labels": list(self.card.labels)},
             "precision": self.precision,
             "reference": plain(self.reference),

@@ -24,7 +24,6 @@ from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.records import Preprocess, StoredFile, stored_file, write_whole
 from rexnet_export.pipeline.core.text import excerpt
 from rexnet_export.pipeline.model.checkpoint_metadata import (
-    STATED,
     Stated,
     check_claims,
     check_label_count,
@@ -71,15 +70,8 @@ class LoadedCheckpoint:
     @property
     def preprocess(self) -> Preprocess | None:
         """What is stated with the usual values in place of what is not; None where nothing is."""
-        stated = self.stated.preprocess
-        given = {name: value for name in STATED if (value := getattr(stated, name)) is not None}
-        mode = given.pop("crop_mode", "center")
-        height, width = given.pop("size", (Preprocess().size,) * 2)
-        if mode != "center" or height != width:
-            raise CheckpointError(
-                f"{self.file.path} states crop_mode {mode!r} at {height} x {width}: only centred squares are known"
-            )
-        return Preprocess(size=height, **given) if stated.sources else None
+        given = self.stated.preprocess.fields(str(self.file.path))
+        return Preprocess(**given) if given else None
 
 
 def load(reference: str) -> LoadedCheckpoint:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeGuard
 
 from rexnet_export.pipeline.core.errors import CheckpointError
-from rexnet_export.pipeline.core.records import INTERPOLATIONS, Preprocess
+from rexnet_export.pipeline.core.records import CROP_MODES, INTERPOLATIONS, CropMode, Interpolation, Preprocess
 from rexnet_export.pipeline.core.text import excerpt
 from rexnet_export.pipeline.model.rexnet import Architecture
 
@@ -17,7 +17,6 @@ FORMAT = "rexnet-export"
 FORMAT_VERSION = "1"
 QPARAMS_KEY = "qparams"  # where quantization-aware training leaves its table, as JSON
 LARGEST_SIZE = 4096
-CROP_MODES = ("center", "squash", "border")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +29,21 @@ class StatedPreprocess:
 
     size: tuple[int, int] | None = None
     crop_ratio: float | None = None
-    crop_mode: str | None = None
-    interpolation: str | None = None
+    crop_mode: CropMode | None = None
+    interpolation: Interpolation | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
+
+    def fields(self, where: str) -> dict[str, Any]:
+        """What is stated, as fields of `Preprocess`."""
+        given = {name: value for name in STATED if (value := getattr(self, name)) is not None}
+        if self.size is not None:
+            height, width = self.size
+            if height != width:
+                raise CheckpointError(f"{where} states an input of {height} x {width}: only squares are supported")
+            given["size"] = height
+        return given
 
     def over(self, other: StatedPreprocess) -> StatedPreprocess:
         """Both statements as one; where both say something this one wins."""
@@ -131,10 +140,10 @@ def read_preprocess(metadata: Mapping[str, str], where: str) -> Preprocess | Non
 
 
 def read_stated(metadata: Mapping[str, str], where: str) -> Stated:
-    """What our metadata says of preprocessing and labels; it always cut the centre out before it said how."""
+    """What our metadata says of preprocessing and labels."""
     preprocess, labels = StatedPreprocess(), read_labels(metadata, where)
     if (ours := read_preprocess(metadata, where)) is not None:
-        preprocess = state_preprocess({"crop_mode": "center", **asdict(ours)}, "metadata", where)
+        preprocess = state_preprocess(asdict(ours), "metadata", where)
     return Stated(preprocess=preprocess, labels=labels, labels_source="metadata" if labels else None)
 
 
@@ -154,7 +163,12 @@ def parse_labels(values: object, where: str) -> tuple[str, ...]:
 
 
 def parse_preprocess(values: object, where: str) -> Preprocess:
-    """A JSON object with exactly `Preprocess`'s fields, each checked for type and range."""
+    """A JSON object with exactly `Preprocess`'s fields, each checked for type and range.
+
+    Releases before there was a `crop_mode` cropped the centre.
+    """
+    if isinstance(values, dict):
+        values = {"crop_mode": "center", **values}
     if not isinstance(values, dict) or set(values) != set(asdict(Preprocess())):
         raise CheckpointError(f"preprocess of {where} needs exactly {', '.join(asdict(Preprocess()))}")
     size, ratio, interpolation = values["size"], values["crop_ratio"], values["interpolation"]
@@ -166,10 +180,15 @@ def parse_preprocess(values: object, where: str) -> Preprocess:
         raise CheckpointError(
             f"preprocess of {where} has interpolation {interpolation!r}, not one of {', '.join(INTERPOLATIONS)}"
         )
+    mode = values["crop_mode"]
+    if mode not in CROP_MODES:
+        raise CheckpointError(f"preprocess of {where} has crop_mode {mode!r}, not one of {', '.join(CROP_MODES)}")
     mean, std = _channels(values, "mean", where), _channels(values, "std", where)
     if min(std) <= 0:
         raise CheckpointError(f"preprocess of {where} has std {std}, which must be positive")
-    return Preprocess(size=size, crop_ratio=float(ratio), interpolation=interpolation, mean=mean, std=std)
+    return Preprocess(
+        size=size, crop_mode=mode, crop_ratio=float(ratio), interpolation=interpolation, mean=mean, std=std
+    )
 
 
 def state_preprocess(values: Mapping[str, object], source: str, where: str) -> StatedPreprocess:

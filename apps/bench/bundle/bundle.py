@@ -18,7 +18,8 @@ from rexnet_export.pipeline.artifact.self_test import tolerance
 from rexnet_export.pipeline.artifact.target import Session
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.progress import Progress
-from rexnet_export.pipeline.core.records import ModelCard, Precision, StoredFile
+from rexnet_export.pipeline.core.records import ModelCard, Precision, Preprocess, StoredFile
+from rexnet_export.pipeline.data.preprocess import border_colour
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import batches, images_sha256
 
@@ -201,7 +202,7 @@ def _inputs(folder: Path, files: Sequence[str], card: ModelCard) -> dict[str, An
     size = card.preprocess.size
     return {
         # For images that are not in the bundle.
-        "resize": {"short_side": card.preprocess.resize, "interpolation": card.preprocess.interpolation},
+        "resize": resize_rule(card.preprocess),
         "name": "image",
         "dtype": "uint8",
         "shape": [1, size, size, 3],
@@ -210,6 +211,16 @@ def _inputs(folder: Path, files: Sequence[str], card: ModelCard) -> dict[str, An
         "zero_point": 0,
         "labels": list(card.labels),
         "sha256": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files},
+    }
+
+
+def resize_rule(preprocess: Preprocess) -> dict[str, Any]:
+    """How the page makes an input of a photo; `border` is the colour around it, in bytes."""
+    return {
+        "mode": preprocess.crop_mode,
+        "side": preprocess.resize,
+        "interpolation": preprocess.interpolation,
+        "border": list(border_colour(preprocess)),
     }
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rexnet_export.pipeline.artifact.metadata import card_from, describe, float_tensors_from
 from rexnet_export.pipeline.core.errors import ConversionError
-from rexnet_export.pipeline.core.records import INTERPOLATIONS, BackboneCard, Feature, ModelCard, Preprocess
+from rexnet_export.pipeline.core.records import CROP_MODES, INTERPOLATIONS, BackboneCard, Feature, ModelCard, Preprocess
 
 CARD = ModelCard(
     name="rexnet_100",
@@ -25,10 +25,14 @@ cards = st.builds(
     preprocess=st.builds(
         Preprocess,
         size=st.integers(1, 9999),
+        crop_mode=st.sampled_from(CROP_MODES),
         crop_ratio=st.floats(min_value=0.01, max_value=1),
         interpolation=st.sampled_from(INTERPOLATIONS),
         mean=st.tuples(finite, finite, finite),
         std=st.tuples(positive, positive, positive),
+    ),
+    preprocess_source=st.dictionaries(
+        st.sampled_from(["size", "crop_mode", "std"]), st.sampled_from(["flags", "a file"])
     ),
     checkpoint_sha256=st.text("0123456789abcdef", min_size=64, max_size=64),
 )
@@ -47,10 +51,12 @@ def test_map_is_flat_text_with_the_agreed_keys() -> None:
         "labels",
         "input_size",
         "resize",
+        "crop_mode",
         "crop_ratio",
         "interpolation",
         "mean",
         "std",
+        "preprocess_source",
         "checkpoint_sha256",
         "generator",
         "float_onnx_sha256",
@@ -99,6 +105,12 @@ def test_missing_key_is_named(key: str) -> None:
         ("crop_ratio", "NaN"),
         ("crop_ratio", "true"),
         ("interpolation", "area"),
+        ("crop_mode", "centre"),
+        ("preprocess_source", '["flags"]'),
+        ("preprocess_source", '{"colour": "flags"}'),
+        ("preprocess_source", '{"size": 64}'),
+        ("preprocess_source", '{"size": "\\u001b[31m"}'),
+        pytest.param("preprocess_source", '{"size": "' + "x" * 5000 + '"}', id="preprocess_source-long"),
         ("mean", "[0.5, 0.5]"),
         ("mean", "[0.5, 0.5, NaN]"),
         pytest.param("mean", "[0.5, 0.5, " + "9" * 400 + "]", id="mean-long"),

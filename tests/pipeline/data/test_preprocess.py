@@ -11,7 +11,7 @@ from PIL import Image
 from timm.data.transforms_factory import create_transform
 
 from rexnet_export.pipeline.core.errors import DataError
-from rexnet_export.pipeline.core.records import INTERPOLATIONS, Interpolation, Preprocess
+from rexnet_export.pipeline.core.records import CROP_MODES, INTERPOLATIONS, CropMode, Interpolation, Preprocess
 from rexnet_export.pipeline.data.preprocess import resize_and_crop
 
 
@@ -23,7 +23,9 @@ def reference(image: Image.Image, preprocess: Preprocess) -> NDArray[np.uint8]:
     transform = create_transform(
         preprocess.size,
         crop_pct=preprocess.crop_ratio,
+        crop_mode=preprocess.crop_mode,
         interpolation=preprocess.interpolation,
+        mean=preprocess.mean,
         is_training=False,
         normalize=False,
     )
@@ -36,23 +38,30 @@ def test_ratios_of_published_checkpoints_resize_as_timm_does() -> None:
         assert Preprocess(size=size, crop_ratio=ratio).resize == math.floor(size / ratio), (size, ratio)
 
 
+@pytest.mark.parametrize("mode", CROP_MODES)
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("shape", [(28, 28), (33, 57), (57, 33), (64, 64), (73, 73), (500, 375), (375, 501)])
-def test_equals_timm_for_every_interpolation(shape: tuple[int, int], interpolation: Interpolation) -> None:
-    preprocess = Preprocess(size=64, crop_ratio=0.875, interpolation=interpolation)
+def test_equals_timm_for_every_mode_and_interpolation(
+    shape: tuple[int, int], interpolation: Interpolation, mode: CropMode
+) -> None:
+    preprocess = Preprocess(size=64, crop_mode=mode, crop_ratio=0.875, interpolation=interpolation)
     image = noise(*shape)
     assert np.array_equal(resize_and_crop(image, preprocess), reference(image, preprocess))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=120)
 @given(
     width=st.integers(1, 130),
     height=st.integers(1, 130),
     size=st.sampled_from([32, 64, 96]),
     ratio=st.sampled_from([0.8, 0.875, 0.9, 0.95, 0.965, 1.0]),
+    mode=st.sampled_from(CROP_MODES),
+    mean=st.sampled_from([(0.485, 0.456, 0.406), (0.5, 0.5, 0.5), (0.0, 1.0, 1.5)]),
 )
-def test_equals_timm_for_any_shape(width: int, height: int, size: int, ratio: float) -> None:
-    preprocess = Preprocess(size=size, crop_ratio=ratio)
+def test_equals_timm_for_any_shape(
+    width: int, height: int, size: int, ratio: float, mode: CropMode, mean: tuple[float, float, float]
+) -> None:
+    preprocess = Preprocess(size=size, crop_mode=mode, crop_ratio=ratio, mean=mean)
     image = noise(width, height)
     pixels = resize_and_crop(image, preprocess)
     assert pixels.dtype == np.uint8
@@ -65,5 +74,6 @@ def test_an_image_of_the_right_size_is_unchanged() -> None:
 
 
 def test_a_sliver_that_would_fill_memory_is_refused() -> None:
-    with pytest.raises(DataError, match="1 x 30000 pixels, too elongated"):
-        resize_and_crop(noise(1, 30000), Preprocess())
+    for mode in ("center", "border"):
+        with pytest.raises(DataError, match="1 x 30000 pixels, too elongated"):
+            resize_and_crop(noise(1, 30000), Preprocess(crop_mode=mode))

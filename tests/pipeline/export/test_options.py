@@ -29,6 +29,19 @@ def test_a_fraction_may_be_a_whole_number(tmp_path: Path) -> None:
     assert Options(**read_config(written(tmp_path, "max-drop = 0.5"))).max_drop == 0.5
 
 
+def test_preprocessing_in_toml(tmp_path: Path) -> None:
+    text = 'crop-mode = "squash"\ncrop-ratio = 1\nmean = [0, 0.5, 1]\nstd = [0.5, 0.5, 0.5]\n'
+    options = Options(**read_config(written(tmp_path, text)))
+    assert options.preprocess == {
+        "size": None,
+        "crop_mode": "squash",
+        "crop_ratio": 1,
+        "interpolation": None,
+        "mean": (0.0, 0.5, 1.0),
+        "std": (0.5, 0.5, 0.5),
+    }
+
+
 def test_one_target_needs_no_list(tmp_path: Path) -> None:
     assert read_config(written(tmp_path, 'target = "ort"')) == {"target": ("ort",)}
 
@@ -46,6 +59,11 @@ def test_one_target_needs_no_list(tmp_path: Path) -> None:
         pytest.param("target = []", "target = []", id="no target"),
         pytest.param("target = [1]", "target = [1]", id="number for a target"),
         pytest.param("precision =", "is not TOML", id="syntax"),
+        pytest.param("mean = 0.5", "mean = 0.5 is not of type list of three numbers", id="number for colours"),
+        pytest.param('std = ["a", "b", "c"]', "not of type list of three numbers", id="texts for colours"),
+        pytest.param("seed = " + "9" * 4301, "is not TOML", id="4301 digits"),
+        pytest.param("max-drop = " + "9" * 400, "not of type float", id="400 digits"),
+        pytest.param("mean = " + "[" * 2000, "is not TOML", id="deep"),
     ],
 )
 def test_a_wrong_file_is_refused(tmp_path: Path, text: str, said: str) -> None:
@@ -64,6 +82,15 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     [
         pytest.param({"image_size": 100}, "try 96 or 128", id="size"),
         pytest.param({"image_size": 7}, "try 32 or 64", id="small"),
+        pytest.param({"image_size": 2**20}, "at most 4096; try 4064 or 4096", id="large size"),
+        pytest.param({"crop_mode": "centre"}, "--crop-mode centre: choose one of center, squash, border", id="mode"),
+        pytest.param({"crop_ratio": 1.5}, "--crop-ratio 1.5: must be above 0 and at most 1", id="ratio"),
+        pytest.param({"crop_ratio": 0}, "--crop-ratio 0", id="no ratio"),
+        pytest.param({"interpolation": "area"}, "--interpolation area: choose one of nearest", id="interpolation"),
+        pytest.param({"mean": [0.5, 0.5]}, "--mean 0.5 0.5: must be three numbers", id="two means"),
+        pytest.param({"mean": [123.7, 116.3, 1e9]}, "--mean 123.7", id="mean beyond all"),
+        pytest.param({"std": [0.2, 0, 0.2]}, "--std 0.2 0 0.2: must be three numbers above 0", id="std"),
+        pytest.param({"std": [0.2, float("inf"), 0.2]}, "--std 0.2 inf", id="infinite std"),
         pytest.param({"calibration_images": 0}, "--calibration-images 0", id="calibration"),
         pytest.param({"eval_images": -1}, "--eval-images -1", id="evaluation"),
         pytest.param({"seed": -1}, "--seed -1", id="seed"),

@@ -164,7 +164,7 @@ def test_a_broken_network_or_wrong_labels_are_not_saved(tmp_path: Path) -> None:
         ({"labels": "[1, 2, 3, 4]"}, "not a list of strings"),
         ({"labels": "[" * 100_000}, "is not JSON"),
         ({"preprocess": "nonsense"}, "is not JSON"),
-        ({"preprocess": "{}"}, "needs exactly size, crop_ratio"),
+        ({"preprocess": "{}"}, "needs exactly size, crop_mode"),
     ],
 )
 def test_metadata_that_does_not_fit_is_refused(tmp_path: Path, change: dict[str, str], complaint: str) -> None:

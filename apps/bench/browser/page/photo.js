@@ -1,7 +1,9 @@
 // A photo as the network's input: Pillow's resize, so that the same pixels give the same answer as on the desktop.
 
 const KERNELS = {
+  box: { support: 0.5, weight: (x) => (x > -0.5 && x <= 0.5 ? 1 : 0) },
   bilinear: { support: 1, weight: (x) => Math.max(0, 1 - Math.abs(x)) },
+  hamming: { support: 1, weight: (x) => (Math.abs(x) < 1 ? sinc(x) * (0.54 + 0.46 * Math.cos(Math.PI * x)) : 0) },
   bicubic: {
     support: 2,
     weight(x) {
@@ -28,43 +30,69 @@ export async function readPhoto(file) {
 }
 
 /**
- * Uint8Array [S, S, 3]: the short side resized, the middle cut out. Rows first, then columns, each rounded to bytes;
- * Pillow 13 turns the order round for some sizes, which moves values by the roundings between.
+ * Uint8Array [S, S, 3]: resized as the crop mode says, the middle cut out, with a border where the image is smaller.
+ * Rows first, then columns, each rounded to bytes; Pillow 13 turns the order round for some sizes, which moves values
+ * by the roundings between.
  */
 export function toInput({ width, height, data }, { size, resize }) {
-  const long = Math.floor((resize.short_side * Math.max(width, height)) / Math.min(width, height));
-  const [w, h] = width <= height ? [resize.short_side, long] : [long, resize.short_side];
-  const left = halfEven((w - size) / 2);
-  const top = halfEven((h - size) / 2);
+  const [w, h] = resized(width, height, resize);
   const kernel = KERNELS[resize.interpolation];
-  if (!kernel) return nearest({ width, height, data }, { w, h, left, top, size });
-  const across = weights(width, w, kernel, left, size);
-  const down = weights(height, h, kernel, top, size);
-  const rows = new Uint8ClampedArray(height * size * 3);
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < size; x++) {
-      const { first, factors } = across[x];
+  const x = window(w, size);
+  const y = window(h, size);
+  const view = kernel ? smooth({ width, height, data }, { w, h, x, y }, kernel) : nearest({ width, height, data }, { w, h, x, y });
+  const input = new Uint8Array(size * size * 3);
+  for (let i = 0; i < input.length; i++) input[i] = resize.border[i % 3];
+  for (let row = 0; row < y.count; row++) {
+    input.set(view.subarray(row * x.count * 3, (row + 1) * x.count * 3), ((row + y.at) * size + x.at) * 3);
+  }
+  return input;
+}
+
+/** Width and height before cropping. */
+function resized(width, height, { mode, side }) {
+  if (mode === "squash") return [side, side];
+  if (mode === "border") {
+    const ratio = Math.max(width / side, height / side);
+    return [halfEven(width / ratio), halfEven(height / ratio)];
+  }
+  const long = Math.floor((side * Math.max(width, height)) / Math.min(width, height));
+  return width <= height ? [side, long] : [long, side];
+}
+
+/** What is seen of `length` pixels: `count` from `first` on, `at` which place of the `size` pixels of the input. */
+function window(length, size) {
+  if (length < size) return { first: 0, count: length, at: Math.floor((size - length) / 2) };
+  return { first: halfEven((length - size) / 2), count: size, at: 0 };
+}
+
+function smooth({ width, height, data }, { w, h, x, y }, kernel) {
+  const across = weights(width, w, kernel, x);
+  const down = weights(height, h, kernel, y);
+  const rows = new Uint8ClampedArray(height * x.count * 3);
+  for (let row = 0; row < height; row++) {
+    for (let column = 0; column < x.count; column++) {
+      const { first, factors } = across[column];
       for (let c = 0; c < 3; c++) {
         let sum = 0;
-        for (let k = 0; k < factors.length; k++) sum += factors[k] * data[(y * width + first + k) * 4 + c];
-        rows[(y * size + x) * 3 + c] = Math.floor(sum + 0.5);
+        for (let k = 0; k < factors.length; k++) sum += factors[k] * data[(row * width + first + k) * 4 + c];
+        rows[(row * x.count + column) * 3 + c] = Math.floor(sum + 0.5);
       }
     }
   }
-  const input = new Uint8ClampedArray(size * size * 3);
-  for (let y = 0; y < size; y++) {
-    const { first, factors } = down[y];
-    for (let i = 0; i < size * 3; i++) {
+  const view = new Uint8ClampedArray(y.count * x.count * 3);
+  for (let row = 0; row < y.count; row++) {
+    const { first, factors } = down[row];
+    for (let i = 0; i < x.count * 3; i++) {
       let sum = 0;
-      for (let k = 0; k < factors.length; k++) sum += factors[k] * rows[(first + k) * size * 3 + i];
-      input[y * size * 3 + i] = Math.floor(sum + 0.5);
+      for (let k = 0; k < factors.length; k++) sum += factors[k] * rows[(first + k) * x.count * 3 + i];
+      view[row * x.count * 3 + i] = Math.floor(sum + 0.5);
     }
   }
-  return new Uint8Array(input.buffer);
+  return view;
 }
 
 /** For `count` output positions from `offset` on: where their inputs begin, and how each counts. */
-function weights(from, to, { support, weight }, offset, count) {
+function weights(from, to, { support, weight }, { first: offset, count }) {
   const scale = from / to;
   const stretch = Math.max(scale, 1);
   return Array.from({ length: count }, (_, position) => {
@@ -77,15 +105,16 @@ function weights(from, to, { support, weight }, offset, count) {
   });
 }
 
-function nearest({ width, height, data }, { w, h, left, top, size }) {
-  const input = new Uint8Array(size * size * 3);
-  for (let y = 0; y < size; y++) {
-    for (let x = 0; x < size; x++) {
-      const from = Math.floor(((top + y + 0.5) * height) / h) * width + Math.floor(((left + x + 0.5) * width) / w);
-      for (let c = 0; c < 3; c++) input[(y * size + x) * 3 + c] = data[from * 4 + c];
+function nearest({ width, height, data }, { w, h, x, y }) {
+  const view = new Uint8Array(y.count * x.count * 3);
+  for (let row = 0; row < y.count; row++) {
+    const line = Math.floor(((y.first + row + 0.5) * height) / h) * width;
+    for (let column = 0; column < x.count; column++) {
+      const from = line + Math.floor(((x.first + column + 0.5) * width) / w);
+      for (let c = 0; c < 3; c++) view[(row * x.count + column) * 3 + c] = data[from * 4 + c];
     }
   }
-  return input;
+  return view;
 }
 
 function halfEven(x) {

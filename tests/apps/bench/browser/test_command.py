@@ -17,10 +17,19 @@ from playwright.sync_api import Browser, Page, expect
 from rich.console import Console
 
 from rexnet_export.apps.bench.browser.command import SILENCE_S, announce
+from rexnet_export.apps.bench.bundle.bundle import resize_rule
 from rexnet_export.apps.bench.command import main
 from rexnet_export.apps.bench.result.result import predictions, read_result
 from rexnet_export.apps.bench.runner.archive import open_archive
-from rexnet_export.pipeline.core.records import INTERPOLATIONS, Artifact, Preprocess, stored_file
+from rexnet_export.pipeline.core.records import (
+    CROP_MODES,
+    INTERPOLATIONS,
+    Artifact,
+    CropMode,
+    Interpolation,
+    Preprocess,
+    stored_file,
+)
 from rexnet_export.pipeline.data.preprocess import resize_and_crop
 from rexnet_export.pipeline.data.sources import bundled
 from rexnet_export.targets import TARGETS
@@ -211,10 +220,13 @@ def test_photo_is_classified_as_on_the_desktop(visit: Page, exported: Path, tmp_
     assert visit.locator("#classes li").count() == 5
 
 
+@pytest.mark.parametrize("mode", CROP_MODES)
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("size", [(301, 203), (20, 31)])
-def test_photo_is_resized_as_on_the_desktop(visit: Page, interpolation: str, size: tuple[int, int]) -> None:
-    preprocess = Preprocess(size=32, crop_ratio=0.875, interpolation=interpolation)
+def test_photo_is_resized_as_on_the_desktop(
+    visit: Page, interpolation: Interpolation, mode: CropMode, size: tuple[int, int]
+) -> None:
+    preprocess = Preprocess(size=32, crop_mode=mode, crop_ratio=0.875, interpolation=interpolation)
     pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
     expected = resize_and_crop(Image.fromarray(pixels), preprocess)
     rgba = np.concatenate([pixels, np.full((*pixels.shape[:2], 1), 255, np.uint8)], 2)
@@ -227,7 +239,7 @@ def test_photo_is_resized_as_on_the_desktop(visit: Page, interpolation: str, siz
             "width": size[0],
             "height": size[1],
             "data": rgba.reshape(-1).tolist(),
-            "resize": {"short_side": preprocess.resize, "interpolation": interpolation},
+            "resize": resize_rule(preprocess),
         },
     )
     apart = np.abs(np.array(found).reshape(32, 32, 3) - expected.astype(int))

@@ -1,0 +1,106 @@
+"""Settling the preprocessing: what the flags ask for, what the checkpoint states, and what is left to assume."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from rexnet_export.pipeline.core.errors import UsageError
+from rexnet_export.pipeline.core.records import CROP_MODES, INTERPOLATIONS, Preprocess
+
+FLAGS: Mapping[str, str] = {
+    "size": "--image-size",
+    "crop_mode": "--crop-mode",
+    "crop_ratio": "--crop-ratio",
+    "interpolation": "--interpolation",
+    "mean": "--mean",
+    "std": "--std",
+}
+BY_FLAGS, ASSUMED = "flags", "assumed"
+STRIDE = 32
+LARGEST_SIZE = 4096
+LARGEST_VALUE = 1e3  # of mean and std, whose images are in [0, 1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """A preprocessing, and by field who stated it: `flags`, a source of the checkpoint's, or `assumed`."""
+
+    preprocess: Preprocess
+    source: Mapping[str, str]
+
+    @property
+    def assumption(self) -> str | None:
+        """One line on what nobody stated, with the cure."""
+        values = asdict(self.preprocess)
+        assumed = [name for name, source in self.source.items() if source == ASSUMED]
+        if not assumed:
+            return None
+        stated = ", ".join(f"{name.replace('_', ' ')} {shown(values[name])}" for name in assumed)
+        flags = ", ".join(FLAGS[name] for name in assumed)
+        return (
+            f"preprocessing assumed, as the checkpoint does not state it: {stated}; if the network was trained with "
+            f"other values, accuracy and ranges are wrong: give {flags}"
+        )
+
+
+def settled(given: Mapping[str, Any], stated: Mapping[str, Any], by: Mapping[str, str]) -> Settled:
+    """The preprocessing by the first that states each field: flags, then the checkpoint, whose sources are in `by`.
+
+    The fields of `given` are checked; None is not given.
+    """
+    asked = {name: value for name, value in given.items() if value is not None}
+    check_given(asked)
+    source = {
+        name: BY_FLAGS if name in asked else by.get(name, "checkpoint") if name in stated else ASSUMED for name in FLAGS
+    }
+    return Settled(preprocess=replace(Preprocess(), **{**stated, **asked}), source=source)
+
+
+def check_given(given: Mapping[str, Any]) -> None:
+    """Refuse values of flags that no preprocessing has: a `UsageError` names the flag."""
+    for name, value in given.items():
+        if value is not None and (wrong := _CHECKS[name](value)):
+            raise UsageError(f"{FLAGS[name]} {shown(value)}: {wrong}")
+
+
+def shown(value: object) -> str:
+    """A field's value as on the command line."""
+    if isinstance(value, tuple | list):
+        return " ".join(map(shown, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _size(pixels: int) -> str | None:
+    if STRIDE <= pixels <= LARGEST_SIZE and pixels % STRIDE == 0:
+        return None
+    below = min(max(STRIDE, pixels // STRIDE * STRIDE), LARGEST_SIZE - STRIDE)
+    return (
+        "the network halves the image five times, so the size must be a multiple of 32, at most "
+        f"{LARGEST_SIZE}; try {below} or {below + STRIDE}"
+    )
+
+
+def _choice(value: object, choices: tuple[str, ...]) -> str | None:
+    return None if value in choices else f"choose one of {', '.join(choices)}"
+
+
+def _ratio(value: float) -> str | None:
+    return None if 0 < value <= 1 else "must be above 0 and at most 1"
+
+
+def _colours(values: tuple[float, ...], least: float, wanted: str) -> str | None:
+    sound = len(values) == 3 and all(math.isfinite(value) and least < value < LARGEST_VALUE for value in values)
+    return None if sound else f"must be three numbers {wanted}, for red, green and blue in [0, 1]"
+
+
+_CHECKS: Mapping[str, Any] = {
+    "size": _size,
+    "crop_mode": lambda value: _choice(value, CROP_MODES),
+    "crop_ratio": _ratio,
+    "interpolation": lambda value: _choice(value, INTERPOLATIONS),
+    "mean": lambda values: _colours(values, -LARGEST_VALUE, "of moderate size"),
+    "std": lambda values: _colours(values, 0.0, "above 0"),
+}
