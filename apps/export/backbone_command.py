@@ -24,7 +24,7 @@ BACKBONE = "backbone"
 GPU = "gpu"  # torch itself: no target of a backbone
 PROGRAM = f"rexnet-export {BACKBONE}"
 DEFAULTS = Options(output=Path("rexnet-backbone-out"))
-REFUSED = frozenset({"labels", "max_drop"})
+REFUSED = frozenset({"labels", "class_order", "eval_labels", "max_drop"})
 TEXTS = {"eval_data": "folder of images, with or without classes"}
 DESCRIPTION = """Convert the network without its head: feature maps at strides 4, 8, 16 and 32 as outputs, for
 detectors. Quantized and executed like the classifier; each output is compared with the float network's."""

@@ -35,6 +35,8 @@ def add_flags(p: argparse.ArgumentParser, defaults: Options, texts: Mapping[str,
             group = p.add_mutually_exclusive_group()
             for name, meaning in PRECISION_HELP.items():
                 group.add_argument(f"--{name}", dest="precision", action="store_const", const=name, help=meaning)
+        elif option.type == "bool":
+            p.add_argument(flag, action="store_true", help=argparse.SUPPRESS if text is None else text)
         else:
             kind, value = _kind(str(option.type).split(" | ")), getattr(defaults, option.name)
             metavar = option.metadata["metavar"]

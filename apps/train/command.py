@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 LOG_FILE = "log.jsonl"
 PUBLISHED_PIXELS = 224
+BAD_OF_TRAINING = 100  # one image in so many may be unusable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -111,17 +112,19 @@ def _transferred(
     checkpoint = load(options.start)
     preprocess = _preprocess(options, checkpoint, progress)
     training, evaluation, labels = transfer_images(
-        options.data, options.eval_data, _labels(options), options.classes, recipe.seed
+        options.data, options.eval_data, _labels(options), options.classes, recipe.seed, strict=options.strict
     )
+    training, evaluation = _usable(training, evaluation, options, progress)
     torch.manual_seed(recipe.seed)
     network = with_new_head(checkpoint.network, len(labels))
     trainer = Trainer(network, recipe, preprocess, training, evaluation, where)
     _open_output(options, trainer)
-    _check_images(training, evaluation)
     return trainer, labels
 
 
-def _trainer(options: argparse.Namespace, recipe: Recipe, where: World, _: Progress) -> tuple[Trainer, tuple[str, ...]]:
+def _trainer(
+    options: argparse.Namespace, recipe: Recipe, where: World, progress: Progress
+) -> tuple[Trainer, tuple[str, ...]]:
     """A new network, or the one whose run is resumed, and its labels."""
     import torch  # noqa: PLC0415
 
@@ -130,12 +133,14 @@ def _trainer(options: argparse.Namespace, recipe: Recipe, where: World, _: Progr
     from rexnet_export.pipeline.model.rexnet import ReXNet, architecture  # noqa: PLC0415
 
     preprocess = chosen_preprocess(options, asdict(Preprocess())).preprocess
-    training, evaluation, labels = training_images(options.data, options.eval_data, _labels(options))
+    training, evaluation, labels = training_images(
+        options.data, options.eval_data, _labels(options), strict=options.strict
+    )
+    training, evaluation = _usable(training, evaluation, options, progress)
     torch.manual_seed(recipe.seed)  # every process begins with the same weights
     spec = architecture(options.variant or "v1", options.width or 1.0, classes=len(labels), use_se=not options.no_se)
     trainer = Trainer(ReXNet(spec), recipe, preprocess, training, evaluation, where)
     _open_output(options, trainer)
-    _check_images(training, evaluation)
     return trainer, labels
 
 
@@ -155,8 +160,8 @@ def _fine_tuner(
     checkpoint = load(options.start or str(bundled_checkpoint()))
     preprocess = _preprocess(options, checkpoint, progress)
     labels = checkpoint.labels or tuple(str(index) for index in range(checkpoint.network.spec.classes))
-    training, evaluation, _ = training_images(options.data, options.eval_data, labels)
-    _check_images(training, evaluation)
+    training, evaluation, _ = training_images(options.data, options.eval_data, labels, strict=options.strict)
+    training, evaluation = _usable(training, evaluation, options, progress)
     model = float_graph(checkpoint.network, preprocess)
     searching = starting_options(options, seed=recipe.seed)
     table = starting_table(model, training, preprocess, searching, progress)
@@ -176,11 +181,17 @@ def _preprocess(options: argparse.Namespace, checkpoint: LoadedCheckpoint, progr
     return chosen.preprocess
 
 
-def _check_images(*sources: ImageSource) -> None:
-    from rexnet_export.pipeline.data.sources import check_images  # noqa: PLC0415
+def _usable(
+    training: ImageSource, evaluation: ImageSource, options: argparse.Namespace, progress: Progress
+) -> tuple[ImageSource, ImageSource]:
+    """The images that can be decoded, all of them looked at before the first epoch; the others are named."""
+    from rexnet_export.pipeline.data.subset import usable  # noqa: PLC0415 - imports numpy
 
-    for source in sources:
-        check_images(source, range(len(source)))
+    most = options.max_bad_images
+    return (
+        usable(training, len(training) // BAD_OF_TRAINING if most is None else most, progress),
+        usable(evaluation, most or 0, progress),
+    )
 
 
 def _save_final(folder: Path, trainer: Trainer, labels: tuple[str, ...], progress: Progress) -> None:
@@ -208,7 +219,7 @@ def _save_final(folder: Path, trainer: Trainer, labels: tuple[str, ...], progres
 
 
 def _labels(options: argparse.Namespace) -> tuple[str, ...] | None:
-    from rexnet_export.pipeline.data.labels import read_labels  # noqa: PLC0415 - imports numpy
+    from rexnet_export.pipeline.data.label_files import read_labels  # noqa: PLC0415 - imports numpy
 
     return read_labels(options.labels) if options.labels else None
 

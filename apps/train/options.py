@@ -57,7 +57,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--labels",
         type=Path,
-        help="class names in class order, one per line (default: the folder names)",
+        help="class names in class order: lines, JSON or CSV (default: the folder names, sorted as strings)",
+    )
+    p.add_argument("--strict", action="store_true", help="refuse folders that hold other files than images")
+    p.add_argument(
+        "--max-bad-images",
+        type=int,
+        metavar="N",
+        help="how many unusable images of a data set to leave out (default: 1 %% of --data, none of --eval-data)",
     )
     p.add_argument("--qat", action="store_true", help="fine-tune a checkpoint for INT8 instead of training a network")
     p.add_argument(
@@ -131,6 +138,8 @@ def chosen_preprocess(options: argparse.Namespace, stated: Mapping[str, Any]) ->
 
 def check_ranges(options: argparse.Namespace) -> None:
     """Refuse what no run could honour, or what the kind of run does not know."""
+    if options.max_bad_images is not None:
+        check("max-bad-images", options.max_bad_images, "at least 0", allowed=options.max_bad_images >= 0)
     check("workers", options.workers, "at least 0", allowed=options.workers >= 0)
     if options.recipe and (options.qat or options.start is not None):
         raise UsageError(f"--recipe {options.recipe} trains a new network: leave --from and --qat out, or --recipe")

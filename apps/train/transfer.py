@@ -23,18 +23,24 @@ def with_new_head(network: ReXNet, classes: int) -> ReXNet:
 
 
 def transfer_images(
-    data: Path | None, eval_data: Path | None, labels: tuple[str, ...] | None, classes: int | None, seed: int
+    data: Path | None,
+    eval_data: Path | None,
+    labels: tuple[str, ...] | None,
+    classes: int | None,
+    seed: int,
+    *,
+    strict: bool = False,
 ) -> tuple[ImageSource, ImageSource, tuple[str, ...]]:
     """Training and evaluation images of the new classes, as `training_images` gives them, and how many there must be.
 
     Without `eval_data` a fifth of every class is held out of `data`.
     """
     if data is not None and eval_data is None:
-        source = open_source(data, labelled=True)
+        source = open_source(data, labelled=True, strict=strict)
         labels = labels or source.class_names or tuple(str(index) for index in range(max(source.labels or [0]) + 1))
         training, evaluation = held_out(match_labels(source, labels), HELD_OUT, seed)
     else:
-        training, evaluation, labels = training_images(data, eval_data, labels)
+        training, evaluation, labels = training_images(data, eval_data, labels, strict=strict)
     if classes is not None and classes != len(labels):
         raise DataError(f"--classes {classes}, but {training.name} has {len(labels)}: correct one of them")
     return training, evaluation, labels

@@ -1,53 +1,26 @@
-"""Class labels: reading them from a file, and fitting a data set's classes to a model's."""
+"""Fitting a data set's classes to a model's labels."""
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from rexnet_export.pipeline.core.errors import DataError
 
-WORDNET_ID = re.compile(r"n\d{8}")
+WORDNET_ID = re.compile(r"n\d{8}\b")
+WORDNET_LENGTH = 9
 NAMED = 5
-
-
-def read_labels(path: Path) -> tuple[str, ...]:
-    """Labels in class order from UTF-8 text, one per line, or from a JSON list of strings."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"labels {path} cannot be read: {error.strerror}; check the path") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"labels {path} are not UTF-8 (byte {error.start}); save the file as UTF-8") from error
-    labels = _json_list(path, text) if text.lstrip().startswith(("[", "{")) else text.rstrip().splitlines()
-    if not labels:
-        raise DataError(f"labels {path} are empty; write one label per line in class order")
-    for number, label in enumerate(labels, 1):
-        if not label.strip():
-            raise DataError(f"labels {path}: label {number} is empty; write one label per line, without gaps")
-    return tuple(label.strip() for label in labels)
-
-
-def _json_list(path: Path, text: str) -> list[str]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"labels {path} are not valid JSON ({error}); write a list of strings") from error
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise DataError(f"labels {path} must be a JSON list of strings, in class order")
-    return value
 
 
 def class_indices(class_names: Sequence[str], labels: Sequence[str], source: str) -> list[int]:
     """For every class folder, its index among the model's labels.
 
-    Names are compared exactly, then without case, punctuation and Unicode form (no folder can be called
-    `T-shirt/top`). Where no name fits, folders called by number mean that index, and a full set of WordNet ids
-    (ImageNet's `n01440764`, ...) means their sorted order, the order every ImageNet model is trained in.
+     Names are compared exactly, then without case, punctuation and Unicode form (no folder can be called
+     `T-shirt/top`), then with the WordNet id that a label begins with, or its first synonym. Where no name fits,
+    , folders called by number mean that index, and a full set of WordNet ids
+     (ImageNet's `n01440764`, ...) means their sorted order, the order every ImageNet model is trained in.
     """
     known = _by_name(labels)
     found = [known.get(name, known.get(_plain(name))) for name in class_names]
@@ -58,7 +31,7 @@ def class_indices(class_names: Sequence[str], labels: Sequence[str], source: str
         strangers = [name for name, index in zip(class_names, found, strict=True) if index is None]
         raise DataError(
             f"{source}: class {quoted(strangers)} not among the model's {len(labels)} labels ({quoted(labels)}); "
-            "rename the folder or give --labels"
+            f"{_cure(class_names, len(labels))}"
         )
     folders = Counter(matched)
     repeated = [name for name, index in zip(class_names, matched, strict=True) if folders[index] > 1]
@@ -68,8 +41,18 @@ def class_indices(class_names: Sequence[str], labels: Sequence[str], source: str
 
 
 def _by_name(labels: Sequence[str]) -> dict[str, int]:
-    """Exact and plain spellings to index, without those that several labels share."""
-    return _unique([_plain(label) for label in labels]) | _unique(labels)
+    """Every spelling of a label to its index, exact ones first, without those that several labels share."""
+    ids = [label[:WORDNET_LENGTH] if WORDNET_ID.match(label) else label for label in labels]
+    first = [_plain(label.partition(",")[0]) for label in labels]
+    return _unique(first) | _unique(ids) | _unique([_plain(label) for label in labels]) | _unique(labels)
+
+
+def _cure(class_names: Sequence[str], classes: int) -> str:
+    if all(WORDNET_ID.fullmatch(name) for name in class_names):
+        return f"give --labels FILE with the network's {classes:,} synsets in order, one a line"
+    if all(name.isdecimal() for name in class_names):
+        return f"class numbers count from 0 to {classes - 1}; rename the folders or give --labels"
+    return "rename the folder or give --labels"
 
 
 def _unique(names: Sequence[str]) -> dict[str, int]:
@@ -78,7 +61,7 @@ def _unique(names: Sequence[str]) -> dict[str, int]:
 
 
 def _by_position(class_names: Sequence[str], classes: int) -> list[int]:
-    if all(name.isdecimal() and int(name) < classes for name in class_names):
+    if all(name.isdecimal() and len(name) < 10 and int(name) < classes for name in class_names):
         return [int(name) for name in class_names]
     if len(class_names) == classes and all(WORDNET_ID.fullmatch(name) for name in class_names):
         position = {name: index for index, name in enumerate(sorted(class_names))}
@@ -95,7 +78,7 @@ def quoted(names: Sequence[str]) -> str:
     return listed([f"'{name}'" for name in names])
 
 
-def listed(items: Sequence[str]) -> str:
+def listed(items: Sequence[str], most: int = NAMED) -> str:
     """The first few items, and how many more there are."""
-    shown = ", ".join(items[:NAMED])
-    return f"{shown} and {len(items) - NAMED} more" if len(items) > NAMED else shown
+    shown = ", ".join(items[:most])
+    return f"{shown} and {len(items) - most:,} more" if len(items) > most else shown

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rexnet_export.pipeline.core.errors import DataError, UsageError
+from rexnet_export.pipeline.core.progress import Progress, Silent
 from rexnet_export.pipeline.core.records import Preprocess
-from rexnet_export.pipeline.data.folder import open_folder
+from rexnet_export.pipeline.data.cures import kind_of_file
+from rexnet_export.pipeline.data.folder import FolderImages, open_folder
 from rexnet_export.pipeline.data.idx import idx_images, is_idx, open_idx
 from rexnet_export.pipeline.data.labels import class_indices, listed, quoted
 from rexnet_export.pipeline.data.preprocess import resize_and_crop
@@ -27,6 +29,7 @@ from rexnet_export.pipeline.data.preprocess import resize_and_crop
 type Split = Literal["calibration", "evaluation"]
 # Decoding is C code without the interpreter lock; more threads than this only fight over the disk.
 MOST_WORKERS = 16
+NAMED_FILES = 50  # of images that cannot be used, in one message
 
 
 class ImageSource(Protocol):
@@ -54,7 +57,7 @@ class ImageSource(Protocol):
         """The image as stored, for digests."""
 
     def probe(self, index: int) -> None:
-        """A cheap look; `DataError` names the image when it is plainly unusable."""
+        """Look at all of it, without its pixels; `DataError` names the image when it cannot be used."""
 
     def load(self, index: int) -> Image.Image:
         """The image in RGB; `DataError` names it when it cannot be decoded."""
@@ -94,17 +97,44 @@ class Relabelled:
         return self.source.load(index)
 
 
-def open_source(path: Path, labelled: bool) -> ImageSource:  # noqa: FBT001
-    """A folder of images (one sub-folder per class when labelled), an IDX file, or a folder with one IDX file."""
+def open_source(
+    path: Path,
+    labelled: bool,  # noqa: FBT001
+    *,
+    image_labels: Path | None = None,
+    strict: bool = False,
+) -> ImageSource:
+    """A folder of images (one sub-folder per class when labelled), an IDX file, or a folder with one IDX file.
+
+    `image_labels` is a list of labels for images in one folder; `strict` refuses files that are no images.
+    """
     if path.is_file() and is_idx(path):
         return open_idx(path, labelled=labelled)
     if not path.is_dir():
-        problem = "is neither a folder nor an IDX file" if path.exists() else "does not exist"
+        problem = _no_folder(path) if path.exists() else "does not exist"
         raise DataError(f"data {path} {problem}; name a folder of images or an idx3-ubyte file")
     idx = sorted(entry for entry in path.glob("*ubyte*") if is_idx(entry))
     if len(idx) > 1:
         raise DataError(f"{path} holds several IDX image files ({quoted([entry.name for entry in idx])}); name one")
-    return open_idx(idx[0], labelled=labelled) if idx else open_folder(path, labelled=labelled)
+    if idx:
+        return open_idx(idx[0], labelled=labelled)
+    return open_folder(path, labelled=labelled, image_labels=image_labels, strict=strict)
+
+
+def _no_folder(path: Path) -> str:
+    if kind := kind_of_file(path) if path.is_file() else None:
+        return f"is {kind}"
+    if path.suffix.lower() in {".csv", ".tsv", ".json"}:
+        return "is a list; give the images' folder as --eval-data and the list as --eval-labels"
+    return "is neither a folder nor an IDX file"
+
+
+def remarks(source: ImageSource) -> tuple[str, ...]:
+    """Lines on what was not taken from the folder that a source is made of."""
+    if isinstance(source, FolderImages):
+        return source.remarks
+    inner: ImageSource | None = getattr(source, "source", None)
+    return () if inner is None else remarks(inner)
 
 
 def bundled(split: Split) -> ImageSource:
@@ -149,7 +179,7 @@ def choose(source: ImageSource, count: int, seed: int) -> list[int]:
 
 
 def training_images(
-    data: Path | None, eval_data: Path | None, labels: tuple[str, ...] | None
+    data: Path | None, eval_data: Path | None, labels: tuple[str, ...] | None, *, strict: bool = False
 ) -> tuple[ImageSource, ImageSource, tuple[str, ...]]:
     """Training and evaluation images, both labelled in the order of the class names, which they may decide.
 
@@ -160,7 +190,7 @@ def training_images(
     if data is None or eval_data is None:
         training, evaluation = bundled("calibration"), bundled("evaluation")
     else:
-        training, evaluation = open_source(data, labelled=True), open_source(eval_data, labelled=True)
+        training, evaluation = (open_source(path, labelled=True, strict=strict) for path in (data, eval_data))
     labels = labels or training.class_names
     if labels is None:
         labels = tuple(str(index) for index in range(max(training.labels or [0]) + 1))
@@ -175,12 +205,35 @@ def images_sha256(source: ImageSource, indices: Iterable[int]) -> str:
     return digest.hexdigest()
 
 
-def check_images(source: ImageSource, indices: Sequence[int]) -> None:
-    """Look at the chosen images' headers before hours of work depend on them, and name the unusable ones."""
-    with _pool() as pool:
-        errors = [error for error in pool.map(lambda index: _failure(source, index), indices) if error]
-    if errors:
-        raise _unusable(source, errors, len(indices))
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """The images that can be used, in order, and one line on those that cannot."""
+
+    indices: tuple[int, ...]
+    remark: str | None
+
+
+def check_images(
+    source: ImageSource, indices: Sequence[int], most_bad: int = 0, progress: Progress | None = None
+) -> Checked:
+    """Look at all of the chosen images before hours of work depend on them, on all cores.
+
+    `DataError` names every one that cannot be used where there are more than `most_bad`, or no others.
+    """
+    errors: dict[int, str] = {}
+    with _pool() as pool, (progress or Silent()).stage("checking images", len(indices), "images") as bar:
+        for index, error in zip(indices, pool.map(lambda index: _failure(source, index), indices), strict=True):
+            if error:
+                errors[index] = error
+            bar.advance()
+    if not errors:
+        return Checked(indices=tuple(indices), remark=None)
+    told = f"{source.name}: {len(errors):,} of {len(indices):,} images unusable"
+    named = listed(list(errors.values()), NAMED_FILES)
+    if len(errors) > most_bad or len(errors) == len(indices):
+        raise DataError(f"{told}: {named}; replace or remove them, or leave out up to N with --max-bad-images N")
+    usable = tuple(index for index in indices if index not in errors)
+    return Checked(indices=usable, remark=f"{told} and left out: {named}")
 
 
 def batches(
@@ -233,6 +286,5 @@ def _failure(source: ImageSource, index: int) -> str | None:
 
 
 def _unusable(source: ImageSource, errors: Sequence[str], read: int) -> DataError:
-    return DataError(
-        f"{source.name}: {len(errors)} of {read} images unusable: {listed(errors)}; replace or remove them"
-    )
+    named = listed(errors, NAMED_FILES)
+    return DataError(f"{source.name}: {len(errors)} of {read} images unusable: {named}; replace or remove them")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from rexnet_export.pipeline.data.sources import ImageSource, choose
+from rexnet_export.pipeline.core.progress import Progress
+from rexnet_export.pipeline.data.sources import ImageSource, check_images, choose, remarks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,14 @@ def held_out(source: ImageSource, share: float, seed: int) -> tuple[ImageSource,
     count = max(1, round(share * len(source)))
     first, last = tuple(sorted(order[count:])), tuple(sorted(order[:count]))
     return Subset(source=source, indices=first), Subset(source=source, indices=last)
+
+
+def usable(source: ImageSource, most_bad: int, progress: Progress) -> ImageSource:
+    """The source without images that cannot be decoded, at most `most_bad`; what was left out is said."""
+    checked = check_images(source, range(len(source)), most_bad, progress)
+    for line in (*remarks(source), *([checked.remark] if checked.remark else [])):
+        progress.note(line)
+    return Subset(source=source, indices=checked.indices) if len(checked.indices) < len(source) else source
 
 
 def some(source: ImageSource, count: int | None, seed: int) -> ImageSource:

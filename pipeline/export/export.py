@@ -15,7 +15,7 @@ from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.files import MANIFEST_FILE, REPORT_FILE
 from rexnet_export.pipeline.core.json import to_text
 from rexnet_export.pipeline.core.progress import Progress
-from rexnet_export.pipeline.core.records import NotMeasured, StoredFile, stored_file
+from rexnet_export.pipeline.core.records import Measurement, NotMeasured, StoredFile, stored_file
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import batches
 from rexnet_export.pipeline.data.thumbnails import thumbnails
@@ -23,6 +23,7 @@ from rexnet_export.pipeline.export.convert import converted, require_targets, so
 from rexnet_export.pipeline.export.inputs import Inputs, gather
 from rexnet_export.pipeline.export.max_drop import require_drop
 from rexnet_export.pipeline.export.options import Options
+from rexnet_export.pipeline.export.preprocess_check import PreprocessCheck, check_preprocess
 from rexnet_export.pipeline.export.publish import move, staging
 from rexnet_export.pipeline.export.quantize import Quantized, calibrate, carried, take
 from rexnet_export.pipeline.export.report import Report, manifest
@@ -51,11 +52,14 @@ def export(options: Options, targets: Sequence[Target], progress: Progress, rend
     pictures (PNG) of the images it lists, by id.
     """
     require_targets(targets, options.precision)
-    inputs = gather(options)
+    inputs = gather(options, progress)
+    judged = check_preprocess(inputs.checkpoint.network, inputs.evaluation, inputs.card.preprocess, progress)
+    if not isinstance(judged, NotMeasured) and judged.notice:
+        inputs = replace(inputs, notices=(judged.notice, *inputs.notices))
     for notice in inputs.notices:
         progress.note(notice)
     with staging(options.output) as folder:
-        report = _export_into(folder, options, inputs, targets, progress)
+        report = _export_into(folder, options, inputs, judged, targets, progress)
         pictures = thumbnails(inputs.evaluation.source, [image.id for image in report.flips.listed])
         (folder / "report.html").write_text(render(report, pictures), encoding="utf-8")
         save_manifest(folder, options, inputs)
@@ -64,7 +68,12 @@ def export(options: Options, targets: Sequence[Target], progress: Progress, rend
 
 
 def _export_into(
-    folder: Path, options: Options, inputs: Inputs, targets: Sequence[Target], progress: Progress
+    folder: Path,
+    options: Options,
+    inputs: Inputs,
+    judged: Measurement[PreprocessCheck],
+    targets: Sequence[Target],
+    progress: Progress,
 ) -> Report:
     card = inputs.card
     clock = _Clock()
@@ -86,6 +95,7 @@ def _export_into(
     report = Report(
         card=card,
         notices=inputs.notices,
+        preprocess_check=judged,
         precision=options.precision,
         reference=proof.reference,
         onnx_parity=parity,

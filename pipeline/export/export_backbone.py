@@ -17,8 +17,8 @@ from rexnet_export.pipeline.core.files import BACKBONE_FILE
 from rexnet_export.pipeline.core.json import to_text
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import BackboneCard, StoredFile, stored_file
-from rexnet_export.pipeline.data.selection import Images
-from rexnet_export.pipeline.data.sources import check_images, choose, open_source
+from rexnet_export.pipeline.data.selection import Images, checked
+from rexnet_export.pipeline.data.sources import choose, open_source
 from rexnet_export.pipeline.export.backbone_report import BackboneReport, Differences
 from rexnet_export.pipeline.export.convert import converted, require_targets, source_of
 from rexnet_export.pipeline.export.export import save_manifest
@@ -50,10 +50,10 @@ def export_backbone(options: Options, targets: Sequence[Target], progress: Progr
     if options.max_drop is not None:
         raise UsageError(f"--max-drop {options.max_drop:g}: a backbone has no top-1; leave it out")
     # Features are compared with the float network's, which needs no labels: any folder of images will do.
-    inputs = gather(replace(options, eval_data=None))
+    inputs = gather(replace(options, eval_data=None), progress)
     for notice in inputs.notices:
         progress.note(notice)
-    images = _unlabelled(options) if options.eval_data else inputs.evaluation
+    images = _unlabelled(options, progress) if options.eval_data else inputs.evaluation
     with staging(options.output) as folder:
         report = _export_into(folder, options, replace(inputs, evaluation=images), targets, progress)
         (folder / BACKBONE_FILE).write_text(to_text(report.to_json()), encoding="utf-8")
@@ -62,12 +62,11 @@ def export_backbone(options: Options, targets: Sequence[Target], progress: Progr
     return report
 
 
-def _unlabelled(options: Options) -> Images:
+def _unlabelled(options: Options, progress: Progress) -> Images:
     assert options.eval_data is not None
-    source = open_source(options.eval_data, labelled=False)
+    source = open_source(options.eval_data, labelled=False, strict=options.strict)
     indices = tuple(sorted(choose(source, options.eval_images or len(source), options.seed)))
-    check_images(source, indices)
-    return Images(source=source, indices=indices, labels=None)
+    return checked(Images(source=source, indices=indices, labels=None), options.max_bad_images or 0, progress)
 
 
 def _export_into(

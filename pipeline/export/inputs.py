@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from rexnet_export.pipeline.core.errors import DataError
+from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import ModelCard
-from rexnet_export.pipeline.data.labels import read_labels
 from rexnet_export.pipeline.data.selection import Images, checked, labelled_images
-from rexnet_export.pipeline.data.settle import Settled, settled
-from rexnet_export.pipeline.data.sources import ImageSource, bundled, choose, open_source
+from rexnet_export.pipeline.data.settle import settled
+from rexnet_export.pipeline.data.sources import ImageSource, bundled, choose, open_source, remarks
+from rexnet_export.pipeline.export.class_labels import settle_labels
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.model.checkpoint import LoadedCheckpoint, load
 from rexnet_export.pipeline.model.checkpoint_metadata import QPARAMS_KEY
@@ -19,6 +21,7 @@ from rexnet_export.pipeline.model.checkpoint_metadata import QPARAMS_KEY
 BUNDLED_CHECKPOINT = "rexnet_100-fashion-mnist-64.safetensors"
 HELD_BACK_FRACTION = 0.2
 HELD_BACK_IMAGES = 512
+BAD_OF_CALIBRATION = 100  # one image in so many may be unusable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,29 +35,65 @@ class Inputs:
     notices: tuple[str, ...] = ()
 
 
-def gather(options: Options) -> Inputs:
+def gather(options: Options, progress: Progress | None = None) -> Inputs:
     """Load the checkpoint and open the images; everything that can be refused early is refused here."""
     checkpoint = load(options.checkpoint or str(bundled_checkpoint()))
-    labelled = open_source(options.eval_data, labelled=True) if options.eval_data else None
     stated = checkpoint.stated.preprocess
     preprocess = settled(options.preprocess, stated.fields(str(checkpoint.file.path)), stated.sources)
-    card = _card(checkpoint, options, preprocess, labelled)
-    samples_fit = card.labels == bundled("evaluation").class_names
+    labelled = (
+        open_source(options.eval_data, labelled=True, image_labels=options.eval_labels, strict=options.strict)
+        if options.eval_data
+        else None
+    )
+    labels, named = settle_labels(checkpoint, options, labelled, preprocess.preprocess)
+    card = ModelCard(
+        name=checkpoint.network.spec.name,
+        labels=labels,
+        preprocess=preprocess.preprocess,
+        preprocess_source=preprocess.source,
+        checkpoint_sha256=checkpoint.file.sha256,
+    )
+    samples_fit = labels == bundled("evaluation").class_names
     # A checkpoint from quantization-aware training brings its table, unless other images are asked for.
     brings_table = QPARAMS_KEY in checkpoint.metadata and options.calibration_data is None
     calibrates = options.precision == "int8" and options.qparams is None and not brings_table
-    calibration = _calibration(options, samples_fit=samples_fit, needed=calibrates)
+    source = _calibration(options, samples_fit=samples_fit, needed=calibrates)
     if labelled is None and samples_fit:
         labelled = bundled("evaluation")
+    calibration = _first(source, options, progress, held_back=labelled is None) if source and calibrates else None
+    evaluation = (
+        labelled_images(labelled, card, options.eval_images, options.seed, options.max_bad_images or 0, progress)
+        if labelled
+        else _held_back(source, options, progress)
+    )
     return Inputs(
         checkpoint=checkpoint,
         card=card,
-        calibration=_first(calibration, options, held_back=labelled is None) if calibration and calibrates else None,
-        evaluation=labelled_images(labelled, card, options.eval_images, options.seed)
-        if labelled
-        else _held_back(calibration, options),
-        notices=(preprocess.assumption,) if preprocess.assumption else (),
+        calibration=calibration,
+        evaluation=evaluation,
+        notices=_lines(
+            preprocess.assumption,
+            named,
+            *checkpoint.notes,
+            *(remarks(source) if source else ()),
+            *(remarks(labelled) if labelled else ()),
+            calibration.remark if calibration else None,
+            evaluation.remark,
+            _subset(labelled, labels),
+        ),
     )
+
+
+def _lines(*lines: str | None) -> tuple[str, ...]:
+    """Each line once."""
+    return tuple(dict.fromkeys(line for line in lines if line))
+
+
+def _subset(source: ImageSource | None, labels: Sequence[str]) -> str | None:
+    present = len(set(source.labels or ())) if source else len(labels)
+    if source is None or present == len(labels):
+        return None
+    return f"{source.name} has images of {present:,} of the {len(labels):,} classes; top-1 is over all {len(labels):,}"
 
 
 def bundled_checkpoint() -> Path:
@@ -62,31 +101,9 @@ def bundled_checkpoint() -> Path:
     return Path(str(files("rexnet_export.assets").joinpath(BUNDLED_CHECKPOINT)))
 
 
-def _card(
-    checkpoint: LoadedCheckpoint, options: Options, preprocess: Settled, evaluation: ImageSource | None
-) -> ModelCard:
-    spec = checkpoint.network.spec
-    labels = read_labels(options.labels) if options.labels else checkpoint.labels
-    if labels is None and evaluation and len(evaluation.class_names or ()) == spec.classes:
-        labels = evaluation.class_names
-    labels = labels or tuple(str(index) for index in range(spec.classes))
-    if len(labels) != spec.classes:
-        raise DataError(
-            f"{len(labels)} labels in {options.labels or 'the checkpoint'} but the network has {spec.classes} classes; "
-            f"give --labels with {spec.classes} lines"
-        )
-    return ModelCard(
-        name=spec.name,
-        labels=labels,
-        preprocess=preprocess.preprocess,
-        preprocess_source=preprocess.source,
-        checkpoint_sha256=checkpoint.file.sha256,
-    )
-
-
 def _calibration(options: Options, *, samples_fit: bool, needed: bool) -> ImageSource | None:
     if options.calibration_data:
-        return open_source(options.calibration_data, labelled=False)
+        return open_source(options.calibration_data, labelled=False, strict=options.strict)
     if samples_fit:
         return bundled("calibration")
     if needed:
@@ -97,7 +114,7 @@ def _calibration(options: Options, *, samples_fit: bool, needed: bool) -> ImageS
     return None
 
 
-def _first(source: ImageSource, options: Options, *, held_back: bool) -> Images:
+def _first(source: ImageSource, options: Options, progress: Progress | None, *, held_back: bool) -> Images:
     """The images that set the ranges; `held_back` leaves some to measure agreement on."""
     share = len(source) - (_held_back_count(len(source)) if held_back else 0)
     if share < 1:
@@ -106,17 +123,20 @@ def _first(source: ImageSource, options: Options, *, held_back: bool) -> Images:
             "--eval-data"
         )
     count = min(options.calibration_images, share)
-    return checked(Images(source=source, indices=tuple(choose(source, count, options.seed)), labels=None))
+    images = Images(source=source, indices=tuple(choose(source, count, options.seed)), labels=None)
+    most_bad = count // BAD_OF_CALIBRATION if options.max_bad_images is None else options.max_bad_images
+    return checked(images, most_bad, progress)
 
 
-def _held_back(source: ImageSource | None, options: Options) -> Images:
+def _held_back(source: ImageSource | None, options: Options, progress: Progress | None) -> Images:
     """Unlabelled images to measure agreement on: the calibration images' other end, or the bundled ones."""
     chosen = source or bundled("evaluation")
     count = _held_back_count(len(chosen))
     if options.eval_images:
         count = min(count, options.eval_images)
     order = choose(chosen, len(chosen), options.seed)
-    return checked(Images(source=chosen, indices=tuple(order[-count:]), labels=None))
+    images = Images(source=chosen, indices=tuple(order[-count:]), labels=None)
+    return checked(images, options.max_bad_images or 0, progress)
 
 
 def _held_back_count(images: int) -> int:

@@ -12,13 +12,16 @@ from typing import Any
 from rexnet_export.pipeline.core.errors import UsageError, first_line
 from rexnet_export.pipeline.core.records import INTERPOLATIONS, PRECISIONS, Precision
 from rexnet_export.pipeline.core.text import excerpt
+from rexnet_export.pipeline.core.untrusted import read_untrusted
 from rexnet_export.pipeline.data.settle import check_given
 from rexnet_export.quantization.calibration.ranges import check_statistic
 
 SEEDS = 2**32
+LARGEST_CONFIG = 2**20
 LARGEST_NUMBER = 2**63
 FAST, HIGH = "fast", "high"
 RGB = ("R", "G", "B")
+ORDERS = ("string", "natural")
 EFFORTS = (FAST, "default", HIGH)
 
 
@@ -54,6 +57,13 @@ class Options:
     qparams: Path | None = _option(None, "quantization table to build from instead of calibrating", "FILE")
     eval_data: Path | None = _option(None, "folder of images, one sub-folder per class", "DIR")
     eval_images: int | None = _option(None, "how many of them to evaluate on (default: all)", "N")
+    eval_labels: Path | None = _option(
+        None, "labels of images that lie in one folder: `filename,label` lines, or a label per image", "FILE"
+    )
+    max_bad_images: int | None = _option(
+        None, "how many unusable images to leave out (default: none to evaluate on, 1 % to calibrate on)", "N"
+    )
+    strict: bool = _option(default=False, text="refuse folders that hold other files than images")
     image_size: int | None = _option(None, "input size, a multiple of 32 (default: the checkpoint's)", "PX")
     crop_mode: str | None = _option(
         None,
@@ -67,7 +77,12 @@ class Options:
     )
     mean: Colours | None = _option(None, "of the training images in [0, 1] (default: the checkpoint's)", RGB)
     std: Colours | None = _option(None, "of the training images in [0, 1] (default: the checkpoint's)", RGB)
-    labels: Path | None = _option(None, "class names, one per line or a JSON list (default: the checkpoint's)", "FILE")
+    labels: Path | None = _option(
+        None, "class names in class order: lines, JSON or CSV (default: the checkpoint's, else the folders')", "FILE"
+    )
+    class_order: str | None = _option(
+        None, "how folder names sort where string and natural order differ (default: what the network favours)", "ORDER"
+    )
     seed: int = _option(0, "chooses the calibration and evaluation images", "N")
     output: Path = _option(Path("rexnet-export-out"), "where the files go", "DIR")
 
@@ -81,6 +96,12 @@ class Options:
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise UsageError(f"--{_flag(name)} {count}: must be at least 1")
+        if self.class_order is not None:
+            _one_of("class-order", self.class_order, ORDERS)
+        if self.max_bad_images is not None and self.max_bad_images < 0:
+            raise UsageError(f"--max-bad-images {self.max_bad_images}: must be at least 0")
+        if self.eval_labels is not None and self.eval_data is None:
+            raise UsageError(f"--eval-labels {self.eval_labels}: name the images' folder with --eval-data")
         if self.qparams is not None and self.precision != "int8":
             raise UsageError(f"--qparams {self.qparams}: {self.precision} has no quantization table; leave one out")
         self._check_max_drop()
@@ -112,8 +133,7 @@ class Options:
 def read_config(path: Path) -> dict[str, Any]:
     """Options of a TOML file by field name; unknown keys and wrong types are `UsageError`."""
     try:
-        with path.open("rb") as stream:
-            table = tomllib.load(stream)
+        table = tomllib.loads(read_untrusted(path, LARGEST_CONFIG).decode())
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror}; check the path") from error
     except (ValueError, RecursionError) as error:  # ValueError: no TOML, no UTF-8, or an integer of 4,301 digits
@@ -168,6 +188,10 @@ def _fraction(value: object) -> float | None:
     return value if isinstance(value, float) else _whole(value)
 
 
+def _truth(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
 def _path(value: object) -> Path | None:
     return Path(value) if isinstance(value, str | Path) else None
 
@@ -179,6 +203,7 @@ def _text(value: object) -> str | None:
 _READERS: Mapping[str, Callable[[object], object | None]] = {
     "tuple[str, ...]": _texts,
     "Colours": _colours,
+    "bool": _truth,
     "int": _whole,
     "float": _fraction,
     "Path": _path,

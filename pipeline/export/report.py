@@ -10,6 +10,7 @@ from typing import Any
 from rexnet_export.pipeline.core.environment import environment
 from rexnet_export.pipeline.core.json import now, plain
 from rexnet_export.pipeline.core.records import Measurement, ModelCard, NotMeasured, Precision, StoredFile
+from rexnet_export.pipeline.export.preprocess_check import PreprocessCheck
 from rexnet_export.pipeline.graph.parity import Parity
 from rexnet_export.pipeline.proof.flips import Flips
 from rexnet_export.pipeline.proof.results import FileResult, Reference, StageResult, TargetResult
@@ -60,6 +61,7 @@ class Report:
 
     card: ModelCard
     notices: tuple[str, ...]
+    preprocess_check: Measurement[PreprocessCheck]
     precision: Precision
     reference: Reference
     onnx_parity: Parity
@@ -80,6 +82,7 @@ class Report:
             "created": self.created,
             "notices": list(self.notices),
             "model": plain(self.card) | {"labels": list(self.card.labels)},
+            "preprocess_check": _preprocess_json(self.preprocess_check),
             "precision": self.precision,
             "reference": plain(self.reference),
             "onnx_parity": plain(self.onnx_parity),
@@ -96,6 +99,13 @@ class Report:
 
 
 NOT_CALIBRATED = {"not_measured": "only INT8 is calibrated"}
+
+
+def _preprocess_json(judged: Measurement[PreprocessCheck]) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(judged, NotMeasured):
+        return plain(judged)
+    tried = [{"changes": plain(each.changes), **plain(each.paired)} for each in judged.tried]
+    return {"tried": tried, "better": judged.better.flags if judged.better else None}
 
 
 def _quality_json(quality: Measurement[Quality]) -> Any:  # noqa: ANN401 - JSON

@@ -1,7 +1,11 @@
 """Image sources: what they list, in which order they decode, and what they say about bad files."""
 
+import gzip
+import os
+import shutil
 import struct
 import threading
+import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +20,7 @@ from PIL import Image
 from rexnet_export.pipeline.core.errors import DataError
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.data.idx import IdxImages, parse_idx
-from rexnet_export.pipeline.data.labels import read_labels
+from rexnet_export.pipeline.data.label_files import read_labels
 from rexnet_export.pipeline.data.preprocess import resize_and_crop
 from rexnet_export.pipeline.data.sources import (
     batches,
@@ -26,6 +30,7 @@ from rexnet_export.pipeline.data.sources import (
     images_sha256,
     match_labels,
     open_source,
+    remarks,
 )
 
 SMALL = Preprocess(size=32, crop_ratio=1.0)
@@ -110,17 +115,23 @@ def test_every_eight_bit_mode_becomes_rgb_as_in_timm(tmp_path: Path, mode: str) 
 
 
 def broken_folders(root: Path) -> None:
-    for name in ("no-images", "no-classes", "loose", "text", "hollow", "empty-class", "dangling"):
+    for name in ("no-images", "no-classes", "loose", "empty-class", "shards", "parquet"):
         (root / name).mkdir()
     save(root / "no-classes" / "a.png")
-    for name in ("loose", "text", "hollow", "empty-class", "dangling"):
+    for name in ("loose", "empty-class"):
         save(root / name / "cat" / "a.png")
     save(root / "loose" / "stray.png")
-    for index in range(7):
-        (root / "text" / "cat" / f"notes{index}.txt").write_text("not an image")
-        (root / "hollow" / "cat" / f"b{index}.jpg").touch()
     (root / "empty-class" / "dog").mkdir()
-    (root / "dangling" / "cat" / "b.png").symlink_to(root / "nowhere.png")
+    for part in ("train", "test"):
+        save(root / "parts" / part / "cat" / "a.png")
+    save(root / "wrapped" / "photos" / "cat" / "a.png")
+    (root / "shards" / "00.tar").touch()
+    (root / "parquet" / "train.parquet").touch()
+    shutil.make_archive(str(root / "photos"), "tar", root, "loose")
+    shutil.make_archive(str(root / "photos"), "zip", root, "loose")
+    shutil.make_archive(str(root / "photos"), "gztar", root, "loose")
+    (root / "photos.csv").write_text("filename,label\n")
+    (root / "photos.parquet").write_bytes(b"PAR1")
     (root / "file.txt").write_text("neither folder nor IDX")
 
 
@@ -133,11 +144,17 @@ def broken_folders(root: Path) -> None:
         ("no-images", True, "no sub-folders; labelled images need one sub-folder per class"),
         ("no-classes", True, "no sub-folders; labelled images need one sub-folder per class"),
         ("loose", True, "images 'stray.png' lie outside the class sub-folders"),
-        ("text", True, r"not images: 'cat/notes0.txt', .*'cat/notes4.txt' and 2 more; remove them"),
-        ("text", False, r"not images: 'cat/notes0.txt'"),
-        ("hollow", True, r"empty files: 'cat/b0.jpg', .* and 2 more"),
+        ("no-classes", True, "or give --eval-labels FILE"),
         ("empty-class", True, "class folder 'dog' holds no images"),
-        ("dangling", True, r"cat/b.png cannot be read: No such file"),
+        ("parts", True, r"holds 'test', 'train', which are parts of a data set, not classes; name one .*parts/train"),
+        ("wrapped", True, r"holds one folder of folders; name that: .*wrapped/photos"),
+        ("shards", False, r"holds no images; 00.tar is an archive: unpack it"),
+        ("parquet", True, r"train.parquet is a table of a data set: save its images as files"),
+        ("photos.tar", True, "is a tar archive: unpack it"),
+        ("photos.zip", True, "is a zip archive: unpack it"),
+        ("photos.tar.gz", True, "is gzip: unpack it"),
+        ("photos.csv", True, "is a list; give the images' folder as --eval-data and the list as --eval-labels"),
+        ("photos.parquet", False, "is a parquet table"),
     ],
 )
 def test_a_bad_folder_is_refused_with_one_line(tmp_path: Path, name: str, labelled: bool, message: str) -> None:  # noqa: FBT001
@@ -145,6 +162,78 @@ def test_a_bad_folder_is_refused_with_one_line(tmp_path: Path, name: str, labell
     with pytest.raises(DataError, match=message) as caught:
         open_source(tmp_path / name, labelled=labelled)
     assert "\n" not in str(caught.value)
+
+
+def test_other_files_are_counted_or_refused(classes: Path) -> None:
+    for index in range(7):
+        (classes / "cat" / f"notes{index}.txt").write_text("not an image")
+    source = open_source(classes, labelled=True)
+    assert len(source) == 12
+    (line,) = remarks(match_labels(source, ["cat", "dog", "eel"]))
+    assert line.startswith(f"{classes}: 7 files are no images and are left out: 'cat/notes0.txt', ")
+    assert line.endswith("'cat/notes4.txt' and 2 more")
+    with pytest.raises(DataError, match=r"not images: 'cat/notes0.txt', .* and 2 more; remove them, or leave --strict"):
+        open_source(classes, labelled=False, strict=True)
+
+
+def test_more_suffixes_are_images(tmp_path: Path) -> None:
+    for name in ("a.jfif", "b.jpe", "c.AVIF"):
+        save(tmp_path / "x.jpg" if name != "c.AVIF" else tmp_path / "x.avif").rename(tmp_path / name)
+    source = open_source(tmp_path, labelled=False)
+    assert source.ids == ("a.jfif", "b.jpe", "c.AVIF")
+    assert [source.load(index).size for index in range(3)] == [(40, 36)] * 3
+
+
+def spoil(folder: Path) -> None:
+    """Files whose content shows what they are instead of images, and images nobody can use."""
+    (folder / "b0.jpg").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    (folder / "b1.jpg").write_bytes(b"\n<!DOCTYPE html><title>404</title>")
+    (folder / "b2.jpg").write_bytes(gzip.compress(b"photo"))
+    (folder / "b3.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
+    (folder / "b4.jpg").touch()
+    (folder / "b5.png").symlink_to(folder / "nowhere.png")
+    os.mkfifo(folder / "b6.png")
+    (folder / "b7.png").write_bytes(png_header(13_000, 13_000))
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that promises so many pixels and has none."""
+    body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + body + struct.pack(">II", zlib.crc32(body), 9) + b"IDAT"
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_every_unusable_image_is_named_at_once_with_its_cure(tmp_path: Path) -> None:
+    for index in range(20):
+        save(tmp_path / f"a{index}.jpg")
+    spoil(tmp_path)
+    source = open_source(tmp_path, labelled=False)
+    with pytest.raises(DataError) as caught:
+        check_images(source, range(28), 7)
+    message = str(caught.value)
+    assert "8 of 28 images unusable" in message
+    for cure in (
+        "b0.jpg (a Git LFS pointer: run `git lfs pull`)",
+        "b1.jpg (a web page: fetch the file again)",
+        "b2.jpg (gzip: unpack it",
+        "b3.jpg (HEIC: convert it",
+        "b4.jpg (an empty file)",
+        "b5.png (No such file or directory)",
+        "b6.png (no regular file)",
+        "b7.png (13,000 x 13,000 pixels: more than 89,478,485)",
+        "--max-bad-images N",
+    ):
+        assert cure in message
+    found = check_images(source, range(28), 8)
+    assert found.indices == tuple(range(20))
+    assert found.remark is not None
+    assert "8 of 28 images unusable and left out: b0.jpg" in found.remark
+
+
+def test_nothing_usable_is_always_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("text")
+    with pytest.raises(DataError, match="1 of 1 images unusable"):
+        check_images(open_source(tmp_path, labelled=False), [0], 5)
 
 
 def damage(folder: Path) -> None:
@@ -165,15 +254,15 @@ def test_unusable_images_are_named_together_while_decoding(classes: Path) -> Non
     assert "4 of 12 images unusable" in message
     assert "cat/0.jpg (image file is truncated" in message
     assert "cat/1.png (not an image)" in message
-    assert "dog/1.png (more than 8 bits per channel)" in message
+    assert "dog/1.png (more than 8 bits per channel: scale it to 8 bits" in message
     assert "eel/0.jpg (not an image)" in message
     assert "\n" not in message
 
 
-def test_the_check_before_work_finds_what_headers_show(classes: Path) -> None:
+def test_the_check_before_work_finds_all_that_decoding_would(classes: Path) -> None:
     check_images(open_source(classes, labelled=True), range(12))
     damage(classes)
-    with pytest.raises(DataError, match=r"3 of 12 images unusable: cat/1\.png") as caught:
+    with pytest.raises(DataError, match=r"4 of 12 images unusable: cat/0\.jpg \(image file is truncated") as caught:
         check_images(open_source(classes, labelled=True), range(12))
     assert "eel/0.jpg" in str(caught.value)
 
@@ -447,7 +536,7 @@ def test_labels_are_read_from_lines_and_json(tmp_path: Path, content: str) -> No
         (b"\xff\xfecat", "not UTF-8"),
         (b'["cat", ', "not valid JSON"),
         (b'["cat", 3]', "list of strings"),
-        (b'{"0": "cat"}', "list of strings"),
+        (b'{"a": "cat"}', "list of strings"),
     ],
 )
 def test_bad_labels_are_refused(tmp_path: Path, content: bytes, message: str) -> None:

@@ -1,0 +1,55 @@
+"""What a file or folder that holds no images is instead, and what to do about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+HEAD = 512
+_STARTS = (
+    (b"version https://git-lfs", "a Git LFS pointer: run `git lfs pull`"),
+    (b"\x1f\x8b", "gzip: unpack it (gunzip, or tar -xzf)"),
+    (b"PK\x03\x04", "a zip archive: unpack it"),
+    (b"PAR1", "a parquet table: save its images as files, one folder per class"),
+    (b"ARROW1", "an Arrow table: save its images as files, one folder per class"),
+    (b"%PDF", "a PDF"),
+    (b"BZh", "bzip2: unpack it (tar -xjf)"),
+    (b"\xfd7zXZ", "xz: unpack it (tar -xJf)"),
+)
+_WEB = (b"<!doctype html", b"<html", b"<?xml")
+_HEIC = (b"heic", b"heix", b"hevc", b"mif1", b"heif")
+_TABLES = ("*.parquet", "*.arrow")
+_ARCHIVES = ("*.tar", "*.tar.*", "*.tgz", "*.zip")
+
+
+def kind_of(head: bytes) -> str | None:
+    """What content that starts so is, with the cure; None where nothing is known."""
+    if head.lstrip()[:16].lower().startswith(_WEB):
+        return "a web page: fetch the file again"
+    if head[257:262] == b"ustar":
+        return "a tar archive: unpack it (tar -xf)"
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIC:
+        return "HEIC: convert it to JPEG or PNG"
+    return next((kind for start, kind in _STARTS if head.startswith(start)), None)
+
+
+def kind_of_file(path: Path) -> str | None:
+    """The same of a file; None where it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return kind_of(stream.read(HEAD))
+    except OSError:
+        return None
+
+
+def instead_of_images(folder: Path) -> str | None:
+    """What a folder without images has that holds some."""
+    for pattern in _TABLES:
+        if found := next(folder.rglob(pattern), None):
+            return (
+                f"{found.name} is a table of a data set: save its images as files, one folder per class (Hugging Face: "
+                "`for i, row in enumerate(dataset): row['image'].save(f'{row[\"label\"]}/{i}.png')`)"
+            )
+    for pattern in _ARCHIVES:
+        if found := next(folder.rglob(pattern), None):
+            return f"{found.name} is an archive: unpack it and name the folder it gives"
+    return None

@@ -1,0 +1,81 @@
+"""The order of classes that only folder names tell: string order, as most loaders sort, or natural order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rexnet_export.pipeline.core.errors import UsageError
+from rexnet_export.pipeline.core.records import Preprocess
+from rexnet_export.pipeline.data.labels import quoted
+from rexnet_export.pipeline.data.sources import ImageSource, batches, check_images, choose
+from rexnet_export.pipeline.export.options import ORDERS, Options
+from rexnet_export.pipeline.export.paired_choice import paired
+from rexnet_export.pipeline.model.rexnet import ReXNet
+from rexnet_export.pipeline.model.torch_session import open_reference
+
+STRING, NATURAL = ORDERS
+MOST, BATCH = 512, 32
+
+
+def in_natural_order(names: Sequence[str]) -> tuple[str, ...]:
+    """Names sorted with the numbers in them as numbers: 1, 2, 10."""
+    return tuple(sorted(names, key=_natural))
+
+
+def _natural(name: str) -> tuple[tuple[int, str], ...]:
+    """Text and digits in turns; digits compare by length first, so that any number of them is fine."""
+    parts = re.split(r"([0-9]+)", name)
+    return tuple(
+        (len(part.lstrip("0")), part.lstrip("0")) if place % 2 else (0, part) for place, part in enumerate(parts)
+    )
+
+
+def settle_order(
+    names: Sequence[str], options: Options, network: ReXNet, source: ImageSource, preprocess: Preprocess
+) -> tuple[tuple[str, ...], str]:
+    """The classes in the network's order, and one line on why; `UsageError` where the network favours neither.
+
+    `names` are the source's class names in string order, `source.labels` count in that order.
+    """
+    natural = in_natural_order(names)
+    if natural == tuple(names):
+        return natural, f"classes are the folder names of {source.name}, sorted: {quoted(names)}"
+    asked = options.class_order
+    if asked is not None:
+        chosen = natural if asked == NATURAL else tuple(names)
+        return chosen, f"classes are the folder names of {source.name} in {asked} order, as asked: {quoted(chosen)}"
+    right = _answers(tuple(names), natural, network, source, preprocess, options)
+    for order, by_order, other in ((NATURAL, natural, STRING), (STRING, tuple(names), NATURAL)):
+        found = paired(right[other], right[order])
+        if found.clear():
+            return by_order, (
+                f"classes are the folder names of {source.name} in {order} order ({quoted(by_order)}), not in {other} "
+                f"order: the float network has {found}"
+            )
+    raise UsageError(
+        f"the folder names of {source.name} sort in two ways, and the float network favours neither "
+        f"({paired(right[STRING], right[NATURAL])}): give --class-order string for {quoted(names)}, --class-order "
+        f"natural for {quoted(natural)}, or --labels FILE"
+    )
+
+
+def _answers(
+    names: tuple[str, ...],
+    natural: tuple[str, ...],
+    network: ReXNet,
+    source: ImageSource,
+    preprocess: Preprocess,
+    options: Options,
+) -> dict[str, NDArray[np.bool_]]:
+    """Which of at most 512 images are right by either order."""
+    assert source.labels is not None
+    indices = check_images(source, choose(source, MOST, options.seed), options.max_bad_images or 0).indices
+    session = open_reference(network, preprocess)
+    answers = np.concatenate([session.run(pixels).argmax(1) for pixels in batches(source, preprocess, indices, BATCH)])
+    string = np.array([source.labels[index] for index in indices])
+    place = np.array([natural.index(name) for name in names])
+    return {STRING: answers == string, NATURAL: answers == place[string]}
