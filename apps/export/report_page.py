@@ -173,6 +173,5 @@ def _origin(report: Report) -> Iterable[tuple[str, str]]:
 
 def _machine() -> Iterable[tuple[str, str]]:
     facts = environment()
-    packages: Mapping[str, str | None] = facts.pop("packages")
-    yield from ((name, str(value)) for name, value in facts.items())
-    yield "packages", ", ".join(f"{name} {version}" for name, version in packages.items() if version)
+    yield from ((name, str(value)) for name, value in facts.items() if name != "packages")
+    yield "packages", ", ".join(f"{name} {version}" for name, version in facts["packages"].items() if version)

@@ -1,9 +1,8 @@
-"""What `rexnet-export verify` found, as tables for a terminal and as JSON."""
+"""What `rexnet-export verify` found, as tables for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -11,44 +10,11 @@ from rich.text import Text
 
 from rexnet_export.apps.shared.terminal_table import titled
 from rexnet_export.apps.shared.text import int8_share, shown
-from rexnet_export.pipeline.core.environment import environment
-from rexnet_export.pipeline.core.json import plain
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured
 from rexnet_export.pipeline.proof.compare import STEPS, Steps, TensorDifference, worst_first
-from rexnet_export.pipeline.proof.examine import Finding
 from rexnet_export.pipeline.proof.verify import TensorFinding, Verification
 
-SCHEMA_VERSION = 1
 WORST = 5
-
-
-def to_json(found: Verification) -> dict[str, Any]:
-    """Everything (`pipeline/verify.schema.json`); what was not measured is `{"not_measured": reason}`."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "proven": found.proven,
-        "files": [_file(finding) for finding in found.findings],
-        "images": plain(found.images),
-        "logits": plain(found.logits),
-        "tensors": plain(found.tensors),
-        "environment": environment(),
-    }
-
-
-def _file(finding: Finding) -> dict[str, Any]:
-    coverage = finding.coverage
-    return {
-        "name": finding.name,
-        "sha256": finding.file.sha256,
-        "bytes": finding.file.bytes,
-        "problems": list(finding.problems),
-        "precision": plain(finding.precision),
-        "executed_by": plain(finding.executed_by),
-        "self_test": plain(finding.self_test),
-        "holds_table": plain(finding.holds_table),
-        "int8_mac_fraction": plain(coverage if isinstance(coverage, NotMeasured) else coverage.int8_mac_fraction),
-        "float_ops": plain(coverage if isinstance(coverage, NotMeasured) else coverage.float_ops),
-    }
 
 
 def tables(found: Verification) -> RenderableType:

@@ -20,7 +20,15 @@ from rexnet_export.pipeline.artifact.fingerprints import Parameters
 from rexnet_export.pipeline.artifact.metadata import card_from
 from rexnet_export.pipeline.artifact.target import Session, Source
 from rexnet_export.pipeline.core.errors import ConversionError, TargetUnavailable
-from rexnet_export.pipeline.core.records import Measurement, NotMeasured, Preprocess
+from rexnet_export.pipeline.core.records import (
+    AtLeastOne,
+    Count,
+    Measurement,
+    NotMeasured,
+    NotNegative,
+    Preprocess,
+    Text,
+)
 from rexnet_export.pipeline.data.sources import batches, bundled
 from rexnet_export.quantization.table.params import QuantParams
 
@@ -41,8 +49,8 @@ UNTESTED = NotMeasured(reason="the file holds no golden logits: nothing executed
 class Tolerance:
     """How far logits may be from the golden ones: any one of them, and all on average."""
 
-    largest: float
-    mean: float
+    largest: NotNegative
+    mean: NotNegative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +62,14 @@ class SelfTest:
     """
 
     passed: bool
-    n: int
-    largest_difference: float
-    mean_difference: float
+    n: AtLeastOne
+    largest_difference: NotNegative
+    mean_difference: NotNegative
     tolerance: Tolerance
-    largest_steps: float | None
-    same_top1: int
-    executed_then: str
-    executed_now: str
+    largest_steps: NotNegative | None
+    same_top1: Count
+    executed_then: Text
+    executed_now: Text
 
 
 @dataclass(frozen=True, kw_only=True)

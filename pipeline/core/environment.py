@@ -7,13 +7,23 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 TOOLS = ("rexnet-export", "torch", "onnx", "onnxruntime", "onnx2tf", "ai-edge-litert", "coremltools", "numpy", "pillow")
 
 
-def environment() -> dict[str, Any]:
-    """Machine and tool versions."""
+class Environment(TypedDict):
+    """Machine and tool versions; a tool that is not installed has none."""
+
+    system: str
+    processor: str
+    cores: int | None
+    python: str
+    packages: dict[str, str | None]
+
+
+def environment() -> Environment:
+    """Those of here and now."""
     return {
         "system": platform.platform(),
         "processor": processor(),

@@ -12,10 +12,7 @@ from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.strict_json import strict_loads
 from rexnet_export.pipeline.core.text import excerpt
 
-type Text = Annotated[str, Field(min_length=1)]
 type Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-type Count = Annotated[int, Field(ge=0)]
-type Positive = Annotated[float, Field(gt=0)]
 
 
 class JsonRecord(BaseModel):
@@ -29,7 +26,7 @@ class JsonRecord(BaseModel):
     )
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str | bytes) -> Self:
         """Read JSON that may come from anywhere; `ConversionError` names the first wrong value and where it is."""
         content = strict_loads(text)
         try:
@@ -39,7 +36,7 @@ class JsonRecord(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object; `NotMeasured` becomes `{"not_measured": reason}`."""
-        return self.model_dump(by_alias=True)
+        return self.model_dump(by_alias=True, warnings="none")
 
 
 def _sentence(content: object, error: ErrorDetails) -> str:

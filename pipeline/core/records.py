@@ -9,7 +9,17 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
+
+from annotated_types import Ge, Gt, Interval, Len
+
+# What a value is, beyond its type. JSON is read by it, and the published schemas say it.
+type Text = Annotated[str, Len(1)]
+type Count = Annotated[int, Ge(0)]
+type AtLeastOne = Annotated[int, Ge(1)]
+type Positive = Annotated[float, Gt(0)]
+type NotNegative = Annotated[float, Ge(0)]
+type Fraction = Annotated[float, Interval(ge=0, le=1)]
 
 type Precision = Literal["int8", "fp16", "fp32"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision.__value__)
@@ -157,9 +167,12 @@ class Coverage:
 
 @dataclass(frozen=True, kw_only=True)
 class NotMeasured:
-    """A measurement that was not taken, and why; it can never read as one that passed."""
+    """A measurement that was not taken, and why; it can never read as one that passed.
 
-    reason: str
+    Its JSON is `{"not_measured": reason}`.
+    """
+
+    reason: Text = field(metadata={"alias": "not_measured"})
 
 
 type Measurement[T] = T | NotMeasured

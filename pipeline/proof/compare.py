@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rexnet_export.pipeline.artifact.target import Session
 from rexnet_export.pipeline.core.errors import ConversionError, DataError
-from rexnet_export.pipeline.core.records import Measurement, NotMeasured
+from rexnet_export.pipeline.core.records import AtLeastOne, Fraction, Measurement, NotMeasured, NotNegative, Text
 from rexnet_export.quantization.table.params import QuantParams
 
 type Logits = NDArray[np.float32]
@@ -34,17 +34,17 @@ NO_GRID = NotMeasured(reason="the tensor is not quantized")
 class Steps:
     """Differences in quantization steps: the largest, and the share of values at most 1, 2 and 3 steps apart."""
 
-    largest: float
-    within: tuple[float, float, float]
+    largest: NotNegative
+    within: tuple[Fraction, Fraction, Fraction]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogitDifference:
     """Two artifacts on the same images; `agreement` is the share of images with the same top-1."""
 
-    names: tuple[str, str]
-    agreement: float
-    largest: float
+    names: tuple[Text, Text]
+    agreement: Fraction
+    largest: NotNegative
     steps: Measurement[Steps]
 
 
@@ -52,8 +52,8 @@ class LogitDifference:
 class LogitComparison:
     """Top-1 accuracy of every artifact on the same `n` images, and every pair of them."""
 
-    n: int
-    top1: Mapping[str, Measurement[float]]
+    n: AtLeastOne
+    top1: Mapping[str, Measurement[Fraction]]
     pairs: tuple[LogitDifference, ...]
 
 
@@ -64,11 +64,11 @@ class TensorDifference:
     `equal` is the share of values that are the same integer, a float value rounded to the tensor's grid.
     """
 
-    name: str
-    values: int
-    largest: float
+    name: Text
+    values: AtLeastOne
+    largest: NotNegative
     sqnr_db: Measurement[float]
-    equal: Measurement[float]
+    equal: Measurement[Fraction]
     steps: Measurement[Steps]
 
 
@@ -76,17 +76,17 @@ class TensorDifference:
 class TraceComparison:
     """Every tensor two artifacts both have, in the first one's order, and those that only one has (the other fused)."""
 
-    images: int
+    images: AtLeastOne
     tensors: tuple[TensorDifference, ...]
-    unmatched: tuple[str, ...]
+    unmatched: tuple[Text, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
     """Where SQNR falls the most: from `source_db`, that of the worst input, to `sqnr_db` of the tensor itself."""
 
-    name: str
-    source: str
+    name: Text
+    source: Text
     source_db: float
     sqnr_db: float
 

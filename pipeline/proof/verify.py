@@ -16,7 +16,7 @@ from rexnet_export.pipeline.artifact.self_test import SelfTest
 from rexnet_export.pipeline.artifact.target import Session
 from rexnet_export.pipeline.core.errors import ConversionError, UsageError
 from rexnet_export.pipeline.core.progress import Progress, counted
-from rexnet_export.pipeline.core.records import BackboneCard, Measurement, ModelCard, NotMeasured
+from rexnet_export.pipeline.core.records import BackboneCard, Measurement, ModelCard, NotMeasured, Text
 from rexnet_export.pipeline.data.selection import Images, labelled_images
 from rexnet_export.pipeline.data.sources import batches, bundled, open_source
 from rexnet_export.pipeline.graph.float_tracer import FloatTracer, float_trace
@@ -53,9 +53,9 @@ class TensorFinding:
     `first` is the first tensor in which two INT8 files part; `loss` where quantization costs most against float.
     """
 
-    names: tuple[str, str]
+    names: tuple[Text, Text]
     traces: TraceComparison
-    first: Measurement[str]
+    first: Measurement[Text]
     loss: Measurement[Loss]
 
 

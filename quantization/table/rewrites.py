@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Gt, Interval, Len
+from annotated_types import Interval, Len
+
+from rexnet_export.pipeline.core.records import Positive, Text
 
 LARGEST_INDEX = 2**31 - 1
 
@@ -15,8 +17,8 @@ class ChannelScaling:
     """Channel c of `tensor` is divided by `factors[c]`, exactly compensated by its producers and consumers."""
 
     rule: Literal["scale"] = "scale"
-    tensor: Annotated[str, Len(1)]
-    factors: Annotated[tuple[Annotated[float, Gt(0)], ...], Len(1)]
+    tensor: Text
+    factors: Annotated[tuple[Positive, ...], Len(1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +26,7 @@ class ChannelGrouping:
     """The channels of the expanding convolution's output `tensor`, permuted by `order`, become len(`sizes`) tensors."""
 
     rule: Literal["group"] = "group"
-    tensor: Annotated[str, Len(1)]
+    tensor: Text
     order: Annotated[tuple[Annotated[int, Interval(ge=0, le=LARGEST_INDEX)], ...], Len(1)]
     sizes: Annotated[tuple[Annotated[int, Interval(ge=1, le=LARGEST_INDEX)], ...], Len(1)]
 

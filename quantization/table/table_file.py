@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from rexnet_export.pipeline.core.errors import ConversionError
-from rexnet_export.pipeline.core.json_record import Count, JsonRecord, Positive, Sha256, Text
-from rexnet_export.pipeline.core.records import write_whole
+from rexnet_export.pipeline.core.json_record import JsonRecord, Sha256
+from rexnet_export.pipeline.core.records import AtLeastOne, Count, Positive, Text, write_whole
 from rexnet_export.quantization.table.params import INT8_MAX, INT8_MIN, QuantParams
 from rexnet_export.quantization.table.rewrites import Rewrite
 from rexnet_export.quantization.table.rounding_mask import check_mask
@@ -142,7 +142,7 @@ class _Calibration(JsonRecord):
 
     images_sha256: Sha256
     """Over the pixels of all images in order."""
-    images: Annotated[int, Field(ge=1)]
+    images: AtLeastOne
     statistic: Text
     seed: Count
 

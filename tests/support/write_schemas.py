@@ -13,12 +13,16 @@ from typing import Any, override
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from pydantic_core import CoreSchema
 
+from rexnet_export.apps.export.verify_json import VerificationJson
+from rexnet_export.apps.gate.accuracy.result import GateJson
 from rexnet_export.pipeline.core.json_record import JsonRecord
 from rexnet_export.quantization.table.table_file import TableJson
 
 ROOT = Path(__file__).parents[2]
 # What leaves out a null says so by a default in the mode of reading; what only writes, writes everything.
 SCHEMAS: dict[str, tuple[type[JsonRecord], JsonSchemaMode]] = {
+    "apps/export/verify.schema.json": (VerificationJson, "serialization"),
+    "apps/gate/accuracy/gate.schema.json": (GateJson, "serialization"),
     "quantization/table/table.schema.json": (TableJson, "validation"),
 }
 

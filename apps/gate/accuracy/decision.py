@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal
+
+from annotated_types import Interval
 
 from rexnet_export.apps.gate.accuracy.sample_size import (
     images_to_detect,
@@ -13,11 +15,12 @@ from rexnet_export.apps.gate.accuracy.sample_size import (
     require_margin,
 )
 from rexnet_export.pipeline.core.errors import UsageError
+from rexnet_export.pipeline.core.records import AtLeastOne, Count, Fraction, NotNegative, Text
 from rexnet_export.pipeline.proof.paired_statistics import drop_lower_limit, holm, mcnemar_p, ratio_limits, upper_limit
 
 type Outcome = Literal["pass", "pass_with_note", "fail_certain", "fail", "inconclusive"]
 type OnInconclusive = Literal["fail", "warn"]
-ON_INCONCLUSIVE: tuple[OnInconclusive, ...] = get_args(OnInconclusive.__value__)
+type Drop = Annotated[float, Interval(ge=-1, le=1)]
 FAILURES: frozenset[str] = frozenset({"fail", "fail_certain"})
 
 
@@ -29,11 +32,11 @@ class Policy:
     limits (for passing, and for failing with certainty), `fail_alpha` of claims by p, `ratio` MLPerf's target.
     """
 
-    margin: float
-    tolerance: float
-    alpha: float = 0.05
-    fail_alpha: float = 0.05
-    ratio: float | None = None
+    margin: Fraction
+    tolerance: Fraction
+    alpha: Fraction = 0.05
+    fail_alpha: Fraction = 0.05
+    ratio: Fraction | None = None
     on_inconclusive: OnInconclusive = "fail"
 
     def __post_init__(self) -> None:
@@ -84,21 +87,21 @@ class Numbers:
     `more_images` is how many are missing for a decision, None where there is one.
     """
 
-    images: int
-    worse: int
-    better: int
-    top1: float
-    reference_top1: float
-    drop: float
-    drop_lower: float
-    drop_upper: float
-    discordance: float
-    agreement: float
-    p: float
-    p_holm: float
-    margin: float
-    tolerance: float
-    more_images: int | None
+    images: AtLeastOne
+    worse: Count
+    better: Count
+    top1: Fraction
+    reference_top1: Fraction
+    drop: Drop
+    drop_lower: Drop
+    drop_upper: Drop
+    discordance: Fraction
+    agreement: Fraction
+    p: Fraction
+    p_holm: Fraction
+    margin: Fraction
+    tolerance: Fraction
+    more_images: AtLeastOne | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,9 +118,9 @@ class RatioVerdict:
     """The same for a ratio target; the limits are those of mean(candidate right - ratio * reference right)."""
 
     outcome: Outcome
-    message: str
-    ratio: float
-    observed: float
+    message: Text
+    ratio: Fraction
+    observed: NotNegative
     lower: float
     upper: float
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
+
+from pydantic import ConfigDict, Field
 
 from rexnet_export.apps.gate.accuracy.decision import FAILURES, Numbers, Outcome, Policy, RatioVerdict
-from rexnet_export.pipeline.core.json import now, plain
+from rexnet_export.pipeline.core.json import now
+from rexnet_export.pipeline.core.json_record import JsonRecord, Sha256
+from rexnet_export.pipeline.core.records import AtLeastOne, Fraction, Text
 
-SCHEMA_VERSION = 1
 TORCH = "torch"
 
 type CheckName = Literal["baseline", "anchor-float", "anchor-release", "float", "agreement", "chain", "ratio", "device"]
@@ -21,22 +23,22 @@ type Overall = Literal["pass", "fail", "inconclusive", "not_compared"]
 class Network:
     """One side of a comparison."""
 
-    name: str
-    file: str
-    sha256: str
-    executed_by: str
+    name: Text
+    file: Text
+    sha256: Sha256
+    executed_by: Text
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flip:
     """An image for which candidate and reference chose different classes; probabilities where known."""
 
-    id: str
+    id: Text
     label: str
     reference: str
     candidate: str
-    reference_confidence: float | None
-    candidate_confidence: float | None
+    reference_confidence: Fraction | None
+    candidate_confidence: Fraction | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +48,10 @@ class Check:
     What was not compared has neither numbers nor flips; its message is the reason.
     """
 
-    target: str
+    target: Text
     name: CheckName
     outcome: CheckOutcome
-    message: str
+    message: Text
     candidate: Network | None = None
     reference: Network | None = None
     numbers: Numbers | None = None
@@ -62,6 +64,14 @@ class Check:
         return self.outcome in FAILURES
 
 
+class GatedImages(TypedDict):
+    """The images of all comparisons: what they are called, the digest of their pixels, how many."""
+
+    name: Text
+    sha256: Sha256
+    n: AtLeastOne
+
+
 @dataclass(frozen=True, kw_only=True)
 class GateResult:
     """All checks of one candidate; `created` is fixed with the record."""
@@ -69,8 +79,8 @@ class GateResult:
     candidate: str
     baseline: str | None
     model: str
-    precision: str
-    images: Mapping[str, Any]
+    precision: Text
+    images: GatedImages
     policy: Policy
     float_policy: Policy
     checks: tuple[Check, ...]
@@ -88,10 +98,17 @@ class GateResult:
         return "inconclusive" if "inconclusive" in outcomes else "pass"
 
     @property
-    def exit_code(self) -> int:
+    def exit_code(self) -> Literal[0, 1, 3, 6]:
         """What the command returns."""
-        inconclusive = 3 if self.policy.on_inconclusive == "fail" else 0
-        return {"pass": 0, "fail": 1, "inconclusive": inconclusive, "not_compared": 6}[self.overall]
+        match self.overall:
+            case "pass":
+                return 0
+            case "fail":
+                return 1
+            case "inconclusive":
+                return 3 if self.policy.on_inconclusive == "fail" else 0
+            case "not_compared":
+                return 6
 
     @property
     def broken_stage(self) -> str | None:
@@ -103,22 +120,47 @@ class GateResult:
 
     def to_json(self) -> dict[str, Any]:
         """The result by `gate.schema.json`; fractions of 1 throughout."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "created": self.created,
-            "candidate": self.candidate,
-            "baseline": self.baseline,
-            "model": self.model,
-            "precision": self.precision,
-            "images": dict(self.images),
-            "policy": plain(self.policy),
-            "float_policy": plain(self.float_policy),
-            "verdict": self.overall,
-            "exit_code": self.exit_code,
-            "broken_stage": self.broken_stage,
-            "checks": [plain(check) for check in self.checks],
-            "notes": list(self.notes),
-        }
+        return GateJson(
+            created=self.created,
+            candidate=self.candidate,
+            baseline=self.baseline,
+            model=self.model,
+            precision=self.precision,
+            images=self.images,
+            policy=self.policy,
+            float_policy=self.float_policy,
+            verdict=self.overall,
+            exit_code=self.exit_code,
+            broken_stage=self.broken_stage,
+            checks=self.checks,
+            notes=self.notes,
+        ).to_json()
+
+
+class GateJson(JsonRecord):
+    """One check for each network and question.
+
+    All rates, drops and margins are fractions of 1 (0.005 is half a point); limits are one-sided at the policy's alpha.
+    """
+
+    model_config = ConfigDict(title="Result of rexnet-gate check")
+
+    schema_version: Literal[1] = 1
+    created: Text
+    candidate: Text
+    baseline: Text | None
+    model: Text
+    precision: Text
+    images: GatedImages
+    policy: Policy
+    float_policy: Policy
+    """For comparisons of INT8 with float: the checks chain, float and anchor-float."""
+    verdict: Overall
+    exit_code: Literal[0, 1, 3, 6]
+    broken_stage: Text | None
+    """The first network of the chain that failed a check; where that is an artifact, all that failed."""
+    checks: Annotated[tuple[Check, ...], Field(min_length=1)]
+    notes: tuple[Text, ...]
 
 
 def _place(target: str) -> int:
