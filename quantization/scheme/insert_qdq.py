@@ -19,11 +19,14 @@ from rexnet_export.quantization.scheme.scheme import SHARING, plan
 from rexnet_export.quantization.table.params import INT8_MIN, QuantParams
 from rexnet_export.quantization.table.table import QuantTable, TensorEntry
 
-type Activations = Literal["int8", "uint8"]
+type Integers = Literal["int8", "uint8"]
 
 
-def insert_qdq(model: onnx.ModelProto, table: QuantTable, activations: Activations = "int8") -> onnx.ModelProto:
-    """Write the table into its float model; with `uint8`, activations and zero points are 128 higher."""
+def insert_qdq(model: onnx.ModelProto, table: QuantTable, integers: Integers = "int8") -> onnx.ModelProto:
+    """Write the table into its float model; with `uint8`, all integers of 8 bits and their zero points are 128 higher.
+
+    Weights too: x86 without VNNI adds products of uint8 and int8 in 16 bits, which saturate in silence.
+    """
     if (digest := model_sha256(model)) != table.model_sha256:
         raise ConversionError(
             f"the table belongs to model {table.model_sha256[:12]}, not to {digest[:12]}; make the table again"
@@ -31,7 +34,7 @@ def insert_qdq(model: onnx.ModelProto, table: QuantTable, activations: Activatio
     graph = view(model)
     if differing := sorted(plan(graph).keys() ^ table.tensors.keys()):
         raise ConversionError(f"the table and the model do not both have {differing[0]}; make the table again")
-    rewriting = _Rewriting(graph, table, activations)
+    rewriting = _Rewriting(graph, table, integers)
     for node in model.graph.node:
         rewriting.add(node)
     quantized = onnx.ModelProto()
@@ -49,12 +52,13 @@ def insert_qdq(model: onnx.ModelProto, table: QuantTable, activations: Activatio
 class _Rewriting:
     """New nodes and initializers, and where consumers now read each tensor (`readable`)."""
 
-    def __init__(self, graph: GraphView, table: QuantTable, activations: Activations) -> None:
+    def __init__(self, graph: GraphView, table: QuantTable, integers: Integers) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self._graph = graph
         self._table = table
-        self._type = np.dtype(activations)
+        self._type = np.dtype(integers)
+        self._shift = -INT8_MIN if self._type == np.uint8 else 0
         self._readable: dict[str, str] = {}
         self._grid: dict[str, tuple[str, str]] = {}
 
@@ -111,9 +115,9 @@ class _Rewriting:
             self._quantize(name, name, entry.params)
 
     def _quantize(self, name: str, tensor: str, params: QuantParams) -> None:
-        zero_point = params.zero_point[0] + (-INT8_MIN if self._type == np.uint8 else 0)
+        zero_point = np.asarray(params.zero_point[0] + self._shift, self._type)
         scale_name = self._constant(f"{name}.q.scale", np.asarray(params.scale[0], np.float32))
-        zero_name = self._constant(f"{name}.q.zero_point", np.asarray(zero_point, self._type))
+        zero_name = self._constant(f"{name}.q.zero_point", zero_point)
         self._node("QuantizeLinear", [tensor, scale_name, zero_name], f"{name}.q")
         self._grid[name] = scale_name, zero_name
         self._dequantize(name, scale_name, zero_name)
@@ -135,11 +139,11 @@ class _Rewriting:
         if entry.params is None:
             return
         integers = self._table.integers(name, self._graph.constants[name])
-        dtype = np.int32 if entry.params.bits == 32 else np.int8
+        dtype, shift = (np.dtype(np.int32), 0) if entry.params.bits == 32 else (self._type, self._shift)
         inputs = [
-            self._constant(f"{name}.q", integers.astype(dtype)),
+            self._constant(f"{name}.q", (integers + shift).astype(dtype)),
             self._constant(f"{name}.q.scale", np.asarray(entry.params.scale, np.float32)),
-            self._constant(f"{name}.q.zero_point", np.asarray(entry.params.zero_point, dtype)),
+            self._constant(f"{name}.q.zero_point", (np.asarray(entry.params.zero_point) + shift).astype(dtype)),
         ]
         self._node("DequantizeLinear", inputs, f"{name}.dq", axis=entry.params.axis)
         self._readable[name] = f"{name}.dq"

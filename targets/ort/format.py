@@ -225,7 +225,10 @@ def quantization(graph: Graph) -> dict[str, QuantParams]:
 
 
 def parameters(graph: Graph) -> dict[str, NDArray[np.generic]]:
-    """Weights and biases by ONNX tensor name: the optimizer leaves their names and their layout as they were."""
+    """Weights and biases by ONNX tensor name: the optimizer leaves their names and their layout as they were.
+
+    Like zero points, uint8 weights are given in the signed form the table has: less 128.
+    """
     found: dict[str, NDArray[np.generic]] = {}
     for node in graph.nodes:
         if node.op in _BIAS:
@@ -234,8 +237,12 @@ def parameters(graph: Graph) -> dict[str, NDArray[np.generic]]:
             names = node.inputs[1:3]
         else:
             continue
-        found |= {name.removesuffix(".q"): graph.constants[name] for name in names if name in graph.constants}
+        found |= {name.removesuffix(".q"): _signed(graph.constants[name]) for name in names if name in graph.constants}
     return found
+
+
+def _signed(values: NDArray[np.generic]) -> NDArray[np.generic]:
+    return (values.astype(np.int16) + INT8_MIN).astype(np.int8) if values.dtype == np.uint8 else values
 
 
 def _note(found: dict[str, QuantParams], graph: Graph, scale: str, zero_point: str) -> None:
@@ -250,10 +257,9 @@ def _tensor(zero_point: str) -> str:
 
 def _params(graph: Graph, scale: str, zero_point: str) -> QuantParams:
     scales, zero_points = graph.constants[scale], graph.constants[zero_point]
-    offset = -INT8_MIN if zero_points.dtype == np.uint8 else 0
     return QuantParams(
         scale=tuple(float(value) for value in scales.flat),
-        zero_point=tuple(int(value) - offset for value in zero_points.flat),
+        zero_point=tuple(int(value) for value in _signed(zero_points).flat),
         axis=0 if scales.ndim else None,
     )
 

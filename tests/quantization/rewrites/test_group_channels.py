@@ -20,7 +20,7 @@ from rexnet_export.quantization.calibration.observe import observe
 from rexnet_export.quantization.onnx.view import view
 from rexnet_export.quantization.rewrites.group_channels import cut_tensors, group_channels
 from rexnet_export.quantization.rewrites.rewrite import apply
-from rexnet_export.quantization.scheme.insert_qdq import Activations, insert_qdq
+from rexnet_export.quantization.scheme.insert_qdq import Integers, insert_qdq
 from rexnet_export.quantization.scheme.scheme import decide, observed_tensors
 from rexnet_export.quantization.table.rewrites import ChannelGrouping
 from rexnet_export.quantization.table.table import Calibration, QuantTable
@@ -251,7 +251,7 @@ def test_joining_moves_integers(grouped: SimpleNamespace) -> None:
 
 @pytest.mark.parametrize("activations", ["int8", "uint8"])
 def test_onnx_runtime_computes_groups_in_integers(
-    grouped: SimpleNamespace, activations: Activations, tmp_path: Path
+    grouped: SimpleNamespace, activations: Integers, tmp_path: Path
 ) -> None:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

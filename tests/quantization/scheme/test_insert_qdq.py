@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from rexnet_export.pipeline.core.errors import ConversionError
-from rexnet_export.quantization.scheme.insert_qdq import Activations, insert_qdq
+from rexnet_export.quantization.onnx.simulate import run
+from rexnet_export.quantization.scheme.insert_qdq import Integers, insert_qdq
 from rexnet_export.quantization.table.table import TensorEntry
 
 NO_OPTIMIZER = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -42,7 +43,7 @@ def integers(model: onnx.ModelProto, images: np.ndarray) -> dict[str, np.ndarray
     return dict(zip(names, session.run(names, {"image": images}), strict=True))
 
 
-def optimized(model: onnx.ModelProto, activations: Activations, folder: Path) -> onnx.ModelProto:
+def optimized(model: onnx.ModelProto, activations: Integers, folder: Path) -> onnx.ModelProto:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.optimized_model_filepath = str(folder / "optimized.onnx")
@@ -53,7 +54,7 @@ def optimized(model: onnx.ModelProto, activations: Activations, folder: Path) ->
 
 @pytest.mark.parametrize("activations", ["uint8", "int8"])
 def test_onnx_runtime_computes_everything_in_integers(
-    either: SimpleNamespace, activations: Activations, tmp_path: Path
+    either: SimpleNamespace, activations: Integers, tmp_path: Path
 ) -> None:
     model = insert_qdq(either.model, either.table, activations)
     fused = optimized(model, activations, tmp_path)
@@ -87,8 +88,7 @@ def test_both_forms_compute_the_same_integers(either: SimpleNamespace) -> None:
 
 def test_logits_follow_the_float_network(either: SimpleNamespace) -> None:
     expected = onnxruntime.InferenceSession(either.path).run(None, {"image": either.images})[0]
-    model = insert_qdq(either.model, either.table)
-    values = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"image": either.images})[0]
+    values = run(insert_qdq(either.model, either.table), either.images)
     signal, noise = np.square(expected).sum(), np.square(values - expected).sum()
     assert 10 * np.log10(signal / noise) > 25
 
@@ -122,7 +122,7 @@ def test_padding_appends_the_integer_that_means_zero(v1: SimpleNamespace) -> Non
 
 
 @pytest.mark.parametrize(("activations", "shift"), [("int8", 0), ("uint8", 128)])
-def test_the_file_holds_the_table(either: SimpleNamespace, activations: Activations, shift: int) -> None:
+def test_the_file_holds_the_table(either: SimpleNamespace, activations: Integers, shift: int) -> None:
     model = insert_qdq(either.model, either.table, activations)
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     read = {
@@ -136,7 +136,7 @@ def test_the_file_holds_the_table(either: SimpleNamespace, activations: Activati
             assert name not in read
         elif name in read:
             scale, zero_point = read[name]
-            offset = 0 if entry.decision in {"weights", "derived"} else shift
+            offset = 0 if entry.params.bits == 32 else shift
             assert scale.dtype == np.float32
             assert tuple(scale.reshape(-1).tolist()) == entry.params.scale
             assert tuple((zero_point.reshape(-1).astype(int) - offset).tolist()) == entry.params.zero_point

@@ -12,14 +12,18 @@ import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from rexnet_export.pipeline.artifact.target import Source
 from rexnet_export.pipeline.core.errors import ConversionError, DataError, ExportError, TargetUnavailable
 from rexnet_export.pipeline.core.records import Artifact, Coverage, Precision, stored_file
+from rexnet_export.quantization.calibration.observe import observe
+from rexnet_export.quantization.scheme.insert_qdq import Integers, insert_qdq
+from rexnet_export.quantization.scheme.scheme import decide, observed_tensors
+from rexnet_export.quantization.table.table import Calibration
 from rexnet_export.targets.ort import format as ort_format
 from rexnet_export.targets.ort.canonical import canonical
-from rexnet_export.targets.ort.session import IMAGES_AT_ONCE, WORKERS, open_session
+from rexnet_export.targets.ort.session import IMAGES_AT_ONCE, WORKERS, open_session, optimized
 from rexnet_export.targets.ort.target import X86, Ort
 
 ORT = Ort()
@@ -102,10 +106,15 @@ def test_every_convolution_is_one_integer_convolution(sources: Sources, int8: Ar
 
 
 def test_arm_file_computes_in_signed_and_x86_file_in_unsigned_integers(int8: Artifact) -> None:
-    for file, element in ((int8.file, TensorProto.INT8), (int8.presets[X86], TensorProto.UINT8)):
+    for file, element, dtype in (
+        (int8.file, TensorProto.INT8, np.int8),
+        (int8.presets[X86], TensorProto.UINT8, np.uint8),
+    ):
         graph = ort_format.parse(file.path.read_bytes())
         outputs = {graph.types[node.outputs[0]] for node in graph.nodes if node.op.startswith("QLinear")}
         assert outputs == {element}, file.path.name
+        weights = {graph.constants[node.inputs[3]].dtype for node in graph.nodes if node.op in {"QLinearConv", "QGemm"}}
+        assert weights == {np.dtype(dtype)}, file.path.name
 
 
 def test_every_file_stores_the_table(sources: Sources, int8: Artifact) -> None:
@@ -296,3 +305,29 @@ def test_nothing_reaches_the_terminal(
     with pytest.raises(ConversionError):
         open_session(tmp_path / "cut.ort")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("integers", ["int8", "uint8"])
+def test_sums_of_the_largest_integers_do_not_saturate(integers: Integers, tmp_path: Path) -> None:
+    """Weights of ±127 and pixels of 255: x86 without VNNI would cut two such products, of uint8 and int8, to 32767."""
+    model = onnx.parser.parse_model("""
+        <ir_version: 10, opset_import: ["": 21]>
+        sums (uint8[batch, 4, 4, 3] image) => (float[batch, 16] logits)
+        <float pixel = {0.00392157}, uint8 zero = {0}, float[16] bias = {0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0}> {
+            planes = Transpose <perm = [0, 3, 1, 2]> (image)
+            input = DequantizeLinear(planes, pixel, zero)
+            stem = Conv(input, weights, bias)
+            pool = GlobalAveragePool(stem)
+            logits = Flatten(pool)
+        }""")
+    weights = np.tile(np.float32([[1.0], [-1.0]]), (8, 3))[:, :, None, None]
+    model.graph.initializer.append(numpy_helper.from_array(weights, "weights"))
+    onnx.save(onnx.shape_inference.infer_shapes(model), tmp_path / "sums.onnx")
+    white = np.full((2, 4, 4, 3), 255, np.uint8)
+    statistics = observe(tmp_path / "sums.onnx", [white], observed_tensors(model))
+    calibration = Calibration(images_sha256="0" * 64, images=2, statistic="min-max", seed=0)
+    onnx.save(insert_qdq(model, decide(model, statistics, calibration), integers), tmp_path / "sums-int8.onnx")
+    optimized(tmp_path / "sums-int8.onnx", tmp_path / "sums.ort")
+    assert "QLinearConv" in {node.op for node in ort_format.parse((tmp_path / "sums.ort").read_bytes()).nodes}
+    for path in (tmp_path / "sums.ort", tmp_path / "sums-int8.onnx"):
+        np.testing.assert_allclose(open_session(path).run(white), np.tile([3.0, -3.0], (2, 8)), atol=6 / 255)
