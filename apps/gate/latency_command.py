@@ -53,13 +53,14 @@ def _compare(arguments: argparse.Namespace, terminal: Terminal) -> None:
     outputs = planned(PROGRAM, arguments)
     with outputs.failures(terminal):
         found = _compared(arguments, terminal)
+    from rexnet_export.apps.gate.latency.latency_json import latency_json  # noqa: PLC0415
     from rexnet_export.apps.gate.latency.sheet import sheet  # noqa: PLC0415
-    from rexnet_export.apps.gate.latency.terminal_tables import tables, to_json  # noqa: PLC0415
+    from rexnet_export.apps.gate.latency.terminal_tables import tables  # noqa: PLC0415
     from rexnet_export.pipeline.core.json import to_text  # noqa: PLC0415
 
     outputs.write(sheet(found, arguments.on_inconclusive), terminal)
     if arguments.json:
-        terminal.out.file.write(to_text(to_json(found)))
+        terminal.out.file.write(to_text(latency_json(found).to_json()))
     elif not arguments.quiet:
         terminal.out.print(tables(found))
     _raise_verdict(found, arguments, terminal)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
 from rexnet_export.pipeline.artifact.structure import Structure
-from rexnet_export.pipeline.core.records import Coverage, Measurement, NotMeasured, stored_file
+from rexnet_export.pipeline.core.records import Coverage, Measurement, NotMeasured, Text, stored_file
 
 type Change = Literal["same", "better", "worse", "not compared"]
 type Number = int | float
@@ -66,7 +66,7 @@ class Signals:
 class Signal:
     """One count of both files, and what the change means; `detail` says what changed."""
 
-    name: str
+    name: Text
     base: Measurement[Number]
     candidate: Measurement[Number]
     change: Change

@@ -61,7 +61,9 @@ class Options:
         None, "labels of images that lie in one folder: `filename,label` lines, or a label per image", "FILE"
     )
     max_bad_images: int | None = _option(
-        None, "how many unusable images to leave out (default: none to evaluate on, one in a hundred to calibrate on)", "N"
+        None,
+        "how many unusable images to leave out (default: none to evaluate on, one in a hundred to calibrate on)",
+        "N",
     )
     strict: bool = _option(default=False, text="refuse folders that hold other files than images")
     image_size: int | None = _option(None, "input size, a multiple of 32 (default: the checkpoint's)", "PX")

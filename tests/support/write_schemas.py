@@ -15,6 +15,7 @@ from pydantic_core import CoreSchema
 
 from rexnet_export.apps.export.verify_json import VerificationJson
 from rexnet_export.apps.gate.accuracy.result import GateJson
+from rexnet_export.apps.gate.latency.latency_json import LatencyJson
 from rexnet_export.pipeline.core.json_record import JsonRecord
 from rexnet_export.quantization.table.table_file import TableJson
 
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 SCHEMAS: dict[str, tuple[type[JsonRecord], JsonSchemaMode]] = {
     "apps/export/verify.schema.json": (VerificationJson, "serialization"),
     "apps/gate/accuracy/gate.schema.json": (GateJson, "serialization"),
+    "apps/gate/latency/latency_gate.schema.json": (LatencyJson, "serialization"),
     "quantization/table/table.schema.json": (TableJson, "validation"),
 }
 

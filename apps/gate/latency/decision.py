@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from rexnet_export.pipeline.core.records import Measurement, NotMeasured
+from rexnet_export.pipeline.core.records import AtLeastOne, Count, Measurement, NotMeasured, Positive, Text
 
 type Side = Literal["base", "candidate"]
 type Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
@@ -58,10 +58,10 @@ class Pair:
 class Ratio:
     """How many times as long the candidate takes: the median over pairs with its one-sided 95 % limits."""
 
-    value: float
-    lower: float
-    upper: float
-    method: str
+    value: Positive
+    lower: Positive
+    upper: Positive
+    method: Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +69,11 @@ class Decision:
     """The verdict on the pairs of one run at a margin, and why; `pairs_needed` would decide at this ratio."""
 
     verdict: Verdict
-    reason: str
+    reason: Text
     ratio: Measurement[Ratio]
-    pairs: int
-    dropped: int
-    pairs_needed: Measurement[int]
+    pairs: AtLeastOne
+    dropped: Count
+    pairs_needed: Measurement[AtLeastOne]
 
 
 def decide(pairs: Sequence[Pair], margin: float, seed: int) -> Decision:

@@ -230,6 +230,11 @@ def block_medians(pairs: tuple[Pair, ...], side: Side) -> tuple[int, ...]:
     return tuple(round(float(np.median(_samples(pair, side)))) for pair in pairs)
 
 
+def middle(pairs: tuple[Pair, ...], side: Side) -> int:
+    """The middle one of all block medians."""
+    return sorted(block_medians(pairs, side))[len(pairs) // 2]
+
+
 def tail(pairs: tuple[Pair, ...], side: Side, percentile: float) -> Measurement[int]:
     """Nanoseconds that the percentile is at most, with 99 % confidence: from inferences of the steady pairs, so far
     apart that they no longer resemble each other."""

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from rexnet_export.apps.gate.accuracy.decision import OnInconclusive
 from rexnet_export.apps.gate.latency.decision import Verdict
-from rexnet_export.apps.gate.latency.gate import LatencyGate, block_medians
+from rexnet_export.apps.gate.latency.gate import LatencyGate, block_medians, middle
 from rexnet_export.apps.gate.latency.interleave import SIDES
-from rexnet_export.apps.gate.latency.terminal_tables import MILLISECOND, middle, signal_value
+from rexnet_export.apps.gate.latency.terminal_tables import MILLISECOND, signal_value
 from rexnet_export.apps.gate.outputs.sheet import Better, Metric, Row, Sheet, Status
 from rexnet_export.pipeline.artifact.structure_diff import Change, Comparison, Signal
 from rexnet_export.pipeline.core.records import NotMeasured

@@ -1,73 +1,24 @@
-"""What `rexnet-gate latency` found, as tables for a terminal and as JSON."""
+"""What `rexnet-gate latency` found, as tables for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rexnet_export.apps.gate.latency.decision import Pair, Side
-from rexnet_export.apps.gate.latency.gate import Contestant, LatencyGate, Run, block_medians, tail
+from rexnet_export.apps.gate.latency.decision import Side
+from rexnet_export.apps.gate.latency.gate import Contestant, LatencyGate, block_medians, middle, tail
 from rexnet_export.apps.gate.latency.interleave import SIDES
 from rexnet_export.apps.shared.terminal_table import titled
 from rexnet_export.apps.shared.text import shown
 from rexnet_export.pipeline.artifact.structure_diff import Comparison, Signal
-from rexnet_export.pipeline.core.environment import environment
-from rexnet_export.pipeline.core.json import plain
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured
 
-SCHEMA_VERSION = 1
-PERCENTILES = (0.5, 0.9, 0.99)
 MILLISECOND = 1e6  # nanoseconds
 COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "INVALID": "yellow"}
 SIGNAL_COLOURS = {"same": "", "better": "green", "worse": "red", "not compared": "dim"}
-
-
-def to_json(found: LatencyGate) -> dict[str, Any]:
-    """Everything (`pipeline/latency_gate.schema.json`); times are whole nanoseconds."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "created": found.created,
-        "verdict": found.verdict,
-        "latency_verdict": found.decision.verdict,
-        "margin": found.margin,
-        "threads": found.threads,
-        "pinned_to_cores": plain(found.cores),
-        **{side: _side_json(found, side) for side in SIDES},
-        "runs": [_run_json(run) for run in found.runs],
-        "signals": _signals_json(found.signals),
-        "environment": environment(),
-    }
-
-
-def _side_json(found: LatencyGate, side: Side) -> dict[str, Any]:
-    contestant, pairs = _contestant(found, side), found.runs[-1].pairs
-    return {
-        "artifact": contestant.file.path.name,
-        "sha256": contestant.file.sha256,
-        "bytes": contestant.file.bytes,
-        "executed_by": contestant.executed_by,
-        "inferences_per_block": contestant.counted,
-        "block_median_ns": middle(pairs, side),
-        "percentile_bounds_ns": {f"p{100 * p:g}": plain(tail(pairs, side, p)) for p in PERCENTILES},
-    }
-
-
-def _run_json(run: Run) -> dict[str, Any]:
-    return {
-        "seed": run.seed,
-        "decision": plain(run.decision),
-        "pairs": [plain(pair) | {"steady": pair.steady} for pair in run.pairs],
-    }
-
-
-def _signals_json(signals: Measurement[Comparison]) -> dict[str, Any]:
-    if isinstance(signals, NotMeasured):
-        return {"not_measured": signals.reason}
-    return {"verdict": signals.verdict, "signals": plain(signals.signals)}
 
 
 def tables(found: LatencyGate) -> RenderableType:
@@ -143,11 +94,6 @@ def _grid(title: str, *columns: str) -> Table:
 
 def _contestant(found: LatencyGate, side: Side) -> Contestant:
     return found.base if side == "base" else found.candidate
-
-
-def middle(pairs: tuple[Pair, ...], side: Side) -> int:
-    """The middle one of all block medians."""
-    return sorted(block_medians(pairs, side))[len(pairs) // 2]
 
 
 def _ms(nanoseconds: int) -> str:
