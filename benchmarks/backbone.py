@@ -8,10 +8,11 @@ import tempfile
 from pathlib import Path
 
 import rexnet_export
-from rexnet_export.apps.export.backbone_command import files, levels
+from rexnet_export.apps.export.backbone_command import levels
+from rexnet_export.apps.export.summary_table import files
 from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import PRECISIONS, Precision
-from rexnet_export.pipeline.export.export_backbone import export_backbone
+from rexnet_export.pipeline.export.export import export_backbone
 from rexnet_export.pipeline.export.options import EFFORTS, Options
 from rexnet_export.targets import chosen
 
@@ -34,7 +35,7 @@ def measure(precision: Precision, images: int, effort: str) -> None:
         asked = Options(precision=precision, eval_images=images, effort=effort, output=Path(folder) / "out")
         targets = [target for target in chosen(asked.target, precision) if target.name != "gpu"]
         report = export_backbone(asked, targets, Silent())
-    for name, file in files(report).items():
+    for name, file in files(report):
         cells = [f"{name}, {precision}", str(file.executed_by), *levels(file, len(report.card.features))]
         print("| " + " | ".join(cells) + " |", flush=True)
 

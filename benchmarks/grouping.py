@@ -58,7 +58,7 @@ def main() -> None:
         }
         times = [
             measure(
-                {name: found[runtime] for name, found in opened.items()},
+                {name: found[runtime].run for name, found in opened.items()},
                 images[:1],
                 Silent(),
                 rounds=options.rounds,

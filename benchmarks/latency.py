@@ -53,7 +53,7 @@ def compare(size: int, rounds: int) -> str:
                 file = stored_file(Path(folder, name))
                 sessions[name] = TARGETS[target].open(Artifact(target=target, precision="int8", file=file))
         image = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
-        times = measure(sessions, image, Silent(), rounds=rounds)
+        times = measure({name: session.run for name, session in sessions.items()}, image, Silent(), rounds=rounds)
     for title, (_, quantized, floating) in PAIRS.items():
         ours, theirs = times[quantized], times[floating]
         print(f"| {size} | {title} | {ours.p50_ms:.2f} | {theirs.p50_ms:.2f} | {ratio(theirs, ours):.2f} | {ours.n} |")

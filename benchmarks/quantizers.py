@@ -126,10 +126,10 @@ def _timed(
     network: Network, results: Results, sessions: dict[str, Session], rounds: int, progress: Progress
 ) -> Results:
     """Medians of interleaved runs of one image, over that of the float graph in ONNX Runtime."""
-    timed = {method: session for method, session in sessions.items() if session.timed}
+    timed = {method: session.run for method, session in sessions.items() if session.timed}
     if not rounds or not timed:
         return results
-    times = measure({FLOAT: _open_float(network), **timed}, network.pixels[:1], progress, rounds=rounds)
+    times = measure({FLOAT: _open_float(network).run, **timed}, network.pixels[:1], progress, rounds=rounds)
     medians = {name: time.p50_ms for name, time in times.items()}
     return quantizer_table.timed(results, medians, medians[FLOAT])
 

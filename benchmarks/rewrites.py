@@ -68,7 +68,7 @@ def measured(folders: Sequence[Path], target: str, image: NDArray[np.uint8], rou
     """Ratio of the medians, second folder over first, and the first one's."""
     files = [next(folder.glob(FILES[target])) for folder in folders]
     sessions = {
-        str(file): TARGETS[target].open(Artifact(target=target, precision="int8", file=stored_file(file)))
+        str(file): TARGETS[target].open(Artifact(target=target, precision="int8", file=stored_file(file))).run
         for file in files
     }
     times = measure(sessions, image, Silent(), rounds=rounds, clock=time.thread_time_ns)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rexnet_export.apps.export.options import add_flags, options_from
+from rexnet_export.apps.export.summary_table import files
 from rexnet_export.apps.shared.terminal import Terminal, run_parsed
+from rexnet_export.apps.shared.text import DASH, int8_share, shown
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.records import NotMeasured
 from rexnet_export.pipeline.export.options import Options
@@ -18,7 +20,8 @@ from rexnet_export.pipeline.export.options import Options
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from rexnet_export.pipeline.export.backbone_report import BackboneFile, BackboneReport
+    from rexnet_export.pipeline.export.report import Report
+    from rexnet_export.pipeline.proof.results import FileResult
 
 BACKBONE = "backbone"
 GPU = "gpu"  # torch itself: no target of a backbone
@@ -48,12 +51,12 @@ def parser() -> argparse.ArgumentParser:
 
 def _export(arguments: argparse.Namespace, terminal: Terminal) -> None:
     from rexnet_export.pipeline.core.json import to_text  # noqa: PLC0415
-    from rexnet_export.pipeline.export.export_backbone import export_backbone  # noqa: PLC0415 - imports torch
+    from rexnet_export.pipeline.export.export import export_backbone  # noqa: PLC0415 - imports torch
     from rexnet_export.targets import chosen  # noqa: PLC0415
 
     options = options_from(arguments, DEFAULTS)
     if GPU in options.target:
-        raise UsageError("--target gpu: a backbone in torch is pipeline.backbone.Backbone of the checkpoint itself")
+        raise UsageError("--target gpu: in torch it is pipeline.model.backbone.Backbone of the checkpoint itself")
     targets = [target for target in chosen(options.target, options.precision) if target.name != GPU]
     report = export_backbone(options, targets, terminal)
     if arguments.json:
@@ -63,37 +66,27 @@ def _export(arguments: argparse.Namespace, terminal: Terminal) -> None:
         terminal.out.print(f"{options.output}/  backbone.json, manifest.json", soft_wrap=True)
 
 
-def table(report: BackboneReport) -> Table:
+def table(report: Report) -> Table:
     """One row per file: SQNR of each output, and the time of one image."""
     from rich import box  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    title = f"{report.card.name}: SQNR in dB against {report.reference}, {report.n:,} images"
+    title = f"{report.card.name}: SQNR in dB against {report.reference.executed_by}, {report.reference.n:,} images"
     grid = Table(title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     for column in ("target", "file", "MB", *(f"stride {f.stride}" for f in report.card.features), "p50 ms", "INT8"):
         grid.add_column(column, justify="left" if column in {"target", "file"} else "right", overflow="fold")
-    for name, file in files(report).items():
-        latency = "-" if isinstance(file.latency, NotMeasured) else f"{file.latency.p50_ms:.2f}"
-        share = f"{int(file.coverage.int8_mac_fraction * 100)}%"
+    for name, file in files(report):
+        latency, share = shown(file.latency, lambda latency: f"{latency.p50_ms:.2f}"), shown(file.coverage, int8_share)
         size = f"{file.file.bytes / 1e6:.1f}"
         grid.add_row(name, file.file.path.name, size, *levels(file, len(report.card.features)), latency, share)
     return grid
 
 
-def files(report: BackboneReport) -> Mapping[str, BackboneFile]:
-    """Every artifact under its target's name, each followed by its presets as `target preset`."""
-    found = {}
-    for name, result in report.targets.items():
-        found[name] = result.artifact
-        found |= {f"{name} {preset}": file for preset, file in result.presets.items()}
-    return found
-
-
-def levels(file: BackboneFile, outputs: int) -> list[str]:
+def levels(file: FileResult, outputs: int) -> list[str]:
     """SQNR of every output as text; a dash where the file was not executed, or nothing differs."""
     if isinstance(file.outputs, NotMeasured):
-        return ["-"] * outputs
-    return ["-" if isinstance(each.sqnr_db, NotMeasured) else f"{each.sqnr_db:.1f}" for each in file.outputs]
+        return [DASH] * outputs
+    return [shown(each.sqnr_db, lambda level: f"{level:.1f}") for each in file.outputs]
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def add_flags(p: argparse.ArgumentParser, defaults: Options, texts: Mapping[str,
             metavar = option.metadata["metavar"]
             several: dict[str, Any] = {"nargs": len(metavar)} if isinstance(metavar, tuple) else {}
             default = "" if value is None else f" (default: {value})"
-            helped = argparse.SUPPRESS if text is None else text + default
+            helped = argparse.SUPPRESS if text is None else (text + default).replace("%", "%%")
             p.add_argument(flag, type=kind, metavar=metavar, help=helped, **several)
     p.add_argument("--quiet", action="store_true", default=False, help="no progress, no table")
     p.add_argument("--debug", action="store_true", default=False, help="show tracebacks")

@@ -126,7 +126,7 @@ def _lowest(layers: Mapping[str, Sequence[TensorNoise]]) -> Iterator[tuple[str, 
 
 def _flips(report: Report, pictures: Mapping[str, bytes]) -> str:
     flips = report.flips
-    if not flips.images:
+    if isinstance(flips, NotMeasured) or not flips.images:
         return ""
     lead = f"{flips.images:,} of {report.reference.n:,} images get another class in at least one file."
     lead += f" These {SHOWN} in the most files." if flips.images > SHOWN else ""

@@ -12,7 +12,6 @@ from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.records import (
     CROP_MODES,
     INTERPOLATIONS,
-    BackboneCard,
     Feature,
     ModelCard,
     Precision,
@@ -37,7 +36,7 @@ def describe(
     if unknown := sorted(set(digests) - set(DIGESTS)):
         raise TypeError(f"describe() knows no digest {unknown[0]!r}; it knows {', '.join(DIGESTS)}")
     preprocess = card.preprocess
-    features = [asdict(feature) for feature in card.features] if isinstance(card, BackboneCard) else None
+    features = [asdict(feature) for feature in card.features]
     return {
         "model": card.name,
         "precision": precision,
@@ -52,7 +51,7 @@ def describe(
         "preprocess_source": json.dumps(dict(card.preprocess_source)),
         "checkpoint_sha256": card.checkpoint_sha256,
         "generator": f"rexnet-export {version('rexnet-export')}",
-        **({} if features is None else {FEATURES: json.dumps(features)}),
+        **({FEATURES: json.dumps(features)} if features else {}),
         **({FLOAT_TENSORS: json.dumps(list(float_tensors))} if float_tensors else {}),
         **digests,
     }
@@ -74,7 +73,7 @@ def card_from(metadata: Mapping[str, str]) -> ModelCard:
     std = _three_numbers(metadata, "std")
     if min(std) <= 0:
         raise _damaged(metadata, "std", "three numbers above 0")
-    card = ModelCard(
+    return ModelCard(
         name=_text(metadata, "model"),
         labels=_labels(metadata),
         preprocess=Preprocess(
@@ -87,8 +86,8 @@ def card_from(metadata: Mapping[str, str]) -> ModelCard:
         ),
         preprocess_source=_source(metadata),
         checkpoint_sha256=_text(metadata, "checkpoint_sha256"),
+        features=_features(metadata) if FEATURES in metadata else (),
     )
-    return BackboneCard(**vars(card), features=_features(metadata)) if FEATURES in metadata else card
 
 
 def _text(metadata: Mapping[str, str], key: str) -> str:

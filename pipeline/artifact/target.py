@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,24 +71,12 @@ class Session(Protocol):
         """
 
 
-@runtime_checkable
-class FeatureSession(Session, Protocol):
-    """A session whose outputs can be had one by one: every file of a target, opened here."""
+class OutputSession(Session, Protocol):
+    """A session whose outputs can be had one by one: every file that is opened in this process."""
 
     def outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """uint8 [N, S, S, 3] RGB -> what the file declares as outputs, by ONNX tensor name: [N, classes] or
         [N, C, H, W], whatever the format's own layout."""
-
-
-def are_outputs(names: Collection[str]) -> bool:
-    """Whether a file of ours may give these: the logits alone, or a backbone's feature maps."""
-    return bool(names) and (list(names) == ["logits"] or all(name.startswith("features.") for name in names))
-
-
-def answer(outputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-    """What `Session.run` gives: the logits [N, classes]; of a backbone the mean of every channel of every output."""
-    parts = [values if values.ndim == 2 else values.mean((2, 3)) for values in outputs.values()]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 def require_int8(artifact: Artifact, coverage: Coverage, float_tensors: Collection[str]) -> None:
@@ -126,7 +114,7 @@ class Target(Protocol):
     def convert(self, source: Source, folder: Path, stem: str) -> Artifact:
         """Write `folder/stem.*`; `folder` is private to this call and is moved into place by the caller."""
 
-    def open(self, artifact: Artifact, *, threads: int | None = None) -> Session:
+    def open(self, artifact: Artifact, *, threads: int | None = None) -> OutputSession:
         """Load the file for execution; raises `TargetUnavailable` where nothing here can execute it.
 
         `threads` that work on one image: 1 unless it says more, except in torch, whose number is the whole process's

@@ -95,22 +95,6 @@ def file_sha256(path: Path) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelCard:
-    """What every artifact says about itself; `preprocess_source` says by field of `preprocess` who stated it."""
-
-    name: str
-    labels: tuple[str, ...]
-    preprocess: Preprocess
-    checkpoint_sha256: str
-    preprocess_source: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def answers(self) -> int:
-        """How many numbers a session's `run` gives for an image: one for each class."""
-        return len(self.labels)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Feature:
     """One output of a backbone: its ONNX tensor, how many image pixels are one of its own, and its channels."""
 
@@ -120,15 +104,28 @@ class Feature:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackboneCard(ModelCard):
-    """What the artifacts of a network without its head say: `features` in place of labels, which are none."""
+class ModelCard:
+    """What every artifact says about itself; `preprocess_source` says by field of `preprocess` who stated it.
 
-    features: tuple[Feature, ...]
+    A network without its head has `features` as outputs, the finest first, and no labels.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+    checkpoint_sha256: str
+    preprocess_source: Mapping[str, str] = field(default_factory=dict)
+    features: tuple[Feature, ...] = ()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What leaves the network, by ONNX tensor name."""
+        return tuple(feature.name for feature in self.features) or ("logits",)
 
     @property
     def answers(self) -> int:
-        """How many numbers a session's `run` gives for an image: the mean of every channel of every output."""
-        return sum(feature.channels for feature in self.features)
+        """How many numbers `run` gives for an image: one for each class, or the mean of each feature channel."""
+        return sum(feature.channels for feature in self.features) or len(self.labels)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.artifact.target import Target
-from rexnet_export.pipeline.core.errors import UsageError
-from rexnet_export.pipeline.core.files import MANIFEST_FILE, REPORT_FILE
+from rexnet_export.pipeline.core.files import BACKBONE_FILE, MANIFEST_FILE, REPORT_FILE
 from rexnet_export.pipeline.core.json import to_text
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured, StoredFile, stored_file
@@ -20,22 +19,23 @@ from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import batches
 from rexnet_export.pipeline.data.thumbnails import thumbnails
 from rexnet_export.pipeline.export.convert import converted, require_targets, source_of
-from rexnet_export.pipeline.export.inputs import Inputs, gather
+from rexnet_export.pipeline.export.inputs import Inputs, gather, gather_backbone
 from rexnet_export.pipeline.export.max_drop import require_drop
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.export.preprocess_check import PreprocessCheck, check_preprocess
 from rexnet_export.pipeline.export.publish import move, staging
-from rexnet_export.pipeline.export.quantize import Quantized, calibrate, carried, take
+from rexnet_export.pipeline.export.quantize import quantize
 from rexnet_export.pipeline.export.report import Report, manifest
 from rexnet_export.pipeline.graph.float_graph import write_float_onnx
 from rexnet_export.pipeline.graph.parity import Parity, check_parity
+from rexnet_export.pipeline.model.backbone import Backbone
 from rexnet_export.pipeline.model.checkpoint_metadata import QPARAMS_KEY
+from rexnet_export.pipeline.model.rexnet import ReXNet
 from rexnet_export.pipeline.model.torch_session import open_reference
 from rexnet_export.pipeline.proof.evaluate import Logits
 from rexnet_export.pipeline.proof.onnx_stages import chain
 from rexnet_export.pipeline.proof.prove import prove
 from rexnet_export.pipeline.proof.results import FileResult
-from rexnet_export.quantization.table.table_file import load_table
 
 PARITY_IMAGES = 64
 UNJUDGED = "INT8 was not searched for: precision, --effort fast, a ready table, or too few images"
@@ -52,19 +52,40 @@ def export(options: Options, targets: Sequence[Target], progress: Progress, rend
     pictures (PNG) of the images it lists, by id.
     """
     require_targets(targets, options.precision)
-    inputs = gather(options, progress)
+    inputs, judged = _noticed(gather(options, progress), progress)
+    with staging(options.output) as folder:
+        report = _export_into(folder, options, inputs, judged, targets, progress)
+        listed = () if isinstance(report.flips, NotMeasured) else report.flips.listed
+        pictures = thumbnails(inputs.evaluation.source, [image.id for image in listed])
+        (folder / "report.html").write_text(render(report, pictures), encoding="utf-8")
+        _publish(folder, REPORT_FILE, report, options, inputs)
+    return _relocated(report, options.output)
+
+
+def export_backbone(options: Options, targets: Sequence[Target], progress: Progress) -> Report:
+    """The same for the network without its head: feature maps leave it, and nothing is said of classes."""
+    require_targets(targets, options.precision)
+    inputs, judged = _noticed(gather_backbone(options, progress), progress)
+    with staging(options.output) as folder:
+        report = _export_into(folder, options, inputs, judged, targets, progress)
+        _publish(folder, BACKBONE_FILE, report, options, inputs)
+    return _relocated(report, options.output)
+
+
+def _noticed(inputs: Inputs, progress: Progress) -> tuple[Inputs, Measurement[PreprocessCheck]]:
+    """Say what a person has to know before any figure, first of all whether the preprocessing looks wrong."""
     judged = check_preprocess(inputs.checkpoint.network, inputs.evaluation, inputs.card.preprocess, progress)
     if not isinstance(judged, NotMeasured) and judged.notice:
         inputs = replace(inputs, notices=(judged.notice, *inputs.notices))
     for notice in inputs.notices:
         progress.note(notice)
-    with staging(options.output) as folder:
-        report = _export_into(folder, options, inputs, judged, targets, progress)
-        pictures = thumbnails(inputs.evaluation.source, [image.id for image in report.flips.listed])
-        (folder / "report.html").write_text(render(report, pictures), encoding="utf-8")
-        save_manifest(folder, options, inputs)
-        move(folder, options.output)
-    return _relocated(report, options.output)
+    return inputs, judged
+
+
+def _publish(folder: Path, name: str, report: Report, options: Options, inputs: Inputs) -> None:
+    (folder / name).write_text(to_text(report.to_json()), encoding="utf-8")
+    _save_manifest(folder, options, inputs)
+    move(folder, options.output)
 
 
 def _export_into(
@@ -76,23 +97,26 @@ def _export_into(
     progress: Progress,
 ) -> Report:
     card = inputs.card
+    network = Backbone(inputs.checkpoint.network) if card.features else inputs.checkpoint.network
     clock = _Clock()
     float_onnx = write_float_onnx(inputs.checkpoint.network, card, folder / f"{card.name}-float.onnx")
-    parity = _parity(inputs, float_onnx)
+    parity = _parity(network, inputs, float_onnx)
     clock.lap("float graph")
-    quantized = _quantized(folder, options, inputs, float_onnx, progress)
+    quantized = quantize(folder, inputs, options, float_onnx, progress)
     if quantized and quantized.float_onnx != float_onnx:
-        parity = _parity(inputs, quantized.float_onnx)  # rewriting changed nothing a float network could show
+        parity = _parity(network, inputs, quantized.float_onnx)  # rewriting changed nothing a float network could show
     clock.lap("quantization")
     source = source_of(card, options.precision, inputs, float_onnx, quantized)
     artifacts = converted(targets, source, folder, progress)
     clock.lap("conversion")
-    reference = open_reference(inputs.checkpoint.network, card.preprocess)
+    reference = open_reference(network, card.preprocess)
     graphs = chain(float_onnx, quantized.float_onnx if quantized else None, quantized.qdq if quantized else None)
-    proof = prove(artifacts, graphs, reference, inputs.evaluation, card, source.table, progress)
+    proof = prove(artifacts, {} if card.features else graphs, reference, inputs.evaluation, source, progress)
     clock.lap("proof")
     require_drop(options.max_drop, proof.targets)
-    report = Report(
+    if proof.logits:
+        _save_predictions(folder / "predictions.npz", inputs.evaluation, proof.logits)
+    return Report(
         card=card,
         notices=inputs.notices,
         preprocess_check=judged,
@@ -108,34 +132,14 @@ def _export_into(
         flips=proof.flips,
         seconds=clock.laps,
     )
-    _save_predictions(folder / "predictions.npz", inputs.evaluation, proof.logits)
-    (folder / REPORT_FILE).write_text(to_text(report.to_json()), encoding="utf-8")
-    return report
 
 
-def _parity(inputs: Inputs, float_onnx: StoredFile) -> Parity:
+def _parity(network: ReXNet | Backbone, inputs: Inputs, float_onnx: StoredFile) -> Parity:
     images = inputs.evaluation
     chosen = images.indices[:PARITY_IMAGES]
     pixels = np.concatenate(list(batches(images.source, inputs.card.preprocess, chosen, PARITY_IMAGES)))
     ids = [images.source.ids[index] for index in chosen]
-    return check_parity(inputs.checkpoint.network, float_onnx.path, pixels, inputs.card.preprocess, ids)
-
-
-def _quantized(
-    folder: Path, options: Options, inputs: Inputs, float_onnx: StoredFile, progress: Progress
-) -> Quantized | None:
-    if options.qparams is not None:
-        return take(folder, inputs.card, load_table(options.qparams), options.qparams.name, float_onnx)
-    if inputs.calibration is not None:
-        return calibrate(folder, inputs.card, inputs.calibration, options, float_onnx, progress)
-    if options.precision == "int8" and (table := carried(inputs.checkpoint)):
-        if options.max_drop is not None:
-            raise UsageError(
-                f"--max-drop {options.max_drop:g}: the checkpoint brings its table, which decides what is in float; "
-                "give --calibration-data to make another, or leave it out"
-            )
-        return take(folder, inputs.card, table, inputs.checkpoint.file.path.name, float_onnx)
-    return None
+    return check_parity(network, float_onnx.path, pixels, inputs.card.preprocess, ids)
 
 
 def _save_predictions(path: Path, images: Images, logits: Mapping[str, Logits]) -> None:
@@ -150,7 +154,7 @@ def _save_predictions(path: Path, images: Images, logits: Mapping[str, Logits]) 
         np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
 
 
-def save_manifest(folder: Path, options: Options, inputs: Inputs) -> None:
+def _save_manifest(folder: Path, options: Options, inputs: Inputs) -> None:
     """`manifest.json`: digests of every file in the folder but itself."""
     stored = {path.name: stored_file(path) for path in folder.iterdir()}
     checkpoint = inputs.checkpoint.file

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
-from rexnet_export.pipeline.core.errors import DataError
+from rexnet_export.pipeline.core.errors import DataError, UsageError
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import ModelCard
 from rexnet_export.pipeline.data.selection import Images, checked, labelled_images
@@ -15,6 +15,7 @@ from rexnet_export.pipeline.data.settle import settled
 from rexnet_export.pipeline.data.sources import ImageSource, bundled, choose, open_source, remarks
 from rexnet_export.pipeline.export.class_labels import settle_labels
 from rexnet_export.pipeline.export.options import Options
+from rexnet_export.pipeline.model.backbone import features
 from rexnet_export.pipeline.model.checkpoint import LoadedCheckpoint, load
 from rexnet_export.pipeline.model.checkpoint_metadata import QPARAMS_KEY
 
@@ -82,6 +83,28 @@ def gather(options: Options, progress: Progress | None = None) -> Inputs:
             _subset(labelled, labels),
         ),
     )
+
+
+def gather_backbone(options: Options, progress: Progress) -> Inputs:
+    """The same for the network without its head: features in place of classes.
+
+    Features are compared with the float network's, which needs no labels: any folder of images will do.
+    """
+    if options.labels:
+        raise UsageError(f"--labels {options.labels}: a backbone has no classes; leave it out")
+    if options.max_drop is not None:
+        raise UsageError(f"--max-drop {options.max_drop:g}: a backbone has no top-1; leave it out")
+    inputs = gather(replace(options, eval_data=None), progress)
+    spec = inputs.checkpoint.network.spec
+    card = replace(inputs.card, name=f"{inputs.card.name}_features", labels=(), features=features(spec))
+    evaluation = _unlabelled(options.eval_data, options, progress) if options.eval_data else inputs.evaluation
+    return replace(inputs, card=card, evaluation=replace(evaluation, labels=None))
+
+
+def _unlabelled(folder: Path, options: Options, progress: Progress) -> Images:
+    source = open_source(folder, labelled=False, strict=options.strict)
+    indices = tuple(sorted(choose(source, options.eval_images or len(source), options.seed)))
+    return checked(Images(source=source, indices=indices, labels=None), options.max_bad_images or 0, progress)
 
 
 def _lines(*lines: str | None) -> tuple[str, ...]:

@@ -7,20 +7,24 @@ from pathlib import Path
 
 import onnx
 
-from rexnet_export.pipeline.core.errors import CheckpointError, ConversionError, first_line
+from rexnet_export.pipeline.core.errors import CheckpointError, ConversionError, UsageError, first_line
 from rexnet_export.pipeline.core.files import QPARAMS_FILE
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import ModelCard, StoredFile, stored_file
 from rexnet_export.pipeline.data.selection import Images
+from rexnet_export.pipeline.export.inputs import Inputs
 from rexnet_export.pipeline.export.max_drop import within
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.export.report import CalibrationResult, Quality
 from rexnet_export.pipeline.export.search_table import Searched, find_table, pixels
+from rexnet_export.pipeline.graph.float_graph import float_graph
+from rexnet_export.pipeline.graph.outputs import tapped
 from rexnet_export.pipeline.model.checkpoint import LoadedCheckpoint
 from rexnet_export.pipeline.model.checkpoint_metadata import QPARAMS_KEY
 from rexnet_export.quantization.calibration.channel_spread import spreads
 from rexnet_export.quantization.onnx.simulate import simulator
 from rexnet_export.quantization.onnx.view import view
+from rexnet_export.quantization.rewrites.narrow import narrowed
 from rexnet_export.quantization.rewrites.rewrite import apply
 from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
 from rexnet_export.quantization.scheme.refit import refitted
@@ -28,7 +32,7 @@ from rexnet_export.quantization.search.float_islands import check_islands
 from rexnet_export.quantization.search.mixed_precision import Mixed
 from rexnet_export.quantization.search.sensitivity import ranked_tensors, sensitivities
 from rexnet_export.quantization.table.table import QuantTable
-from rexnet_export.quantization.table.table_file import parse_table, save_table
+from rexnet_export.quantization.table.table_file import load_table, parse_table, save_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,23 +48,49 @@ class Quantized:
     mixed: Mixed | None = None
 
 
+def quantize(
+    folder: Path, inputs: Inputs, options: Options, float_onnx: StoredFile, progress: Progress
+) -> Quantized | None:
+    """The table and the graphs that carry it, written into `folder`: from a file, from images, from the checkpoint, or
+    none where INT8 was not asked for."""
+    if options.qparams is not None:
+        return take(folder, inputs.card, load_table(options.qparams), options.qparams.name, float_onnx)
+    if inputs.calibration is not None:
+        return calibrate(folder, inputs, inputs.calibration, options, float_onnx, progress)
+    if options.precision == "int8" and (table := carried(inputs.checkpoint)):
+        if options.max_drop is not None:
+            raise UsageError(
+                f"--max-drop {options.max_drop:g}: the checkpoint brings its table, which decides what is in float; "
+                "give --calibration-data to make another, or leave it out"
+            )
+        return _take_carried(folder, inputs, table, float_onnx)
+    return None
+
+
 def calibrate(
-    folder: Path, card: ModelCard, images: Images, options: Options, float_onnx: StoredFile, progress: Progress
+    folder: Path, inputs: Inputs, images: Images, options: Options, float_onnx: StoredFile, progress: Progress
 ) -> Quantized:
     """Decide every scale from images, and write table and graphs into `folder`.
 
-    With `--max-drop` the images that set no range also judge, last of all, what must stay in float.
+    The logits judge every choice, also where the network leaves without its head: its outputs are then declared
+    beside the logits, and table and graph are narrowed to what they need. With `--max-drop` the images that set no
+    range also judge, last of all, what must stay in float.
     """
-    found = find_table(onnx.load(float_onnx.path), images, card.preprocess, options, progress)
+    card, plain = inputs.card, onnx.load(float_onnx.path)
+    whole = tapped(float_graph(inputs.checkpoint.network, card.preprocess), card.features) if card.features else plain
+    found = find_table(whole, images, card.preprocess, options, progress)
     quality = _quality(found.searched, progress) if found.searched else None
-    table, mixed = found.table, None
+    model, table, mixed = found.model, found.table, None
     if options.max_drop is not None:
-        judge = simulator(found.model, pixels(found.held_back, card.preprocess, len(found.held_back.indices)))
-        mixed = within(options.max_drop, found.model, table, judge, progress)
+        judge = simulator(model, pixels(found.held_back, card.preprocess, len(found.held_back.indices)))
+        mixed = within(options.max_drop, model, table, judge, progress)
         table = mixed.table
+    if card.features:
+        table = narrowed(table, plain)
+        model = apply(plain, table.rewrites)
     if table.rewrites:
-        float_onnx = _equalized(folder, card, found.model)
-    written = _written(folder, card, found.model, float_onnx, table, images.source.name, found.warnings)
+        float_onnx = _equalized(folder, card, model)
+    written = _written(folder, card, model, float_onnx, table, images.source.name, found.warnings)
     return replace(written, quality=quality, mixed=mixed)
 
 
@@ -91,6 +121,19 @@ def _equalized(folder: Path, card: ModelCard, model: onnx.ModelProto) -> StoredF
     path = folder / f"{card.name}-equalized.onnx"
     path.write_bytes(model.SerializeToString(deterministic=True))
     return stored_file(path)
+
+
+def _take_carried(folder: Path, inputs: Inputs, table: QuantTable, float_onnx: StoredFile) -> Quantized:
+    name = inputs.checkpoint.file.path.name
+    if inputs.card.features:
+        try:
+            table = narrowed(table, onnx.load(float_onnx.path))
+        except ConversionError as error:
+            raise UsageError(
+                f"the quantization table in {name} rescales the backbone's own outputs; give --calibration-data to "
+                "make another"
+            ) from error
+    return take(folder, inputs.card, table, name, float_onnx)
 
 
 def carried(checkpoint: LoadedCheckpoint) -> QuantTable | None:

@@ -12,6 +12,7 @@ from rexnet_export.pipeline.core.json import now, plain
 from rexnet_export.pipeline.core.records import Measurement, ModelCard, NotMeasured, Precision, StoredFile
 from rexnet_export.pipeline.export.preprocess_check import PreprocessCheck
 from rexnet_export.pipeline.graph.parity import Parity
+from rexnet_export.pipeline.proof.compare import TensorDifference
 from rexnet_export.pipeline.proof.flips import Flips
 from rexnet_export.pipeline.proof.results import FileResult, Reference, StageResult, TargetResult
 from rexnet_export.pipeline.proof.tensor_noise import Layers
@@ -71,7 +72,7 @@ class Report:
     mixed: Measurement[Mixed]
     targets: Mapping[str, TargetResult]
     layers: Layers
-    flips: Flips
+    flips: Measurement[Flips]
     seconds: Mapping[str, float]
     created: str = field(default_factory=now)
 
@@ -81,16 +82,16 @@ class Report:
             "schema_version": SCHEMA_VERSION,
             "created": self.created,
             "notices": list(self.notices),
-            "model": plain(self.card) | {"labels": list(self.card.labels)},
+            "model": _model_json(self.card),
             "preprocess_check": _preprocess_json(self.preprocess_check),
             "precision": self.precision,
             "reference": plain(self.reference),
-            "onnx_parity": plain(self.onnx_parity),
+            "onnx_parity": self.onnx_parity.to_json(),
             "stages": {name: _stage_json(result) for name, result in self.stages.items()},
             "calibration": plain(self.calibration) or NOT_CALIBRATED,
             "quantization": _quality_json(self.quality),
             "mixed_precision": _mixed_json(self.mixed),
-            "targets": {name: _target_json(result) for name, result in self.targets.items()},
+            "targets": {name: _target_json(result, self.card) for name, result in self.targets.items()},
             "layers": plain(self.layers),
             "flips": plain(self.flips),
             "seconds": {stage: round(seconds, 2) for stage, seconds in self.seconds.items()},
@@ -164,25 +165,31 @@ def _stage_json(result: StageResult) -> dict[str, Any]:
     }
 
 
-def _target_json(result: TargetResult) -> dict[str, Any]:
+def _model_json(card: ModelCard) -> dict[str, Any]:
+    """A classifier has no features and does not speak of them."""
+    return {key: value for key, value in plain(card).items() if key != "features" or value}
+
+
+def _target_json(result: TargetResult, card: ModelCard) -> dict[str, Any]:
     read = result.qparams_read
     return {
         "precision": result.precision,
-        **_file_json(result.artifact),
+        **_file_json(result.artifact, card),
         # A file that holds other parameters is no result but an error.
         "qparams_equal": plain(read) if isinstance(read, NotMeasured) else True,
         "qparams_read": plain(read),
-        "presets": {name: _file_json(preset) for name, preset in result.presets.items()},
+        "presets": {name: _file_json(preset, card) for name, preset in result.presets.items()},
     }
 
 
-def _file_json(result: FileResult) -> dict[str, Any]:
+def _file_json(result: FileResult, card: ModelCard) -> dict[str, Any]:
     coverage = result.coverage
     return {
         "artifact": result.file.path.name,
         "sha256": result.file.sha256,
         "bytes": result.file.bytes,
         "executed_by": plain(result.executed_by),
+        **({"outputs": _outputs_json(result.outputs)} if card.features else {}),
         "accuracy": plain(result.accuracy),
         "agreement_with_reference": plain(result.agreement_with_reference),
         "int8_mac_fraction": plain(coverage if isinstance(coverage, NotMeasured) else coverage.int8_mac_fraction),
@@ -200,3 +207,10 @@ def manifest(files: Mapping[str, StoredFile], inputs: Mapping[str, Any]) -> dict
         "files": {name: {"sha256": f.sha256, "bytes": f.bytes} for name, f in sorted(files.items())},
         "environment": environment(),
     }
+
+
+def _outputs_json(outputs: Measurement[tuple[TensorDifference, ...]]) -> dict[str, Any]:
+    """Of a classifier the logits' own figures say the same."""
+    if isinstance(outputs, NotMeasured):
+        return {"not_measured": outputs.reason}
+    return {each.name: {"sqnr_db": plain(each.sqnr_db), "largest_difference": each.largest} for each in outputs}

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from rexnet_export.pipeline.artifact.metadata import describe
 from rexnet_export.pipeline.core.errors import ConversionError, DataError, UsageError
 from rexnet_export.pipeline.core.records import ModelCard, Preprocess, StoredFile, stored_file, write_whole
+from rexnet_export.pipeline.graph.outputs import cut
 from rexnet_export.pipeline.model.rexnet import ConvBatchNorm, Head, LinearBottleneck, ReXNet, SqueezeExcite
 
 type Weights = NDArray[np.float64]
@@ -30,13 +31,15 @@ RELU6_MAX = 6.0
 
 
 def write_float_onnx(network: ReXNet, card: ModelCard, path: Path) -> StoredFile:
-    """Write the float graph with its metadata; `path` appears complete or not at all."""
-    if len(card.labels) != network.spec.classes:
+    """Write the float graph of what the card's outputs need, with its metadata; `path` appears whole or not at all."""
+    if not card.features and len(card.labels) != network.spec.classes:
         raise DataError(
             f"{len(card.labels)} labels for {network.spec.classes} classes of {card.name}; "
             "give one label per class with --labels"
         )
     model = float_graph(network, card.preprocess)
+    if card.features:
+        model = cut(model, card.features)
     helper.set_model_props(model, describe(card, precision="fp32"))
     content = model.SerializeToString(deterministic=True)
     try:

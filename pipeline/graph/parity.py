@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,93 +13,140 @@ from numpy.typing import NDArray
 
 from rexnet_export.pipeline.core.errors import ConversionError, DataError, first_line
 from rexnet_export.pipeline.core.records import Preprocess
-from rexnet_export.pipeline.graph.float_tracer import float_trace
+from rexnet_export.pipeline.graph.float_tracer import LOGITS, float_trace
+from rexnet_export.pipeline.model.backbone import Backbone, named_outputs
 from rexnet_export.pipeline.model.rexnet import ReXNet
 
-type Logits = NDArray[np.float32]
+type Values = NDArray[np.float32]
 
 TOLERANCE = 1e-4
 PIXELS_AT_ONCE = 8 * 224 * 224
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parity:
-    """Largest difference of a logit, the largest logit it is judged by, and how many of `n` images agree in top-1."""
+class OutputParity:
+    """The largest difference of a value of one output, and the largest value it is judged by."""
 
-    max_abs_difference: float
-    largest_logit: float
-    same_top1: int
+    largest_difference: float
+    largest: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """How near the file's outputs are to torch's on `n` images; `same_top1` counts images, None without logits."""
+
+    outputs: Mapping[str, OutputParity]
+    same_top1: int | None
     n: int
+
+    @property
+    def max_abs_difference(self) -> float:
+        """The largest of all outputs."""
+        return max(output.largest_difference for output in self.outputs.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """What `report.json` says of a classifier's logits, or of every output of a backbone."""
+        if self.same_top1 is None:
+            return {name: {"largest_difference": output.largest_difference} for name, output in self.outputs.items()}
+        return {
+            "max_abs_difference": self.max_abs_difference,
+            "largest_logit": self.outputs[LOGITS].largest,
+            "same_top1": self.same_top1,
+            "n": self.n,
+        }
 
 
 def check_parity(
-    network: ReXNet, onnx_path: Path, images: NDArray[np.uint8], preprocess: Preprocess, ids: Sequence[str] = ()
+    network: ReXNet | Backbone,
+    onnx_path: Path,
+    images: NDArray[np.uint8],
+    preprocess: Preprocess,
+    ids: Sequence[str] = (),
 ) -> Parity:
     """Run torch and ONNX Runtime, both on the CPU, on `images` [n, S, S, 3]; ConversionError where they disagree.
 
-    Logits may differ by `TOLERANCE` of the largest one; top-1 only on an image whose two best logits are closer
+    An output may differ by `TOLERANCE` of its largest value; top-1 only on an image whose two best logits are closer
     to each other than torch's are to ONNX Runtime's. Puts `network` in evaluation mode. `ids` names the images in
     errors; without them they are numbered from 0.
     """
     side = preprocess.size
     if images.dtype != np.uint8 or images.shape != (len(images), side, side, 3) or not len(images):
         raise DataError(f"parity needs uint8 images [n, {side}, {side}, 3], got {images.dtype} {list(images.shape)}")
-    difference, largest, same, overturned = 0.0, 0.0, 0, 0
-    for expected, actual in _logit_pairs(network, onnx_path, images, preprocess, ids):
-        apart = np.abs(expected - actual).max(axis=1)
-        agree = expected.argmax(axis=1) == actual.argmax(axis=1)
-        same += int(agree.sum())
-        overturned += int((~agree & (_margin(expected) > apart)).sum())
-        difference, largest = max(difference, float(apart.max())), max(largest, float(np.abs(expected).max()))
-    if overturned or difference > TOLERANCE * largest:
-        raise ConversionError(
-            f"{onnx_path.name} is not the torch network: logits differ by {difference:.3g} where they reach "
-            f"{largest:.3g}, top-1 on {len(images) - same} of {len(images)} images; report this with the checkpoint"
+    parity = Parity(outputs={}, same_top1=None, n=0)
+    overturned = 0
+    for expected, actual in _output_pairs(network, onnx_path, images, preprocess, ids):
+        apart = {name: np.abs(values - actual[name]) for name, values in expected.items()}
+        same = None
+        if LOGITS in expected:
+            agree = expected[LOGITS].argmax(axis=1) == actual[LOGITS].argmax(axis=1)
+            overturned += int((~agree & (_margin(expected[LOGITS]) > apart[LOGITS].max(axis=1))).sum())
+            same = (parity.same_top1 or 0) + int(agree.sum())
+        parity = Parity(
+            outputs={name: _larger(parity.outputs.get(name), expected[name], apart[name]) for name in expected},
+            same_top1=same,
+            n=parity.n + len(next(iter(expected.values()))),
         )
-    return Parity(max_abs_difference=difference, largest_logit=largest, same_top1=same, n=len(images))
+    for name, output in parity.outputs.items():
+        if overturned or output.largest_difference > TOLERANCE * output.largest:
+            top1 = "" if parity.same_top1 is None else f", top-1 on {parity.n - parity.same_top1} of {parity.n} images"
+            raise ConversionError(
+                f"{onnx_path.name} is not the torch network: {name} differ by {output.largest_difference:.3g} where "
+                f"they reach {output.largest:.3g}{top1}; report this with the checkpoint"
+            )
+    return parity
 
 
-def _margin(logits: Logits) -> Logits:
+def _larger(before: OutputParity | None, expected: Values, apart: Values) -> OutputParity:
+    difference, largest = float(apart.max()), float(np.abs(expected).max())
+    if before is not None:
+        difference, largest = max(difference, before.largest_difference), max(largest, before.largest)
+    return OutputParity(largest_difference=difference, largest=largest)
+
+
+def _margin(logits: Values) -> Values:
     best = np.sort(logits, axis=1)[:, -2:]
-    margin: Logits = best[:, -1] - best[:, 0]
+    margin: Values = best[:, -1] - best[:, 0]
     return margin
 
 
-def _logit_pairs(
-    network: ReXNet, onnx_path: Path, images: NDArray[np.uint8], preprocess: Preprocess, ids: Sequence[str]
-) -> Iterator[tuple[Logits, Logits]]:
-    run = onnx_runner(onnx_path)
+def _output_pairs(
+    network: ReXNet | Backbone, onnx_path: Path, images: NDArray[np.uint8], preprocess: Preprocess, ids: Sequence[str]
+) -> Iterator[tuple[dict[str, Values], dict[str, Values]]]:
+    run = onnx_outputs(onnx_path)
     network.eval()
     batch = max(1, PIXELS_AT_ONCE // preprocess.size**2)
     for start in range(0, len(images), batch):
         pixels = np.ascontiguousarray(images[start : start + batch])
-        expected, actual = _torch_logits(network, pixels, preprocess), run(pixels)
-        if expected.shape != actual.shape:
-            raise ConversionError(f"{onnx_path.name} gives logits {list(actual.shape)}, torch {list(expected.shape)}")
-        finite = np.isfinite(expected).all(axis=1) & np.isfinite(actual).all(axis=1)
-        if not finite.all():
-            place = int(finite.argmin())
-            named = ids[start + place] if ids else f"image {start + place}"
-            raise _not_finite(onnx_path, pixels[place : place + 1], named)
+        expected, actual = _torch_outputs(network, pixels, preprocess), run(pixels)
+        for name, values in expected.items():
+            found = actual.get(name)
+            if found is None or values.shape != found.shape:
+                shape = "nothing" if found is None else str(list(found.shape))
+                raise ConversionError(f"{onnx_path.name} gives {name} {shape}, torch {list(values.shape)}")
+            bad = ~(np.isfinite(values) & np.isfinite(found)).reshape(len(values), -1).all(axis=1)
+            if bad.any():
+                place = int(bad.argmax())
+                named = ids[start + place] if ids else f"image {start + place}"
+                raise _not_finite(onnx_path, pixels[place : place + 1], named, name)
         yield expected, actual
 
 
-def _not_finite(onnx_path: Path, pixels: NDArray[np.uint8], image: str) -> ConversionError:
+def _not_finite(onnx_path: Path, pixels: NDArray[np.uint8], image: str, output: str) -> ConversionError:
     """The error that names the image, one of uint8 [1, S, S, 3], and the first tensor that is not finite on it."""
     values = float_trace(onnx_path).trace(pixels)
-    first = next((name for name, found in values.items() if not np.isfinite(found).all()), "logits")
+    first = next((name for name, found in values.items() if not np.isfinite(found).all()), output)
     return ConversionError(f"{onnx_path.name}: {first} is not finite on {image}; use another checkpoint")
 
 
-def _torch_logits(network: ReXNet, pixels: NDArray[np.uint8], preprocess: Preprocess) -> Logits:
+def _torch_outputs(network: ReXNet | Backbone, pixels: NDArray[np.uint8], preprocess: Preprocess) -> dict[str, Values]:
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocess.mean, preprocess.std))
     with torch.inference_mode():
-        logits: Logits = network((torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - mean) / std).numpy()
-    return logits
+        outputs = named_outputs(network, (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - mean) / std)
+    return {name: values.numpy() for name, values in outputs.items()}
 
 
-def onnx_runner(onnx_path: Path) -> Callable[[NDArray[np.uint8]], Logits]:
-    """ONNX Runtime on the CPU, its integers exact: uint8 [n, S, S, 3] -> float32 logits [n, classes]."""
+def onnx_outputs(onnx_path: Path) -> Callable[[NDArray[np.uint8]], dict[str, Values]]:
+    """ONNX Runtime on the CPU, its integers exact: uint8 [n, S, S, 3] -> every output by name."""
     import onnxruntime  # noqa: PLC0415 - a second that only those who check should wait
 
     options = onnxruntime.SessionOptions()
@@ -106,13 +154,12 @@ def onnx_runner(onnx_path: Path) -> Callable[[NDArray[np.uint8]], Logits]:
     # Without VNNI, x86 adds pairs of products in 16 bits, which saturate; this keeps them exact.
     options.add_session_config_entry("session.x64quantprecision", "1")
 
-    def run(pixels: NDArray[np.uint8]) -> Logits:
+    def run(pixels: NDArray[np.uint8]) -> dict[str, Values]:
+        names = [output.name for output in session.get_outputs()]
         try:
-            (logits,) = session.run(["logits"], {"image": pixels})
+            return dict(zip(names, session.run(names, {"image": pixels}), strict=True))
         except Exception as error:
             raise ConversionError(f"ONNX Runtime cannot run {onnx_path.name}: {first_line(error)}") from error
-        result: Logits = logits
-        return result
 
     try:
         session = onnxruntime.InferenceSession(onnx_path, options, providers=["CPUExecutionProvider"])

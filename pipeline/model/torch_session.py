@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from rexnet_export.pipeline.core.outputs import answer
 from rexnet_export.pipeline.core.records import Preprocess
-from rexnet_export.pipeline.model.backbone import Backbone
+from rexnet_export.pipeline.model.backbone import Backbone, named_outputs
 from rexnet_export.pipeline.model.normalize import Normalize
 from rexnet_export.pipeline.model.rexnet import ReXNet
 
 
 @dataclass(frozen=True, kw_only=True)
 class TorchSession:
-    """A network on a device, in channels_last; `half` runs it in mixed precision (on GPUs only)."""
+    """A network, or its backbone, on a device, in channels_last; `half` runs it in mixed precision (on GPUs only)."""
 
-    network: ReXNet
+    network: ReXNet | Backbone
     preprocess: Preprocess
     device: torch.device
     half: torch.dtype | None
@@ -34,36 +33,28 @@ class TorchSession:
         return f"torch {version('torch')} on {name}"
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 [N, S, S, 3] -> float32 logits [N, classes]."""
-        (logits,) = self._results(lambda pixels: (self.network(pixels),), images)
-        return logits
-
-    def features(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """uint8 [N, S, S, 3] -> the outputs of the network's backbone, float32 [N, C, H, W] by ONNX tensor name."""
-        backbone = Backbone(self.network).eval()
-        found = self._results(backbone, images)
-        return {feature.name: values for feature, values in zip(backbone.outputs, found, strict=True)}
+        """uint8 [N, S, S, 3] -> float32 logits [N, classes]; of a backbone the mean of every channel."""
+        return answer(self.outputs(images))
 
     @torch.inference_mode()
-    def _results(
-        self, network: Callable[[Tensor], tuple[Tensor, ...]], images: NDArray[np.uint8]
-    ) -> list[NDArray[np.float32]]:
+    def outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """uint8 [N, S, S, 3] -> the logits [N, classes], or a backbone's maps [N, C, H, W], by ONNX tensor name."""
         pixels = Normalize(self.preprocess, self.device)(torch.from_numpy(images))
         with (
             # cuDNN rounds float32 to TF32 unless told not to, and a reference must not be rounded.
             torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
             torch.autocast(self.device.type, self.half, enabled=self.half is not None),
         ):
-            results = network(pixels)
-        return [result.float().cpu().numpy() for result in results]
+            results = named_outputs(self.network, pixels)
+        return {name: values.float().cpu().numpy() for name, values in results.items()}
 
     def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """The logits: the tensors of the float network are those of `trace.float_trace`."""
-        return {"logits": self.run(images)}
+        """The outputs: the tensors of the float network are those of `float_tracer.float_trace`."""
+        return self.outputs(images)
 
 
 def open_reference(
-    network: ReXNet, preprocess: Preprocess, *, half: bool = False, cuda: bool | None = None
+    network: ReXNet | Backbone, preprocess: Preprocess, *, half: bool = False, cuda: bool | None = None
 ) -> TorchSession:
     """Move the network to the GPU where there is one (`cuda` overrides looking)."""
     on_gpu = torch.cuda.is_available() if cuda is None else cuda

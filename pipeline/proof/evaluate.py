@@ -43,12 +43,16 @@ def run_sessions(
     with progress.stage(f"running {len(sessions)} networks", len(indices), "images") as bar:
         for images in batches(source, preprocess, indices, BATCH):
             for name, session in sessions.items():
-                logits = session.run(images)
-                if not np.isfinite(logits).all():
-                    raise ConversionError(f"{name}: {session.executed_by} gave logits that are not finite")
-                collected[name].append(logits)
+                collected[name].append(finite(session.run(images), f"{name}: {session.executed_by}"))
             bar.advance(len(images))
     return {name: np.concatenate(parts) for name, parts in collected.items()}
+
+
+def finite(logits: Logits, who: str) -> Logits:
+    """The same; a `ConversionError` that says who gave them where one is not a finite number."""
+    if not np.isfinite(logits).all():
+        raise ConversionError(f"{who} gave logits that are not finite")
+    return logits
 
 
 def top1(logits: Logits, labels: NDArray[np.int64]) -> float:

@@ -10,7 +10,6 @@ from time import perf_counter_ns
 import numpy as np
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.artifact.target import Session
 from rexnet_export.pipeline.core.environment import processor
 from rexnet_export.pipeline.core.errors import InvalidMeasurement
 from rexnet_export.pipeline.core.progress import Progress
@@ -36,31 +35,31 @@ class Latency:
 
 
 def measure(
-    sessions: Mapping[str, Session],
+    runs: Mapping[str, Callable[[NDArray[np.uint8]], object]],
     image: NDArray[np.uint8],
     progress: Progress,
     *,
     rounds: int = ROUNDS,
     clock: Callable[[], int] = perf_counter_ns,
 ) -> dict[str, Latency]:
-    """Time every session on the same image [1, S, S, 3], once a round, each round in another random order.
+    """Time every way to run on the same image [1, S, S, 3], once a round, each round in another random order.
 
     What slows the machine for a while slows all of them, so ratios hold even where the milliseconds do not.
     """
     if len(image) != 1 or rounds < 1:
         raise InvalidMeasurement(f"latency is of one image in 1 or more rounds, not {len(image)} images in {rounds}")
-    order, random_order = list(sessions), random.Random(0)  # noqa: S311 - an order of work, not a secret
-    spent: dict[str, list[int]] = {name: [] for name in sessions}
+    order, random_order = list(runs), random.Random(0)  # noqa: S311 - an order of work, not a secret
+    spent: dict[str, list[int]] = {name: [] for name in runs}
     # The other runtimes are opened with one thread each.
     with one_torch_thread(), progress.stage("timing", rounds, "rounds") as bar:
-        for session in sessions.values():
+        for run in runs.values():
             for _ in range(WARM_UP):
-                session.run(image)
+                run(image)
         for _ in range(rounds):
             random_order.shuffle(order)
             for name in order:
                 start = clock()
-                sessions[name].run(image)
+                runs[name](image)
                 spent[name].append(clock() - start)
             bar.advance()
     machine = processor()

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rexnet_export.pipeline.core.outputs import answer
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured, StoredFile
 from rexnet_export.pipeline.data.selection import Images
-from rexnet_export.pipeline.graph.parity import onnx_runner
+from rexnet_export.pipeline.graph.parity import onnx_outputs
 from rexnet_export.pipeline.proof import evaluate
 from rexnet_export.pipeline.proof.evaluate import Logits
 from rexnet_export.pipeline.proof.results import StageResult
 
 type StageName = Literal["float", "equalized", "quantized"]
-STAGES: tuple[StageName, ...] = get_args(StageName.__value__)
 
 IMAGES_AT_ONCE = 8
 UNLABELLED = NotMeasured(reason="the evaluation images have no labels; give --eval-data")
@@ -28,18 +28,23 @@ UNLABELLED = NotMeasured(reason="the evaluation images have no labels; give --ev
 class GraphSession:
     """An ONNX graph in ONNX Runtime at its defaults; nobody deploys it, so its speed is not measured."""
 
-    runner: Callable[[NDArray[np.uint8]], Logits]
+    runner: Callable[[NDArray[np.uint8]], dict[str, Logits]]
     executed_by: str
     timed: bool = False
 
     def run(self, images: NDArray[np.uint8]) -> Logits:
         """uint8 [N, S, S, 3] -> float32 logits [N, classes]."""
+        return answer(self.outputs(images))
+
+    def outputs(self, images: NDArray[np.uint8]) -> dict[str, Logits]:
+        """The graph's outputs, some images at once."""
         starts = range(0, len(images), IMAGES_AT_ONCE)
-        return np.concatenate([self.runner(images[start : start + IMAGES_AT_ONCE]) for start in starts])
+        parts = [self.runner(images[start : start + IMAGES_AT_ONCE]) for start in starts]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def trace(self, images: NDArray[np.uint8]) -> dict[str, Logits]:
-        """The logits."""
-        return {"logits": self.run(images)}
+        """The outputs."""
+        return self.outputs(images)
 
 
 def chain(float_onnx: StoredFile, rewritten: StoredFile | None, qdq: StoredFile | None) -> dict[StageName, StoredFile]:
@@ -47,11 +52,6 @@ def chain(float_onnx: StoredFile, rewritten: StoredFile | None, qdq: StoredFile 
     changed = rewritten if rewritten is not None and rewritten.sha256 != float_onnx.sha256 else None
     files: dict[StageName, StoredFile | None] = {"float": float_onnx, "equalized": changed, "quantized": qdq}
     return {name: file for name, file in files.items() if file is not None}
-
-
-def last_float(graphs: Mapping[StageName, StoredFile]) -> StoredFile:
-    """The float graph whose tensors the artifacts have: the rewritten one, where there is one."""
-    return graphs.get("equalized", graphs["float"])
 
 
 def predictions_key(name: str) -> str:
@@ -63,7 +63,7 @@ def open_stages(graphs: Mapping[StageName, StoredFile]) -> dict[str, GraphSessio
     """Sessions by the key of their logits."""
     executed_by = f"ONNX Runtime {version('onnxruntime')}"
     return {
-        predictions_key(name): GraphSession(runner=onnx_runner(file.path), executed_by=executed_by)
+        predictions_key(name): GraphSession(runner=onnx_outputs(file.path), executed_by=executed_by)
         for name, file in graphs.items()
     }
 

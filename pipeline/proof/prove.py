@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rexnet_export.pipeline.artifact.metadata import card_from
-from rexnet_export.pipeline.artifact.target import Session, Target, require_int8
+from rexnet_export.pipeline.artifact.target import OutputSession, Source, Target, require_int8
 from rexnet_export.pipeline.core.errors import ConversionError, TargetUnavailable
+from rexnet_export.pipeline.core.outputs import answer
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import Artifact, Measurement, ModelCard, NotMeasured, Preprocess, StoredFile
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import batches, images_sha256
 from rexnet_export.pipeline.proof import evaluate
+from rexnet_export.pipeline.proof.compare import TensorComparison, TensorDifference
 from rexnet_export.pipeline.proof.evaluate import Logits
 from rexnet_export.pipeline.proof.flips import Flips, flips
 from rexnet_export.pipeline.proof.latency import Latency, measure
-from rexnet_export.pipeline.proof.onnx_stages import UNLABELLED, StageName, last_float, open_stages, stage_results
+from rexnet_export.pipeline.proof.onnx_stages import UNLABELLED, StageName, open_stages, stage_results
 from rexnet_export.pipeline.proof.results import FileResult, ReadBack, Reference, StageResult, TargetResult
 from rexnet_export.pipeline.proof.tensor_noise import Layers, tensor_noise
 from rexnet_export.quantization.table.params import QuantParams
@@ -27,6 +30,7 @@ from rexnet_export.quantization.table.table import QuantTable
 
 REFERENCE = "reference"
 BIAS_BITS = 32
+NO_CLASSES = NotMeasured(reason="a network without its head has no classes; its outputs are compared one by one")
 IDENTICAL = NotMeasured(reason="the logits equal the reference's, so there is no noise to measure")
 
 
@@ -38,7 +42,7 @@ class Proof:
     stages: Mapping[str, StageResult]
     targets: Mapping[str, TargetResult]
     layers: Layers
-    flips: Flips
+    flips: Measurement[Flips]
     logits: Mapping[str, Logits]
 
 
@@ -48,82 +52,124 @@ class _Candidate:
 
     target: Target
     artifact: Artifact
-    session: Measurement[Session]
+    session: Measurement[OutputSession]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What one session gave: its answers [n, answers], and each output beside the reference's."""
+
+    answers: Logits
+    outputs: tuple[TensorDifference, ...]
 
 
 def prove(
     artifacts: Sequence[tuple[Target, Artifact]],
     graphs: Mapping[StageName, StoredFile],
-    reference: Session,
+    reference: OutputSession,
     images: Images,
-    card: ModelCard,
-    table: QuantTable | None,
+    source: Source,
     progress: Progress,
 ) -> Proof:
     """Read every file back, and execute those that can be executed here beside the reference on the same images.
 
-    `graphs` are the ONNX graphs the artifacts were made from; they run too.
+    `graphs` are the ONNX graphs the artifacts were made from; they run too. What speaks of classes is not measured of
+    a network without a head.
     """
+    card = source.card
     candidates = {
         name: candidate for target, artifact in artifacts for name, candidate in _candidates(target, artifact).items()
     }
-    found = {name: read_back(c.target, c.artifact, card, table) for name, c in candidates.items()}
+    read = {name: read_back(c.target, c.artifact, card, source.table) for name, c in candidates.items()}
     sessions = {name: c.session for name, c in candidates.items() if not isinstance(c.session, NotMeasured)}
-    logits = _run(reference, open_stages(graphs) | sessions, images, card.preprocess, progress)
+    runs = _run(reference, open_stages(graphs) | sessions, images, card.preprocess, progress)
     first = next(batches(images.source, card.preprocess, images.indices[:1], 1))
-    timed = {name: session for name, session in sessions.items() if session.timed}
+    timed = {name: session.outputs for name, session in sessions.items() if session.timed}
     latencies = measure(timed, first, progress) if timed else {}
     traced = {target.name: sessions[target.name] for target, _ in artifacts if target.name in sessions}
-    left = table.float_tensors if table is not None else ()
     results = {
-        name: _file_result(candidate, images, logits.get(name), logits[REFERENCE], latencies.get(name), left)
+        name: _file_result(candidate, images, runs.get(name), runs[REFERENCE].answers, latencies.get(name), source)
         for name, candidate in candidates.items()
     }
+    logits = {} if card.features else {name: run.answers for name, run in runs.items()}
     return Proof(
         reference=Reference(
             executed_by=reference.executed_by,
             images=images.source.name,
             images_sha256=images_sha256(images.source, images.indices),
             n=len(images.indices),
-            top1=UNLABELLED if images.labels is None else evaluate.top1(logits[REFERENCE], images.labels),
+            top1=_of_classes(card, images) or evaluate.top1(logits[REFERENCE], _labels(images)),
         ),
-        stages=stage_results(graphs, logits, logits[REFERENCE], images),
+        stages=stage_results(graphs, logits, runs[REFERENCE].answers, images),
         targets={
             target.name: TargetResult(
                 precision=artifact.precision,
                 artifact=results[target.name],
                 presets={preset: results[f"{target.name} {preset}"] for preset in artifact.presets},
-                qparams_read=found[target.name],
+                qparams_read=read[target.name],
             )
             for target, artifact in artifacts
         },
-        layers=tensor_noise(last_float(graphs).path, traced, images, card.preprocess),
-        flips=flips(
-            logits[REFERENCE],
-            {name: logits[name] for name in sessions},
-            [images.source.ids[index] for index in images.indices],
-            images.labels,
-            card.labels,
-        ),
+        layers=tensor_noise(source.float_onnx.path, traced, images, card.preprocess),
+        flips=NO_CLASSES if card.features else _flips(logits, sessions, images, card),
         logits=logits,
     )
 
 
-def _run(
-    reference: Session, sessions: Mapping[str, Session], images: Images, preprocess: Preprocess, progress: Progress
-) -> dict[str, Logits]:
-    """Logits of the reference and of every session.
+def _of_classes(card: ModelCard, images: Images) -> NotMeasured | None:
+    """Why top-1 is not measured, if it is not."""
+    if card.features:
+        return NO_CLASSES
+    return UNLABELLED if images.labels is None else None
 
-    A file that gives the reference's own logits, digit for digit, on the first images stands for it on the others:
+
+def _labels(images: Images) -> NDArray[np.int64]:
+    assert images.labels is not None
+    return images.labels
+
+
+def _flips(logits: Mapping[str, Logits], sessions: Iterable[str], images: Images, card: ModelCard) -> Flips:
+    ids = [images.source.ids[index] for index in images.indices]
+    return flips(logits[REFERENCE], {name: logits[name] for name in sessions}, ids, images.labels, card.labels)
+
+
+def _run(
+    reference: OutputSession,
+    sessions: Mapping[str, OutputSession],
+    images: Images,
+    preprocess: Preprocess,
+    progress: Progress,
+) -> dict[str, _Run]:
+    """Run the reference and every session, each image decoded once.
+
+    A file that gives the reference's own outputs, digit for digit, on the first images stands for it on the others:
     a saved float network in the same runtime need not be run twice.
     """
     few = next(batches(images.source, preprocess, images.indices[: evaluate.BATCH], evaluate.BATCH))
-    expected = reference.run(few)
-    same = [name for name, s in sessions.items() if s.executed_by == reference.executed_by]
-    twin = next((name for name in same if np.array_equal(sessions[name].run(few), expected)), None)
-    running = dict(sessions) if twin else {REFERENCE: reference, **sessions}
-    logits = evaluate.run_sessions(running, images.source, preprocess, images.indices, progress)
-    return {REFERENCE: logits[twin or REFERENCE], **logits}
+    expected = reference.outputs(few)
+    same = [name for name, session in sessions.items() if session.executed_by == reference.executed_by]
+    twin = next((name for name in same if _equal_outputs(sessions[name].outputs(few), expected)), None)
+    running = {name: session for name, session in sessions.items() if name != twin}
+    answers: dict[str, list[Logits]] = {name: [] for name in (REFERENCE, *running)}
+    comparisons = {name: TensorComparison({}) for name in (REFERENCE, *running)}
+    with progress.stage(f"running {1 + len(running)} networks", len(images.indices), "images") as bar:
+        for pixels in batches(images.source, preprocess, images.indices, evaluate.BATCH):
+            expected = reference.outputs(pixels)
+            for name, collected in answers.items():
+                session = reference if name == REFERENCE else running[name]
+                outputs = expected if name == REFERENCE else session.outputs(pixels)
+                collected.append(evaluate.finite(answer(outputs), f"{name}: {session.executed_by}"))
+                comparisons[name].add(expected, outputs)
+            bar.advance(len(pixels))
+    runs = {
+        name: _Run(answers=np.concatenate(parts), outputs=comparisons[name].result().tensors)
+        for name, parts in answers.items()
+    }
+    return runs | ({twin: runs[REFERENCE]} if twin else {})
+
+
+def _equal_outputs(one: Mapping[str, Logits], other: Mapping[str, Logits]) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
 def _candidates(target: Target, artifact: Artifact) -> dict[str, _Candidate]:
@@ -134,43 +180,40 @@ def _candidates(target: Target, artifact: Artifact) -> dict[str, _Candidate]:
 
 def _candidate(target: Target, artifact: Artifact) -> _Candidate:
     try:
-        session: Measurement[Session] = target.open(artifact)
+        session: Measurement[OutputSession] = target.open(artifact)
     except TargetUnavailable as error:
         session = NotMeasured(reason=str(error))
     return _Candidate(target=target, artifact=artifact, session=session)
 
 
 def _file_result(
-    candidate: _Candidate,
-    images: Images,
-    logits: Logits | None,
-    reference: Logits,
-    latency: Latency | None,
-    float_tensors: tuple[str, ...],
+    candidate: _Candidate, images: Images, run: _Run | None, reference: Logits, latency: Latency | None, source: Source
 ) -> FileResult:
     coverage = candidate.target.coverage(candidate.artifact)
-    require_int8(candidate.artifact, coverage, float_tensors)
-    if isinstance(candidate.session, NotMeasured) or logits is None:
-        assert isinstance(candidate.session, NotMeasured)
-        skipped = candidate.session
+    require_int8(candidate.artifact, coverage, source.float_tensors)
+    session, classes = candidate.session, NO_CLASSES if source.card.features else None
+    if isinstance(session, NotMeasured) or run is None:
+        assert isinstance(session, NotMeasured)
         return FileResult(
             file=candidate.artifact.file,
-            executed_by=skipped,
-            accuracy=skipped,
-            agreement_with_reference=skipped,
-            logit_sqnr_db=skipped,
+            executed_by=session,
+            outputs=session,
+            accuracy=session,
+            agreement_with_reference=session,
+            logit_sqnr_db=session,
             coverage=coverage,
-            latency=skipped,
+            latency=session,
         )
-    sqnr = evaluate.logit_sqnr_db(logits, reference)
+    sqnr = evaluate.logit_sqnr_db(run.answers, reference)
     return FileResult(
         file=candidate.artifact.file,
-        executed_by=candidate.session.executed_by,
-        accuracy=UNLABELLED if images.labels is None else evaluate.accuracy(logits, reference, images.labels),
-        agreement_with_reference=evaluate.agreement(logits, reference),
-        logit_sqnr_db=sqnr if math.isfinite(sqnr) else IDENTICAL,
+        executed_by=session.executed_by,
+        outputs=run.outputs,
+        accuracy=_of_classes(source.card, images) or evaluate.accuracy(run.answers, reference, _labels(images)),
+        agreement_with_reference=classes or evaluate.agreement(run.answers, reference),
+        logit_sqnr_db=classes or (sqnr if math.isfinite(sqnr) else IDENTICAL),
         coverage=coverage,
-        latency=latency or NotMeasured(reason=f"the speed of the {candidate.session.executed_by} is not a device's"),
+        latency=latency or NotMeasured(reason=f"the speed of the {session.executed_by} is not a device's"),
     )
 
 

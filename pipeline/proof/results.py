@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rexnet_export.pipeline.core.records import Coverage, Measurement, Precision, StoredFile
+from rexnet_export.pipeline.proof.compare import TensorDifference
 from rexnet_export.pipeline.proof.evaluate import Accuracy
 from rexnet_export.pipeline.proof.latency import Latency
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileResult:
-    """What was measured of one file."""
+    """What was measured of one file; `outputs` are compared with the reference's, in the network's order."""
 
     file: StoredFile
     executed_by: Measurement[str]
+    outputs: Measurement[tuple[TensorDifference, ...]]
     accuracy: Measurement[Accuracy]
     agreement_with_reference: Measurement[float]
     logit_sqnr_db: Measurement[float]

@@ -16,7 +16,7 @@ from rexnet_export.pipeline.artifact.self_test import SelfTest
 from rexnet_export.pipeline.artifact.target import Session
 from rexnet_export.pipeline.core.errors import ConversionError, UsageError
 from rexnet_export.pipeline.core.progress import Progress, counted
-from rexnet_export.pipeline.core.records import BackboneCard, Measurement, ModelCard, NotMeasured, Text
+from rexnet_export.pipeline.core.records import Measurement, ModelCard, NotMeasured, Text
 from rexnet_export.pipeline.data.selection import Images, labelled_images
 from rexnet_export.pipeline.data.sources import batches, bundled, open_source
 from rexnet_export.pipeline.graph.float_tracer import FloatTracer, float_trace
@@ -227,7 +227,7 @@ def _float_network(findings: Sequence[Finding], release: Release) -> FloatTracer
 
 
 def _images(request: Request, card: ModelCard) -> Measurement[Images]:
-    if isinstance(card, BackboneCard):
+    if card.features:
         return NotMeasured(
             reason="a backbone classifies nothing; `rexnet-export backbone` compares its outputs on images"
         )

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rexnet_export.pipeline.artifact.target import answer
 from rexnet_export.pipeline.core.errors import ConversionError, DataError
+from rexnet_export.pipeline.core.outputs import answer
 from rexnet_export.targets.coreml.builder import IMAGE, LOGITS, onnx_name
 from rexnet_export.targets.coreml.inspect import class_labels, real_outputs
 from rexnet_export.targets.coreml.interpreter_program import CLASSIFIER, Arithmetic, MilProgram

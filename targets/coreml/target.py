@@ -17,12 +17,12 @@ from PIL import Image
 from rexnet_export.pipeline.artifact.fingerprints import damaged
 from rexnet_export.pipeline.artifact.self_test import carried
 from rexnet_export.pipeline.artifact.structure import Structure
-from rexnet_export.pipeline.artifact.target import Session, Source, answer, described, require_int8
+from rexnet_export.pipeline.artifact.target import OutputSession, Source, described, require_int8
 from rexnet_export.pipeline.core.errors import ConversionError, TargetUnavailable
+from rexnet_export.pipeline.core.outputs import answer
 from rexnet_export.pipeline.core.records import (
     PRECISIONS,
     Artifact,
-    BackboneCard,
     Coverage,
     Precision,
     StoredFile,
@@ -85,7 +85,7 @@ class CoreML:
         seal(path, spec)
         return replace(artifact, file=stored_file(path))
 
-    def open(self, artifact: Artifact, *, threads: int | None = None) -> Session:  # noqa: ARG002 - Core ML's choice
+    def open(self, artifact: Artifact, *, threads: int | None = None) -> OutputSession:  # noqa: ARG002 - Core ML's choice
         """Core ML on macOS; elsewhere the reference interpreter executes the saved program."""
         self.require()
         return _session(read_package(artifact.file.path))
@@ -145,7 +145,7 @@ class _CoreMLSession:
         return self.outputs(images)
 
 
-def _session(package: Package) -> Session:
+def _session(package: Package) -> OutputSession:
     if sys.platform == "darwin":
         return _CoreMLSession.load(package)
     from rexnet_export.targets.coreml.interpreter import MilSession  # noqa: PLC0415 - torch takes seconds to import
@@ -176,7 +176,7 @@ def _save(model: onnx.ModelProto, source: Source, path: Path) -> Model:
         convert_to="mlprogram",
         inputs=[ct.ImageType(name=IMAGE, shape=(1, 3, size, size), scale=PIXEL_SCALE, color_layout=ct.colorlayout.RGB)],
         classifier_config=None
-        if isinstance(source.card, BackboneCard)
+        if source.card.features
         else ct.ClassifierConfig(_distinct(source.card.labels), predicted_probabilities_output=PROBABILITIES),
         # The program already computes in its own types; FLOAT32 only keeps coremltools from casting again.
         compute_precision=ct.precision.FLOAT32,
@@ -208,7 +208,7 @@ def _describe(spec: Model, source: Source) -> None:
         description.predictedProbabilitiesName: "Probability of each label.",
     }
     kind = f"image classifier with {len(card.labels)} classes"
-    if isinstance(card, BackboneCard):
+    if card.features:
         kind = f"backbone with {len(card.features)} outputs"
         texts |= {mil_name(f.name): f"Features [1, {f.channels}, H, W] at stride {f.stride}." for f in card.features}
     metadata.shortDescription = f"{card.name}, {source.precision}: {kind}."
@@ -219,7 +219,7 @@ def _describe(spec: Model, source: Source) -> None:
 def _check(package: Package, model: onnx.ModelProto, source: Source) -> None:
     """Refuse a package that is not the graph it came from, or does not store the table."""
     operators = Counter(node.op_type for node in model.graph.node)
-    if isinstance(source.card, BackboneCard):
+    if source.card.features:
         check_backbone(package, source.card.preprocess.size, source.card.features)
     else:
         check_interface(package, source.card.preprocess.size, len(source.card.labels))

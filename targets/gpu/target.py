@@ -15,7 +15,7 @@ from rexnet_export.pipeline.artifact.fingerprints import damaged
 from rexnet_export.pipeline.artifact.metadata import describe
 from rexnet_export.pipeline.artifact.self_test import carried
 from rexnet_export.pipeline.artifact.structure import Structure
-from rexnet_export.pipeline.artifact.target import Session, Source
+from rexnet_export.pipeline.artifact.target import OutputSession, Source
 from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.records import PRECISIONS, Artifact, Coverage, NotMeasured, Precision, Preprocess
 from rexnet_export.quantization.table.params import QuantParams
@@ -61,7 +61,7 @@ class Gpu:
         proof = carried(source, lambda: self.open(written), {}, self.read_parameters(written))
         return replace(written, file=save(metadata=described | proof))
 
-    def open(self, artifact: Artifact, *, threads: int | None = None) -> Session:
+    def open(self, artifact: Artifact, *, threads: int | None = None) -> OutputSession:
         """Load into torch; mixed precision needs a GPU and is float32 without one."""
         if _is_onnx(artifact):
             return open_session(artifact.file.path, CUDA_PROVIDER)

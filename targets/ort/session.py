@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.artifact.target import answer, are_outputs
 from rexnet_export.pipeline.core.errors import ConversionError, DataError, first_line
+from rexnet_export.pipeline.core.outputs import answer, are_outputs
 from rexnet_export.pipeline.core.records import StoredFile, stored_file
 from rexnet_export.quantization.onnx.simulate import QUANTIZES_FLOAT_WEIGHTS
 from rexnet_export.targets.ort.canonical import canonical

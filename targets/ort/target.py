@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rexnet_export.pipeline.artifact.fingerprints import damaged
 from rexnet_export.pipeline.artifact.self_test import carried
 from rexnet_export.pipeline.artifact.structure import Structure
-from rexnet_export.pipeline.artifact.target import Session, Source, described, require_int8
+from rexnet_export.pipeline.artifact.target import OutputSession, Source, described, require_int8
 from rexnet_export.pipeline.core.errors import ConversionError, TargetUnavailable, first_line
 from rexnet_export.pipeline.core.records import Artifact, Coverage, Precision, StoredFile, stored_file
 from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
@@ -72,7 +72,7 @@ class Ort:
             companions=(plain, plain_x86, _required_operators(mobile.path)),
         )
 
-    def open(self, artifact: Artifact, *, threads: int | None = None) -> Session:
+    def open(self, artifact: Artifact, *, threads: int | None = None) -> OutputSession:
         """Load a `.ort` or `.onnx` file into ONNX Runtime's CPU provider."""
         self.require()
         return open_session(artifact.file.path, threads=threads or 1)

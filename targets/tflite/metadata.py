@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rexnet_export.pipeline.core.errors import ConversionError
-from rexnet_export.pipeline.core.records import BackboneCard, ModelCard
+from rexnet_export.pipeline.core.records import ModelCard
 from rexnet_export.targets.tflite.flatbuffer import Graph
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _task_metadata(card: ModelCard) -> bytes:
             5: table.table({0: table.floats([255.0]), 1: table.floats([0.0])}),
         }
     )
-    outputs = _features(table, card) if isinstance(card, BackboneCard) else [_logits(table)]
+    outputs = _features(table, card) if card.features else [_logits(table)]
     subgraph = table.table({2: table.tables([image]), 3: table.tables(outputs)})
     model = table.table({0: table.text(card.name), 3: table.tables([subgraph]), 7: table.text(_PARSER_VERSION)})
     return table.finished(model)
@@ -113,7 +113,7 @@ def _logits(table: _Tables) -> int:
     )
 
 
-def _features(table: _Tables, card: BackboneCard) -> list[int]:
+def _features(table: _Tables, card: ModelCard) -> list[int]:
     return [
         table.table({0: table.text(f.name), 1: table.text(f"{f.channels} channels at stride {f.stride}, NHWC")})
         for f in card.features

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from rexnet_export.pipeline.artifact.fingerprints import damaged
 from rexnet_export.pipeline.artifact.self_test import carried
 from rexnet_export.pipeline.artifact.structure import Structure
-from rexnet_export.pipeline.artifact.target import Session, Source, answer, are_outputs, described, require_int8
+from rexnet_export.pipeline.artifact.target import OutputSession, Source, described, require_int8
 from rexnet_export.pipeline.core.errors import ConversionError, DataError, TargetUnavailable, first_line
+from rexnet_export.pipeline.core.outputs import answer, are_outputs
 from rexnet_export.pipeline.core.records import Artifact, Coverage, Precision, stored_file
 from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.quantization.table.table import QuantTable
@@ -75,7 +76,7 @@ class Tflite:
         require_int8(artifact, count_arithmetic(stored), source.float_tensors)
         return artifact
 
-    def open(self, artifact: Artifact, *, threads: int | None = None) -> Session:
+    def open(self, artifact: Artifact, *, threads: int | None = None) -> OutputSession:
         """Load the file into LiteRT with its XNNPACK kernels."""
         self.require()
         return open_session(artifact.file.path, threads=threads or 1)

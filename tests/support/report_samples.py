@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rexnet_export.pipeline.core.records import Coverage, ModelCard, NotMeasured, Preprocess, StoredFile
 from rexnet_export.pipeline.export.report import CalibrationResult, Quality, Report
-from rexnet_export.pipeline.graph.parity import Parity
+from rexnet_export.pipeline.graph.parity import OutputParity, Parity
 from rexnet_export.pipeline.proof.evaluate import Accuracy
 from rexnet_export.pipeline.proof.flips import Choice, FlippedImage, Flips
 from rexnet_export.pipeline.proof.latency import Latency
@@ -73,6 +73,7 @@ def made(name: str) -> FileResult:
     return FileResult(
         file=StoredFile(path=Path(name), sha256="c" * 64, bytes=114_300_000),
         executed_by="LiteRT 2.1.2",
+        outputs=NotMeasured(reason="a sample"),
         accuracy=SEEN,
         agreement_with_reference=0.9975,
         logit_sqnr_db=30.9,
@@ -91,7 +92,7 @@ def report(**artifacts: FileResult) -> Report:
         card=ModelCard(name="rexnet_100", labels=("a", "b"), preprocess=Preprocess(), checkpoint_sha256="a" * 64),
         precision="int8",
         reference=Reference(executed_by="torch", images="photos", images_sha256="d" * 64, n=10_000, top1=0.9025),
-        onnx_parity=Parity(max_abs_difference=1e-6, largest_logit=5.0, same_top1=64, n=64),
+        onnx_parity=Parity(outputs={"logits": OutputParity(largest_difference=1e-6, largest=5.0)}, same_top1=64, n=64),
         stages={
             "float": StageResult(
                 file=StoredFile(path=Path("rexnet_100-float.onnx"), sha256="e" * 64, bytes=1),

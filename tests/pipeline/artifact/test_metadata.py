@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rexnet_export.pipeline.artifact.metadata import card_from, describe, float_tensors_from
 from rexnet_export.pipeline.core.errors import ConversionError
-from rexnet_export.pipeline.core.records import CROP_MODES, INTERPOLATIONS, BackboneCard, Feature, ModelCard, Preprocess
+from rexnet_export.pipeline.core.records import CROP_MODES, INTERPOLATIONS, Feature, ModelCard, Preprocess
 
 CARD = ModelCard(
     name="rexnet_100",
@@ -142,7 +142,7 @@ def test_a_damaged_list_of_float_tensors_is_refused(text: str) -> None:
 
 def test_a_backbone_says_its_outputs_in_place_of_labels() -> None:
     outputs = (Feature(name="features.2.residual", stride=4, channels=38),)
-    card = BackboneCard(**vars(CARD) | {"labels": ()}, features=outputs)
+    card = ModelCard(**vars(CARD) | {"labels": (), "features": outputs})
     described = describe(card, precision="int8")
     assert card_from(described) == card
     assert card.answers == 38

@@ -10,9 +10,9 @@ import jsonschema
 import pytest
 from report_samples import LEFT, SEARCHED, UNLABELLED, made, report
 
+from rexnet_export.pipeline.core import json as json_module
 from rexnet_export.pipeline.core.json import to_text
 from rexnet_export.pipeline.core.records import NotMeasured
-from rexnet_export.pipeline.export import report as report_module
 from rexnet_export.pipeline.export.report import Report
 from rexnet_export.pipeline.proof.results import FileResult, TargetResult
 
@@ -45,6 +45,7 @@ def unmeasured() -> Report:
     nothing = FileResult(
         file=made("a.mlpackage").file,
         executed_by=why,
+        outputs=why,
         accuracy=why,
         agreement_with_reference=why,
         logit_sqnr_db=why,
@@ -127,7 +128,7 @@ def test_the_schema_asks_for_every_key(schema: dict[str, Any], key: str) -> None
 def test_two_renderings_of_a_report_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     found = report(ort=made("a.ort"))
     first = to_text(found.to_json())
-    monkeypatch.setattr(report_module, "datetime", None)  # the clock is not asked again
+    monkeypatch.setattr(json_module, "datetime", None)  # the clock is not asked again
     assert to_text(found.to_json()) == first
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", found.created)
 

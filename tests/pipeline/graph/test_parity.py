@@ -14,7 +14,9 @@ from rexnet_export.pipeline.core.errors import ConversionError, DataError
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.graph import parity
 from rexnet_export.pipeline.graph.float_graph import float_graph
+from rexnet_export.pipeline.graph.outputs import cut
 from rexnet_export.pipeline.graph.parity import check_parity
+from rexnet_export.pipeline.model.backbone import Backbone
 from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
 
 PREPROCESS = Preprocess(size=32)
@@ -87,8 +89,8 @@ def test_equal_networks_pass_in_any_number_of_batches(
     monkeypatch.setattr(parity, "PIXELS_AT_ONCE", 4 * 32 * 32)
     pieces = check_parity(network, path, images, PREPROCESS)
     assert whole.n == pieces.n == whole.same_top1 == pieces.same_top1 == 9
-    assert whole.largest_logit == pytest.approx(pieces.largest_logit, rel=1e-5)
-    assert 0 < max(whole.max_abs_difference, pieces.max_abs_difference) < 1e-5 * whole.largest_logit
+    assert whole.outputs["logits"].largest == pytest.approx(pieces.outputs["logits"].largest, rel=1e-5)
+    assert 0 < max(whole.max_abs_difference, pieces.max_abs_difference) < 1e-5 * whole.outputs["logits"].largest
 
 
 def test_memory_is_bounded_by_the_batch(
@@ -145,8 +147,8 @@ def test_network_in_training_mode_is_compared_in_evaluation_mode(
 def test_verdict(
     expected: list[list[float]], actual: list[list[float]], *, passes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pair = np.float32(expected), np.float32(actual)
-    monkeypatch.setattr(parity, "_logit_pairs", lambda *_: iter([pair]))
+    pair = {"logits": np.float32(expected)}, {"logits": np.float32(actual)}
+    monkeypatch.setattr(parity, "_output_pairs", lambda *_: iter([pair]))
     check = (ReXNet(architecture(width=0.5, classes=3)), Path("x.onnx"), np.zeros((1, 32, 32, 3), np.uint8), PREPROCESS)
     if passes:
         assert check_parity(*check).n == 1
@@ -194,3 +196,15 @@ def test_other_class_count_is_told(network: ReXNet, images: NDArray[np.uint8], t
     other = ReXNet(architecture(width=0.5, classes=1)).eval()
     with pytest.raises(ConversionError, match=r"gives logits \[9, 1\], torch \[9, 5\]"):
         check_parity(network, saved(float_graph(other, PREPROCESS), tmp_path), images, PREPROCESS)
+
+
+def test_a_backbone_is_judged_output_by_output(network: ReXNet, images: NDArray[np.uint8], tmp_path: Path) -> None:
+    backbone = Backbone(network)
+    model = cut(float_graph(network, PREPROCESS), backbone.outputs)
+    equal = check_parity(backbone, saved(model, tmp_path), images, PREPROCESS)
+    assert (list(equal.outputs), equal.same_top1) == ([output.name for output in backbone.outputs], None)
+    assert list(equal.to_json()) == list(equal.outputs)
+    coarsest = backbone.outputs[-1].name
+    edit(model, f"{coarsest.rpartition('.')[0]}.project.bias", lambda bias: bias + np.float32(0.05))
+    with pytest.raises(ConversionError, match=rf"is not the torch network: {coarsest} differ by"):
+        check_parity(backbone, saved(model, tmp_path), images, PREPROCESS)

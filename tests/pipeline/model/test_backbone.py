@@ -12,12 +12,13 @@ from random_networks import random_network
 
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.records import Preprocess
-from rexnet_export.pipeline.export.export_backbone import narrowed
 from rexnet_export.pipeline.graph.float_graph import float_graph
 from rexnet_export.pipeline.graph.float_tracer import float_trace
-from rexnet_export.pipeline.model.backbone import Backbone, cut, features, tapped
+from rexnet_export.pipeline.graph.outputs import cut, tapped
+from rexnet_export.pipeline.model.backbone import Backbone, features
 from rexnet_export.pipeline.model.rexnet import ReXNet, Variant, architecture
 from rexnet_export.quantization.calibration.observe import observe
+from rexnet_export.quantization.rewrites.narrow import narrowed
 from rexnet_export.quantization.rewrites.rewrite import apply
 from rexnet_export.quantization.scheme.refit import refitted
 from rexnet_export.quantization.scheme.scheme import decide, observed_tensors

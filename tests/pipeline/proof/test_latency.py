@@ -1,5 +1,6 @@
 """What latency figures mean, with a clock that only moves when a session runs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,21 +45,21 @@ class FakeSession:
         return np.zeros((len(images), 2), np.float32)
 
 
-def sessions(clock: Clock, **milliseconds: list[float]) -> dict[str, FakeSession]:
-    return {name: FakeSession(name, clock, times) for name, times in milliseconds.items()}
+def runs(clock: Clock, **milliseconds: list[float]) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    return {name: FakeSession(name, clock, times).run for name, times in milliseconds.items()}
 
 
 def test_median_and_percentile_are_of_the_timed_runs_only() -> None:
     clock = Clock()
     slow_start = [1000.0] * WARM_UP + [float(ms) for ms in range(1, 12)]
-    result = measure(sessions(clock, a=slow_start), IMAGE, Silent(), rounds=11, clock=clock)
+    result = measure(runs(clock, a=slow_start), IMAGE, Silent(), rounds=11, clock=clock)
     samples = tuple(float(ms) for ms in range(1, 12))
     assert result == {"a": Latency(p50_ms=6.0, p90_ms=10.0, n=11, machine=processor(), samples_ms=samples)}
 
 
 def test_sessions_take_turns_in_changing_order() -> None:
     clock = Clock()
-    measure(sessions(clock, a=[1], b=[1], c=[1]), IMAGE, Silent(), rounds=30, clock=clock)
+    measure(runs(clock, a=[1], b=[1], c=[1]), IMAGE, Silent(), rounds=30, clock=clock)
     timed = clock.runs[3 * WARM_UP :]
     rounds = [tuple(timed[start : start + 3]) for start in range(0, 90, 3)]
     assert {frozenset(names) for names in rounds} == {frozenset("abc")}
@@ -69,14 +70,14 @@ def test_the_order_is_the_same_every_time() -> None:
     orders = []
     for _ in range(2):
         clock = Clock()
-        measure(sessions(clock, a=[1], b=[1]), IMAGE, Silent(), rounds=20, clock=clock)
+        measure(runs(clock, a=[1], b=[1]), IMAGE, Silent(), rounds=20, clock=clock)
         orders.append(clock.runs)
     assert orders[0] == orders[1]
 
 
 def test_ratio_compares_medians() -> None:
     clock = Clock()
-    result = measure(sessions(clock, float32=[9.0], int8=[3.0]), IMAGE, Silent(), rounds=3, clock=clock)
+    result = measure(runs(clock, float32=[9.0], int8=[3.0]), IMAGE, Silent(), rounds=3, clock=clock)
     assert ratio(result["float32"], result["int8"]) == pytest.approx(3.0)
 
 
@@ -84,9 +85,9 @@ def test_torch_runs_on_one_thread_while_timing_and_gets_its_threads_back() -> No
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        timed = sessions(clock := Clock(), a=[1])
-        measure(timed, IMAGE, Silent(), rounds=1, clock=clock)
-        assert (timed["a"].torch_threads, torch.get_num_threads()) == (1, 2)
+        session = FakeSession("a", clock := Clock(), [1])
+        measure({"a": session.run}, IMAGE, Silent(), rounds=1, clock=clock)
+        assert (session.torch_threads, torch.get_num_threads()) == (1, 2)
     finally:
         torch.set_num_threads(before)
 

@@ -1,0 +1,29 @@
+# The five things one does here. `just` lists them.
+
+run := "uv run --locked --extra dev"
+
+[private]
+default:
+    @just --list
+
+# while you work: the quick tests
+quick *args:
+    {{run}} python -P -m pytest -m "not slow" {{args}}
+
+# all tests
+test *args:
+    {{run}} python -P -m pytest {{args}}
+
+# lint, format and types
+check:
+    {{run}} ruff check .
+    {{run}} ruff format --check .
+    .ci/types
+
+# make what is generated again: JSON Schemas, the picture of the rooms
+generate:
+    {{run}} python docs/rooms.py
+
+# everything a change must pass
+ci:
+    .ci/run
