@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 PROGRAM = "rexnet-export verify"
 DESCRIPTION = """Prove finished artifacts again. Every file is opened in a process of its own, compared with the
 fingerprints, golden logits and quantization table it was written with, executed on the same images as the others, and
-compared with them tensor by tensor. A folder stands for the artifacts its report names. Exit code 12 means that a file
-is not what was written."""
+compared with them tensor by tensor. A folder stands for the artifacts its report names, and every file of its manifest
+is compared first. A file alone is shown to be consistent with itself, no more, unless --expect vouches for it. Exit
+code 12 means that a file is not what was written."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,6 +40,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--eval-images", type=int, metavar="N", help="how many of them (default: all)")
     p.add_argument(
         "--trace-images", type=int, default=4, metavar="N", help="how many to compare every tensor on (default: 4)"
+    )
+    p.add_argument(
+        "--expect",
+        metavar="SHA256",
+        help="what the one file has to be, or the manifest.json of the one folder: vouches where nothing else does",
     )
     p.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the images (default: 0)")
     p.add_argument("--json", action="store_true", help="print what was found as JSON instead of tables")

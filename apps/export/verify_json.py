@@ -28,6 +28,8 @@ class FileJson(JsonRecord):
     """Its logits now on the golden images inside it, against those it gave when it was written."""
     holds_table: Measurement[bool]
     """Whether every scale and zero point is the one in the qparams.json beside it."""
+    vouched_by: Measurement[Text]
+    """What besides the file itself knows its digest: `manifest.json`, or `--expect`."""
     int8_mac_fraction: Measurement[Fraction]
     float_ops: Measurement[tuple[Text, ...]]
 
@@ -42,7 +44,7 @@ class VerificationJson(JsonRecord):
 
     schema_version: Literal[1] = 1
     proven: bool
-    """Whether every file was executed, computes what it did when it was written, and has no problem."""
+    """Whether every file is one that something else vouches for, was executed, and has no problem."""
     files: Annotated[tuple[FileJson, ...], Field(min_length=1)]
     images: Measurement[Text]
     logits: Measurement[LogitComparison]
@@ -73,6 +75,7 @@ def _file(finding: Finding) -> FileJson:
         executed_by=finding.executed_by,
         self_test=finding.self_test,
         holds_table=finding.holds_table,
+        vouched_by=finding.vouched_by,
         int8_mac_fraction=coverage if isinstance(coverage, NotMeasured) else coverage.int8_mac_fraction,
         float_ops=coverage if isinstance(coverage, NotMeasured) else coverage.float_ops,
     )

@@ -29,6 +29,11 @@ def tables(found: Verification) -> RenderableType:
             parts.append(Text(f"tensors not compared: {found.tensors.reason}\n"))
     else:
         parts += [_tensors(finding) for finding in found.tensors]
+    parts += [
+        Text(f"{finding.name}: {finding.vouched_by.reason}")
+        for finding in found.findings
+        if isinstance(finding.vouched_by, NotMeasured) and not finding.problems
+    ]
     parts += [Text(problem, style="red") for problem in found.problems]
     return Group(*parts)
 

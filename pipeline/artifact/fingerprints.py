@@ -1,4 +1,7 @@
-"""Fingerprints of what a file stores, tensor by tensor, so that damage names the tensors it hit."""
+"""Fingerprints of what a file stores, tensor by tensor and word by word, so that damage names what it hit.
+
+They show that a file is consistent with itself: whoever rewrites a file can write them too.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,13 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from rexnet_export.pipeline.artifact.metadata import KEYS
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.quantization.table.params import QuantParams
 
 KEY = "fingerprints"
 DIGITS = 12
+SAYS = "metadata "  # in front of the name of a metadata key
 LARGEST_TEXT = 2**20
 LONGEST_NAME = 200
 _FINGERPRINT = re.compile(f"[0-9a-f]{{{DIGITS}}}")
@@ -29,15 +34,33 @@ def fingerprints(qparams: Mapping[str, QuantParams], parameters: Parameters) -> 
     }
 
 
-def described(qparams: Mapping[str, QuantParams], parameters: Parameters) -> dict[str, str]:
-    """The metadata entry a file carries its fingerprints in."""
-    return {KEY: json.dumps(fingerprints(qparams, parameters), separators=(",", ":"))}
+def described(
+    qparams: Mapping[str, QuantParams], parameters: Parameters, metadata: Mapping[str, str]
+) -> dict[str, str]:
+    """The metadata entry a file carries its fingerprints in; `metadata` is all else that it says of itself."""
+    written = fingerprints(qparams, parameters) | _of_words(metadata)
+    return {KEY: json.dumps(written, separators=(",", ":"))}
 
 
 def damaged(metadata: Mapping[str, str], qparams: Mapping[str, QuantParams], parameters: Parameters) -> list[str]:
-    """Tensors that no longer have the fingerprint the file was written with, that are gone, or that are new."""
-    written, found = _read(metadata), fingerprints(qparams, parameters)
+    """Tensors, and keys of the metadata as `metadata labels`, that no longer have the fingerprint the file was written
+    with, that are gone, or that are new."""
+    written = _read(metadata)
+    covered = {name.removeprefix(SAYS) for name in written if name.startswith(SAYS)}
+    if not covered:
+        raise ConversionError(
+            "metadata has no fingerprints of itself: an older version wrote it; export the model again"
+        )
+    words = {key: text for key, text in metadata.items() if key in covered or key in KEYS}
+    found = fingerprints(qparams, parameters) | _of_words(words)
     return sorted(name for name in written.keys() | found.keys() if written.get(name) != found.get(name))
+
+
+def _of_words(metadata: Mapping[str, str]) -> dict[str, str]:
+    return {
+        f"{SAYS}{key}": hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:DIGITS]
+        for key, text in sorted(metadata.items())
+    }
 
 
 def _fingerprint(params: QuantParams | None, values: NDArray[np.generic] | None) -> str:

@@ -22,6 +22,11 @@ DIGESTS = ("float_onnx_sha256", "table_sha256")
 FEATURES = "features"
 MOST_CHANNELS = 2**16
 FLOAT_TENSORS = "float_tensors"
+# All that `describe` may write: each changes what the file means or what it is taken for.
+KEYS = (
+    *("model", "precision", "labels", "input_size", "resize", "crop_ratio", "interpolation", "mean", "std"),
+    *("checkpoint_sha256", "generator", FEATURES, FLOAT_TENSORS, *DIGESTS),
+)
 MAX_SIZE_DIGITS = 5
 LONGEST_SOURCE = 200
 

@@ -10,6 +10,7 @@ import binascii
 import hashlib
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from rexnet_export.pipeline.artifact import fingerprints
 from rexnet_export.pipeline.artifact.fingerprints import Parameters
 from rexnet_export.pipeline.artifact.metadata import card_from
-from rexnet_export.pipeline.artifact.target import Session, Source
+from rexnet_export.pipeline.artifact.target import Session, Source, described
 from rexnet_export.pipeline.core.errors import ConversionError, TargetUnavailable
 from rexnet_export.pipeline.core.records import (
     AtLeastOne,
@@ -94,17 +95,21 @@ def enlarge(small: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def carried(
-    source: Source, open_file: Callable[[], Session], qparams: Mapping[str, QuantParams], parameters: Parameters
+    source: Source,
+    open_file: Callable[[], Session],
+    qparams: Mapping[str, QuantParams],
+    parameters: Parameters,
+    metadata: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """What a file just written is to say of itself: its fingerprints, and golden logits where it can be executed."""
-    entries = fingerprints.described(qparams, parameters)
-    if source.golden is None:
-        return entries
-    try:
-        session = open_file()
-    except TargetUnavailable:
-        return entries
-    return entries | describe_golden(session, source.golden, source.card.preprocess.size)
+    """What a file just written is to say of itself: its fingerprints, and golden logits where it can be executed.
+
+    `metadata` is what it says already, where that is not `described(source)`.
+    """
+    golden: dict[str, str] = {}
+    if source.golden is not None:
+        with suppress(TargetUnavailable):
+            golden = describe_golden(open_file(), source.golden, source.card.preprocess.size)
+    return golden | fingerprints.described(qparams, parameters, (metadata or described(source)) | golden)
 
 
 def describe_golden(session: Session, small: NDArray[np.uint8], size: int) -> dict[str, str]:

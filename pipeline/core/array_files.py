@@ -75,6 +75,10 @@ class ArrayArchive:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         self._stream.close()
 
     def read(self, name: str, most_bytes: int) -> NDArray[Any]:

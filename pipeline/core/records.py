@@ -21,6 +21,10 @@ type Positive = Annotated[float, Gt(0)]
 type NotNegative = Annotated[float, Ge(0)]
 type Fraction = Annotated[float, Interval(ge=0, le=1)]
 
+from rexnet_export.pipeline.core.untrusted import package_members, require_untrusted
+
+MOST_BYTES = 2**40  # of any file that is given a digest: a device would never end
+
 type Precision = Literal["int8", "fp16", "fp32"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision.__value__)
 
@@ -67,10 +71,14 @@ class StoredFile:
 
 
 def stored_file(path: Path) -> StoredFile:
-    """Record a finished file; a folder's digest covers its relative names and contents in sorted order."""
-    if path.is_file():
+    """Record a finished file; a folder's digest covers its relative names and contents in sorted order.
+
+    `OSError` where it is neither, or where a folder holds a link, a device or too many files.
+    """
+    if not path.is_dir():
+        require_untrusted(path, MOST_BYTES)
         return StoredFile(path=path, sha256=file_sha256(path), bytes=path.stat().st_size)
-    members = sorted(member for member in path.rglob("*") if member.is_file())
+    members = list(package_members(path))
     digest = hashlib.sha256()
     for member in members:
         digest.update(f"{member.relative_to(path).as_posix()}\0{file_sha256(member)}\n".encode())

@@ -22,6 +22,7 @@ from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.quantization.table.table_file import load_table
 
 LOGITS = "logits"
+UNVOUCHED = NotMeasured(reason="consistent with itself only: no manifest.json beside it, and no --expect")
 UNREAD = NotMeasured(reason="the file cannot be read")
 
 
@@ -53,7 +54,10 @@ class File(Session, Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What one file showed; without `problems` it is what was written, and computes what it did then."""
+    """What one file showed; without `problems` it is consistent with itself, and computes what it did when written.
+
+    `vouched_by` says what besides the file itself knows its digest.
+    """
 
     name: str
     file: StoredFile
@@ -65,6 +69,7 @@ class Finding:
     holds_table: Measurement[bool]
     coverage: Measurement[Coverage]
     qparams: Mapping[str, QuantParams]
+    vouched_by: Measurement[str]
     float_onnx_sha256: str | None = None
 
     @property
@@ -78,6 +83,7 @@ def examine(file: File, name: str, stored: StoredFile, release: Release) -> Find
     """Ask a file everything it can answer alone; what it cannot is a problem, and the rest is asked all the same."""
     problems = _Problems()
     wanted = release.digests.get(file.path)
+    vouched: Measurement[str] = MANIFEST_FILE if wanted == stored.sha256 else UNVOUCHED
     if wanted not in {None, stored.sha256}:
         problems.add(f"its content is not what {MANIFEST_FILE} says")
     if wanted is None and any(path.parent == file.path.parent for path in release.digests):
@@ -107,6 +113,7 @@ def examine(file: File, name: str, stored: StoredFile, release: Release) -> Find
         holds_table=held,
         coverage=coverage or UNREAD,
         qparams=qparams or {},
+        vouched_by=vouched,
         float_onnx_sha256=metadata.get("float_onnx_sha256"),
     )
 
@@ -145,6 +152,7 @@ def _unread(name: str, stored: StoredFile, problems: _Problems) -> Finding:
         holds_table=UNREAD,
         coverage=UNREAD,
         qparams={},
+        vouched_by=UNVOUCHED,
     )
 
 

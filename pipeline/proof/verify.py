@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from rexnet_export.pipeline.artifact.export_folder import Release, find_release,
 from rexnet_export.pipeline.artifact.self_test import SelfTest
 from rexnet_export.pipeline.artifact.target import Session
 from rexnet_export.pipeline.core.errors import ConversionError, UsageError
+from rexnet_export.pipeline.core.files import MANIFEST_FILE
 from rexnet_export.pipeline.core.progress import Progress, counted
 from rexnet_export.pipeline.core.records import Measurement, ModelCard, NotMeasured, Text
 from rexnet_export.pipeline.data.selection import Images, labelled_images
@@ -27,23 +29,33 @@ from rexnet_export.pipeline.proof.examine import File, Finding, examine
 from rexnet_export.quantization.table.params import QuantParams
 
 FLOAT = "float network"
+EXPECTED = "--expect"
+SHA256 = re.compile("[0-9A-Fa-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to prove, and on which images: all of `eval_data` unless `eval_images` says fewer."""
+    """What to prove, and on which images: all of `eval_data` unless `eval_images` says fewer.
+
+    `expect` is the SHA-256 that the one path must have: a file's own, a package's, or that of a folder's manifest.
+    """
 
     paths: tuple[Path, ...]
     eval_data: Path | None = None
     eval_images: int | None = None
     trace_images: int = 4
     seed: int = 0
+    expect: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers no run could honour."""
         for flag, count in (("eval-images", self.eval_images), ("trace-images", self.trace_images)):
             if count is not None and count < 1:
                 raise UsageError(f"--{flag} {count}: must be at least 1")
+        if self.expect is not None and not SHA256.fullmatch(self.expect):
+            raise UsageError(f"--expect {self.expect!a}: a SHA-256 is 64 hexadecimal digits")
+        if self.expect is not None and len(self.paths) != 1:
+            raise UsageError(f"--expect is the digest of one file or folder, and {len(self.paths)} are named")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +73,8 @@ class TensorFinding:
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """All that was found; the files are proven where every one passed its self-test and none has a problem."""
+    """All that was found; the files are proven where every one is vouched for, passed its self-test and has no
+    problem."""
 
     findings: tuple[Finding, ...]
     images: Measurement[str]
@@ -70,8 +83,10 @@ class Verification:
 
     @property
     def proven(self) -> bool:
-        """Whether every file was executed, computes what it did when it was written, and has no problem."""
-        return not self.problems and all(isinstance(f.self_test, SelfTest) for f in self.findings)
+        """Whether every file is one that something else vouches for, was executed, and has no problem."""
+        return not self.problems and all(
+            isinstance(f.self_test, SelfTest) and not isinstance(f.vouched_by, NotMeasured) for f in self.findings
+        )
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -88,13 +103,15 @@ def verify(
     checkpoints are refused.
     """
     release = find_release(request.paths, suffixes)
+    expected = _require_expected(request)
     names = _names(release.artifacts)
     with ExitStack() as opened:
         files = {names[path]: opened.enter_context(open_file(path)) for path in release.artifacts}
         findings = []
         with progress.stage("examining", len(files), "files") as bar:
             for name, file in files.items():
-                findings.append(examine(file, name, stored(file.path), release))
+                finding = examine(file, name, stored(file.path), release)
+                findings.append(replace(finding, vouched_by=EXPECTED) if file.path == expected else finding)
                 bar.advance(1, name)
         _require_one_network([finding for finding in findings if not finding.problems])
         sound = [f for f in findings if not f.problems and not isinstance(f.executed_by, NotMeasured)]
@@ -102,6 +119,19 @@ def verify(
             nothing = NotMeasured(reason="no file is fit to be run")
             return Verification(findings=tuple(findings), images=nothing, logits=nothing, tensors=nothing)
         return _compared(request, tuple(findings), {f.name: (f, files[f.name]) for f in sound}, release, progress)
+
+
+def _require_expected(request: Request) -> Path | None:
+    """The path that `expect` vouches for, where it is given; `ConversionError` unless its digest is that."""
+    if request.expect is None:
+        return None
+    (path,) = request.paths
+    record = path / MANIFEST_FILE
+    place = record if record.is_file() else path
+    digest = stored(place).sha256
+    if digest != request.expect.lower():
+        raise ConversionError(f"{place} is not what --expect names: its SHA-256 is {digest}")
+    return path
 
 
 def _compared(

@@ -58,7 +58,8 @@ class Gpu:
         )
         presets = {"onnxruntime": source.float_onnx} if has_cuda_provider() else {}
         written = Artifact(target=self.name, precision=precision, file=save(metadata=described), presets=presets)
-        proof = carried(source, lambda: self.open(written), {}, self.read_parameters(written))
+        stored = self.read_parameters(written)
+        proof = carried(source, lambda: self.open(written), {}, stored, self.read_metadata(written))
         return replace(written, file=save(metadata=described | proof))
 
     def open(self, artifact: Artifact, *, threads: int | None = None) -> OutputSession:

@@ -54,11 +54,13 @@ def bundle_export(options: argparse.Namespace, suffixes: tuple[str, ...], output
     """Open every artifact of these kinds on the desktop, run it on the images, and write the zip."""
     # Imported late: torch alone takes seconds, and --help should not wait for it.
     from rexnet_export.apps.bench.bundle.bundle import seal, write_contents  # noqa: PLC0415
-    from rexnet_export.pipeline.artifact.export_folder import find_release  # noqa: PLC0415
+    from rexnet_export.pipeline.artifact.export_folder import find_release, require_vouched  # noqa: PLC0415
 
     if options.images < 1:
         raise UsageError(f"--images {options.images}: name 1 or more")
     release = find_release((options.folder,), (*SUFFIXES, ".safetensors"))
+    for folder in (options.folder, *([options.baseline] if options.baseline else [])):
+        require_vouched(folder)
     paths = sorted((p for p in release.artifacts if p.suffix in suffixes), key=_preference)
     if not paths:
         raise UsageError(f"{options.folder} holds no {' or '.join(suffixes)}; export one")

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rexnet_export.pipeline.artifact.export_folder import altered, digests
+from rexnet_export.pipeline.core.array_files import HEADER, ArrayArchive
 from rexnet_export.pipeline.core.errors import BaselineError, ConversionError, DataError, first_line
 from rexnet_export.pipeline.core.files import MANIFEST_FILE, REPORT_FILE
-from rexnet_export.pipeline.core.records import file_sha256
-from rexnet_export.pipeline.core.strict_json import a_list, a_sha256, a_text, an_integer, an_object, strict_loads
+from rexnet_export.pipeline.core.strict_json import a_list, a_sha256, a_text, an_integer, an_object, read_json
 from rexnet_export.pipeline.export.report import SCHEMA_VERSION
 from rexnet_export.pipeline.proof.onnx_stages import predictions_key
 
@@ -26,7 +27,7 @@ LONGEST_ID = 4096
 NAME = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9._-]*( [A-Za-z0-9_-]+)?"
 )  # of models and targets; baselines are files of these
-HEADER = 4096  # bytes of an array's own description, at most
+MOST_REPORT_BYTES, MOST_ARRAYS_BYTES = 64 * 2**20, 2**33
 
 type Classes = NDArray[np.uint16]
 
@@ -75,11 +76,13 @@ class Evidence:
 def read_evidence(folder: Path) -> Evidence:
     """Read an output folder of rexnet-export; whatever is missing, altered or no prediction is a `DataError`."""
     report_file, arrays_file = folder / REPORT_FILE, folder / PREDICTIONS_FILE
-    _require_unaltered(folder, (REPORT_FILE, PREDICTIONS_FILE))
+    known = _vouched(folder)
     with readable(report_file):
-        report = an_object(_json(report_file), "the report")
+        report = an_object(read_json(report_file, MOST_REPORT_BYTES), "the report")
         _require_version(report_file, report)
-        return _evidence(folder, report, arrays_file)
+        evidence = _evidence(folder, report, arrays_file)
+    _require_files(evidence, known)
+    return evidence
 
 
 def require_same_images(candidate: LabelledImages, other: LabelledImages, said: str) -> None:
@@ -193,8 +196,7 @@ class _Arrays:
 
     def __enter__(self) -> _Arrays:
         with readable(self._path):
-            self._sizes = {info.filename: info.file_size for info in zipfile.ZipFile(self._path).infolist()}
-            self._archive = np.load(self._path, allow_pickle=False)
+            self._archive = ArrayArchive(self._path, MOST_ARRAYS_BYTES)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -212,7 +214,7 @@ class _Arrays:
 
     def labels(self) -> Classes:
         """The true class of each image."""
-        if "labels.npy" not in self._sizes:
+        if "labels" not in self._archive.sizes:
             raise DataError(
                 f"{self._path}: the images have no labels, so there is no accuracy to gate; export with --eval-data"
             )
@@ -225,7 +227,7 @@ class _Arrays:
 
     def predictions(self, key: str, *, file: str, sha256: str, executed_by: str) -> Predictions:
         """The largest of the logits [n, classes] and its softmax."""
-        if f"{key}.npy" not in self._sizes:
+        if key not in self._archive.sizes:
             raise self._wrong(f"no predictions of {key}, though {REPORT_FILE} says it ran")
         logits = self._array(key, 8 * self._images * self._classes)
         if logits.dtype.kind != "f" or logits.shape != (self._images, self._classes):
@@ -242,27 +244,26 @@ class _Arrays:
         )
 
     def _array(self, key: str, most_bytes: int) -> NDArray[np.generic]:
-        if self._sizes.get(f"{key}.npy", 0) > most_bytes + HEADER:
-            raise self._wrong(f"{key} has {self._sizes[f'{key}.npy']:,} bytes, too many for {self._images:,} images")
+        if self._archive.sizes.get(key, 0) > most_bytes + HEADER:
+            raise self._wrong(f"{key} has {self._archive.sizes[key]:,} bytes, too many for {self._images:,} images")
         with readable(self._path):
-            array: NDArray[np.generic] = self._archive[key]
-        return array
+            return self._archive.read(key, most_bytes)
 
     def _wrong(self, problem: str) -> DataError:
         return DataError(f"{self._path}: {problem}; export again")
 
 
-def _require_unaltered(folder: Path, names: tuple[str, ...]) -> None:
-    """The manifest must vouch for the files."""
-    manifest_file = folder / MANIFEST_FILE
-    if missing := [name for name in (MANIFEST_FILE, *names) if not (folder / name).is_file()]:
+def _vouched(folder: Path) -> dict[str, str]:
+    """Digests of the folder's files by name, all of which are as the manifest says."""
+    if missing := [n for n in (MANIFEST_FILE, REPORT_FILE, PREDICTIONS_FILE) if not (folder / n).is_file()]:
         raise DataError(f"{folder} has no {', '.join(missing)}; name a folder that rexnet-export wrote completely")
-    with readable(manifest_file):
-        files = an_object(an_object(_json(manifest_file), "it").get("files"), "files")
-        digests = {name: a_sha256(an_object(files.get(name), name).get("sha256"), name) for name in names}
-        altered = [name for name, digest in digests.items() if file_sha256(folder / name) != digest]
-    if altered:
-        raise DataError(f"{folder}: {', '.join(altered)} is not what {MANIFEST_FILE} says it was; export again")
+    with readable(folder / MANIFEST_FILE):
+        problems, known = altered(folder), digests(folder)
+    if PREDICTIONS_FILE not in known:
+        problems.append(f"{MANIFEST_FILE} does not know {PREDICTIONS_FILE}")
+    if problems:
+        raise DataError(f"{folder}: {'; '.join(problems)}; export again")
+    return known
 
 
 def _require_version(path: Path, report: dict[str, object]) -> None:
@@ -274,8 +275,14 @@ def _require_version(path: Path, report: dict[str, object]) -> None:
         )
 
 
-def _json(path: Path) -> object:
-    return strict_loads(path.read_text(encoding="utf-8"))
+def _require_files(evidence: Evidence, known: Mapping[str, str]) -> None:
+    """What was executed for the report are the files that lie there: their digests are the manifest's."""
+    for name, made in {**evidence.stages, **evidence.targets}.items():
+        if known.get(made.file) != made.sha256:
+            raise DataError(
+                f"{evidence.source}: {name} is {made.file!a} ({made.sha256[:12]}), which {MANIFEST_FILE} does not "
+                "know; export again"
+            )
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """`rexnet-export verify` as a person runs it, on files that are whole, damaged, mixed up or not ours."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -42,6 +43,7 @@ def copy(exported: Path, tmp_path: Path) -> Path:
 def test_a_whole_release_is_proven(exported: Path, capfd: pytest.CaptureFixture[str]) -> None:
     content = found(capfd, exported)
     assert content["proven"] is True
+    assert {file["vouched_by"] for file in content["files"]} == {"manifest.json"}
     names = [file["name"] for file in content["files"]]
     assert names == [
         "rexnet_050-int8.mlpackage",
@@ -92,14 +94,35 @@ def test_people_see_tables(exported: Path, capfd: pytest.CaptureFixture[str]) ->
     assert verified(capfd, exported / "rexnet_050-int8.ort", flags=["--quiet"]) == (0, "", "")
 
 
-def test_a_file_proves_itself_alone(exported: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_file_alone_is_consistent_with_itself(
+    exported: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     alone = Path(shutil.copytree(exported / "rexnet_050-int8.mlpackage", tmp_path / "shipped.mlpackage"))
     content = found(capfd, alone)
     (file,) = content["files"]
     assert file["self_test"]["passed"] is True
+    assert content["proven"] is False
+    assert "consistent with itself only" in file["vouched_by"]["not_measured"]
     assert file["executed_by"]
     assert "no qparams.json" in file["holds_table"]["not_measured"]
     assert "nothing to compare with" in content["tensors"]["not_measured"]
+
+
+def test_an_expected_digest_vouches_for_a_file(
+    exported: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    alone = Path(shutil.copy(exported / "rexnet_050-int8.ort", tmp_path))
+    digest = hashlib.sha256(alone.read_bytes()).hexdigest()
+    _, out, _ = verified(capfd, alone, flags=["--json", "--expect", digest.upper()])
+    assert json.loads(out)["proven"] is True
+    assert json.loads(out)["files"][0]["vouched_by"] == "--expect"
+    code, _, err = verified(capfd, alone, flags=["--expect", "0" * 64])
+    assert code == 12
+    assert digest in err
+    manifest = hashlib.sha256((exported / "manifest.json").read_bytes()).hexdigest()
+    assert verified(capfd, exported, flags=["--quiet", "--expect", manifest])[0] == 0
+    for words in (["--expect", "0" * 63], ["--expect", "0" * 64, str(alone)]):
+        assert main(["verify", str(exported), *words]) == 2
 
 
 def flip(path: Path, tensor_bytes: bytes, at: int) -> None:

@@ -1,14 +1,17 @@
 """Which files a folder stands for, and records that may not be believed."""
 
 import json
+import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rexnet_export.pipeline.artifact.export_folder import find_release
+from rexnet_export.pipeline.artifact.export_folder import artifact_at, find_release, require_whole
 from rexnet_export.pipeline.core.errors import ConversionError, UsageError
-from rexnet_export.pipeline.core.records import file_sha256
+from rexnet_export.pipeline.core.records import file_sha256, stored_file
 
 SUFFIXES = (".mlpackage", ".tflite", ".ort", ".onnx")
 
@@ -19,7 +22,16 @@ def release(folder: Path, **records: object) -> Path:
         (folder / name).write_bytes(name.encode())
     for name, content in records.items():
         (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    if "report" in records and "manifest" not in records:
+        vouch(folder)
     return folder
+
+
+def vouch(folder: Path) -> None:
+    """Write a manifest of everything there is, the size of some of it."""
+    files = {path.name: {"sha256": stored_file(path).sha256} for path in folder.iterdir()}
+    files["m.ort"]["bytes"] = (folder / "m.ort").stat().st_size
+    (folder / "manifest.json").write_text(json.dumps({"files": files}), encoding="utf-8")
 
 
 def report(*names: str) -> dict[str, Any]:
@@ -48,9 +60,11 @@ def test_files_stand_for_themselves_and_are_named_once(tmp_path: Path) -> None:
 
 
 def test_what_lies_beside_a_file_vouches_for_it(tmp_path: Path) -> None:
-    folder = release(tmp_path, qparams={}, manifest={"files": {"m.ort": {"sha256": "a" * 64}}})
+    known = {name: {"sha256": "a" * 64} for name in ("m.ort", "qparams.json", "m-float.onnx")}
+    folder = release(tmp_path, qparams={}, manifest={"files": known})
+    (folder / "stranger.onnx").write_bytes(b"not of this export")
     found = find_release((folder / "m.ort",), SUFFIXES)
-    assert found.digests == {folder / "m.ort": "a" * 64}
+    assert found.digests[folder / "m.ort"] == "a" * 64
     assert [table.path.name for table in found.tables] == ["qparams.json"]
     assert [graph.sha256 for graph in found.float_graphs] == [file_sha256(folder / "m-float.onnx")]
 
@@ -76,6 +90,8 @@ def test_paths_that_are_no_release(tmp_path: Path, name: str, said: str) -> None
         ("report", [1], "holds no object"),
         ("manifest", {"files": {"../x": {"sha256": "a"}}}, "no file beside it"),
         ("manifest", {"files": {"m.ort": 3}}, "no manifest"),
+        ("manifest", {"files": {}}, "names no file"),
+        ("manifest", {}, "names no file"),
     ],
 )
 def test_records_that_cannot_be_believed(tmp_path: Path, record: str, content: object, said: str) -> None:
@@ -88,3 +104,59 @@ def test_a_cut_record(tmp_path: Path) -> None:
     (folder / "report.json").write_text('{"targets": {', encoding="utf-8")
     with pytest.raises(ConversionError, match=r"report\.json is damaged"):
         find_release((folder,), SUFFIXES)
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    (package := tmp_path / "m.mlpackage" / "Data").mkdir(parents=True)
+    (package / "weight.bin").write_bytes(b"weights")
+    (tmp_path / "report.html").write_text("page")
+    return release(tmp_path, report=report("m.ort", "m.tflite", "m.mlpackage"))
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "m.tflite": lambda folder: (folder / "m.tflite").write_bytes(b"7 bytes"),
+    "m.ort": lambda folder: (folder / "m.ort").write_bytes(b"M.ort"),
+    "m.mlpackage": lambda folder: (folder / "m.mlpackage" / "Data" / "weight.bin").write_bytes(b"WEIGHTS"),
+    "report.html": lambda folder: (folder / "report.html").write_text(""),
+    "m-float.onnx": lambda folder: (folder / "m-float.onnx").unlink(),
+    "report.json": lambda folder: (folder / "report.json").write_text(json.dumps(report("m.ort"))),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_file_of_the_manifest_is_compared(whole: Path, name: str) -> None:
+    require_whole(whole)
+    CHANGES[name](whole)
+    with pytest.raises(ConversionError, match=f"{re.escape(name)} is (missing|not what manifest.json says)"):
+        require_whole(whole)
+    with pytest.raises(ConversionError, match=re.escape(name)):
+        artifact_at(whole, "t0", SUFFIXES)
+
+
+def test_one_artifact_is_compared_with_the_manifest_beside_it(whole: Path) -> None:
+    assert artifact_at(whole / "m.ort", None, SUFFIXES) == whole / "m.ort"
+    CHANGES["m.ort"](whole)
+    with pytest.raises(ConversionError, match=r"m\.ort is not what manifest\.json says"):
+        artifact_at(whole / "m.ort", None, SUFFIXES)
+
+
+def test_a_report_without_a_manifest_is_refused(whole: Path) -> None:
+    (whole / "manifest.json").unlink()
+    for ask in (lambda: find_release((whole,), SUFFIXES), lambda: artifact_at(whole, "t0", SUFFIXES)):
+        with pytest.raises(ConversionError, match=r"holds report\.json, but no manifest\.json"):
+            ask()
+
+
+def test_a_package_may_not_lead_outside(whole: Path) -> None:
+    (whole / "m.mlpackage" / "link").symlink_to("/etc/passwd")
+    with pytest.raises(ConversionError, match=r"m\.mlpackage cannot be read .*is a link"):
+        require_whole(whole)
+
+
+def test_a_pipe_in_place_of_a_file_keeps_nobody_waiting(whole: Path) -> None:
+    for name in ("m.tflite", "manifest.json"):
+        (whole / name).unlink()
+        os.mkfifo(whole / name)
+        with pytest.raises(ConversionError, match=name):
+            require_whole(whole)

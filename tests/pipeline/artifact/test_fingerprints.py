@@ -21,6 +21,9 @@ VALUES: dict[str, NDArray[Any]] = {
     "logits.bias": np.array([1.0, 2.0], np.float16),
 }
 
+SAID = {"labels": '["cat"]', "std": "[1, 1, 1]", "precision": "int8"}
+WRITTEN = SAID | described(QPARAMS, VALUES, SAID)
+
 PINNED = {"logits.bias": "51409b2c24a8", "stem": "70b4a800f3bb", "stem.weight": "55a98cd2728c"}
 
 
@@ -46,7 +49,7 @@ def test_finished_files_can_still_be_read() -> None:
 )
 def test_changed_parameters_are_named(change: dict[str, Any]) -> None:
     changed = QPARAMS | {"stem": replace(QPARAMS["stem"], **change)}
-    assert damaged(described(QPARAMS, VALUES), changed, VALUES) == ["stem"]
+    assert damaged(WRITTEN, changed, VALUES) == ["stem"]
 
 
 @pytest.mark.parametrize(
@@ -60,18 +63,18 @@ def test_changed_parameters_are_named(change: dict[str, Any]) -> None:
     ids=["value", "type", "shape", "order"],
 )
 def test_changed_values_are_named(values: NDArray[Any]) -> None:
-    assert damaged(described(QPARAMS, VALUES), QPARAMS, VALUES | {"stem.weight": values}) == ["stem.weight"]
+    assert damaged(WRITTEN, QPARAMS, VALUES | {"stem.weight": values}) == ["stem.weight"]
 
 
 def test_scales_of_channels_are_told_from_each_other() -> None:
     swapped = QPARAMS | {"stem.weight": replace(QPARAMS["stem.weight"], scale=(0.5, 0.25))}
-    assert damaged(described(QPARAMS, VALUES), swapped, VALUES) == ["stem.weight"]
+    assert damaged(WRITTEN, swapped, VALUES) == ["stem.weight"]
 
 
 def test_tensors_that_are_gone_or_new_are_named() -> None:
     gone = {name: values for name, values in VALUES.items() if name != "logits.bias"}
-    assert damaged(described(QPARAMS, VALUES), QPARAMS, gone) == ["logits.bias"]
-    assert damaged(described(QPARAMS, gone), QPARAMS, VALUES) == ["logits.bias"]
+    assert damaged(WRITTEN, QPARAMS, gone) == ["logits.bias"]
+    assert damaged(SAID | described(QPARAMS, gone, SAID), QPARAMS, VALUES) == ["logits.bias"]
 
 
 def test_memory_layout_and_byte_order_do_not_matter() -> None:
@@ -79,7 +82,7 @@ def test_memory_layout_and_byte_order_do_not_matter() -> None:
         "stem.weight": np.asfortranarray(VALUES["stem.weight"]),
         "logits.bias": VALUES["logits.bias"].astype(">f2"),
     }
-    assert damaged(described(QPARAMS, VALUES), QPARAMS, same) == []
+    assert damaged(WRITTEN, QPARAMS, same) == []
 
 
 @pytest.mark.parametrize(
@@ -107,3 +110,25 @@ def test_hostile_fingerprints_are_refused(text: str) -> None:
 def test_a_file_without_fingerprints_is_not_ours() -> None:
     with pytest.raises(ConversionError, match="no 'fingerprints'"):
         damaged({}, QPARAMS, VALUES)
+
+
+@pytest.mark.parametrize("key", SAID)
+def test_changed_and_removed_words_are_named(key: str) -> None:
+    assert damaged(WRITTEN, QPARAMS, VALUES) == []
+    assert damaged(WRITTEN | {key: "[2]"}, QPARAMS, VALUES) == [f"metadata {key}"]
+    gone = {name: text for name, text in WRITTEN.items() if name != key}
+    assert damaged(gone, QPARAMS, VALUES) == [f"metadata {key}"]
+
+
+@pytest.mark.parametrize("key", ["features", "float_tensors", "table_sha256", "mean"])
+def test_words_that_change_the_meaning_cannot_be_added(key: str) -> None:
+    assert damaged(WRITTEN | {key: "[]"}, QPARAMS, VALUES) == [f"metadata {key}"]
+
+
+def test_a_format_may_add_words_of_its_own() -> None:
+    assert damaged(WRITTEN | {"com.example.tool": "1.0"}, QPARAMS, VALUES) == []
+
+
+def test_a_file_of_an_older_version_has_to_be_exported_again() -> None:
+    with pytest.raises(ConversionError, match="older version"):
+        damaged(SAID | described(QPARAMS, VALUES, {}), QPARAMS, VALUES)

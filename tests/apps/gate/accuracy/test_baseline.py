@@ -1,5 +1,6 @@
 """Baselines: written for a reason, read back whole, and refused when somebody else wrote them."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,7 +53,7 @@ def test_files_are_small_and_read_well(path: Path) -> None:
         "correct": 350,
         "executed_by": "ONNX Runtime 1.26.0",
         "file": "rexnet_100-int8.ort",
-        "sha256": "c" * 64,
+        "sha256": hashlib.sha256(b"rexnet_100-int8.ort").hexdigest(),
         "top1": 0.875,
     }
     with np.load(path.with_suffix(".npz")) as arrays:

@@ -99,6 +99,18 @@ def test_edited_files_are_not_believed(folder: Path, name: str) -> None:
         read_evidence(folder)
 
 
+@pytest.mark.parametrize("name", ["rexnet_100-int8.ort", "rexnet_100-float.onnx"])
+def test_an_artifact_that_is_altered_or_gone_cannot_be_judged(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(b"7 bytes")
+    with pytest.raises(DataError, match=f"{name} is not what manifest.json says"):
+        read_evidence(folder)
+    (folder / name).unlink()
+    with pytest.raises(DataError, match=f"{name} is missing"):
+        read_evidence(folder)
+    with pytest.raises(DataError, match=f"is '{name}' .* which manifest.json does not know"):
+        read_evidence(vouch(folder))
+
+
 @pytest.mark.parametrize("name", ["report.json", "predictions.npz", "manifest.json"])
 def test_truncated_and_missing_files(folder: Path, name: str) -> None:
     path = folder / name
