@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -130,7 +129,7 @@ def _run_on_device(options: argparse.Namespace, terminal: Terminal) -> Mapping[s
 def _report(result: Mapping[str, Any], options: argparse.Namespace, terminal: Terminal) -> None:
     """Show a result; what is wrong with it is raised."""
     if options.json:
-        terminal.out.file.write(json.dumps(result, indent=2, sort_keys=True) + "\n")
+        terminal.json(result)
     elif not options.quiet:
         terminal.out.print(_table({str(options.output): result}))
     if result["parity"]["verdict"] == "fail":
@@ -159,7 +158,7 @@ def devices(options: argparse.Namespace, terminal: Terminal) -> int:
         except DeviceError as error:
             terminal.note(printable(str(error)))
     if options.json:
-        terminal.out.file.write(json.dumps([{"device": d, "state": state} for d, state in found], indent=2) + "\n")
+        terminal.json([{"device": d, "state": state} for d, state in found])
         return 0
     for device, state in (*found, *FORMS):
         terminal.out.print(printable(f"{device}  {state}"), markup=False)
@@ -195,7 +194,7 @@ def compare(options: argparse.Namespace, terminal: Terminal) -> int:
     first, second = read_result(options.first), read_result(options.second)
     between = agreement(options.first, first, options.second, second)
     if options.json:
-        terminal.out.file.write(json.dumps(between, indent=2, sort_keys=True) + "\n")
+        terminal.json(between)
         return 0
     terminal.out.print(_table({str(options.first): first, str(options.second): second}))
     said = ", ".join(f"{key.replace('_', ' ')} {_shown(value)}" for key, value in between.items())

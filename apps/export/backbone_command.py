@@ -50,7 +50,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _export(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    from rexnet_export.pipeline.core.json import to_text  # noqa: PLC0415
     from rexnet_export.pipeline.export.export import export_backbone  # noqa: PLC0415 - imports torch
     from rexnet_export.targets import chosen  # noqa: PLC0415
 
@@ -60,7 +59,7 @@ def _export(arguments: argparse.Namespace, terminal: Terminal) -> None:
     targets = [target for target in chosen(options.target, options.precision) if target.name != GPU]
     report = export_backbone(options, targets, terminal)
     if arguments.json:
-        terminal.out.file.write(to_text(report.to_json()))
+        terminal.json(report.to_json())
     elif not arguments.quiet:
         terminal.out.print(table(report))
         terminal.out.print(f"{options.output}/  backbone.json, manifest.json", soft_wrap=True)

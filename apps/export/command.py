@@ -51,13 +51,12 @@ def _export(arguments: argparse.Namespace, terminal: Terminal) -> None:
     # Imported late: torch alone takes seconds, and --help and a wrong flag should not wait for it.
     from rexnet_export.apps.export.report_page import render  # noqa: PLC0415
     from rexnet_export.apps.export.summary_table import table  # noqa: PLC0415
-    from rexnet_export.pipeline.core.json import to_text  # noqa: PLC0415
     from rexnet_export.pipeline.export.export import export  # noqa: PLC0415
     from rexnet_export.targets import chosen  # noqa: PLC0415
 
     report = export(options, chosen(options.target, options.precision), terminal, render)
     if arguments.json:
-        terminal.out.file.write(to_text(report.to_json()))
+        terminal.json(report.to_json())
     elif not arguments.quiet:
         terminal.out.print(table(report))
         terminal.out.print(f"{options.output}/  report.html, report.json, manifest.json", soft_wrap=True)

@@ -57,7 +57,6 @@ def _verify(arguments: argparse.Namespace, terminal: Terminal) -> None:
     # Imported late: torch alone takes seconds, and --help and a wrong flag should not wait for it.
     from rexnet_export.apps.export.verify_json import verification_json  # noqa: PLC0415
     from rexnet_export.apps.export.verify_tables import tables  # noqa: PLC0415
-    from rexnet_export.pipeline.core.json import to_text  # noqa: PLC0415
     from rexnet_export.pipeline.proof.verify import verify  # noqa: PLC0415
     from rexnet_export.targets import TARGETS  # noqa: PLC0415
     from rexnet_export.targets.isolation.isolated_file import IsolatedFile  # noqa: PLC0415
@@ -65,7 +64,7 @@ def _verify(arguments: argparse.Namespace, terminal: Terminal) -> None:
     suffixes = tuple(suffix for target in TARGETS.values() for suffix in target.suffixes)
     found = verify(_request(arguments), IsolatedFile, suffixes, terminal)
     if arguments.json:
-        terminal.out.file.write(to_text(verification_json(found).to_json()))
+        terminal.json(verification_json(found).to_json())
     elif not arguments.quiet:
         terminal.out.print(tables(found))
     if found.problems:

@@ -138,12 +138,11 @@ def _check(arguments: argparse.Namespace, terminal: Terminal) -> None:
         result = _checked(arguments)
     from rexnet_export.apps.gate.accuracy.sheet import sheet  # noqa: PLC0415
     from rexnet_export.apps.gate.accuracy.terminal_tables import table  # noqa: PLC0415
-    from rexnet_export.pipeline.core.json import to_text  # noqa: PLC0415
 
     pictures = _pictures(result, arguments.images, terminal) if HTML in outputs.files else {}
     outputs.write(sheet(result, pictures), terminal)
     if arguments.json:
-        terminal.out.file.write(to_text(result.to_json()))
+        terminal.json(result.to_json())
     elif not arguments.quiet:
         terminal.out.print(table(result))
     _raise_verdict(result)
@@ -262,11 +261,11 @@ def _raise_verdict(result: GateResult) -> None:
 def _plan(arguments: argparse.Namespace, terminal: Terminal) -> None:
     from rexnet_export.apps.gate.accuracy.plan import plan  # noqa: PLC0415
     from rexnet_export.apps.gate.accuracy.terminal_tables import plan_table  # noqa: PLC0415
-    from rexnet_export.pipeline.core.json import plain, to_text  # noqa: PLC0415
+    from rexnet_export.pipeline.core.json import plain  # noqa: PLC0415
 
     found = plan(arguments.images, arguments.discordance / 100, arguments.margin / 100)
     if arguments.json:
-        terminal.out.file.write(to_text(plain(found)))
+        terminal.json(plain(found))
     elif not arguments.quiet:
         terminal.out.print(plan_table(found))
 
@@ -275,7 +274,7 @@ def _update(arguments: argparse.Namespace, terminal: Terminal) -> None:
     from rexnet_export.apps.gate.accuracy.baseline_update import Change, update  # noqa: PLC0415
     from rexnet_export.apps.gate.accuracy.evidence import read_evidence  # noqa: PLC0415
     from rexnet_export.apps.gate.accuracy.terminal_tables import update_table  # noqa: PLC0415
-    from rexnet_export.pipeline.core.json import plain, to_text  # noqa: PLC0415
+    from rexnet_export.pipeline.core.json import plain  # noqa: PLC0415
 
     change = Change(
         reason=arguments.reason,
@@ -292,7 +291,7 @@ def _update(arguments: argparse.Namespace, terminal: Terminal) -> None:
         raise DataError(f"{evidence.source} has no artifact that was executed; export again where one can be")
     written = update(evidence, arguments.baselines, targets, change)
     if arguments.json:
-        terminal.out.file.write(to_text({"updated": plain(tuple(written))}))
+        terminal.json({"updated": plain(tuple(written))})
     elif not arguments.quiet:
         terminal.out.print(update_table(written))
 

@@ -56,11 +56,10 @@ def _compare(arguments: argparse.Namespace, terminal: Terminal) -> None:
     from rexnet_export.apps.gate.latency.latency_json import latency_json  # noqa: PLC0415
     from rexnet_export.apps.gate.latency.sheet import sheet  # noqa: PLC0415
     from rexnet_export.apps.gate.latency.terminal_tables import tables  # noqa: PLC0415
-    from rexnet_export.pipeline.core.json import to_text  # noqa: PLC0415
 
     outputs.write(sheet(found, arguments.on_inconclusive), terminal)
     if arguments.json:
-        terminal.out.file.write(to_text(latency_json(found).to_json()))
+        terminal.json(latency_json(found).to_json())
     elif not arguments.quiet:
         terminal.out.print(tables(found))
     _raise_verdict(found, arguments, terminal)

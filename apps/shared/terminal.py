@@ -1,24 +1,25 @@
 """What a person sees while a command runs: progress bars, one closing table, one line for a failure.
 
 Toolchains write to the process's output whenever they like. While a command runs, both standard streams lead to a
-log file instead, and only what is said through `Terminal` reaches the person.
+log file instead, and only what is said through `Terminal` reaches the person: as it is, but for signs that would
+command a terminal, or GitHub's runner.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
-import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
+from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -30,20 +31,61 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as RichProgress
+from rich.segment import Segment
 from rich.text import Text
 
-from rexnet_export.pipeline.core.errors import ExportError
+from rexnet_export.apps.shared.work_folder import work_folder
+from rexnet_export.pipeline.core.errors import ExportError, UsageError
+from rexnet_export.pipeline.core.json import to_text
 from rexnet_export.pipeline.core.progress import Bar
+from rexnet_export.pipeline.core.text import harmless, printable
 
-UNEXPECTED, INTERRUPTED = 1, 130
+UNEXPECTED, INTERRUPTED = 70, 130
+STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class PlainConsole(Console):
+    """Shows text as it is: nothing in it is markup, a picture or a command."""
+
+    def __init__(self, file: TextIO) -> None:
+        super().__init__(file=file, highlight=False, markup=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The same, made harmless."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(harmless(segment.text), segment.style)
+
+
+class StandardOutput(io.TextIOWrapper):
+    """Where results go; that they cannot is a failure of the command like any other."""
+
+    def write(self, text: str) -> int:
+        """Write, or say why that cannot be done."""
+        with _written():
+            return super().write(text)
+
+    def flush(self) -> None:
+        """Have everything written, or say why that cannot be done."""
+        with _written():
+            super().flush()
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"standard output cannot be written ({error.strerror}); what was to be printed is lost"
+        ) from error
 
 
 class Terminal:
     """The person's own streams: `out` for results, `messages` for progress and failures."""
 
     def __init__(self, program: str, out: TextIO, messages: TextIO, *, quiet: bool, log: Path) -> None:
-        self.out = Console(file=out, highlight=False)
-        self.messages = Console(file=messages, highlight=False)
+        self.out = PlainConsole(out)
+        self.messages = PlainConsole(messages)
         self._program = program
         self._quiet = quiet
         self._log = log
@@ -54,7 +96,7 @@ class Terminal:
         """Show a bar while the context is open, where there is a terminal to show it on."""
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
             _SpeedColumn(),
@@ -71,17 +113,23 @@ class Terminal:
         if self.stopped:
             raise KeyboardInterrupt
 
+    def json(self, value: Mapping[str, Any] | Sequence[Any]) -> None:
+        """Print a result as JSON."""
+        self.out.file.write(to_text(value))
+
     def note(self, text: str) -> None:
         """Say one line that stays."""
         if not self._quiet:
-            self.messages.print(text, markup=False, soft_wrap=True)
+            with suppress(OSError):  # whoever does not listen needs no note
+                self.messages.print(printable(text), soft_wrap=True)
 
     def fail(self, text: str) -> None:
         """Say why the command stops, and where the toolchains' own words are; on one line, whatever is in the text."""
-        said = f"{self._program}: {' '.join(text.splitlines())}"
-        if self._log.stat().st_size:
-            said += f" (toolchain output: {self._log})"
-        self.messages.print(said, style="red", markup=False, soft_wrap=True)
+        said = f"{self._program}: {printable(' '.join(text.splitlines()))}"
+        if self._log.is_file() and self._log.stat().st_size:
+            said += f" (toolchain output: {printable(str(self._log))})"
+        with suppress(OSError):  # the exit code says it too
+            self.messages.print(said, style="red", soft_wrap=True)
 
 
 class _SpeedColumn(ProgressColumn):
@@ -125,62 +173,67 @@ def run_parsed(
 
 
 def run_command(
-    program: str,
-    body: Callable[[Terminal], int],
-    *,
-    quiet: bool,
-    debug: bool,
-    interrupted: str = "nothing was left behind",
+    program: str, body: Callable[[Terminal], int], *, quiet: bool, debug: bool, interrupted: str = ""
 ) -> int:
     """Run `body` with toolchain chatter kept in a log file; failures become one line and their exit code.
 
-    The log is deleted when all went well, or when it is empty.
+    The log is deleted when all went well, or when it is empty. `interrupted` is what to say of a run that is stopped.
     """
-    handle, name = tempfile.mkstemp(prefix=f"{program}-", suffix=".log")
-    log, code = Path(name), UNEXPECTED
+    _occupy_standard_streams()
     try:
-        with _redirected(handle) as (out, messages):
-            terminal = Terminal(program, out, messages, quiet=quiet, log=log)
-            with _stoppable(terminal):
-                code = _guarded(terminal, body, debug=debug, interrupted=interrupted)
-    finally:
-        if code == 0 or not log.stat().st_size:
-            log.unlink()
-    return code
+        with work_folder() as folder:
+            log = folder / f"{program.replace(' ', '-')}.log"
+            with _redirected(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)) as (out, messages):
+                terminal = Terminal(program, out, messages, quiet=quiet, log=log)
+                with _stoppable(terminal):
+                    code = _guarded(terminal, body, debug=debug, interrupted=interrupted)
+            if code == 0:
+                log.unlink(missing_ok=True)
+            return code
+    except UsageError as error:  # before there was a terminal
+        with suppress(OSError, AttributeError):
+            print(f"{program}: {printable(str(error))}", file=sys.stderr)
+        return error.exit_code
 
 
 @contextmanager
 def _stoppable(terminal: Terminal) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM unwind the run; what a toolchain swallows is raised again at the next progress.
+    """Let Ctrl-C, SIGTERM and SIGHUP unwind the run; what a toolchain swallows is raised again at the next progress.
 
-    A process that was started with either ignored goes on ignoring it.
+    Further signals, while it unwinds, are ignored. A process that was started with one ignored goes on ignoring it.
     """
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        terminal.stopped = True
-        raise KeyboardInterrupt
+        if not terminal.stopped:
+            terminal.stopped = True
+            raise KeyboardInterrupt
 
-    wanted = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in wanted}
+    before = {number: signal.getsignal(number) for number in STOPS}
+    heeded = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]
+    for number in heeded:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in heeded:
+            signal.signal(number, before[number])
 
 
 def _guarded(terminal: Terminal, body: Callable[[Terminal], int], *, debug: bool, interrupted: str) -> int:
     """The one place where failures end."""
     try:
-        return body(terminal)
-    except KeyboardInterrupt:
-        terminal.fail(f"interrupted; {interrupted}")
+        code = body(terminal)
+        terminal.out.file.flush()
+        return code
+    except KeyboardInterrupt as stop:
+        terminal.fail("; ".join(filter(None, ("interrupted", str(stop) or interrupted))))
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - nothing may reach the person as a traceback
         if debug:
-            terminal.messages.print(traceback.format_exc(), markup=False)
+            with suppress(OSError):
+                terminal.messages.print(traceback.format_exc())
         if terminal.stopped:  # a toolchain that is interrupted may raise an error of its own instead
-            terminal.fail(f"interrupted; {interrupted}")
+            terminal.fail("; ".join(filter(None, ("interrupted", interrupted))))
             return INTERRUPTED
         if isinstance(error, ExportError):
             terminal.fail(str(error))
@@ -192,20 +245,30 @@ def _guarded(terminal: Terminal, body: Callable[[Terminal], int], *, debug: bool
 @contextmanager
 def _redirected(sink: int) -> Iterator[tuple[TextIO, TextIO]]:
     """Lead file descriptors 1 and 2 into `sink`; yield streams that still reach where they led before."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        with suppress(OSError):
+            stream.flush()
     saved = os.dup(1), os.dup(2)
     os.dup2(sink, 1)
     os.dup2(sink, 2)
     os.close(sink)
-    streams = os.fdopen(os.dup(saved[0]), "w", encoding="utf-8"), os.fdopen(os.dup(saved[1]), "w", encoding="utf-8")
+    out = StandardOutput(io.BufferedWriter(io.FileIO(os.dup(saved[0]), "w")), encoding="utf-8", errors="replace")
+    streams = out, os.fdopen(os.dup(saved[1]), "w", encoding="utf-8", errors="replace")
     try:
         yield streams
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            with suppress(OSError):
+                stream.flush()
         for descriptor, stream in zip((1, 2), streams, strict=True):
-            with suppress(BrokenPipeError):  # whoever read the output has left
+            with suppress(OSError, UsageError):  # whoever read has left, or a disk is full: that was said
                 stream.close()
             os.dup2(saved[descriptor - 1], descriptor)
             os.close(saved[descriptor - 1])
+
+
+def _occupy_standard_streams() -> None:
+    """Give the numbers of closed standard streams to something that cannot be written, before a file gets them."""
+    while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= 2:
+        pass
+    os.close(descriptor)

@@ -109,7 +109,7 @@ def carried(
     if source.golden is not None:
         with suppress(TargetUnavailable):
             golden = describe_golden(open_file(), source.golden, source.card.preprocess.size)
-    return golden | fingerprints.described(qparams, parameters, (metadata or described(source)) | golden)
+    return golden | fingerprints.described(qparams, parameters, {**(metadata or described(source)), **golden})
 
 
 def describe_golden(session: Session, small: NDArray[np.uint8], size: int) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import ClassVar
 class ExportError(Exception):
     """Base of all deliberate failures; `exit_code` is what the command line returns."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: ClassVar[int] = 70
 
 
 class GateFailed(ExportError):

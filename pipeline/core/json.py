@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rexnet_export.pipeline.core.records import NotMeasured
+from rexnet_export.pipeline.core.text import harmless_json
 
 
 def now() -> str:
@@ -30,6 +31,9 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - any record in, JSON out
     return str(value) if isinstance(value, Path) else value
 
 
-def to_text(value: Mapping[str, Any]) -> str:
-    """JSON with a final newline; infinities are refused rather than written as no JSON reader takes them."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+def to_text(value: Mapping[str, Any] | Sequence[Any]) -> str:
+    """JSON with a final newline; infinities are refused rather than written as no JSON reader takes them.
+
+    Signs that would command a terminal are escaped.
+    """
+    return harmless_json(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"

@@ -23,7 +23,7 @@ from rexnet_export.pipeline.export.inputs import Inputs, gather, gather_backbone
 from rexnet_export.pipeline.export.max_drop import require_drop
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.export.preprocess_check import PreprocessCheck, check_preprocess
-from rexnet_export.pipeline.export.publish import move, staging
+from rexnet_export.pipeline.export.publish import publish, staging
 from rexnet_export.pipeline.export.quantize import quantize
 from rexnet_export.pipeline.export.report import Report, manifest
 from rexnet_export.pipeline.graph.float_graph import write_float_onnx
@@ -47,18 +47,19 @@ type Render = Callable[[Report, Mapping[str, bytes]], str]
 def export(options: Options, targets: Sequence[Target], progress: Progress, render: Render) -> Report:
     """Make, execute and measure everything asked for, and write the output folder.
 
-    Files are written in a private folder beside their destination and moved in when all is done, so that a run
-    that fails or is interrupted leaves nothing behind. `render` gives the content of `report.html` from the report and
+    Files are written in a private folder and published in one step when all is done, so that a run that fails or is
+    interrupted leaves nothing behind. `render` gives the content of `report.html` from the report and
     pictures (PNG) of the images it lists, by id.
     """
     require_targets(targets, options.precision)
     inputs, judged = _noticed(gather(options, progress), progress)
-    with staging(options.output) as folder:
+    with staging(options.output, progress) as folder:
         report = _export_into(folder, options, inputs, judged, targets, progress)
         listed = () if isinstance(report.flips, NotMeasured) else report.flips.listed
         pictures = thumbnails(inputs.evaluation.source, [image.id for image in listed])
         (folder / "report.html").write_text(render(report, pictures), encoding="utf-8")
-        _publish(folder, REPORT_FILE, report, options, inputs)
+        _save_records(folder, REPORT_FILE, report, options, inputs)
+        publish(folder, options.output, progress)
     return _relocated(report, options.output)
 
 
@@ -66,9 +67,10 @@ def export_backbone(options: Options, targets: Sequence[Target], progress: Progr
     """The same for the network without its head: feature maps leave it, and nothing is said of classes."""
     require_targets(targets, options.precision)
     inputs, judged = _noticed(gather_backbone(options, progress), progress)
-    with staging(options.output) as folder:
+    with staging(options.output, progress) as folder:
         report = _export_into(folder, options, inputs, judged, targets, progress)
-        _publish(folder, BACKBONE_FILE, report, options, inputs)
+        _save_records(folder, BACKBONE_FILE, report, options, inputs)
+        publish(folder, options.output, progress)
     return _relocated(report, options.output)
 
 
@@ -82,10 +84,9 @@ def _noticed(inputs: Inputs, progress: Progress) -> tuple[Inputs, Measurement[Pr
     return inputs, judged
 
 
-def _publish(folder: Path, name: str, report: Report, options: Options, inputs: Inputs) -> None:
+def _save_records(folder: Path, name: str, report: Report, options: Options, inputs: Inputs) -> None:
     (folder / name).write_text(to_text(report.to_json()), encoding="utf-8")
     _save_manifest(folder, options, inputs)
-    move(folder, options.output)
 
 
 def _export_into(

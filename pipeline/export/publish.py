@@ -1,38 +1,246 @@
-"""An output folder that is filled whole or not at all: written in private, moved into place when all is done."""
+"""An output folder that is filled whole or not at all: written in private, exchanged in one step when all is done.
+
+A killed run leaves the older export or the new one, whole. Where a folder cannot be exchanged (a mount point, the
+working directory) its files are moved one by one, and the next start completes or takes back what was cut off.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from rexnet_export.pipeline.core.errors import UsageError
+from rexnet_export.pipeline.artifact.export_folder import digests
+from rexnet_export.pipeline.core.errors import ConversionError, UsageError
 from rexnet_export.pipeline.core.files import MANIFEST_FILE
+from rexnet_export.pipeline.core.locks import held, is_owned, owned
+from rexnet_export.pipeline.core.progress import Progress
+
+UNFINISHED = ".unfinished-"
+PREVIOUS = ".previous"  # the older export, while the files of a new one are moved in
+AT_FDCWD, RENAME_EXCHANGE, RENAME_SWAP = -100, 2, 2
+LITTLE = 2**20  # bytes: less than that is a full disk
+# What says that a folder cannot be renamed where it is, or not exchanged.
+FIXED = {errno.EXDEV, errno.EBUSY, errno.EINVAL, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSYS, errno.ENOTSUP}
 
 
 @contextmanager
-def staging(output: Path) -> Iterator[Path]:
-    """A private folder beside the files' destination, gone afterwards whatever happens."""
-    try:
-        existed = output.is_dir()
-        output.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=output))
-    except OSError as error:
-        raise UsageError(f"--output {output}: {error.strerror}; choose a folder you can write to") from error
-    try:
-        yield folder
-    except Exception as error:
-        if not _disk_is_full(error):
-            raise
-        raise UsageError(f"--output {output}: the disk is full; free some space and run again") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if not existed and not any(output.iterdir()):
+def staging(output: Path, progress: Progress) -> Iterator[Path]:
+    """A private folder in the files' destination, gone afterwards whatever happens; one run at a time has it.
+
+    What runs that were killed have left there is completed, taken back or deleted first.
+    """
+    with ExitStack() as owner:
+        try:
+            existed = output.is_dir()
+            output.mkdir(parents=True, exist_ok=True)
+            output = output.resolve()
+            with held(output):
+                _require_alone(output)
+                _recover(output, progress)
+                folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=output))
+                owner.enter_context(owned(folder))
+        except OSError as error:
+            raise UsageError(f"--output {output}: {error.strerror}; choose a folder you can write to") from error
+        try:
+            yield folder
+        except KeyboardInterrupt:
+            _end(folder, output, existed=existed)
+            raise KeyboardInterrupt(_remains(folder, output)) from None
+        except Exception as error:
+            raise _explained(error, output, folder) from error
+        finally:
+            _end(folder, output, existed=existed)
+
+
+def _end(folder: Path, output: Path, *, existed: bool) -> None:
+    """Delete what is not published; deleting it twice does no harm."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if not existed:
+        with suppress(OSError):  # it has the export in it, or is gone
             output.rmdir()
+
+
+def _remains(folder: Path, output: Path) -> str:
+    """What an interrupted run left, as it is now."""
+    return f"left {folder}: delete it" if folder.exists() else f"nothing was left in {output}"
+
+
+def publish(folder: Path, output: Path, progress: Progress) -> None:
+    """Put the finished folder in the place of `output`, with whatever in there is of no export of ours."""
+    output = output.resolve()
+    _sync(folder)
+    with held(output):
+        strangers = _strangers(output, {folder.name, *(path.name for path in folder.iterdir())})
+        if strangers:
+            progress.note(f"{output} keeps what is not of the older export: {', '.join(map(ascii, strangers))}")
+        if not _is_fixed(output):
+            replaced = output.with_name(f".{output.name}.replaced-{folder.name.removeprefix(UNFINISHED)}")
+            with suppress_fixed():
+                folder.rename(replaced)
+                try:
+                    _exchange(replaced, output)
+                except OSError:
+                    replaced.rename(folder)
+                    raise
+                with suppress(OSError):  # done is done
+                    _sync_names(output.parent)
+                _carry(replaced, output)
+                return
+        _move_in(folder, output, strangers)
+
+
+@contextmanager
+def suppress_fixed() -> Iterator[None]:
+    """Go on where a folder could not be renamed."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FIXED:
+            raise
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Two folders change their names in one step; `OSError` where the system or its file system cannot do that."""
+    library = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(one), os.fsencode(other)
+    if sys.platform == "darwin":
+        exchange, arguments = getattr(library, "renamex_np", None), (*names, RENAME_SWAP)
+    else:
+        exchange = getattr(library, "renameat2", None)
+        arguments = (AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE)
+    if exchange is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    if exchange(*arguments):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(one))
+
+
+def _carry(replaced: Path, output: Path) -> None:
+    """Move what is of no export from a folder that was replaced to the one in its place, then delete the rest."""
+    for name in _strangers(replaced, {path.name for path in output.iterdir()}):
+        (replaced / name).rename(output / name)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _move_in(folder: Path, output: Path, strangers: list[str]) -> None:
+    """Move files one by one: the older export aside, the new one in with its manifest last, the older one deleted."""
+    previous = output / PREVIOUS
+    previous.mkdir()
+    staying = {*strangers, PREVIOUS, folder.name}
+    for path in sorted(output.iterdir(), key=lambda path: path.name != MANIFEST_FILE):
+        if path.name not in staying and not path.name.startswith(UNFINISHED):
+            path.rename(previous / path.name)
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST_FILE):
+        path.rename(output / path.name)
+    _sync_names(output)
+    shutil.rmtree(previous)
+
+
+def _recover(output: Path, progress: Progress) -> None:
+    """Complete or take back what a killed run had begun to publish."""
+    for replaced in output.parent.glob(f".{_escaped(output.name)}.replaced-*"):
+        if not is_owned(replaced):
+            _carry(replaced, output)
+    previous, dead = output / PREVIOUS, list(output.glob(f"{UNFINISHED}*"))
+    cut_off = previous.is_dir() and not (output / MANIFEST_FILE).exists()
+    if cut_off:
+        progress.note(f"{output}: a run was killed while it published; the export before it is put back")
+        for folder in dead:
+            _take_back(folder, output)
+    for folder in dead:
+        (folder / MANIFEST_FILE).unlink(missing_ok=True)  # first: what is gone from here was not moved in
+        shutil.rmtree(folder)
+    if cut_off:
+        for path in sorted(previous.iterdir(), key=lambda path: path.name == MANIFEST_FILE):
+            _delete(output / path.name)
+            path.rename(output / path.name)
+    if previous.is_dir():
+        shutil.rmtree(previous)
+
+
+def _take_back(folder: Path, output: Path) -> None:
+    """Delete the files of an unfinished export that were moved in: those that are gone from its own folder."""
+    for name in _known(folder):
+        if not (folder / name).exists():
+            _delete(output / name)
+
+
+def _require_alone(output: Path) -> None:
+    """A living run has the folder to itself."""
+    if any(is_owned(folder) for folder in output.glob(f"{UNFINISHED}*")):
+        raise UsageError(f"--output {output}: another run is writing there; wait for it, or name another folder")
+
+
+def _strangers(output: Path, but: set[str]) -> list[str]:
+    """What lies in a folder that its manifest does not know and that is not called as one of `but`."""
+    known = {*_known(output), *but, MANIFEST_FILE, PREVIOUS}
+    return sorted(path.name for path in output.iterdir() if path.name not in known and not _is_ours(path))
+
+
+def _is_ours(path: Path) -> bool:
+    return path.name.startswith(UNFINISHED) and not is_owned(path)
+
+
+def _known(folder: Path) -> set[str]:
+    """Files of an export; none where its manifest is missing or damaged."""
+    try:
+        return {*digests(folder), MANIFEST_FILE}
+    except ConversionError:
+        return set()
+
+
+def _is_fixed(output: Path) -> bool:
+    """Whether the folder itself has to stay: others see it by its inode."""
+    try:
+        return os.path.ismount(output) or Path.cwd().is_relative_to(output)
+    except OSError:
+        return False
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    """Everything in the folder is on the disk, should the machine stop the moment after it is published."""
+    for path in (*folder.rglob("*"), folder):
+        _sync_names(path)
+
+
+def _sync_names(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system may not offer it
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _escaped(name: str) -> str:
+    """A name as a pattern that only it fits."""
+    return "".join(f"[{sign}]" if sign in "*?[" else sign for sign in name)
+
+
+def _explained(error: Exception, output: Path, folder: Path) -> Exception:
+    """The error as it is, or what really happened to the folder or its disk."""
+    if not folder.is_dir():
+        return UsageError(f"--output {output}: the folder was removed while the run went on; run again")
+    if not _disk_is_full(error):
+        return error
+    places = {"--output": output, "the temporary folder (TMPDIR)": Path(tempfile.gettempdir())}
+    full = {what: place for what, place in places.items() if shutil.disk_usage(place).free < LITTLE}
+    what, place = next(iter((full or places).items()))
+    return UsageError(f"{what} {place}: the disk is full; free some space and run again")
 
 
 def _disk_is_full(error: BaseException | None) -> bool:
@@ -41,15 +249,3 @@ def _disk_is_full(error: BaseException | None) -> bool:
         return False
     found = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
     return found or os.strerror(errno.ENOSPC) in str(error) or _disk_is_full(error.__cause__ or error.__context__)
-
-
-def move(folder: Path, output: Path) -> None:
-    """Replace older files of the same names; the manifest vouches for the others, so it goes first and comes last."""
-    (output / MANIFEST_FILE).unlink(missing_ok=True)
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST_FILE):
-        destination = output / path.name
-        if destination.is_dir():
-            shutil.rmtree(destination)
-        elif path.is_dir():
-            destination.unlink(missing_ok=True)
-        path.replace(destination)

@@ -7,7 +7,6 @@ against damage and accidents; it is no sandbox against code that attacks the mac
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.artifact.structure import Structure
-from rexnet_export.pipeline.core import errors
+from rexnet_export.pipeline.core import child, errors
 from rexnet_export.pipeline.core.errors import ConversionError, ExportError, ProcessEnded, UsageError
 from rexnet_export.pipeline.core.records import Coverage
 from rexnet_export.quantization.table.params import QuantParams
@@ -38,8 +37,8 @@ class IsolatedFile:
     def __init__(self, path: Path, *, threads: int | None = None, answer_within_s: float = ANSWER_WITHIN_S) -> None:
         self.path = path
         self._patience = answer_within_s
-        command = [sys.executable, "-P", "-m", "rexnet_export.targets.isolation.worker", target_of(path), str(path)]
-        command += [] if threads is None else [str(threads)]
+        arguments = (target_of(path), str(path), *(() if threads is None else (str(threads),)))
+        command = child.command("rexnet_export.targets.isolation.worker", *arguments)
         # A session of its own: Ctrl-C reaches the parent alone, which then closes this.
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True

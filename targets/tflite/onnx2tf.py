@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from rexnet_export.pipeline.core import child
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.targets.tflite.flatbuffer import Graph, read_graph
 
@@ -80,8 +80,7 @@ def _onnx2tf(model: onnx.ModelProto, folder: Path) -> Path:
     """Run onnx2tf in a process of its own: it prints, rewrites its input file, and ends the process on errors."""
     source, log = folder / "core.onnx", folder / "onnx2tf.log"
     onnx.save(model, source)
-    command = [sys.executable, "-P", "-m", "onnx2tf", "-i", str(source), "-o", str(folder), "-n"]
-    command += ["-tb", "flatbuffer_direct"]
+    command = child.command("onnx2tf", "-i", str(source), "-o", str(folder), "-n", "-tb", "flatbuffer_direct")
     with log.open("wb") as output:
         try:
             code = subprocess.run(

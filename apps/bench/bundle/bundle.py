@@ -44,7 +44,8 @@ MAIN = """import os
 import sys
 
 if sys.version_info < (3, 9):
-    sys.exit("device runner: this is Python %d.%d; it needs 3.9 or newer" % sys.version_info[:2])
+    sys.stderr.write("device runner: this is Python %d.%d; it needs 3.9 or newer\\n" % sys.version_info[:2])
+    sys.exit(13)
 bundle = os.path.abspath(os.path.dirname(__file__))
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(bundle, "runner"))

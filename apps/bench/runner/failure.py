@@ -1,6 +1,6 @@
 """The runner's own failures: one line each, with the exit code the project gives its kind."""
 
-INVALID, USAGE, DEVICE, DAMAGED, NO_RUNTIME = 4, 2, 5, 11, 13
+INVALID, USAGE, DEVICE, DAMAGED, NO_RUNTIME, UNEXPECTED = 4, 2, 5, 11, 13, 70
 
 
 class RunnerError(Exception):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rexnet_export.apps.bench.runner.archive import open_archive
-from rexnet_export.apps.bench.runner.failure import DEVICE, INVALID, NO_RUNTIME, USAGE, RunnerError
+from rexnet_export.apps.bench.runner.failure import DEVICE, INVALID, NO_RUNTIME, UNEXPECTED, USAGE, RunnerError
 from rexnet_export.apps.bench.runner.phase import say
 
 PARITY_FAILED = 1
@@ -31,6 +31,9 @@ def main(bundle: Path) -> int:
     except OSError as error:
         print(f"device runner: {error}; free some space or name another --out", file=sys.stderr)
         return DEVICE
+    except Exception as error:  # noqa: BLE001 - Python itself would end with 1, which says that parity failed
+        print(f"device runner: unexpected {error!r}; report it", file=sys.stderr)
+        return UNEXPECTED
 
 
 def parser() -> argparse.ArgumentParser:

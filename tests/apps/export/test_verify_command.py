@@ -108,9 +108,7 @@ def test_a_file_alone_is_consistent_with_itself(
     assert "nothing to compare with" in content["tensors"]["not_measured"]
 
 
-def test_an_expected_digest_vouches_for_a_file(
-    exported: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_an_expected_digest_vouches(exported: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     alone = Path(shutil.copy(exported / "rexnet_050-int8.ort", tmp_path))
     digest = hashlib.sha256(alone.read_bytes()).hexdigest()
     _, out, _ = verified(capfd, alone, flags=["--json", "--expect", digest.upper()])

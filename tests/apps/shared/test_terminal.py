@@ -1,0 +1,164 @@
+"""What reaches a person: text as it is, one true line for a failure, and no folder of a dead command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from rich.table import Table
+
+from rexnet_export.apps.shared.terminal import Terminal, run_command
+from rexnet_export.pipeline.core.errors import GateFailed
+
+CANARY = "\x1b[31mowl\x07\x9b8m\u202e##[error]no"
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (folder := tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+def test_nothing_from_outside_commands_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    def body(terminal: Terminal) -> int:
+        table = Table(CANARY, title=CANARY)
+        table.add_row(CANARY)
+        table.add_row("::error::x")
+        terminal.out.print(table)
+        terminal.out.print(CANARY, soft_wrap=True)
+        terminal.json({"a": CANARY})
+        terminal.note(f"{CANARY}\n::error::x")
+        raise GateFailed(f"{CANARY}\n::error::x")
+
+    assert run_command("test", body, quiet=False, debug=True) == 1
+    out, err = capfd.readouterr()
+    for text in (out, err):
+        assert all(sign.isprintable() or sign == "\n" for sign in text)
+        assert "##[" not in text
+        assert "owl" in text
+        assert not any(line.lstrip().startswith("::") for line in text.split("\n"))
+
+
+@pytest.mark.parametrize("text", ["runs:x:/net:smile:.pth", "[bold]x[/bold]", "[link=http://x]y[/link]", r"a\[b]"])
+def test_text_is_shown_as_it_is(text: str, capfd: pytest.CaptureFixture[str]) -> None:
+    def body(terminal: Terminal) -> int:
+        table = Table(text)
+        table.add_row(text)
+        terminal.out.print(table)
+        terminal.out.print(text)
+        terminal.note(text)
+        return 0
+
+    assert run_command("test", body, quiet=False, debug=False) == 0
+    out, err = capfd.readouterr()
+    assert out.count(text) == 3
+    assert err == f"{text}\n"
+
+
+def test_an_unexpected_error_has_a_code_of_its_own(capfd: pytest.CaptureFixture[str], temporary: Path) -> None:
+    def body(_: Terminal) -> int:
+        os.write(1, b"a toolchain's words\n")
+        raise ZeroDivisionError("by nothing")
+
+    assert run_command("test", body, quiet=False, debug=False) == 70
+    line = capfd.readouterr().err
+    assert "unexpected ZeroDivisionError('by nothing')" in line
+    log = Path(line.partition("toolchain output: ")[2].strip().rstrip(")"))
+    assert log.read_text() == "a toolchain's words\n"
+    assert run_command("test", lambda _: 0, quiet=False, debug=False) == 0
+    assert log.exists(), "it is of a command that failed, not of one that was killed"
+    os.utime(log.parent, (time.time() - 8 * 24 * 3600,) * 2)
+    assert run_command("test", lambda _: 0, quiet=False, debug=False) == 0
+    assert not list(temporary.iterdir())
+
+
+def script(body: str) -> list[str]:
+    """A command whose body is this, with `terminal`."""
+    head = "import os, sys, time, signal, tempfile\nfrom pathlib import Path\n"
+    head += "from rexnet_export.apps.shared.terminal import run_command\n\ndef body(terminal):\n"
+    tail = '\n    return 0\n\nsys.exit(run_command("test", body, quiet=False, debug=False))\n'
+    return [sys.executable, "-P", "-c", head + textwrap.indent(body, "    ") + tail]
+
+
+def test_what_a_killed_command_left_is_swept_at_the_next_start(temporary: Path) -> None:
+    words = "tempfile.mkdtemp(); os.write(1, bytes(2**20)); os.kill(os.getpid(), signal.SIGKILL)"
+    assert subprocess.run(script(words), check=False).returncode == -signal.SIGKILL
+    (left,) = temporary.iterdir()
+    (temporary / "rexnet-run-of-somebody.txt").touch()
+    assert run_command("test", lambda _: 0, quiet=False, debug=False) == 0
+    assert not left.exists()
+
+
+def test_what_a_living_command_has_stays(temporary: Path) -> None:
+    process = subprocess.Popen(script("print(1, file=terminal.out.file, flush=True); time.sleep(60)"), stdout=-1)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (folder,) = temporary.iterdir()
+        assert run_command("test", lambda _: 0, quiet=False, debug=False) == 0
+        assert folder.exists()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_unwind_once_and_further_ones_wait(number: signal.Signals, temporary: Path) -> None:
+    words = f"""
+    try:
+        signal.raise_signal({int(number)})
+    finally:
+        for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.raise_signal(other)
+        print("cleaned", file=terminal.out.file, flush=True)
+    """
+    done = subprocess.run(script(textwrap.dedent(words)), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "cleaned\n")
+    assert done.stderr == "test: interrupted\n"
+    assert not list(temporary.iterdir())
+
+
+PRINTS = 'terminal.out.print("x" * 100_000, soft_wrap=True)'
+
+
+def test_a_full_standard_output_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(script(PRINTS), stdout=full, stderr=-1, text=True, check=False)
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == "test: standard output cannot be written (No space left on device); what was to be printed is lost\n"
+    )
+
+
+@pytest.mark.parametrize("words", [PRINTS, 'terminal.json({"a": "x" * 100_000})'])
+def test_a_reader_that_leaves_is_one_line(words: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(script(words), stdout=writer, stderr=-1, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "Broken pipe" in done.stderr
+
+
+def test_closed_streams_do_no_harm() -> None:
+    for closing, code in (("1>&-", 2), ("2>&-", 0), ("2>/dev/full", 0), ("1>&- 2>&-", 2)):
+        command = ["sh", "-c", f'"$@" {closing}', "sh", *script(PRINTS)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == code, closing
+        assert "Traceback" not in done.stderr
+
+
+def test_a_missing_folder_for_temporary_files_is_named(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "nowhere")}
+    done = subprocess.run(script("pass"), env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode in {0, 2}, "Python falls back to /tmp where it can"
