@@ -13,6 +13,8 @@ from typing import Annotated, Literal, get_args
 
 from annotated_types import Ge, Gt, Interval, Len
 
+from rexnet_export.pipeline.core.untrusted import package_members, require_untrusted
+
 # What a value is, beyond its type. JSON is read by it, and the published schemas say it.
 type Text = Annotated[str, Len(1)]
 type Count = Annotated[int, Ge(0)]
@@ -20,8 +22,6 @@ type AtLeastOne = Annotated[int, Ge(1)]
 type Positive = Annotated[float, Gt(0)]
 type NotNegative = Annotated[float, Ge(0)]
 type Fraction = Annotated[float, Interval(ge=0, le=1)]
-
-from rexnet_export.pipeline.core.untrusted import package_members, require_untrusted
 
 MOST_BYTES = 2**40  # of any file that is given a digest: a device would never end
 
