@@ -13,30 +13,18 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from rexnet_export.pipeline.core.text import excerpt
 from rexnet_export.pipeline.model.rexnet import DEPTH, FIRST_SQUEEZED_BLOCK, Architecture, Variant, architecture
+from rexnet_export.pipeline.model.stored_tensor import StoredTensor, held
 
 type KeyFormat = Literal["clovaai", "timm"]
 
-# Averaged weights first: they are what a training run reports its accuracy with.
-WRAPPERS = (
-    "state_dict_ema",
-    "model_ema",
-    "ema_state_dict",
-    "ema_model",
-    "ema",
-    "state_dict",
-    "model_state_dict",
-    "model",
-    "module",
-    "net",
-    "network",
-)
-WRAPPER_DEPTH = 4
-PREFIXES = ("module.", "_orig_mod.", "model.")
 COUNTER = "num_batches_tracked"
+NECK = "head.neck."
+NORM_EPSILON = 1e-5
 
 PUBLISHED_WIDTHS: tuple[float, ...] = (1.0, 1.3, 1.5, 2.0, 3.0, 0.9, 1.1, 1.2, 1.4, 2.2)
 HUNDREDTHS = range(10, 601)
@@ -61,47 +49,28 @@ _OUTSIDE_BLOCKS = {
 }
 _HEAD_V1 = {"output.1": "head.fc"}
 _HEAD_LITE = {"output.0": "head.neck.conv", "output.1": "head.neck.bn", "output.4": "head.fc"}
+_OFFICIAL_GATE = re.compile(r"features\.\d+\.out\.5\.fc\.")
 _OFFICIAL_BLOCK = re.compile(r"features\.\d+\.out\.")
 
 
-def unwrap(content: object, depth: int = WRAPPER_DEPTH) -> tuple[tuple[str, ...], dict[str, Tensor]]:
-    """The named tensors inside a checkpoint's dictionaries, averaged weights (EMA) first, and the way to them."""
-    if not isinstance(content, Mapping) or depth == 0:
-        return (), {}
-    for wrapper in WRAPPERS:
-        way, tensors = unwrap(content.get(wrapper), depth - 1)
-        if tensors:
-            return (wrapper, *way), tensors
-    return (), _without_prefix(
-        {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
-    )
-
-
-def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    tensors.pop("n_averaged", None)  # torch's AveragedModel counts its updates beside the weights
-    while tensors:
-        prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in tensors)), None)
-        if prefix is None:
-            break
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors
-
-
-def canonical(tensors: Mapping[str, Tensor]) -> tuple[KeyFormat, dict[str, Tensor]]:
-    """The same tensors under our names; a 1x1 convolution classifier [classes, C, 1, 1] becomes [classes, C]."""
+def canonical(tensors: Mapping[str, StoredTensor]) -> tuple[KeyFormat, dict[str, StoredTensor]]:
+    """The same tensors under our names, with a BatchNorm that does nothing where one was folded into its convolution."""
     official = any(_OFFICIAL_BLOCK.match(name) for name in tensors)
     modules = _official_modules(tensors) if official else {}
     state = {_renamed(name, modules): tensor for name, tensor in tensors.items()}
-    classifier = state.get("head.fc.weight")
-    if classifier is not None and classifier.ndim == 4 and classifier.shape[2:] == (1, 1):
-        state["head.fc.weight"] = classifier.flatten(1)
-    return "clovaai" if official else "timm", state
+    return "clovaai" if official else "timm", _with_norms(state)
+
+
+def is_trunk(name: str) -> bool:
+    """Whether a tensor by our name belongs below the classifier."""
+    return name.startswith(("stem.", "features.", NECK))
 
 
 def _official_modules(names: Iterable[str]) -> dict[str, str]:
     # By position inside each block, not along the file: safetensors files are sorted by name.
     paths = tuple(names)
-    modules = {**_OUTSIDE_BLOCKS, **(_HEAD_LITE if "output.0.weight" in paths else _HEAD_V1)}
+    lite = "output.1.running_mean" in paths and not any(_OFFICIAL_GATE.match(name) for name in paths)
+    modules = {**_OUTSIDE_BLOCKS, **(_HEAD_LITE if lite else _HEAD_V1)}
     for block in range(DEPTH):
         path = f"features.{block + 3}.out."
         squeezed = any(name.startswith(f"{path}5.fc.") for name in paths)
@@ -110,15 +79,37 @@ def _official_modules(names: Iterable[str]) -> dict[str, str]:
     return modules
 
 
+def _with_norms(state: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """A convolution that has a bias and no BatchNorm behind it had one folded in: one that adds the bias stands for it."""
+    filled = dict(state)
+    for name, bias in state.items():
+        stem, _, leaf = name.rpartition(".")
+        gate, neck = stem.endswith(".se.fc1"), stem == f"{NECK}conv"
+        norm = f"{stem.removesuffix('.fc1' if gate else '.conv')}.bn"
+        if leaf != "bias" or bias.ndim != 1 or f"{norm}.weight" in state or not (gate or stem.endswith(".conv")):
+            continue
+        if not (gate or neck):
+            del filled[name]
+        zeros = held(torch.zeros(bias.shape))
+        ones = held(torch.ones(bias.shape))
+        filled |= {
+            f"{norm}.weight": ones,
+            f"{norm}.bias": zeros if gate or neck else bias,
+            f"{norm}.running_mean": zeros,
+            f"{norm}.running_var": held(torch.full(bias.shape, 1 - NORM_EPSILON)),
+        }
+    return filled
+
+
 def _renamed(name: str, modules: Mapping[str, str]) -> str:
     module, _, leaf = name.rpartition(".")
     return f"{modules[module]}.{leaf}" if module in modules else name
 
 
-def nearest_architecture(state: Mapping[str, Tensor], width: float | None = None) -> Architecture:
+def nearest_architecture(state: Mapping[str, StoredTensor], width: float | None = None) -> Architecture:
     """The ReXNet that shares most channel counts with `state`; published widths, and `width`, win ties."""
     observed = {name: tensor.shape[0] for name, tensor in state.items() if tensor.ndim}
-    lite = any(name.startswith("head.neck.") for name in observed)
+    lite = any(name.startswith(NECK) for name in observed)
     plain = f"features.{FIRST_SQUEEZED_BLOCK}.conv_dw.conv.weight" in observed
     use_se = any(".se." in name for name in observed) or not plain
     classifier = state.get("head.fc.weight")
@@ -192,10 +183,10 @@ def _some(names: tuple[str, ...], limit: int = 3) -> str:
     return f" ({', '.join(excerpt(name) for name in names[:limit])}{', ...' if len(names) > limit else ''})"
 
 
-def difference(state: Mapping[str, Tensor], network: Mapping[str, Tensor]) -> Difference:
+def difference(state: Mapping[str, StoredTensor], network: Mapping[str, Tensor]) -> Difference:
     """Compare by name and shape; a BatchNorm's batch counter may be absent, inference never reads it."""
     shared = [name for name in network if name in state]
-    wrong = [name for name in shared if state[name].shape != network[name].shape]
+    wrong = [name for name in shared if tuple(state[name].shape) != tuple(network[name].shape)]
     return Difference(
         matched=len(shared) - len(wrong),
         missing=tuple(name for name in network if name not in state and not name.endswith(COUNTER)),
