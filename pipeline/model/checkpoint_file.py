@@ -7,8 +7,6 @@ run, and no tensor is allocated before somebody wants it.
 from __future__ import annotations
 
 import mmap
-import os
-import stat
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,14 +19,15 @@ from safetensors import SafetensorError, safe_open
 
 from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.text import excerpt
+from rexnet_export.pipeline.core.untrusted import open_untrusted
 from rexnet_export.pipeline.model.pickle_values import Named, PickleRefused
 from rexnet_export.pipeline.model.restricted_pickle import load_pickle
 from rexnet_export.pipeline.model.stored_tensor import Storage, StoredTensor
 
 LARGEST_HEADER = 32 << 20  # of safetensors: 400 tensors need 50 kB, a quantization table some hundreds
 LARGEST_PICKLE = 1 << 30
+LARGEST_FILE = 1 << 36  # whatever training left beside the weights is not read
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-LFS_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +52,7 @@ def read_file(path: Path) -> FileContent:
 
 def _start(path: Path) -> bytes:
     try:
-        kind = path.stat().st_mode
-        if stat.S_ISDIR(kind):
-            raise IsADirectoryError(None, "Is a directory")
-        if not stat.S_ISREG(kind):  # opening a pipe waits for ever, and a device has no end
-            raise CheckpointError(f"{path} is no regular file: give a file that holds the checkpoint")
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with os.fdopen(descriptor, "rb") as stream:
+        with open_untrusted(path, LARGEST_FILE) as stream:
             start = stream.read(512)
     except FileNotFoundError as error:
         raise CheckpointError(f"no checkpoint at {path}") from error
@@ -70,26 +63,29 @@ def _start(path: Path) -> bytes:
     return start
 
 
+_NO_CHECKPOINT = (
+    (b"<", "is a web page, not weights: download the file itself (on a hub its `resolve` or `raw` address)"),
+    (b"version https://git-lfs", "is a Git LFS pointer, not the file it stands for: run `git lfs pull`"),
+    (b"\x1f\x8b", "is compressed (gzip): run `gunzip` or `tar xzf` on it and give what comes out"),
+    (b"\xfd7zXZ", "is compressed (xz): run `unxz` on it and give what comes out"),
+    (b"BZh", "is compressed (bzip2): run `bunzip2` on it and give what comes out"),
+    (b"\x28\xb5\x2f\xfd", "is compressed (zstd): run `unzstd` on it and give what comes out"),
+    (b"7z\xbc\xaf", "is a 7z archive: unpack it and give the checkpoint inside"),
+    (b"Rar!", "is a RAR archive: unpack it and give the checkpoint inside"),
+    (b"\x89HDF", "is an HDF5 file (Keras): only weights of a torch network are read"),
+    (b"\x93NUMPY", "is a NumPy array: give a state_dict saved by torch.save, or safetensors"),
+    (b"{", "is a JSON text, not weights: give the .safetensors or .bin file beside it"),
+    (b"[", "is a JSON text, not weights: give the .safetensors or .bin file beside it"),
+)
+
+
 def _what(start: bytes) -> str:
     """What a file is that is no checkpoint, and the cure."""
-    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        return "is a web page, not weights: download the file itself (on a hub its `resolve` or `raw` address)"
-    if start.startswith(LFS_POINTER):
-        return "is a Git LFS pointer, not the file it stands for: run `git lfs pull`, or download the file itself"
-    if start.startswith(b"\x1f\x8b"):
-        return "is compressed (gzip): run `gunzip` or `tar xzf` on it and give what comes out"
-    if start.startswith((b"\xfd7zXZ", b"BZh", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!")):
-        return "is a compressed archive: unpack it and give the checkpoint inside"
     if start[257:262] == b"ustar":
         return "is a tar archive: unpack it (`tar xf`) and give the checkpoint inside"
-    if start.startswith(b"\x89HDF"):
-        return "is an HDF5 file (Keras): only weights of a torch network are read"
-    if start.startswith(b"\x93NUMPY"):
-        return "is a NumPy array: give a state_dict saved by torch.save, or safetensors"
-    if start.startswith((b"{", b"[")):
-        return "is a JSON text, not weights: give the .safetensors or .bin file beside it"
-    return f"is neither a torch file nor safetensors: it starts with {start[:16]!r}"
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
+    unknown = f"is neither a torch file, safetensors nor ONNX: it starts with {start[:16]!r}"
+    return next((cure for sign, cure in _NO_CHECKPOINT if text.startswith(sign)), unknown)
 
 
 def _read_safetensors(path: Path) -> FileContent:
@@ -141,7 +137,7 @@ def _guarded(path: Path, read: Callable[[Path], object]) -> object:
         name = excerpt(refused.name)
         if refused.is_module:
             raise CheckpointError(
-                f"{path} holds a whole pickled module ({name}), which only its own code can open; nothing in it was run. "
+                f"{path} holds a whole pickled module ({name}), which only its own code opens; nothing in it was run. "
                 f"Where that code is, run `m = torch.load({path.name!r}, weights_only=False)` and "
                 "`torch.save(m.state_dict(), 'weights.pth')`, and give weights.pth"
             ) from refused
@@ -191,7 +187,9 @@ def _read_zip(path: Path) -> object:
 def _what_zip(names: list[str]) -> str:
     if any(name.endswith(".npy") for name in names):
         return "is a NumPy archive: give a state_dict saved by torch.save, or safetensors"
-    if any(name.endswith(("archive_format", "models/model.json", "serialized_exported_program.json")) for name in names):
+    if any(
+        name.endswith(("archive_format", "models/model.json", "serialized_exported_program.json")) for name in names
+    ):
         return "is a program of torch.export, which is not read: save the network's state_dict()"
     return "is a zip archive without torch's data.pkl: unpack it and give the checkpoint inside"
 
@@ -276,4 +274,3 @@ def _read_legacy(stream: mmap.mmap) -> object:
     if missing := wanted.keys() - places.keys():
         raise ValueError(f"{len(missing)} of its storages are missing")
     return values
-

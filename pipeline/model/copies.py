@@ -1,7 +1,7 @@
 """Where in a file's dictionaries a ReXNet stands: every copy of it, found by its stem, and which one is taken.
 
-Whatever stands before `stem.conv.weight` (timm's name) or `features.0.weight` (the authors') is the copy's prefix: names of
-dictionaries (`state_dict_ema`), of wrapping modules (`module._orig_mod.backbone`), or nothing.
+Whatever stands before `stem.conv.weight` (timm's name) or `features.0.weight` (the authors') is its prefix: names
+of dictionaries (`state_dict_ema`), of wrapping modules (`module._orig_mod.backbone`), or nothing.
 """
 
 from __future__ import annotations
@@ -54,9 +54,7 @@ def copies(values: object) -> tuple[Copy, ...]:
         prefixes = list(dict.fromkeys(name[: match.start(1)] for name in tensors if (match := _STEM.search(name))))
         owners = {name: _longest(prefixes, name) for name in tensors}
         for prefix in prefixes:
-            inside = {
-                name.removeprefix(prefix): each for name, each in tensors.items() if owners[name] == prefix
-            }
+            inside = {name.removeprefix(prefix): each for name, each in tensors.items() if owners[name] == prefix}
             outside = {name: each for name, each in tensors.items() if owners[name] is None}
             found.append(Copy(place=place, prefix=prefix, inside=inside, outside=outside))
     return tuple(found)
@@ -81,7 +79,10 @@ def chosen(found: tuple[Copy, ...], name: str | None, where: str) -> tuple[Copy,
     taken = min(found, key=_rank)
     if len(found) == 1:
         return taken, None
-    return taken, f"{where} holds {len(found)} networks ({_listed(names)}): took {excerpt(taken.name)}; --weights chooses"
+    return (
+        taken,
+        f"{where} holds {len(found)} networks ({_listed(names)}): took {excerpt(taken.name)}; --weights chooses",
+    )
 
 
 def _rank(copy: Copy) -> int:
@@ -142,4 +143,3 @@ def _scripted(program: Record) -> Iterator[tuple[str, StoredTensor]]:
 
 def _tensor(value: StoredTensor | NumpyArray) -> StoredTensor:
     return value.tensor() if isinstance(value, NumpyArray) else value
-

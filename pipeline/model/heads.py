@@ -36,7 +36,7 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Classifier:
-    """Layers that are applied one after the other and nothing in between, and lines about what was taken for granted."""
+    """Layers applied one after the other with nothing in between, and lines about what was taken for granted."""
 
     layers: tuple[Layer, ...]
     used: frozenset[str]
@@ -77,7 +77,7 @@ def classifier(
     """
     own = _layers(inside, where)
     first = [layer for layer in own if layer.inputs == features]
-    beside = {path: found for path, found in _grouped(outside).items()}
+    beside = _grouped(outside)
     if not own:
         return _beside(beside, features, where)
     if not first:
@@ -94,8 +94,8 @@ def classifier(
     if len(stacked) == 1 and chain.classes != features:
         last = _layer(stacked[0], beside[stacked[0]], where)
         note = (
-            f"{excerpt(stacked[0])} takes the {chain.classes} outputs of {excerpt(chain.layers[-1].path)}: both are folded into "
-            "one layer, for a state dict shows no activation between them"
+            f"{excerpt(stacked[0])} takes the {chain.classes} outputs of {excerpt(chain.layers[-1].path)}: folded into "
+            "one layer, as nothing in the file stands between them"
         )
         return Classifier(
             layers=(*chain.layers, last), used=chain.used | frozenset(_names(last)), notes=(*chain.notes, note)
@@ -116,8 +116,8 @@ def _beside(found: Mapping[str, Mapping[str, StoredTensor]], features: int, wher
         return None
     if cosine := [path for path in heads if _COSINE.search(path)]:
         raise CheckpointError(
-            f"{where}: {excerpt(cosine[0])} compares angles with its classes, which is no linear layer; give weights with a "
-            "plain classifier"
+            f"{where}: {excerpt(cosine[0])} compares angles with its classes, which is no linear layer; give weights "
+            "with a plain classifier"
         )
     start = min(_parent(path) for path in heads)
     layers = [_layer(path, tensors, where) for path, tensors in linear.items() if path.startswith(start)]
@@ -126,6 +126,14 @@ def _beside(found: Mapping[str, Mapping[str, StoredTensor]], features: int, wher
 
 def _layers(tensors: Mapping[str, StoredTensor], where: str) -> list[Layer]:
     return [_layer(path, found, where) for path, found in _grouped(tensors).items()]
+
+
+def is_affine_name(name: str, tensors: Mapping[str, StoredTensor]) -> bool:
+    """Whether a tensor belongs to a module that is a linear layer or a BatchNorm."""
+    path = name.rpartition(".")[0]
+    start = f"{path}." if path else ""
+    module = {other.removeprefix(start): each for other, each in tensors.items() if other.rpartition(".")[0] == path}
+    return _is_affine(module)
 
 
 def _grouped(tensors: Mapping[str, StoredTensor]) -> dict[str, dict[str, StoredTensor]]:
@@ -176,8 +184,8 @@ def _layer(path: str, tensors: Mapping[str, StoredTensor], where: str) -> Layer:
         return Layer(path=path, tensors=tensors, inputs=width, outputs=width, normalizes=True)
     held = ", ".join(f"{excerpt(name)} {list(each.shape)}" for name, each in list(tensors.items())[:3])
     raise CheckpointError(
-        f"{where}: {excerpt(path) or 'its head'} ({held}) is neither a linear layer nor a BatchNorm; give weights whose "
-        "head is a linear layer"
+        f"{where}: {excerpt(path) or 'its head'} ({held}) is neither a linear layer nor a BatchNorm; give weights "
+        "whose head is a linear layer"
     )
 
 
@@ -193,7 +201,9 @@ def _chain(layers: list[Layer], features: int, where: str) -> Classifier:
     width, notes = features, list(_unseen_before(layers[0]))
     for before, layer in zip([None, *layers], layers, strict=False):
         if layer.inputs != width:
-            raise CheckpointError(f"{where}: {excerpt(layer.path)} takes {layer.inputs} numbers where {width} are given")
+            raise CheckpointError(
+                f"{where}: {excerpt(layer.path)} takes {layer.inputs} numbers where {width} are given"
+            )
         width = layer.outputs
         if before is not None:
             _check_gap(before, layer, where)
@@ -203,8 +213,10 @@ def _chain(layers: list[Layer], features: int, where: str) -> Classifier:
 def _unseen_before(layer: Layer) -> Iterable[str]:
     parent, number = _place(layer.path)
     if number and number > 0 and parent is not None:
-        yield f"{excerpt(parent)}.0 to .{number - 1} store nothing: taken for dropout" if number > 1 else (
-            f"{excerpt(parent)}.0 stores nothing: taken for dropout"
+        yield (
+            f"{excerpt(parent)}.0 to .{number - 1} store nothing: taken for dropout"
+            if number > 1
+            else (f"{excerpt(parent)}.0 stores nothing: taken for dropout")
         )
 
 
@@ -215,8 +227,8 @@ def _check_gap(before: Layer, layer: Layer, where: str) -> None:
     if neighbours or before.normalizes:
         return
     raise CheckpointError(
-        f"{where}: between {excerpt(before.path)} and {excerpt(layer.path)} there may be an activation, which a state dict "
-        "does not show; only one linear layer, or layers that follow each other in a Sequential, are exported"
+        f"{where}: between {excerpt(before.path)} and {excerpt(layer.path)} there may be an activation, which a state "
+        "dict does not show; only one linear layer, or neighbours in a Sequential, are exported"
     )
 
 

@@ -54,7 +54,7 @@ _OFFICIAL_BLOCK = re.compile(r"features\.\d+\.out\.")
 
 
 def canonical(tensors: Mapping[str, StoredTensor]) -> tuple[KeyFormat, dict[str, StoredTensor]]:
-    """The same tensors under our names, with a BatchNorm that does nothing where one was folded into its convolution."""
+    """The same tensors under our names, with a plain BatchNorm where one was folded into its convolution."""
     official = any(_OFFICIAL_BLOCK.match(name) for name in tensors)
     modules = _official_modules(tensors) if official else {}
     state = {_renamed(name, modules): tensor for name, tensor in tensors.items()}
@@ -80,7 +80,7 @@ def _official_modules(names: Iterable[str]) -> dict[str, str]:
 
 
 def _with_norms(state: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """A convolution that has a bias and no BatchNorm behind it had one folded in: one that adds the bias stands for it."""
+    """A convolution with a bias and no BatchNorm behind it had one folded in: one that adds the bias stands for it."""
     filled = dict(state)
     for name, bias in state.items():
         stem, _, leaf = name.rpartition(".")

@@ -21,14 +21,20 @@ _RECORDS_OF = re.compile(
     r"mmcv|pytorch_lightning|lightning|lightning_fabric|lightning_utilities|torchmetrics|numpy\.random|torch\.device|"
     r"torch\.serialization|__torch__)(\.|$)"
 )
-_MODULE = re.compile(r"(torch\.nn\.modules|torch\.nn\.parallel|timm)\.|(^|\.)(models?|nets?|networks?|modules?)\.|__main__")
+_MODULE = re.compile(
+    r"(torch\.nn\.modules|torch\.nn\.parallel|timm)\.|(^|\.)(models?|nets?|networks?|modules?)\.|__main__"
+)
 _SCRIPTED = "__torch__"
 _DTYPE = re.compile(r"[|<>=]?[biuf?](\d+)?")
-_NUMPY_TO_TORCH = {np.dtype(str(kind).removeprefix("torch.")): kind for kind in (torch.float16, torch.float32, torch.float64)}
-_NUMPY_TO_TORCH |= {np.dtype(str(kind).removeprefix("torch.")): kind for kind in (torch.int64, torch.int32, torch.uint8)}
+_NUMPY_TO_TORCH = {
+    np.dtype(str(kind).removeprefix("torch.")): kind for kind in (torch.float16, torch.float32, torch.float64)
+}
+_NUMPY_TO_TORCH |= {
+    np.dtype(str(kind).removeprefix("torch.")): kind for kind in (torch.int64, torch.int32, torch.uint8)
+}
 
 
-class PickleRefused(Exception):  # noqa: N818 - errors are named for what happened
+class PickleRefused(Exception):
     """The file wants to use a class or function that is no part of a checkpoint; nothing was used."""
 
     def __init__(self, name: str) -> None:
@@ -74,6 +80,7 @@ class NumpyType:
         self.dtype = np.dtype(name)
 
     def set_order(self, order: object) -> None:
+        """Little (`<`) or big endian; other signs say nothing."""
         if order in ("<", ">"):
             self.dtype = self.dtype.newbyteorder(str(order))
 
@@ -85,7 +92,12 @@ class NumpyArray:
         self.array: np.ndarray[Any, np.dtype[Any]] = np.empty(0)
 
     def fill(self, shape: object, kind: object, content: object, *, by_column: bool) -> None:
-        if not isinstance(kind, NumpyType) or not isinstance(content, bytes | bytearray) or not isinstance(shape, tuple):
+        """Take shape, type and bytes as the file has them; `ValueError` where they do not fit."""
+        if (
+            not isinstance(kind, NumpyType)
+            or not isinstance(content, bytes | bytearray)
+            or not isinstance(shape, tuple)
+        ):
             raise ValueError("a NumPy array of no numbers")
         flat = np.frombuffer(content, kind.dtype)
         self.array = flat.reshape(shape, order="F" if by_column else "C")
@@ -155,7 +167,10 @@ def _tensor(storage: object, offset: int, shape: tuple[int, ...], stride: tuple[
     return view(storage, offset, tuple(shape), tuple(stride))
 
 
-def _tensor_of_type(storage: object, offset: int, shape: Any, stride: Any, _: object, __: object, dtype: object) -> object:  # noqa: ANN401 - from the file
+def _tensor_of_type(
+    storage: object, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *others: object
+) -> object:
+    dtype = others[2] if len(others) > 2 else None
     if not isinstance(storage, Storage) or not isinstance(dtype, Named):
         raise ValueError("a tensor without a storage")
     kind = getattr(torch, dtype.name, None) if dtype.module == "torch" else None
@@ -234,7 +249,7 @@ _CALLS: Mapping[str, Callable[..., object]] = {
     "torch._tensor._rebuild_from_type_v2": _subclassed,
     "torch._utils._rebuild_sparse_tensor": lambda *_: unreadable("sparse"),
     "torch._utils._rebuild_qtensor": lambda *_: unreadable("quantized", dtype=torch.quint8),
-    "torch._utils._rebuild_meta_tensor_no_storage": lambda dtype, shape, *_: unreadable(
+    "torch._utils._rebuild_meta_tensor_no_storage": lambda _, shape, *__: unreadable(
         "strided, on meta", tuple(_items(shape))
     ),
     "torch.Size": _items,

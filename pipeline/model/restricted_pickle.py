@@ -1,7 +1,7 @@
 """Pickles read without unpickling: every instruction is carried out here, and none of them calls the file's code.
 
-What comes out are dictionaries, lists, texts and numbers, and tensors that are still in their file. Names of classes and
-functions are only names; what a file may *do* with one is in `pickle_values`' table, and everything else is refused.
+What comes out are dictionaries, lists, texts and numbers, and tensors that are still in their file. Names of classes
+and functions are only names; what a file may *do* with one is in `pickle_values`' table, all else is refused.
 """
 
 from __future__ import annotations
@@ -172,6 +172,14 @@ def _persistent(machine: _Machine, _: object) -> None:
     machine.stack.append(machine.persistent(machine.stack.pop()))
 
 
+def _since_mark(make: Callable[[list[Any]], object]) -> Callable[[_Machine, object], None]:
+    def step(machine: _Machine, _: object) -> None:
+        items = machine.since_mark()
+        machine.stack.append(make(items))
+
+    return step
+
+
 def _push(make: Callable[[], object]) -> Callable[[_Machine, object], None]:
     return lambda machine, _: machine.stack.append(make())
 
@@ -185,12 +193,12 @@ _STEPS: Mapping[str, Callable[[_Machine, Any], None]] = {
     "EMPTY_LIST": _push(list),
     "EMPTY_DICT": _push(dict),
     "EMPTY_SET": _push(list),
-    "TUPLE": lambda machine, _: machine.stack.append(tuple(machine.since_mark())),
+    "TUPLE": _since_mark(tuple),
     "TUPLE1": _tuple_of(1),
     "TUPLE2": _tuple_of(2),
     "TUPLE3": _tuple_of(3),
-    "LIST": lambda machine, _: machine.stack.append(machine.since_mark()),
-    "FROZENSET": lambda machine, _: machine.stack.append(machine.since_mark()),
+    "LIST": _since_mark(list),
+    "FROZENSET": _since_mark(list),
     "DICT": _dict,
     "SETITEM": _set_item,
     "SETITEMS": _set_items,
