@@ -109,7 +109,7 @@ def _transferred(
     from rexnet_export.apps.train.transfer import transfer_images, with_new_head  # noqa: PLC0415
     from rexnet_export.pipeline.model.checkpoint import load  # noqa: PLC0415
 
-    checkpoint = load(options.start)
+    checkpoint = load(options.start, options.weights, headless=True)
     preprocess = _preprocess(options, checkpoint, progress)
     training, evaluation, labels = transfer_images(
         options.data, options.eval_data, _labels(options), options.classes, recipe.seed, strict=options.strict
@@ -157,7 +157,7 @@ def _fine_tuner(
     from rexnet_export.pipeline.model.checkpoint import load  # noqa: PLC0415
 
     require_one_process(where)
-    checkpoint = load(options.start or str(bundled_checkpoint()))
+    checkpoint = load(options.start or str(bundled_checkpoint()), options.weights)
     preprocess = _preprocess(options, checkpoint, progress)
     labels = checkpoint.labels or tuple(str(index) for index in range(checkpoint.network.spec.classes))
     training, evaluation, _ = training_images(options.data, options.eval_data, labels, strict=options.strict)
@@ -173,7 +173,9 @@ def _fine_tuner(
 
 
 def _preprocess(options: argparse.Namespace, checkpoint: LoadedCheckpoint, progress: Progress) -> Preprocess:
-    """A trained network's; what it does not state is assumed aloud."""
+    """A trained network's; what it does not state is assumed aloud, after what its file has to tell."""
+    for note in checkpoint.notes:
+        progress.note(note)
     stated = checkpoint.stated.preprocess
     chosen = chosen_preprocess(options, stated.fields(str(checkpoint.file.path)))
     if chosen.assumption:

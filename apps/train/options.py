@@ -73,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="CHECKPOINT",
         help="trained network to give a new head and train on; with --qat what is fine-tuned (default: the bundled)",
     )
+    p.add_argument("--weights", metavar="NAME", help="which of several networks in CHECKPOINT (default: averaged)")
     p.add_argument("--classes", type=int, help="how many classes --data must have, with --from")
     p.add_argument("--recipe", choices=RECIPES, help="hyper-parameters to start from: imagenet is the paper's")
     p.add_argument("--effort", metavar="LEVEL", help=f"how hard --qat searches for INT8 first, as an export: {LEVELS}")
@@ -152,6 +153,7 @@ def check_ranges(options: argparse.Namespace) -> None:
     if options.start is not None:
         refuse_given(options, DECIDED_BY_SHAPES, "with --from: the checkpoint decides that; leave it out")
     else:
+        refuse_given(options, ("weights",), "goes with --from or --qat, which start from a checkpoint: leave it out")
         refuse_given(
             options, ("classes",), "goes with --from, which gives a trained network other classes: leave it out"
         )

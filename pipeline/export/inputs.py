@@ -36,9 +36,12 @@ class Inputs:
     notices: tuple[str, ...] = ()
 
 
-def gather(options: Options, progress: Progress | None = None) -> Inputs:
-    """Load the checkpoint and open the images; everything that can be refused early is refused here."""
-    checkpoint = load(options.checkpoint or str(bundled_checkpoint()))
+def gather(options: Options, progress: Progress | None = None, *, headless: bool = False) -> Inputs:
+    """Load the checkpoint and open the images; everything that can be refused early is refused here.
+
+    `headless` allows a checkpoint without a classifier.
+    """
+    checkpoint = load(options.checkpoint or str(bundled_checkpoint()), options.weights, headless=headless)
     stated = checkpoint.stated.preprocess
     preprocess = settled(options.preprocess, stated.fields(str(checkpoint.file.path)), stated.sources)
     labelled = (
@@ -94,7 +97,7 @@ def gather_backbone(options: Options, progress: Progress) -> Inputs:
         raise UsageError(f"--labels {options.labels}: a backbone has no classes; leave it out")
     if options.max_drop is not None:
         raise UsageError(f"--max-drop {options.max_drop:g}: a backbone has no top-1; leave it out")
-    inputs = gather(replace(options, eval_data=None), progress)
+    inputs = gather(replace(options, eval_data=None), progress, headless=True)
     spec = inputs.checkpoint.network.spec
     card = replace(inputs.card, name=f"{inputs.card.name}_features", labels=(), features=features(spec))
     evaluation = _unlabelled(options.eval_data, options, progress) if options.eval_data else inputs.evaluation

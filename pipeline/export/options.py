@@ -40,6 +40,9 @@ class Options:
     checkpoint: str | None = _option(
         None, "trained weights: .safetensors, .pth or hf-hub:NAME (default: the bundled one)"
     )
+    weights: str | None = _option(
+        None, "which of several networks in the checkpoint, such as model or state_dict_ema (default: averaged)", "NAME"
+    )
     target: tuple[str, ...] = _option(("all",), "what to make; may be given several times")
     precision: Precision = _option("int8", "number format of weights and activations")
     calibration_data: Path | None = _option(None, "folder of images like those the model will see", "DIR")

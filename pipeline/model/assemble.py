@@ -60,12 +60,12 @@ def assemble(copy: Copy, width: float | None, where: str) -> Assembled:
     if ignored:
         shown = ", ".join(excerpt(name) for name in ignored[:MOST_LISTED])
         more = ", ..." if len(ignored) > MOST_LISTED else ""
-        notes += (f"{where}: ignored {len(ignored)} tensors that are no part of the network ({shown}{more})",)
+        notes += (f"ignored {len(ignored)} tensors that are no part of the network ({shown}{more})",)
     return Assembled(
         network=network.eval(),
         keys=keys,
         headless=head is None,
-        notes=(*notes, *(f"{where}: {note}" for note in (head.notes if head else ()))),
+        notes=(*notes, *(head.notes if head else ())),
     )
 
 
@@ -107,9 +107,7 @@ def _as_rgb(state: dict[str, StoredTensor], where: str) -> tuple[dict[str, Store
         )
     luma = torch.tensor(LUMA, dtype=torch.float64)[:, None, None]
     colour = stem.seen_as((outputs, len(LUMA), *kernel), lambda weight: (weight.double() * luma).to(weight.dtype))
-    note = (
-        f"{where} takes one channel: the artifacts take RGB and see its luma (0.299 R + 0.587 G + 0.114 B, as PIL's L)"
-    )
+    note = "the network takes one channel: artifacts take RGB and see its luma (0.299 R + 0.587 G + 0.114 B, PIL's L)"
     return {**state, STEM: colour}, (note,)
 
 

@@ -94,7 +94,7 @@ def _read_safetensors(path: Path) -> FileContent:
             length = int.from_bytes(stream.read(8), "little")
         if length > min(LARGEST_HEADER, path.stat().st_size):
             raise ValueError(f"a header of {length:,} bytes")
-        file = safe_open(path, framework="pt")
+        file: Any = safe_open(path, framework="pt")  # comes without types
         names = file.keys()
         values = {name: _slice(file, name) for name in names}
         return FileContent(values=values, metadata=dict(file.metadata() or {}))
@@ -102,7 +102,7 @@ def _read_safetensors(path: Path) -> FileContent:
         raise CheckpointError(f"{path} is truncated or damaged ({first_sentence(error)}): fetch it again") from error
 
 
-def _slice(file: Any, name: str) -> StoredTensor:  # noqa: ANN401 - safetensors comes without types
+def _slice(file: Any, name: str) -> StoredTensor:  # noqa: ANN401 - comes without types
     stored = file.get_slice(name)
     return StoredTensor(
         shape=tuple(stored.get_shape()),

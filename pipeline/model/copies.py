@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from rexnet_export.pipeline.core.errors import CheckpointError
+from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.text import excerpt
 from rexnet_export.pipeline.model.pickle_values import NumpyArray, Record
 from rexnet_export.pipeline.model.stored_tensor import StoredTensor
@@ -71,17 +71,17 @@ def chosen(found: tuple[Copy, ...], name: str | None, where: str) -> tuple[Copy,
     """
     names = [copy.name for copy in found]
     if name is not None:
-        chosen_ones = [copy for copy in found if name == copy.name] or [copy for copy in found if _answers(copy, name)]
-        if len(chosen_ones) != 1:
-            problem = "are several weights" if chosen_ones else "are no weights"
-            raise CheckpointError(f"--weights {excerpt(name)}: {problem} of {where}; choose one of {_listed(names)}")
-        return chosen_ones[0], None
+        named = [copy for copy in found if name == copy.name] or [copy for copy in found if _answers(copy, name)]
+        if len(named) != 1:
+            problem = "names several networks" if named else "names no network"
+            raise UsageError(f"--weights {excerpt(name)} {problem} in {where}: choose one of {_listed(names)}")
+        return named[0], None
     taken = min(found, key=_rank)
     if len(found) == 1:
         return taken, None
     return (
         taken,
-        f"{where} holds {len(found)} networks ({_listed(names)}): took {excerpt(taken.name)}; --weights chooses",
+        f"the file holds {len(found)} networks ({_listed(names)}): took {excerpt(taken.name)}; --weights chooses",
     )
 
 

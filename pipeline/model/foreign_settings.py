@@ -10,6 +10,7 @@ from pathlib import Path
 from rexnet_export.pipeline.core.errors import CheckpointError, first_line
 from rexnet_export.pipeline.core.text import excerpt
 from rexnet_export.pipeline.model.checkpoint_metadata import Stated, StatedPreprocess, state_preprocess
+from rexnet_export.pipeline.model.pickle_values import Record
 
 CONFIG_FILE = "config.json"
 LARGEST_CONFIG = 16 << 20
@@ -132,8 +133,8 @@ def check_pooling(settings: Settings, where: str) -> None:
 
 
 def _values(value: object) -> Mapping[str, object]:
-    """A dictionary or an `argparse.Namespace` as a mapping; whatever else is none."""
-    inside = value if isinstance(value, Mapping) else getattr(value, "__dict__", {})
+    """A dictionary, or a record such as an `argparse.Namespace`, as a mapping; whatever else is none."""
+    inside = value.fields if isinstance(value, Record) else value if isinstance(value, Mapping) else {}
     return {key: each for key, each in inside.items() if isinstance(key, str)}
 
 

@@ -20,6 +20,7 @@ from rexnet_export.pipeline.model.stored_tensor import StoredTensor
 _NUMBER = re.compile(r"(\d+)")
 _COSINE = re.compile(r"(arc|cos|margin|proxy|proxies|centers?|prototypes?)", re.IGNORECASE)
 _NORMALIZATION = frozenset({"weight", "bias", "running_mean", "running_var", "num_batches_tracked"})
+MOST_LISTED = 4
 EPSILON = 1e-5  # torch's, of BatchNorm1d
 
 
@@ -86,10 +87,7 @@ def classifier(
     chain = _chain(own, features, where)
     rivals = [path for path, found in beside.items() if _is_linear(found, features) and not _deeper(path, beside)]
     if rivals and not _COSINE.search(rivals[0]):
-        raise CheckpointError(
-            f"{where} has several heads on the {features} features ({excerpt(chain.layers[0].path)} and "
-            f"{', '.join(map(excerpt, rivals[:3]))}): one output is exported, so save the weights without the others"
-        )
+        raise _several([chain.layers[0].path, *rivals], features, where)
     stacked = [path for path, found in beside.items() if _is_linear(found, chain.classes) and not _deeper(path, beside)]
     if len(stacked) == 1 and chain.classes != features:
         last = _layer(stacked[0], beside[stacked[0]], where)
@@ -119,9 +117,23 @@ def _beside(found: Mapping[str, Mapping[str, StoredTensor]], features: int, wher
             f"{where}: {excerpt(cosine[0])} compares angles with its classes, which is no linear layer; give weights "
             "with a plain classifier"
         )
-    start = min(_parent(path) for path in heads)
-    layers = [_layer(path, tensors, where) for path, tensors in linear.items() if path.startswith(start)]
-    return _chain(layers, features, where)
+    starts = {_parent(path) for path in heads}
+    if len(starts) > 1:
+        raise _several(heads, features, where)
+    (start,) = starts
+    layers = [_layer(path, tensors, where) for path, tensors in linear.items()]
+    own = [layer for layer in layers if layer.path.startswith(start)]
+    before = [layer for layer in layers if layer not in own and layer.normalizes and layer.inputs == features]
+    after = [layer for layer in layers if layer not in (*own, *before) and layer.inputs == own[-1].outputs]
+    return _chain([*before, *own, *after], features, where)
+
+
+def _several(heads: Iterable[str], features: int, where: str) -> CheckpointError:
+    named = ", ".join(excerpt(path) for path in list(heads)[:MOST_LISTED])
+    return CheckpointError(
+        f"{where} has several heads on the {features} features ({named}): one output is exported, so save the weights "
+        "without the others"
+    )
 
 
 def _layers(tensors: Mapping[str, StoredTensor], where: str) -> list[Layer]:
@@ -193,11 +205,7 @@ def _chain(layers: list[Layer], features: int, where: str) -> Classifier:
     """Layers in the order of their numbers, each taking what the one before gives."""
     heads = [layer for layer in layers if layer.inputs == features and not layer.normalizes]
     if len(heads) > 1 and not any(layer.inputs != features for layer in layers):
-        named = ", ".join(f"{excerpt(layer.path)} ({layer.outputs})" for layer in heads[:4])
-        raise CheckpointError(
-            f"{where} has several heads on the {features} features ({named}): one output is exported, so save the "
-            "weights without the others"
-        )
+        raise _several([layer.path for layer in heads], features, where)
     width, notes = features, list(_unseen_before(layers[0]))
     for before, layer in zip([None, *layers], layers, strict=False):
         if layer.inputs != width:

@@ -58,6 +58,9 @@ def canonical(tensors: Mapping[str, StoredTensor]) -> tuple[KeyFormat, dict[str,
     official = any(_OFFICIAL_BLOCK.match(name) for name in tensors)
     modules = _official_modules(tensors) if official else {}
     state = {_renamed(name, modules): tensor for name, tensor in tensors.items()}
+    classifier = state.get("head.fc.weight")
+    if classifier is not None and classifier.ndim == 4 and classifier.shape[2:] == (1, 1):
+        state["head.fc.weight"] = classifier.seen_as(classifier.shape[:2], lambda weight: weight.flatten(1))
     return "clovaai" if official else "timm", _with_norms(state)
 
 

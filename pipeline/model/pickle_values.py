@@ -19,7 +19,7 @@ from rexnet_export.pipeline.model.stored_tensor import Storage, StoredTensor, vi
 _RECORDS_OF = re.compile(
     r"(argparse|types|datetime|uuid|decimal|fractions|enum|zoneinfo|omegaconf|yacs|easydict|addict|ml_collections|mmengine|"
     r"mmcv|pytorch_lightning|lightning|lightning_fabric|lightning_utilities|torchmetrics|numpy\.random|torch\.device|"
-    r"torch\.serialization|__torch__)(\.|$)"
+    r"__torch__)(\.|$)"
 )
 _MODULE = re.compile(
     r"(torch\.nn\.modules|torch\.nn\.parallel|timm)\.|(^|\.)(models?|nets?|networks?|modules?)\.|__main__"
@@ -80,9 +80,9 @@ class NumpyType:
         self.dtype = np.dtype(name)
 
     def set_order(self, order: object) -> None:
-        """Little (`<`) or big endian; other signs say nothing."""
-        if order in ("<", ">"):
-            self.dtype = self.dtype.newbyteorder(str(order))
+        """Big endian, or what it is already."""
+        if order == ">":
+            self.dtype = self.dtype.newbyteorder(">")
 
 
 class NumpyArray:
@@ -240,54 +240,52 @@ def _record(kind: str) -> Callable[..., Record]:
     return lambda *_, **__: Record(kind)
 
 
-_CALLS: Mapping[str, Callable[..., object]] = {
-    "torch._utils._rebuild_tensor": _tensor,
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_tensor_v3": _tensor_of_type,
-    "torch._utils._rebuild_parameter": _first,
-    "torch._utils._rebuild_parameter_with_state": _first,
-    "torch._tensor._rebuild_from_type_v2": _subclassed,
-    "torch._utils._rebuild_sparse_tensor": lambda *_: unreadable("sparse"),
-    "torch._utils._rebuild_qtensor": lambda *_: unreadable("quantized", dtype=torch.quint8),
-    "torch._utils._rebuild_meta_tensor_no_storage": lambda _, shape, *__: unreadable(
+type _Builder = Callable[..., object]
+
+_TORCH: dict[str, _Builder] = {
+    "_utils._rebuild_tensor": _tensor,
+    "_utils._rebuild_tensor_v2": _tensor,
+    "_utils._rebuild_tensor_v3": _tensor_of_type,
+    "_utils._rebuild_parameter": _first,
+    "_utils._rebuild_parameter_with_state": _first,
+    "_utils._rebuild_sparse_tensor": lambda *_: unreadable("sparse"),
+    "_utils._rebuild_qtensor": lambda *_: unreadable("quantized", dtype=torch.quint8),
+    "_utils._rebuild_meta_tensor_no_storage": lambda _, shape, *__: unreadable(
         "strided, on meta", tuple(_items(shape))
     ),
-    "torch.Size": _items,
-    "collections.OrderedDict": _mapping,
-    "collections.defaultdict": lambda *_: {},
-    "collections.Counter": _mapping,
-    "collections.deque": lambda items=(), *_: _list(items),
-    **{
-        f"{module}.{name}": builder
-        for module in ("builtins", "__builtin__")
-        for name, builder in {
-            "dict": _mapping,
-            "list": _list,
-            "tuple": _items,
-            "set": _items,
-            "frozenset": _items,
-            "bytes": _bytes,
-            "bytearray": _bytes,
-            "complex": _record("complex"),
-            "slice": _record("slice"),
-            "range": _record("range"),
-        }.items()
-    },
+    "_tensor._rebuild_from_type_v2": _subclassed,
+    "Size": _items,
+    "serialization._get_layout": _record("layout"),
+    "jit._pickle.restore_type_tag": _first,
+    **dict.fromkeys((f"jit._pickle.build_{kind}list" for kind in ("int", "tensor", "double", "bool")), _first),
+}
+_BUILTINS: dict[str, _Builder] = {
+    "dict": _mapping,
+    **dict.fromkeys(("list", "tuple", "set", "frozenset"), _items),
+    **dict.fromkeys(("bytes", "bytearray"), _bytes),
+    **{name: _record(name) for name in ("complex", "slice", "range")},
+}
+_BUILTINS["list"] = _list
+_COLLECTIONS: dict[str, _Builder] = {
+    "OrderedDict": _mapping,
+    "defaultdict": lambda *_: {},
+    "Counter": _mapping,
+    "deque": lambda items=(), *_: _list(items),
+}
+_NUMPY: dict[str, _Builder] = {
+    "multiarray.scalar": _scalar,
+    "multiarray._reconstruct": lambda *_: NumpyArray(),
+    "numeric._frombuffer": _array_of,
+}
+_PATHS = [f"{pure}{kind}Path" for pure in ("", "Pure") for kind in ("", "Posix", "Windows")]
+_CALLS: dict[str, _Builder] = {
+    **{f"torch.{name}": builder for name, builder in _TORCH.items()},
+    **{f"{module}.{name}": each for module in ("builtins", "__builtin__") for name, each in _BUILTINS.items()},
+    **{f"collections.{name}": builder for name, builder in _COLLECTIONS.items()},
+    **{f"numpy.{core}.{name}": builder for core in ("core", "_core") for name, builder in _NUMPY.items()},
+    **dict.fromkeys((f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in _PATHS), _path),
+    "numpy.dtype": lambda name, *_: NumpyType(name),
     "_codecs.encode": _encoded,
     "copyreg._reconstructor": _reconstructed,
     "copy_reg._reconstructor": _reconstructed,
-    "numpy.dtype": lambda name, *_: NumpyType(name),
-    **{
-        f"numpy.{core}.{name}": builder
-        for core in ("core", "_core")
-        for name, builder in {
-            "multiarray.scalar": _scalar,
-            "multiarray._reconstruct": lambda *_: NumpyArray(),
-            "numeric._frombuffer": _array_of,
-        }.items()
-    },
-    **{f"pathlib.{kind}Path": _path for kind in ("", "Pure", "Posix", "Windows", "PurePosix", "PureWindows")},
-    **{f"pathlib._local.{kind}Path": _path for kind in ("", "Posix", "Windows")},
-    **{f"torch.jit._pickle.build_{kind}list": _first for kind in ("int", "tensor", "double", "bool")},
-    "torch.jit._pickle.restore_type_tag": _first,
 }

@@ -70,6 +70,17 @@ def _mark(machine: _Machine, _: object) -> None:
     machine.stack = []
 
 
+def _pop(machine: _Machine, _: object) -> None:
+    if machine.stack:
+        machine.stack.pop()
+    else:
+        machine.since_mark()
+
+
+def _pop_mark(machine: _Machine, _: object) -> None:
+    machine.since_mark()
+
+
 def _tuple_of(count: int) -> Callable[[_Machine, object], None]:
     def step(machine: _Machine, _: object) -> None:
         items = [machine.stack.pop() for _ in range(count)]
@@ -186,8 +197,8 @@ def _push(make: Callable[[], object]) -> Callable[[_Machine, object], None]:
 
 _STEPS: Mapping[str, Callable[[_Machine, Any], None]] = {
     "MARK": _mark,
-    "POP": lambda machine, _: machine.stack.pop() if machine.stack else machine.since_mark(),
-    "POP_MARK": lambda machine, _: machine.since_mark(),
+    "POP": _pop,
+    "POP_MARK": _pop_mark,
     "DUP": lambda machine, _: machine.stack.append(machine.stack[-1]),
     "EMPTY_TUPLE": _push(tuple),
     "EMPTY_LIST": _push(list),

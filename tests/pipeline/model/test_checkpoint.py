@@ -200,7 +200,9 @@ def test_missing_empty_and_foreign_files(tmp_path: Path) -> None:
     assert "is empty" in refusal(tmp_path / "empty.pth")
     assert "Is a directory" in refusal(tmp_path)
     (tmp_path / "page.pth").write_text("<html>\nnot found</html>")
-    assert "neither a torch file nor safetensors: it starts with b'<html>" in refusal(tmp_path / "page.pth")
+    assert "is a web page, not weights: download the file itself" in refusal(tmp_path / "page.pth")
+    (tmp_path / "other.pth").write_text("GIF89a\n")
+    assert "neither a torch file, safetensors nor ONNX: it starts with b'GIF89a" in refusal(tmp_path / "other.pth")
     assert "holds no named tensors" in refusal(written(tmp_path / "list.pth", [torch.ones(3)]))
     assert "holds no named tensors" in refusal(written(tmp_path / "words.pth", {"a": 1, 2: torch.ones(3)}))
 
