@@ -8,35 +8,36 @@ from collections.abc import Callable, Mapping, Sequence
 from rexnet_export.apps.bench import run_command as bench_run
 from rexnet_export.apps.bench.browser import command as bench_browser
 from rexnet_export.apps.bench.bundle import command as bench_bundle
-from rexnet_export.apps.shared.terminal import Terminal, run_parsed
+from rexnet_export.apps.shared.terminal import run_parsed
 
 PROGRAM = "rexnet-bench"
 DESCRIPTION = """Run exported artifacts where they will be used. `bundle` makes one self-contained file of an export,
 `run` runs it on a device and brings the result back, `serve` shows it on any phone."""
 
-type Command = tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace, Terminal], int]]
+type Command = tuple[str, Callable[[argparse.ArgumentParser], None], str]
 # One entry per command: what it does, its options, and the function that does it.
 COMMANDS: Mapping[str, Command] = {
-    "bundle": ("make a bundle of an export", bench_bundle.add_options, bench_bundle.make_bundle),
-    "run": ("run a bundle on a device", bench_run.add_run_options, bench_run.run),
-    "serve": ("serve a page that runs in a browser", bench_browser.add_serve_options, bench_browser.serve),
-    "devices": ("list devices", bench_run.add_device_options, bench_run.devices),
-    "compare": ("put two results side by side", bench_run.add_compare_options, bench_run.compare),
+    "bundle": ("make a bundle of an export", bench_bundle.add_options, "bundle.command:make_bundle"),
+    "run": ("run a bundle on a device", bench_run.add_run_options, "run_command:run"),
+    "serve": ("serve a page that runs in a browser", bench_browser.add_serve_options, "browser.command:serve"),
+    "devices": ("list devices", bench_run.add_device_options, "run_command:devices"),
+    "compare": ("put two results side by side", bench_run.add_compare_options, "run_command:compare"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    return run_parsed(PROGRAM, parser, argv, lambda options, terminal: COMMANDS[options.command][2](options, terminal))
+    return run_parsed(PROGRAM, parser, argv)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION)
     commands = p.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (says, add_options, _) in COMMANDS.items():
+    for name, (says, add_options, work) in COMMANDS.items():
         command = commands.add_parser(name, help=says, description=f"{says[:1].upper()}{says[1:]}.")
         add_options(command)
+        command.set_defaults(work=f"rexnet_export.apps.bench.{work}")
         command.add_argument("--quiet", action="store_true", help="say nothing but failures")
         command.add_argument("--debug", action="store_true", help="show tracebacks")
     return p

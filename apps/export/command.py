@@ -9,8 +9,8 @@ from dataclasses import fields
 
 from rexnet_export.apps.export import backbone_command as backbone
 from rexnet_export.apps.export import verify_command as verify
-from rexnet_export.apps.export.options import add_flags, options_from
-from rexnet_export.apps.shared.terminal import Terminal, run_parsed
+from rexnet_export.apps.export.options import add_flags
+from rexnet_export.apps.shared.terminal import run_parsed
 from rexnet_export.pipeline.export.options import Options
 
 PROGRAM = "rexnet-export"
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return verify.main(given[1:])
     if list(given[:1]) == [backbone.BACKBONE]:
         return backbone.main(given[1:])
-    return run_parsed(PROGRAM, parser, given, _export)
+    return run_parsed(PROGRAM, parser, given)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,23 +43,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add_flags(p, Options(), {option.name: option.metadata["help"] for option in fields(Options)}, list(TARGETS))
     p.add_argument("--json", action="store_true", default=False, help="print report.json instead of the table")
+    p.set_defaults(work="rexnet_export.apps.export.run_export:export")
     return p
-
-
-def _export(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    options = options_from(arguments, Options())
-    # Imported late: torch alone takes seconds, and --help and a wrong flag should not wait for it.
-    from rexnet_export.apps.export.report_page import render  # noqa: PLC0415
-    from rexnet_export.apps.export.summary_table import table  # noqa: PLC0415
-    from rexnet_export.pipeline.export.export import export  # noqa: PLC0415
-    from rexnet_export.targets import chosen  # noqa: PLC0415
-
-    report = export(options, chosen(options.target, options.precision), terminal, render)
-    if arguments.json:
-        terminal.json(report.to_json())
-    elif not arguments.quiet:
-        terminal.out.print(table(report))
-        terminal.out.print(f"{options.output}/  report.html, report.json, manifest.json", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from typing import Any
 from rexnet_export.pipeline.core.records import Precision
 from rexnet_export.pipeline.export.options import Options, from_mapping, read_config
 
+BACKBONE_DEFAULTS = Options(output=Path("rexnet-backbone-out"))
+GPU = "gpu"  # torch itself: no target of a backbone
 PRECISION_HELP: dict[Precision, str] = {
     "int8": "INT8 weights and activations (default)",
     "fp16": "float16 weights",

@@ -17,7 +17,7 @@ from rexnet_export.pipeline.core.records import NotMeasured
 from rexnet_export.pipeline.data.settle import shown
 from rexnet_export.pipeline.export.report import Report
 from rexnet_export.pipeline.proof.evaluate import Accuracy
-from rexnet_export.pipeline.proof.paired_statistics import MARGIN
+from rexnet_export.pipeline.proof.margin import MARGIN
 from rexnet_export.pipeline.proof.tensor_noise import TensorNoise
 
 

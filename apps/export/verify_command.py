@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from rexnet_export.apps.shared.terminal import Terminal, run_parsed
-from rexnet_export.pipeline.core.errors import ConversionError
-
-if TYPE_CHECKING:
-    from rexnet_export.pipeline.proof.verify import Request, Verification
+from rexnet_export.apps.shared.terminal import run_parsed
 
 PROGRAM = "rexnet-export verify"
 DESCRIPTION = """Prove finished artifacts again. Every file is opened in a process of its own, compared with the
@@ -24,7 +18,7 @@ code 12 means that a file is not what was written."""
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
-    return run_parsed(PROGRAM, parser, argv, _verify)
+    return run_parsed(PROGRAM, parser, argv)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,36 +44,5 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--json", action="store_true", help="print what was found as JSON instead of tables")
     p.add_argument("--quiet", action="store_true", help="no progress, no tables")
     p.add_argument("--debug", action="store_true", help="show tracebacks")
+    p.set_defaults(work="rexnet_export.apps.export.run_verify:verify")
     return p
-
-
-def _verify(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    # Imported late: torch alone takes seconds, and --help and a wrong flag should not wait for it.
-    from rexnet_export.apps.export.verify_json import verification_json  # noqa: PLC0415
-    from rexnet_export.apps.export.verify_tables import tables  # noqa: PLC0415
-    from rexnet_export.pipeline.proof.verify import verify  # noqa: PLC0415
-    from rexnet_export.targets import TARGETS  # noqa: PLC0415
-    from rexnet_export.targets.isolation.isolated_file import IsolatedFile  # noqa: PLC0415
-
-    suffixes = tuple(suffix for target in TARGETS.values() for suffix in target.suffixes)
-    found = verify(_request(arguments), IsolatedFile, suffixes, terminal)
-    if arguments.json:
-        terminal.json(verification_json(found).to_json())
-    elif not arguments.quiet:
-        terminal.out.print(tables(found))
-    if found.problems:
-        raise ConversionError("; ".join(_summary(found)))
-
-
-def _request(arguments: argparse.Namespace) -> Request:
-    from rexnet_export.pipeline.proof.verify import Request  # noqa: PLC0415
-
-    given = {field.name: getattr(arguments, field.name) for field in fields(Request)}
-    return Request(**given | {"paths": tuple(arguments.paths)})
-
-
-def _summary(found: Verification) -> Iterator[str]:
-    """Every file that has problems, with them."""
-    broken = [finding for finding in found.findings if finding.problems]
-    yield f"{len(broken)} of {len(found.findings)} files failed"
-    yield from (f"{finding.name}: {', '.join(finding.problems)}" for finding in broken)

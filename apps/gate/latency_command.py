@@ -6,14 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from rexnet_export.apps.gate.outputs.outputs import add_outputs, planned
-from rexnet_export.apps.shared.terminal import Terminal, run_parsed
-from rexnet_export.pipeline.core.errors import GateFailed, Inconclusive, InvalidMeasurement
-
-if TYPE_CHECKING:
-    from rexnet_export.apps.gate.latency.gate import LatencyGate
+from rexnet_export.apps.gate.outputs.outputs import add_outputs
+from rexnet_export.apps.shared.terminal import run_parsed
 
 PROGRAM = "rexnet-gate latency"
 DESCRIPTION = """Compare the speed of two artifacts, of one format or two. Both are loaded at once, each in a process of
@@ -24,7 +19,7 @@ worse at all. Exit codes: 0 pass, 1 slower or worse, 2 usage, 3 inconclusive, 4 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
-    return run_parsed(PROGRAM, parser, argv, _compare)
+    return run_parsed(PROGRAM, parser, argv)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,59 +41,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--quiet", action="store_true", help="no progress, no tables")
     p.add_argument("--debug", action="store_true", help="show tracebacks")
     add_outputs(p)
+    p.set_defaults(work="rexnet_export.apps.gate.run_latency:compare")
     return p
-
-
-def _compare(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    outputs = planned(PROGRAM, arguments)
-    with outputs.failures(terminal):
-        found = _compared(arguments, terminal)
-    from rexnet_export.apps.gate.latency.latency_json import latency_json  # noqa: PLC0415
-    from rexnet_export.apps.gate.latency.sheet import sheet  # noqa: PLC0415
-    from rexnet_export.apps.gate.latency.terminal_tables import tables  # noqa: PLC0415
-
-    outputs.write(sheet(found, arguments.on_inconclusive), terminal)
-    if arguments.json:
-        terminal.json(latency_json(found).to_json())
-    elif not arguments.quiet:
-        terminal.out.print(tables(found))
-    _raise_verdict(found, arguments, terminal)
-
-
-def _compared(arguments: argparse.Namespace, terminal: Terminal) -> LatencyGate:
-    # Imported late: torch alone takes seconds, and --help and a wrong flag should not wait for it.
-    from rexnet_export.apps.gate.latency.gate import Request, run  # noqa: PLC0415
-    from rexnet_export.pipeline.artifact.export_folder import artifact_at  # noqa: PLC0415
-    from rexnet_export.targets import TARGETS  # noqa: PLC0415
-    from rexnet_export.targets.isolation.isolated_file import IsolatedFile  # noqa: PLC0415
-
-    suffixes = tuple(suffix for target in TARGETS.values() for suffix in target.suffixes)
-    base, candidate = (artifact_at(path, arguments.target, suffixes) for path in (arguments.base, arguments.candidate))
-    request = Request(
-        base=base,
-        candidate=candidate,
-        pairs=arguments.pairs,
-        margin=arguments.margin,
-        threads=arguments.threads,
-        seed=arguments.seed,
-    )
-    return run(request, lambda path, threads: IsolatedFile(path, threads=threads), terminal)
-
-
-def _raise_verdict(found: LatencyGate, arguments: argparse.Namespace, terminal: Terminal) -> None:
-    """The exit code that goes with what was found, and one line that says why."""
-    reason = found.decision.reason
-    match found.verdict:
-        case "FAIL":
-            raise GateFailed("; ".join(found.failures))
-        case "INVALID":
-            raise InvalidMeasurement(f"{reason}; run again on a quiet machine")
-        case "INCONCLUSIVE" if arguments.on_inconclusive == "fail":
-            raise Inconclusive(f"{reason}; {found.advice}")
-        case "INCONCLUSIVE":
-            terminal.note(f"warning: inconclusive: {reason}; {found.advice}")
-        case "PASS":
-            pass
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
@@ -159,17 +160,27 @@ def run_parsed(
     program: str,
     parser: Callable[[], argparse.ArgumentParser],
     argv: Sequence[str] | None,
-    command: Callable[[argparse.Namespace, Terminal], int | None],
+    interrupted: Callable[[argparse.Namespace], str] = lambda _: "",
 ) -> int:
-    """Parse the arguments, which include `--quiet` and `--debug`, and run `command`; its result, or 0, is the exit
-    code."""
+    """Parse the arguments and do the work they name; its result, or 0, is the exit code.
+
+    `arguments.work` is `module:function`, a function of the arguments and a `Terminal`. Its module is imported only
+    then: torch alone takes seconds, and neither `--help` nor a wrong flag waits for it. The parser also gives `--quiet`
+    and `--debug`. `interrupted` is what to say of a run that is stopped.
+    """
     try:
         arguments = parser().parse_args(argv)
     except KeyboardInterrupt:
         return INTERRUPTED
-    return run_command(
-        program, lambda terminal: command(arguments, terminal) or 0, quiet=arguments.quiet, debug=arguments.debug
-    )
+    module, _, function = arguments.work.partition(":")
+
+    def body(terminal: Terminal) -> int:
+        work: Callable[[argparse.Namespace, Terminal], int | None] = getattr(import_module(module), function)
+        return work(arguments, terminal) or 0
+
+    said = interrupted(arguments)
+    shown = getattr(arguments, "program", program)  # a subcommand may be named in what it says
+    return run_command(shown, body, quiet=arguments.quiet, debug=arguments.debug, interrupted=said)
 
 
 def run_command(

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rexnet_export.apps.shared.terminal import INTERRUPTED, Terminal, run_command
+from rexnet_export.apps.shared.terminal import run_parsed
 from rexnet_export.apps.study import control_command as study_control
 from rexnet_export.apps.study import table_command as study_table
 from rexnet_export.apps.study.rank import command as study_rank
@@ -19,16 +19,7 @@ STUDIES = {"table": study_table, "rank": study_rank, "control": study_control, "
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    try:
-        options = parser().parse_args(argv)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-
-    def body(terminal: Terminal) -> int:
-        STUDIES[options.study].run(options, terminal)
-        return 0
-
-    return run_command(f"{PROGRAM} {options.study}", body, quiet=options.quiet, debug=options.debug)
+    return run_parsed(PROGRAM, parser, argv)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     for name, module in STUDIES.items():
         study = studies.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_options(study)
+        study.set_defaults(work=f"{module.__name__}:run", program=f"{PROGRAM} {name}")
         study.add_argument("--quiet", action="store_true", help="no progress, only results")
         study.add_argument("--debug", action="store_true", help="show tracebacks")
     return p

@@ -103,6 +103,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--resume", action="store_true", help="go on from the state in the output folder")
     p.add_argument("--quiet", action="store_true")
     p.add_argument("--debug", action="store_true", help="show tracebacks")
+    p.set_defaults(work="rexnet_export.apps.train.run_training:run")
     return p
 
 

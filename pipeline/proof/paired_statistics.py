@@ -98,6 +98,3 @@ def sqnr_db(reference: NDArray[np.floating], candidate: NDArray[np.floating]) ->
     signal = float(np.sum(np.square(reference, dtype=np.float64)))
     noise = float(np.sum(np.square(reference.astype(np.float64) - candidate)))
     return math.inf if noise == 0 else 10 * math.log10(signal / noise) if signal else -math.inf
-
-
-MARGIN = 0.5  # points

@@ -1,0 +1,54 @@
+"""What `rexnet-export backbone` does, and prints of it."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich import box
+from rich.table import Table
+
+from rexnet_export.apps.export.options import BACKBONE_DEFAULTS, GPU, options_from
+from rexnet_export.apps.export.summary_table import files
+from rexnet_export.apps.shared.terminal import Terminal
+from rexnet_export.apps.shared.text import DASH, int8_share, shown
+from rexnet_export.pipeline.core.errors import UsageError
+from rexnet_export.pipeline.core.records import NotMeasured
+from rexnet_export.pipeline.export.export import export_backbone
+from rexnet_export.pipeline.export.report import Report
+from rexnet_export.pipeline.proof.results import FileResult
+from rexnet_export.targets import chosen
+
+
+def export(arguments: argparse.Namespace, terminal: Terminal) -> None:
+    """Export the network without its head, and show each output's noise."""
+
+    options = options_from(arguments, BACKBONE_DEFAULTS)
+    if GPU in options.target:
+        raise UsageError("--target gpu: in torch it is pipeline.model.backbone.Backbone of the checkpoint itself")
+    targets = [target for target in chosen(options.target, options.precision) if target.name != GPU]
+    report = export_backbone(options, targets, terminal)
+    if arguments.json:
+        terminal.json(report.to_json())
+    elif not arguments.quiet:
+        terminal.out.print(table(report))
+        terminal.out.print(f"{options.output}/  backbone.json, manifest.json", soft_wrap=True)
+
+
+def table(report: Report) -> Table:
+    """One row per file: SQNR of each output, and the time of one image."""
+    title = f"{report.card.name}: SQNR in dB against {report.reference.executed_by}, {report.reference.n:,} images"
+    grid = Table(title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    for column in ("target", "file", "MB", *(f"stride {f.stride}" for f in report.card.features), "p50 ms", "INT8"):
+        grid.add_column(column, justify="left" if column in {"target", "file"} else "right", overflow="fold")
+    for name, file in files(report):
+        latency, share = shown(file.latency, lambda latency: f"{latency.p50_ms:.2f}"), shown(file.coverage, int8_share)
+        size = f"{file.file.bytes / 1e6:.1f}"
+        grid.add_row(name, file.file.path.name, size, *levels(file, len(report.card.features)), latency, share)
+    return grid
+
+
+def levels(file: FileResult, outputs: int) -> list[str]:
+    """SQNR of every output as text; a dash where the file was not executed, or nothing differs."""
+    if isinstance(file.outputs, NotMeasured):
+        return [DASH] * outputs
+    return [shown(each.sqnr_db, lambda level: f"{level:.1f}") for each in file.outputs]
