@@ -10,6 +10,7 @@ from dataclasses import fields
 from rexnet_export.apps.export import backbone_command as backbone
 from rexnet_export.apps.export import verify_command as verify
 from rexnet_export.apps.export.options import add_flags
+from rexnet_export.apps.shared.flags import add_version
 from rexnet_export.apps.shared.terminal import run_parsed
 from rexnet_export.pipeline.export.options import Options
 
@@ -43,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add_flags(p, Options(), {option.name: option.metadata["help"] for option in fields(Options)}, list(TARGETS))
     p.add_argument("--json", action="store_true", default=False, help="print report.json instead of the table")
+    add_version(p)
     p.set_defaults(work="rexnet_export.apps.export.run_export:export")
     return p
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from rexnet_export.apps.shared.flags import refuse_given
+from rexnet_export.apps.shared.flags import add_version, refuse_given
 from rexnet_export.apps.train.recipe import FINE_TUNING, IMAGENET, TRANSFER, Augmentation, Recipe, check
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.records import CROP_MODES, INTERPOLATIONS, Preprocess
@@ -103,6 +103,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--resume", action="store_true", help="go on from the state in the output folder")
     p.add_argument("--quiet", action="store_true")
     p.add_argument("--debug", action="store_true", help="show tracebacks")
+    add_version(p)
     p.set_defaults(work="rexnet_export.apps.train.run_training:run")
     return p
 

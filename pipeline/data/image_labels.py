@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from scipy.io import loadmat
-
 from rexnet_export.pipeline.core.errors import DataError
 from rexnet_export.pipeline.data.label_files import read_text, rows_of
 from rexnet_export.pipeline.data.labels import WORDNET_ID, quoted
@@ -132,6 +130,8 @@ def _devkit(path: Path) -> dict[int, str]:
             f"labels {path} holds ILSVRC2012's own numbers, whose order is no network's; put the devkit's meta.mat "
             "beside it, or give a list of synsets (n01440764, ...), one per image"
         )
+    from scipy.io import loadmat  # noqa: PLC0415 - slow to import, and only this list needs it
+
     try:
         entries = loadmat(meta, simplify_cells=True)["synsets"]
         pairs = {int(entry["ILSVRC2012_ID"]): str(entry["WNID"]) for entry in entries}

@@ -14,7 +14,7 @@ from rexnet_export.pipeline.core.records import INTERPOLATIONS, PRECISIONS, Prec
 from rexnet_export.pipeline.core.text import excerpt
 from rexnet_export.pipeline.core.untrusted import read_untrusted
 from rexnet_export.pipeline.data.settle import check_given
-from rexnet_export.quantization.calibration.ranges import check_statistic
+from rexnet_export.quantization.calibration.statistic_names import check_statistic
 
 SEEDS = 2**32
 LARGEST_CONFIG = 2**20

@@ -21,7 +21,7 @@ from rexnet_export.pipeline.export.max_drop import judges_for
 from rexnet_export.pipeline.export.options import FAST, HIGH, Options
 from rexnet_export.quantization.calibration.check import check_images, check_statistics
 from rexnet_export.quantization.calibration.observe import TensorStatistics, observe
-from rexnet_export.quantization.calibration.ranges import AUTO
+from rexnet_export.quantization.calibration.statistic_names import AUTO
 from rexnet_export.quantization.learned.adaround import learn_rounding
 from rexnet_export.quantization.learned.logit_slopes import logit_slopes
 from rexnet_export.quantization.onnx.simulate import Simulator, simulator

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.quantization.calibration.observe import TensorStatistics
-from rexnet_export.quantization.calibration.ranges import percent_kept
+from rexnet_export.quantization.calibration.statistic_names import percent_kept
 
 FEW_IMAGES = 32
 MOST_DUPLICATES = 0.05

@@ -8,22 +8,17 @@ to zero.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.quantization.calibration.observe import BINS, TensorStatistics
 from rexnet_export.quantization.calibration.slopes import Slopes
+from rexnet_export.quantization.calibration.statistic_names import LEAST_NOISE, percent_of
 from rexnet_export.quantization.table.params import INT8_MAX, INT8_MIN, LEVELS, QuantParams, from_range
 
-AUTO = "auto"
-LEAST_NOISE = "logit-mse"
-DEFAULT_PERCENTILE = 99.99
-_PERCENTILE = re.compile(r"percentile(?:-(?P<percent>\d{1,3}(?:\.\d+)?))?")
 _MOST_BINS = 2048
 _COARSE, _FINE = 16, 8  # shrunk ends tried in one pass over the whole range, and around the best
 _PASSES = 3
@@ -52,7 +47,7 @@ def observed_range(statistics: TensorStatistics, statistic: str) -> Range:
     """(low, high) of one tensor by one of the module's statistics; `percentile` is `percentile-99.99`."""
     if statistic in _RANGES:
         return _RANGES[statistic](statistics)
-    return _percentile(statistics, _percent(statistic))
+    return _percentile(statistics, percent_of(statistic))
 
 
 def least_noise(statistics: TensorStatistics, slopes: Slopes) -> ObservedRange:
@@ -60,17 +55,6 @@ def least_noise(statistics: TensorStatistics, slopes: Slopes) -> ObservedRange:
     seen = slopes.by_value.any()
     low, high = _least_squared_error(statistics, slopes.by_value) if seen else _min_max(statistics)
     return ObservedRange(low=low, high=high, statistic=LEAST_NOISE)
-
-
-def check_statistic(statistic: str) -> None:
-    """Raise `UsageError` for what is neither a statistic nor `auto`, which chooses one for each tensor."""
-    if statistic != AUTO and statistic not in _RANGES:
-        _percent(statistic)
-
-
-def percent_kept(statistic: str) -> float | None:
-    """The P of `percentile-P`; None for a statistic that is no percentile."""
-    return _percent(statistic) if _PERCENTILE.fullmatch(statistic) else None
 
 
 def squared_error(statistics: TensorStatistics, params: QuantParams) -> float:
@@ -203,17 +187,7 @@ def _squared_errors(edges: NDArray[np.float64], counts: Weights, candidates: lis
     return np.where(np.isnan(errors), np.inf, errors)
 
 
-def _percent(statistic: str) -> float:
-    match = _PERCENTILE.fullmatch(statistic)
-    percent = float(match["percent"] or DEFAULT_PERCENTILE) if match else 0.0
-    if not 50.0 < percent <= 100.0:
-        raise UsageError(
-            f"unknown statistic {statistic!r}; use {AUTO}, {', '.join(_RANGES)}, percentile, or percentile-P with "
-            "50 < P <= 100"
-        )
-    return percent
-
-
+# One function for each of `statistic_names.NAMED`.
 _RANGES: dict[str, Callable[[TensorStatistics], Range]] = {
     "min-max": _min_max,
     "mean-min-max": _mean_min_max,

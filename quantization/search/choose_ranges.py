@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 import onnx
 
 from rexnet_export.quantization.calibration.observe import TensorStatistics
-from rexnet_export.quantization.calibration.ranges import LEAST_NOISE, ObservedRange, least_noise, ranged
+from rexnet_export.quantization.calibration.ranges import ObservedRange, least_noise, ranged
 from rexnet_export.quantization.calibration.slopes import Slopes
+from rexnet_export.quantization.calibration.statistic_names import LEAST_NOISE
 from rexnet_export.quantization.onnx.simulate import Score, Simulator
 from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
 from rexnet_export.quantization.scheme.scheme import decide

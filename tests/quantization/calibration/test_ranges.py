@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from rexnet_export.pipeline.core.errors import UsageError
-from rexnet_export.quantization.calibration import observe
+from rexnet_export.quantization.calibration import observe, ranges
 from rexnet_export.quantization.calibration.observe import BINS, TensorStatistics
-from rexnet_export.quantization.calibration.ranges import check_statistic, observed_range, squared_error
+from rexnet_export.quantization.calibration.ranges import observed_range, squared_error
+from rexnet_export.quantization.calibration.statistic_names import NAMED, check_statistic
 from rexnet_export.quantization.table.params import from_range
 
 STATISTICS = ("min-max", "mean-min-max", "percentile", "percentile-99.9", "entropy", "mse")
@@ -170,3 +171,7 @@ def test_entropy_of_a_one_sided_tensor_keeps_the_other_end_at_zero() -> None:
 def test_a_constant_tensor_keeps_its_value(value: float, statistic: str) -> None:
     low, high = observed_range(summary(np.full((1, 40), value)), statistic)
     assert low <= np.float32(value) <= high
+
+
+def test_every_named_statistic_has_its_arithmetic() -> None:
+    assert set(ranges._RANGES) == set(NAMED)

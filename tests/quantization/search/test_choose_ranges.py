@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from rexnet_export.quantization.calibration.ranges import LEAST_NOISE, ranged
+from rexnet_export.quantization.calibration.ranges import ranged
+from rexnet_export.quantization.calibration.statistic_names import LEAST_NOISE
 from rexnet_export.quantization.onnx.simulate import Score, Simulator, simulator
 from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
 from rexnet_export.quantization.scheme.scheme import decide
