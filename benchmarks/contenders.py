@@ -86,7 +86,7 @@ def _rival(method: str, network: Network, python: Path) -> Quantized:
     if suffix == ".tflite":
         session: Session = open_session(path)
     else:
-        session = networks.open_onnx(path, network.inputs.card.preprocess.size)
+        session = networks.open_onnx(path, network.inputs.card.preprocess.shape)
     return Quantized(session=session, seconds=known["seconds"], peak_mib=known["peak_mib"], versions=known["versions"])
 
 

@@ -143,7 +143,7 @@ def put_between_ends(path: Path, card: ModelCard) -> None:
     path.write_bytes(with_labels(graph.written(), card))
 
 
-def open_onnx(path: Path, size: int) -> OrtSession:
+def open_onnx(path: Path, size: tuple[int, int]) -> OrtSession:
     """ONNX Runtime, one thread an image: INT8 activations become UINT8, as it prefers on x86; sums are exact there."""
     import onnxruntime  # noqa: PLC0415
 

@@ -119,7 +119,7 @@ def _logits(network: Network, session: Session, progress: Progress) -> Logits:
 
 
 def _open_float(network: Network) -> Session:
-    return networks.open_onnx(network.float_onnx.path, network.inputs.card.preprocess.size)
+    return networks.open_onnx(network.float_onnx.path, network.inputs.card.preprocess.shape)
 
 
 def _timed(

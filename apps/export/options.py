@@ -42,7 +42,9 @@ def add_flags(p: argparse.ArgumentParser, defaults: Options, texts: Mapping[str,
         else:
             kind, value = _kind(str(option.type).split(" | ")), getattr(defaults, option.name)
             metavar = option.metadata["metavar"]
-            several: dict[str, Any] = {"nargs": len(metavar)} if isinstance(metavar, tuple) else {}
+            several: dict[str, Any] = {}
+            if isinstance(metavar, tuple):
+                several = {"nargs": "+" if option.type == "Size | None" else len(metavar)}
             default = "" if value is None else f" (default: {value})"
             helped = argparse.SUPPRESS if text is None else (text + default).replace("%", "%%")
             p.add_argument(flag, type=kind, metavar=metavar, help=helped, **several)
@@ -52,7 +54,7 @@ def add_flags(p: argparse.ArgumentParser, defaults: Options, texts: Mapping[str,
 
 def _kind(types: list[str]) -> type:
     """What a flag's text is made into; paths are made later."""
-    return int if "int" in types else float if {"float", "Colours"} & set(types) else str
+    return int if {"int", "Size"} & set(types) else float if {"float", "Colours"} & set(types) else str
 
 
 def options_from(arguments: argparse.Namespace, defaults: Options) -> Options:

@@ -49,10 +49,10 @@ def augment(
     image: Image.Image, preprocess: Preprocess, augmentation: Augmentation, rng: Generator
 ) -> NDArray[np.uint8]:
     """Crop, mirror, augment and erase one RGB image -> uint8 [S, S, 3]."""
-    size = preprocess.size
+    height, width = preprocess.shape
     resample = Image.Resampling[preprocess.interpolation.upper()]
     box = random_box(image.size, augmentation.crop_area, rng)
-    view = image.resize((size, size), resample, box=box)
+    view = image.resize((width, height), resample, box=box)
     if rng.random() < augmentation.flip:
         view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if augmentation.randaugment:
@@ -77,10 +77,10 @@ def random_box(size: tuple[int, int], smallest_area: float, rng: Generator) -> t
 
 def erase(pixels: NDArray[np.uint8], rng: Generator) -> None:
     """Overwrite a random rectangle with noise, in place (random erasing, Zhong et al. 2020)."""
-    size = pixels.shape[0]
-    area = rng.uniform(*ERASED_AREA) * size * size
+    whole_height, whole_width, _ = pixels.shape
+    area = rng.uniform(*ERASED_AREA) * whole_height * whole_width
     aspect = np.exp(rng.uniform(np.log(0.3), np.log(1 / 0.3)))
-    height = min(size, max(1, round(np.sqrt(area * aspect))))
-    width = min(size, max(1, round(np.sqrt(area / aspect))))
-    top, left = rng.integers(0, size - height + 1), rng.integers(0, size - width + 1)
+    height = min(whole_height, max(1, round(np.sqrt(area * aspect))))
+    width = min(whole_width, max(1, round(np.sqrt(area / aspect))))
+    top, left = rng.integers(0, whole_height - height + 1), rng.integers(0, whole_width - width + 1)
     pixels[top : top + height, left : left + width] = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)

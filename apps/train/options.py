@@ -13,7 +13,7 @@ from rexnet_export.apps.shared.flags import add_version, refuse_given
 from rexnet_export.apps.train.recipe import FINE_TUNING, IMAGENET, TRANSFER, Augmentation, Recipe, check
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.records import CROP_MODES, INTERPOLATIONS, Preprocess
-from rexnet_export.pipeline.data.settle import FLAGS, Settled, settled, shown
+from rexnet_export.pipeline.data.settle import FLAGS, Settled, settled, shown, size_of
 from rexnet_export.pipeline.export.options import EFFORTS, Options
 
 PROGRAM = "rexnet-train"
@@ -82,7 +82,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--variant", choices=VARIANTS, help="ReXNetV1, ReXNet-lite or rexnetr (default v1)")
     p.add_argument("--width", type=float, help="width multiplier (default 1.0)")
     p.add_argument("--no-se", action="store_true", default=None, help="leave squeeze-excitation out")
-    p.add_argument("--image-size", type=int, help=f"input pixels, a multiple of 32 (default {preprocess.size})")
+    text = f"input pixels, or height and width, multiples of 16 (default {preprocess.size})"
+    p.add_argument("--image-size", type=int, nargs="+", metavar=("PX", "W"), help=text)
     p.add_argument(
         "--crop-mode",
         choices=CROP_MODES,
@@ -136,6 +137,7 @@ def chosen_preprocess(options: argparse.Namespace, stated: Mapping[str, Any]) ->
     """What was asked for, over what a trained network states, or the defaults of a new one."""
     given = {name: getattr(options, flag) for name, flag in OF_PREPROCESSING.items()}
     given |= {name: tuple(given[name]) for name in ("mean", "std") if given[name] is not None}
+    given["size"] = None if options.image_size is None else size_of(options.image_size)
     return settled(given, stated, {})
 
 

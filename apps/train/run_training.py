@@ -27,6 +27,7 @@ from rexnet_export.pipeline.core.files import writing
 from rexnet_export.pipeline.core.progress import Progress, Silent
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.data.label_files import read_labels
+from rexnet_export.pipeline.data.settle import shown
 from rexnet_export.pipeline.data.sources import ImageSource, training_images
 from rexnet_export.pipeline.data.subset import usable
 from rexnet_export.pipeline.export.inputs import bundled_checkpoint
@@ -52,8 +53,8 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     kind = _fine_tuner if options.qat else _transferred if options.start is not None else _trainer
     trainer, labels = kind(options, recipe, where, progress)
     progress.note(
-        f"{trainer.name}, {len(labels)} classes, {trainer.preprocess.size} px: {len(trainer.training):,} training and "
-        f"{len(trainer.evaluation):,} evaluation images on {where.size} x {where.device}"
+        f"{trainer.name}, {len(labels)} classes, {shown(trainer.preprocess.size)} px: {len(trainer.training):,} "
+        f"training and {len(trainer.evaluation):,} evaluation images on {where.size} x {where.device}"
     )
     published = _published(options, trainer, len(labels))
     if published:
@@ -82,7 +83,7 @@ def _published(options: argparse.Namespace, trainer: Trainer, classes: int) -> s
         return f"expected: nothing was published of {spec.name}"
     said = f"expected: top-1 {top1:.1f}% on ImageNet-1k at {PUBLISHED_PIXELS} px, published of {spec.name}"
     same = (classes, pixels) == (IMAGENET_CLASSES, PUBLISHED_PIXELS)
-    return said if same else f"{said}; {classes} classes at {pixels} px do not compare with it"
+    return said if same else f"{said}; {classes} classes at {shown(pixels)} px do not compare with it"
 
 
 def _transferred(
@@ -146,7 +147,7 @@ def _preprocess(options: argparse.Namespace, checkpoint: LoadedCheckpoint, progr
     for note in checkpoint.notes:
         progress.note(note)
     stated = checkpoint.stated.preprocess
-    chosen = chosen_preprocess(options, stated.fields(str(checkpoint.file.path)))
+    chosen = chosen_preprocess(options, stated.fields())
     if chosen.assumption:
         progress.note(chosen.assumption)
     return chosen.preprocess

@@ -16,6 +16,7 @@ from rexnet_export.pipeline.core.records import (
     ModelCard,
     Precision,
     Preprocess,
+    Size,
 )
 
 DIGESTS = ("float_onnx_sha256", "table_sha256")
@@ -46,8 +47,8 @@ def describe(
         "model": card.name,
         "precision": precision,
         "labels": json.dumps(card.labels),
-        "input_size": str(preprocess.size),
-        "resize": str(preprocess.resize),
+        "input_size": _size_text(preprocess.shape),
+        "resize": _size_text(preprocess.resize),
         "crop_mode": preprocess.crop_mode,
         "crop_ratio": json.dumps(preprocess.crop_ratio),
         "interpolation": preprocess.interpolation,
@@ -151,11 +152,23 @@ def _is_finite(value: object) -> bool:
     return isinstance(value, float) and math.isfinite(value)
 
 
-def _size(metadata: Mapping[str, str]) -> int:
+def _size_text(size: tuple[int, int]) -> str:
+    """A square's side, or `HEIGHTxWIDTH`."""
+    height, width = size
+    return str(height) if height == width else f"{height}x{width}"
+
+
+def _size(metadata: Mapping[str, str]) -> Size:
     text = _text(metadata, "input_size")
-    if text.isascii() and text.isdigit() and len(text) <= MAX_SIZE_DIGITS and int(text) > 0:
-        return int(text)
-    raise _damaged(metadata, "input_size", "a number of pixels")
+    sides = [
+        int(side) for side in text.split("x", 1) if side.isascii() and side.isdigit() and len(side) <= MAX_SIZE_DIGITS
+    ]
+    match sides:
+        case [side] if side > 0 and "x" not in text:
+            return side
+        case [height, width] if height > 0 and width > 0:
+            return height, width
+    raise _damaged(metadata, "input_size", "a number of pixels, or HEIGHTxWIDTH")
 
 
 def _crop_ratio(metadata: Mapping[str, str]) -> float:

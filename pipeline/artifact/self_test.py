@@ -88,10 +88,10 @@ def sample_thumbnails() -> NDArray[np.uint8]:
     return next(batches(bundled("evaluation"), shape, range(GOLDEN_IMAGES), GOLDEN_IMAGES))
 
 
-def enlarge(small: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """uint8 [n, 32, 32, 3] -> [n, size, size, 3] by repeating pixels."""
-    place = np.arange(size) * THUMBNAIL // size
-    return np.ascontiguousarray(small[:, place[:, None], place[None, :]])
+def enlarge(small: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """uint8 [n, 32, 32, 3] -> [n, H, W, 3] by repeating pixels."""
+    down, across = (np.arange(side) * THUMBNAIL // side for side in shape)
+    return np.ascontiguousarray(small[:, down[:, None], across[None, :]])
 
 
 def carried(
@@ -108,13 +108,13 @@ def carried(
     golden: dict[str, str] = {}
     if source.golden is not None:
         with suppress(TargetUnavailable):
-            golden = describe_golden(open_file(), source.golden, source.card.preprocess.size)
+            golden = describe_golden(open_file(), source.golden, source.card.preprocess.shape)
     return golden | fingerprints.described(qparams, parameters, {**(metadata or described(source)), **golden})
 
 
-def describe_golden(session: Session, small: NDArray[np.uint8], size: int) -> dict[str, str]:
+def describe_golden(session: Session, small: NDArray[np.uint8], shape: tuple[int, int]) -> dict[str, str]:
     """Execute a file on the enlarged thumbnails; the metadata entries that let it be compared with itself later."""
-    images = enlarge(small, size)
+    images = enlarge(small, shape)
     logits = session.run(images)
     if not np.isfinite(logits).all():
         raise ConversionError(f"{session.executed_by} gave logits that are not finite; check the checkpoint's weights")
@@ -177,10 +177,12 @@ def read_golden(metadata: Mapping[str, str]) -> Golden | None:
         raise ConversionError(f"metadata has {present[0]!r} but no {missing[0]!r}: damaged; export the model again")
     card = card_from(metadata)
     small = _thumbnails(metadata[IMAGES])
-    size = card.preprocess.size
-    if len(small) * size * size * 3 > MOST_PIXELS:
-        raise ConversionError(f"metadata 'input_size' {size} is no size of an image classifier; export the model again")
-    images = enlarge(small, size)
+    height, width = card.preprocess.shape
+    if len(small) * height * width * 3 > MOST_PIXELS:
+        raise ConversionError(
+            f"metadata 'input_size' {height} x {width} is no size of an image classifier; export the model again"
+        )
+    images = enlarge(small, (height, width))
     if hashlib.sha256(images.tobytes()).hexdigest() != metadata[INPUT_SHA256]:
         raise _damaged(INPUT_SHA256, "the digest of the golden images")
     executed_by = metadata[EXECUTED_BY]

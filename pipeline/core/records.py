@@ -38,27 +38,40 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+type Size = int | tuple[int, int]  # pixels of a square's side, or height and width
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
     """How an image becomes the network's input; the terms and the arithmetic are timm's.
 
-    With PIL, the image is resized against `resize` pixels, which is `floor(size / crop_ratio)`; `crop_mode` says how:
-    `center` fits the short side, `squash` both sides whatever the image's shape, `border` the long side, with the mean
-    colour around it. The middle `size` x `size` is cut out, and pixels in [0, 1] are normalised by `mean` and `std`
-    (RGB order).
+    With PIL, the image is resized against `resize`, which is `floor(size / crop_ratio)`; `crop_mode` says how: `center`
+    covers it, `squash` takes its shape, `border` fits into it, with the mean colour around. The middle `shape` is cut
+    out, and pixels in [0, 1] are normalised by `mean` and `std` (RGB order).
     """
 
-    size: int = 224
+    size: Size = 224
     crop_mode: CropMode = "center"
     crop_ratio: float = 0.875
     interpolation: Interpolation = "bicubic"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
+    def __post_init__(self) -> None:
+        """A square has one way to be written."""
+        if isinstance(self.size, tuple) and self.size[0] == self.size[1]:
+            object.__setattr__(self, "size", self.size[0])
+
     @property
-    def resize(self) -> int:
-        """Pixels a side is resized to before cropping."""
-        return math.floor(self.size / self.crop_ratio)
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the network's input."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    @property
+    def resize(self) -> tuple[int, int]:
+        """Height and width that an image is resized against before cropping."""
+        height, width = self.shape
+        return math.floor(height / self.crop_ratio), math.floor(width / self.crop_ratio)
 
 
 @dataclass(frozen=True, kw_only=True)

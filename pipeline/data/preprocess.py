@@ -13,7 +13,7 @@ from rexnet_export.pipeline.core.records import Preprocess
 
 
 def resize_and_crop(image: Image.Image, preprocess: Preprocess) -> NDArray[np.uint8]:
-    """RGB image of any size -> uint8 [S, S, 3], pixel for pixel what timm's evaluation transform gives.
+    """RGB image of any size -> uint8 [H, W, 3], pixel for pixel what timm's evaluation transform gives.
 
     The crop's corner is rounded half to even, as in torchvision. EXIF rotation is not applied: timm and torchvision do
     not apply it either, and the published accuracies were measured that way.
@@ -23,25 +23,27 @@ def resize_and_crop(image: Image.Image, preprocess: Preprocess) -> NDArray[np.ui
         image = image.resize(size, Image.Resampling[preprocess.interpolation.upper()])
     if preprocess.crop_mode == "border":
         image = _bordered(image, preprocess)
-    left, top = round((image.width - preprocess.size) / 2), round((image.height - preprocess.size) / 2)
-    return np.asarray(image.crop((left, top, left + preprocess.size, top + preprocess.size)))
+    height, width = preprocess.shape
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    return np.asarray(image.crop((left, top, left + width, top + height)))
 
 
 def _resized(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:
     """Width and height before cropping."""
-    (width, height), side = size, preprocess.resize
-    match preprocess.crop_mode:
-        case "squash":
-            resized = side, side
-        case "border":
-            ratio = max(width / side, height / side)
-            resized = round(width / ratio), round(height / ratio)
-        case "center":
-            long = int(side * max(size) / min(size))  # torchvision truncates
-            resized = (side, long) if width <= height else (long, side)
+    (width, height), (down, across) = size, preprocess.resize
+    if preprocess.crop_mode == "squash":
+        resized = across, down
+    elif preprocess.crop_mode == "center" and across == down:
+        long = int(across * max(size) / min(size))  # torchvision truncates, where timm's own resize rounds
+        resized = (across, long) if width <= height else (long, across)
+    else:
+        fit = max if preprocess.crop_mode == "border" else min
+        ratio = fit(height / down, width / across)
+        resized = round(width / ratio), round(height / ratio)
     # A one-pixel-high panorama would grow to gigabytes only to be cropped, or shrink to nothing.
     if not 0 < resized[0] * resized[1] <= (Image.MAX_IMAGE_PIXELS or math.inf):
-        raise DataError(f"{width} x {height} pixels, too elongated to resize to {side} ({preprocess.crop_mode})")
+        mode = preprocess.crop_mode
+        raise DataError(f"{width} x {height} pixels, too elongated to resize to {across} x {down} ({mode})")
     return resized
 
 
@@ -53,7 +55,8 @@ def border_colour(preprocess: Preprocess) -> tuple[int, int, int]:
 
 def _bordered(image: Image.Image, preprocess: Preprocess) -> Image.Image:
     """The image with the mean colour around it where it is smaller than the crop, the odd pixel right and below."""
-    right, down = (max(0, preprocess.size - side) for side in image.size)
+    height, width = preprocess.shape
+    right, down = max(0, width - image.width), max(0, height - image.height)
     if not right and not down:
         return image
     around = (right // 2, down // 2, right - right // 2, down - down // 2)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rexnet_export.pipeline.core.errors import UsageError
-from rexnet_export.pipeline.core.records import CROP_MODES, INTERPOLATIONS, Preprocess
+from rexnet_export.pipeline.core.records import CROP_MODES, INTERPOLATIONS, Preprocess, Size
 
 FLAGS: Mapping[str, str] = {
     "size": "--image-size",
@@ -19,8 +19,7 @@ FLAGS: Mapping[str, str] = {
     "std": "--std",
 }
 BY_FLAGS, ASSUMED = "flags", "assumed"
-STRIDE = 32
-LARGEST_SIZE = 4096
+SMALLEST_SIZE, LARGEST_SIZE, STEP = 32, 4096, 16
 LARGEST_VALUE = 1e3  # of mean and std, whose images are in [0, 1]
 
 
@@ -73,14 +72,25 @@ def shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _size(pixels: int) -> str | None:
-    if STRIDE <= pixels <= LARGEST_SIZE and pixels % STRIDE == 0:
-        return None
-    below = min(max(STRIDE, pixels // STRIDE * STRIDE), LARGEST_SIZE - STRIDE)
-    return (
-        "the network halves the image five times, so the size must be a multiple of 32, at most "
-        f"{LARGEST_SIZE}; try {below} or {below + STRIDE}"
-    )
+def size_of(sides: Sequence[int]) -> Size:
+    """One or two numbers as a size; `UsageError` for more."""
+    match sides:
+        case [side]:
+            return side
+        case [height, width]:
+            return height, width
+    raise UsageError(f"--image-size {shown(sides)}: give a square's side, or height and width")
+
+
+def _size(size: Size) -> str | None:
+    for pixels in [size] if isinstance(size, int) else size:
+        if not SMALLEST_SIZE <= pixels <= LARGEST_SIZE or pixels % STEP:
+            below = min(max(SMALLEST_SIZE, pixels // STEP * STEP), LARGEST_SIZE - STEP)
+            return (
+                f"every side must be a multiple of {STEP} from {SMALLEST_SIZE} to {LARGEST_SIZE}, as the network "
+                f"halves the image five times; try {below} or {below + STEP}"
+            )
+    return None
 
 
 def _choice(value: object, choices: tuple[str, ...]) -> str | None:

@@ -43,7 +43,7 @@ def gather(options: Options, progress: Progress | None = None, *, headless: bool
     """
     checkpoint = load(options.checkpoint or str(bundled_checkpoint()), options.weights, headless=headless)
     stated = checkpoint.stated.preprocess
-    preprocess = settled(options.preprocess, stated.fields(str(checkpoint.file.path)), stated.sources)
+    preprocess = settled(options.preprocess, stated.fields(), stated.sources)
     labelled = (
         open_source(options.eval_data, labelled=True, image_labels=options.eval_labels, strict=options.strict)
         if options.eval_data

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from rexnet_export.pipeline.core.errors import UsageError, first_line
-from rexnet_export.pipeline.core.records import INTERPOLATIONS, PRECISIONS, Precision
+from rexnet_export.pipeline.core.records import INTERPOLATIONS, PRECISIONS, Precision, Size
 from rexnet_export.pipeline.core.text import excerpt
 from rexnet_export.pipeline.core.untrusted import read_untrusted
-from rexnet_export.pipeline.data.settle import check_given
+from rexnet_export.pipeline.data.settle import check_given, size_of
 from rexnet_export.quantization.calibration.statistic_names import check_statistic
 
 SEEDS = 2**32
@@ -69,7 +69,9 @@ class Options:
         "N",
     )
     strict: bool = _option(default=False, text="refuse folders that hold other files than images")
-    image_size: int | None = _option(None, "input size, a multiple of 32 (default: the checkpoint's)", "PX")
+    image_size: Size | None = _option(
+        None, "input size, or height and width, multiples of 16 (default: the checkpoint's)", ("PX", "W")
+    )
     crop_mode: str | None = _option(
         None,
         "center fits the short side and crops, squash stretches the image to the input, border pads it (default: the "
@@ -193,6 +195,12 @@ def _fraction(value: object) -> float | None:
     return value if isinstance(value, float) else _whole(value)
 
 
+def _size(value: object) -> Size | None:
+    """`PX`, `[PX]` or `[H, W]`."""
+    sides = [_whole(side) for side in value] if isinstance(value, list | tuple) else [_whole(value)]
+    return None if None in sides or not sides else size_of([side for side in sides if side is not None])
+
+
 def _truth(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
@@ -208,12 +216,13 @@ def _text(value: object) -> str | None:
 _READERS: Mapping[str, Callable[[object], object | None]] = {
     "tuple[str, ...]": _texts,
     "Colours": _colours,
+    "Size": _size,
     "bool": _truth,
     "int": _whole,
     "float": _fraction,
     "Path": _path,
 }
-_NAMES = {"tuple[str, ...]": "list of texts", "Colours": "list of three numbers"}
+_NAMES = {"tuple[str, ...]": "list of texts", "Colours": "list of three numbers", "Size": "whole number or two"}
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -24,7 +24,7 @@ type Weights = NDArray[np.float64]
 
 OPSET = 18
 IR_VERSION = 8  # the one opset 18 came with; newer ones lock out older runtimes for nothing
-STRIDE = 32
+STEP = 16  # pixels that every side is a multiple of
 PIXEL_SCALE = 1 / 256  # a power of two: pixel * scale is exact even in float16
 WHITE = 255
 RELU6_MAX = 6.0
@@ -50,14 +50,14 @@ def write_float_onnx(network: ReXNet, card: ModelCard, path: Path) -> StoredFile
 
 
 def float_graph(network: ReXNet, preprocess: Preprocess) -> onnx.ModelProto:
-    """uint8 `image` [batch, S, S, 3] -> float32 `logits` [batch, classes], BatchNorm and normalisation folded in."""
-    size, classes = _checked_size(preprocess.size), network.spec.classes
+    """uint8 `image` [batch, H, W, 3] -> float32 `logits` [batch, classes], BatchNorm and normalisation folded in."""
+    (height, width), classes = _checked(preprocess.shape), network.spec.classes
     body = _Body(relu6_only=network.spec.variant == "lite")
     _head(body, network.head, _features(body, network, _image(body, preprocess, network.stem)))
     graph = helper.make_graph(
         body.nodes,
         network.spec.name,
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", size, size, 3])],
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", height, width, 3])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])],
         body.initializers,
     )
@@ -72,12 +72,14 @@ def float_graph(network: ReXNet, preprocess: Preprocess) -> onnx.ModelProto:
     return model
 
 
-def _checked_size(size: int) -> int:
-    if size > 0 and size % STRIDE == 0:
-        return size
-    below = size // STRIDE * STRIDE
-    nearest = f"{below} or {below + STRIDE}" if below > 0 else f"{STRIDE}"
-    raise UsageError(f"image size {size} is not a positive multiple of {STRIDE}; use {nearest}")
+def _checked(shape: tuple[int, int]) -> tuple[int, int]:
+    """What the stem and the first blocks can halve evenly; odd sides below are rounded up, alike in every format."""
+    for side in shape:
+        if side <= 0 or side % STEP:
+            below = side // STEP * STEP
+            nearest = f"{below} or {below + STEP}" if below > 0 else f"{STEP}"
+            raise UsageError(f"image size {side} is not a positive multiple of {STEP}; use {nearest}")
+    return shape
 
 
 class _Body:

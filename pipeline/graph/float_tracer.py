@@ -32,7 +32,7 @@ class FloatTracer:
     name: str
     tensors: tuple[str, ...]
     inputs: Mapping[str, tuple[str, ...]]
-    size: int
+    size: tuple[int, int]
     timed: bool = False
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -52,9 +52,10 @@ class FloatTracer:
         return found
 
     def _checked(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        if images.dtype != np.uint8 or images.shape[1:] != (self.size, self.size, 3) or not len(images):
+        height, width = self.size
+        if images.dtype != np.uint8 or images.shape[1:] != (height, width, 3) or not len(images):
             raise DataError(
-                f"the model takes uint8 images [n, {self.size}, {self.size}, 3], got {images.dtype} {[*images.shape]}"
+                f"the model takes uint8 images [n, {height}, {width}, 3], got {images.dtype} {[*images.shape]}"
             )
         return np.ascontiguousarray(images)
 
@@ -69,6 +70,7 @@ def float_trace(onnx_path: Path) -> FloatTracer:
     names = tuple(node.output[0] for node in nodes)
     known = {value.name: value for value in (*model.graph.value_info, *model.graph.output)}
     (image,) = model.graph.input
+    height, width = (dimension.dim_value for dimension in image.type.tensor_type.shape.dim[1:3])
     del model.graph.output[:]
     model.graph.output.extend(known[name] for name in names)
     options = onnxruntime.SessionOptions()
@@ -84,7 +86,7 @@ def float_trace(onnx_path: Path) -> FloatTracer:
         name=onnx_path.name,
         tensors=names,
         inputs={node.output[0]: tuple(name for name in node.input if name in names) for node in nodes},
-        size=image.type.tensor_type.shape.dim[1].dim_value,
+        size=(height, width),
     )
 
 

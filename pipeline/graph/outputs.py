@@ -50,7 +50,7 @@ def cut(model: onnx.ModelProto, outputs: Sequence[Feature]) -> onnx.ModelProto:
 
 
 def _declared(model: onnx.ModelProto, outputs: Sequence[Feature]) -> list[onnx.ValueInfoProto]:
-    size = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    sides = [dimension.dim_value for dimension in model.graph.input[0].type.tensor_type.shape.dim[1:3]]
     computed = {name for node in model.graph.node for name in node.output}
     if missing := [feature.name for feature in outputs if feature.name not in computed]:
         raise ConversionError(f"the graph does not compute {missing[0]}; it is of another network: export it again")
@@ -58,7 +58,7 @@ def _declared(model: onnx.ModelProto, outputs: Sequence[Feature]) -> list[onnx.V
         helper.make_tensor_value_info(
             feature.name,
             TensorProto.FLOAT,
-            ["batch", feature.channels, size // feature.stride, size // feature.stride],
+            ["batch", feature.channels, *(-(-side // feature.stride) for side in sides)],
         )
         for feature in outputs
     ]

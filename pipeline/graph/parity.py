@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,9 +70,9 @@ def check_parity(
     to each other than torch's are to ONNX Runtime's. Puts `network` in evaluation mode. `ids` names the images in
     errors; without them they are numbered from 0.
     """
-    side = preprocess.size
-    if images.dtype != np.uint8 or images.shape != (len(images), side, side, 3) or not len(images):
-        raise DataError(f"parity needs uint8 images [n, {side}, {side}, 3], got {images.dtype} {list(images.shape)}")
+    height, width = preprocess.shape
+    if images.dtype != np.uint8 or images.shape != (len(images), height, width, 3) or not len(images):
+        raise DataError(f"parity needs uint8 images [n, {height}, {width}, 3], got {images.dtype} {list(images.shape)}")
     parity = Parity(outputs={}, same_top1=None, n=0)
     overturned = 0
     for expected, actual in _output_pairs(network, onnx_path, images, preprocess, ids):
@@ -114,7 +115,7 @@ def _output_pairs(
 ) -> Iterator[tuple[dict[str, Values], dict[str, Values]]]:
     run = onnx_outputs(onnx_path)
     network.eval()
-    batch = max(1, PIXELS_AT_ONCE // preprocess.size**2)
+    batch = max(1, PIXELS_AT_ONCE // math.prod(preprocess.shape))
     for start in range(0, len(images), batch):
         pixels = np.ascontiguousarray(images[start : start + batch])
         expected, actual = _torch_outputs(network, pixels, preprocess), run(pixels)

@@ -52,7 +52,7 @@ class Backbone(nn.Module):
         return features(self.spec)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """[N, 3, S, S] normalised -> [N, C, S / stride, S / stride] for strides 4, 8, 16, 32; S a multiple of 32."""
+        """[N, 3, S, S] normalised -> [N, C, S / stride, S / stride] for strides 4, 8, 16, 32; S a multiple of 16."""
         wanted, found = set(last_blocks().values()), []
         x = self.act(self.stem(x))
         for index, block in enumerate(self.features):

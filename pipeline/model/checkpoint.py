@@ -67,7 +67,7 @@ class LoadedCheckpoint:
     @property
     def preprocess(self) -> Preprocess | None:
         """What is stated with the usual values in place of what is not; None where nothing is."""
-        given = self.stated.preprocess.fields(str(self.file.path))
+        given = self.stated.preprocess.fields()
         return Preprocess(**given) if given else None
 
 

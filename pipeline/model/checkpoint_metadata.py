@@ -35,15 +35,9 @@ class StatedPreprocess:
     std: tuple[float, float, float] | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
 
-    def fields(self, where: str) -> dict[str, Any]:
+    def fields(self) -> dict[str, Any]:
         """What is stated, as fields of `Preprocess`."""
-        given = {name: value for name in STATED if (value := getattr(self, name)) is not None}
-        if self.size is not None:
-            height, width = self.size
-            if height != width:
-                raise CheckpointError(f"{where} states an input of {height} x {width}: only squares are supported")
-            given["size"] = height
-        return given
+        return {name: value for name in STATED if (value := getattr(self, name)) is not None}
 
     def over(self, other: StatedPreprocess) -> StatedPreprocess:
         """Both statements as one; where both say something this one wins."""
@@ -171,9 +165,8 @@ def parse_preprocess(values: object, where: str) -> Preprocess:
         values = {"crop_mode": "center", **values}
     if not isinstance(values, dict) or set(values) != set(asdict(Preprocess())):
         raise CheckpointError(f"preprocess of {where} needs exactly {', '.join(asdict(Preprocess()))}")
-    size, ratio, interpolation = values["size"], values["crop_ratio"], values["interpolation"]
-    if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= LARGEST_SIZE:
-        raise CheckpointError(f"preprocess of {where} has size {size!r}, not 1 to {LARGEST_SIZE} pixels")
+    ratio, interpolation = values["crop_ratio"], values["interpolation"]
+    size = _size(values["size"], where)
     if not _is_number(ratio) or not 0 < ratio <= 1:
         raise CheckpointError(f"preprocess of {where} has crop_ratio {ratio!r}, not in (0, 1]")
     if interpolation not in INTERPOLATIONS:

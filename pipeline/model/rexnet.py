@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rexnet_export.pipeline.core.records import Size
+
 type Variant = Literal["v1", "lite", "r"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant.__value__)
 
@@ -255,7 +257,7 @@ class ReXNet(nn.Module):
         self.head = Head(spec)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, 3, S, S] normalised -> logits [N, classes]; S a multiple of 32."""
+        """[N, 3, S, S] normalised -> logits [N, classes]; S a multiple of 16."""
         x = self.act(self.features(self.act(self.stem(x))))
         logits: Tensor = self.head(x.mean((2, 3), keepdim=True))
         return logits
@@ -269,7 +271,7 @@ class Cost:
     macs: int
 
 
-def cost(spec: Architecture, image_size: int = 224) -> Cost:
+def cost(spec: Architecture, size: Size = 224) -> Cost:
     """Count parameters, and multiply-accumulates of convolutions and the classifier on one image."""
     macs = 0
 
@@ -284,5 +286,5 @@ def cost(spec: Architecture, image_size: int = 224) -> Cost:
     for module in network.modules():
         module.register_forward_hook(count)
     with torch.inference_mode():
-        network(torch.zeros(1, 3, image_size, image_size))
+        network(torch.zeros(1, 3, *((size, size) if isinstance(size, int) else size)))
     return Cost(parameters=sum(p.numel() for p in network.parameters()), macs=macs)

@@ -33,11 +33,11 @@ def _take_an_array(spec: Model) -> None:
         from coremltools.proto.FeatureTypes_pb2 import ArrayFeatureType  # noqa: PLC0415
 
     (image,) = spec.description.input
-    size = image.type.imageType.width
+    height, width = image.type.imageType.height, image.type.imageType.width
     image.type.Clear()
-    image.type.multiArrayType.shape.extend([1, 3, size, size])
+    image.type.multiArrayType.shape.extend([1, 3, height, width])
     image.type.multiArrayType.dataType = ArrayFeatureType.FLOAT32
-    image.shortDescription = f"{IMAGE} as float32 [1, 3, {size}, {size}], RGB in 0..255."
+    image.shortDescription = f"{IMAGE} as float32 [1, 3, {height}, {width}], RGB in 0..255."
 
 
 def _give_logits_alone(spec: Model) -> None:

@@ -148,7 +148,7 @@ def real_outputs(package: Package) -> tuple[str, ...]:
     return (LOGITS,) if LOGITS in declared or not declared else declared
 
 
-def check_backbone(package: Package, size: int, features: Sequence[Feature]) -> None:
+def check_backbone(package: Package, shape: tuple[int, int], features: Sequence[Feature]) -> None:
     """The promises of a backbone: iOS 17, an RGB image in, every feature map out, and no classifier."""
     spec = package.spec
     image = spec.description.input[0]
@@ -159,15 +159,15 @@ def check_backbone(package: Package, size: int, features: Sequence[Feature]) -> 
     }
     wanted = {
         "opset": OPSET,
-        "input": (IMAGE, size, size),
-        **{mil_name(f.name): [1, f.channels, size // f.stride, size // f.stride] for f in features},
+        "input": (IMAGE, shape[1], shape[0]),
+        **{mil_name(f.name): [1, f.channels, *(-(-side // f.stride) for side in shape)] for f in features},
     }
     if set(found) != set(wanted):
         raise ConversionError(f"{package.path} gives {sorted(found)}, expected {sorted(wanted)}")
     _same(package, found, wanted)
 
 
-def check_interface(package: Package, size: int, labels: int) -> None:
+def check_interface(package: Package, shape: tuple[int, int], labels: int) -> None:
     """The promises an application relies on: iOS 17, an RGB image in, label, probabilities and logits out."""
     spec = package.spec
     image, outputs = spec.description.input[0], {output.name: output.type for output in spec.description.output}
@@ -182,7 +182,7 @@ def check_interface(package: Package, size: int, labels: int) -> None:
     }
     wanted = {
         "opset": OPSET,
-        "input": (IMAGE, size, size),
+        "input": (IMAGE, shape[1], shape[0]),
         "outputs": [LABEL, f"{LABEL}_probs", LOGITS],
         "logits": [1, labels],
         "predicted feature": LABEL,

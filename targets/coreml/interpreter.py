@@ -6,6 +6,7 @@ Apple's kernels, which may fuse integers or add up in another order.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -85,7 +86,7 @@ class MilSession:
 
     def _outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         self._check(images)
-        count = max(1, PIXELS_AT_ONCE // self._size**2)
+        count = max(1, PIXELS_AT_ONCE // math.prod(self._size))
         batches = [images[start : start + count] for start in range(0, len(images), count)]
         with _one_thread_an_operation() as threads, ThreadPoolExecutor(threads) as pool:
             parts = list(pool.map(self._batch, batches))
@@ -101,9 +102,11 @@ class MilSession:
         return torch.from_numpy(np.take(images, self._channels, axis=3)).permute(0, 3, 1, 2).float()
 
     def _check(self, images: NDArray[np.uint8]) -> None:
-        size = self._size
-        if images.shape[1:] != (size, size, 3) or images.dtype != np.uint8 or not len(images):
-            raise DataError(f"images are {images.dtype} {images.shape}; the package takes uint8 [N, {size}, {size}, 3]")
+        height, width = self._size
+        if images.shape[1:] != (height, width, 3) or images.dtype != np.uint8 or not len(images):
+            raise DataError(
+                f"images are {images.dtype} {images.shape}; the package takes uint8 [N, {height}, {width}, 3]"
+            )
 
 
 @contextmanager
@@ -120,8 +123,8 @@ def _one_thread_an_operation() -> Iterator[int]:
         torch.set_num_threads(threads)
 
 
-def _image(package: Package) -> tuple[int, tuple[int, ...]]:
-    """Side of the image, and its RGB channels in the order the program wants them.
+def _image(package: Package) -> tuple[tuple[int, int], tuple[int, ...]]:
+    """Height and width of the image, and its RGB channels in the order the program wants them.
 
     Scale and bias of the image are operations of the program; the specification says no more of it than this.
     """
@@ -130,12 +133,9 @@ def _image(package: Package) -> tuple[int, tuple[int, ...]]:
         raise ConversionError(f"{package.path} takes {sorted(inputs)}, not one image named {IMAGE!r}; export it again")
     kind = inputs[IMAGE].imageType
     colours = kind.ColorSpace.Name(kind.colorSpace)
-    if colours not in _CHANNELS or kind.width != kind.height:
-        size = f"{kind.width} x {kind.height}"
-        raise ConversionError(
-            f"{package.path} takes a {colours} image of {size}, no square colour one; export it again"
-        )
-    return kind.width, _CHANNELS[colours]
+    if colours not in _CHANNELS:
+        raise ConversionError(f"{package.path} takes a {colours} image, no colour one; export it again")
+    return (kind.height, kind.width), _CHANNELS[colours]
 
 
 def _classifier(package: Package) -> tuple[tuple[str, ...], str]:

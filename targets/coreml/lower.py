@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def lower(model: onnx.ModelProto, *, half: bool) -> Program:
-    """An iOS 17 MIL program: `image` float32 [1, 3, S, S], pixel / 256 -> float32 `logits` and `probabilities`, or
+    """An iOS 17 MIL program: `image` float32 [1, 3, H, W], pixel / 256 -> float32 `logits` and `probabilities`, or
     a backbone's outputs.
 
     `half` computes in float16; scales of a QDQ graph are stored in the same type.
@@ -31,10 +31,10 @@ def lower(model: onnx.ModelProto, *, half: bool) -> Program:
     from coremltools import target  # noqa: PLC0415
     from coremltools.converters.mil import Builder  # noqa: PLC0415
 
-    size = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    height, width = (dimension.dim_value for dimension in model.graph.input[0].type.tensor_type.shape.dim[1:3])
     body = _body(model.graph)
 
-    @Builder.program(input_specs=[Builder.TensorSpec(shape=(1, 3, size, size))], opset_version=target.iOS17)  # type: ignore[untyped-decorator]
+    @Builder.program(input_specs=[Builder.TensorSpec(shape=(1, 3, height, width))], opset_version=target.iOS17)  # type: ignore[untyped-decorator]
     def program(image: Var) -> tuple[Var, ...]:
         lowering = Lowering(Builder, model.graph, np.float16 if half else np.float32)
         lowering.start(image)

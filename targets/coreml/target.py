@@ -169,12 +169,14 @@ def _save(model: onnx.ModelProto, source: Source, path: Path) -> Model:
     """
     import coremltools as ct  # noqa: PLC0415
 
-    size = source.card.preprocess.size
+    height, width = source.card.preprocess.shape
     program = lower(model, half=source.precision != "fp32")
     converted = ct.convert(
         program,
         convert_to="mlprogram",
-        inputs=[ct.ImageType(name=IMAGE, shape=(1, 3, size, size), scale=PIXEL_SCALE, color_layout=ct.colorlayout.RGB)],
+        inputs=[
+            ct.ImageType(name=IMAGE, shape=(1, 3, height, width), scale=PIXEL_SCALE, color_layout=ct.colorlayout.RGB)
+        ],
         classifier_config=None
         if source.card.features
         else ct.ClassifierConfig(_distinct(source.card.labels), predicted_probabilities_output=PROBABILITIES),
@@ -201,8 +203,9 @@ def _describe(spec: Model, source: Source) -> None:
     metadata.userDefined.update(described(source))
     metadata.author = "rexnet-export"
     metadata.license = "Code MIT; the weights keep the licence of their checkpoint."
+    height, width = card.preprocess.shape
     texts = {
-        IMAGE: f"RGB image, {card.preprocess.size} x {card.preprocess.size}; normalisation is inside the model.",
+        IMAGE: f"RGB image, {width} x {height}; normalisation is inside the model.",
         LOGITS: "Logits [1, classes], in the order of the labels.",
         description.predictedFeatureName: "Most likely label.",
         description.predictedProbabilitiesName: "Probability of each label.",
@@ -220,9 +223,9 @@ def _check(package: Package, model: onnx.ModelProto, source: Source) -> None:
     """Refuse a package that is not the graph it came from, or does not store the table."""
     operators = Counter(node.op_type for node in model.graph.node)
     if source.card.features:
-        check_backbone(package, source.card.preprocess.size, source.card.features)
+        check_backbone(package, source.card.preprocess.shape, source.card.features)
     else:
-        check_interface(package, source.card.preprocess.size, len(source.card.labels))
+        check_interface(package, source.card.preprocess.shape, len(source.card.labels))
     check_operations(package, {"conv": operators["Conv"], "linear": operators["Gemm"]})
     if source.precision == "int8" and source.table is not None:
         _check_table(stored_qparams(package), source.table)

@@ -40,7 +40,7 @@ class OrtSession:
     path: Path
     provider: str
     names: tuple[str, ...]
-    size: int
+    size: tuple[int, int]
     batch: int
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -74,9 +74,10 @@ class OrtSession:
             return open_tracer(optimized(self.path, Path(folder) / "optimized.ort").path.read_bytes(), _options())
 
     def _check(self, images: NDArray[np.uint8]) -> None:
-        if images.dtype != np.uint8 or images.shape[1:] != (self.size, self.size, 3) or not len(images):
+        height, width = self.size
+        if images.dtype != np.uint8 or images.shape[1:] != (height, width, 3) or not len(images):
             raise DataError(
-                f"the model takes uint8 images [n, {self.size}, {self.size}, 3], got {images.dtype} {[*images.shape]}"
+                f"the model takes uint8 images [n, {height}, {width}, 3], got {images.dtype} {[*images.shape]}"
             )
 
     def _outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
@@ -100,7 +101,7 @@ def open_session(path: Path, provider: str = CPU, *, threads: int = 1) -> OrtSes
         path=path,
         provider=provider,
         names=tuple(value.name for value in session.get_outputs()),
-        size=int(shape[1]),
+        size=(int(shape[1]), int(shape[2])),
         batch=1 if shape[0] == 1 else IMAGES_AT_ONCE,
     )
 
@@ -175,13 +176,13 @@ def _image_shape(session: InferenceSession, name: str) -> Sequence[int | str]:
     inputs, outputs = session.get_inputs(), session.get_outputs()
     image, ends = [(value.name, value.type) for value in inputs], {value.name: value.type for value in outputs}
     shape: Sequence[int | str] = inputs[0].shape if inputs else ()
-    whole = len(shape) == 4 and isinstance(shape[1], int) and shape[2:] == [shape[1], 3]
+    whole = len(shape) == 4 and isinstance(shape[1], int) and isinstance(shape[2], int) and shape[3] == 3
     if (
         image != [("image", "tensor(uint8)")]
         or set(ends.values()) != {"tensor(float)"}
         or not (are_outputs(ends) and whole)
     ):
         raise ConversionError(
-            f"{name} does not take `image` [n, S, S, 3] and give `logits` or features; it was not exported here"
+            f"{name} does not take `image` [n, H, W, 3] and give `logits` or features; it was not exported here"
         )
     return shape

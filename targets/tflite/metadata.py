@@ -88,7 +88,7 @@ def _task_metadata(card: ModelCard) -> bytes:
     image = table.table(
         {
             0: table.text("image"),
-            1: table.text(f"RGB image, {card.preprocess.size} x {card.preprocess.size} pixels"),
+            1: table.text(f"RGB image, {card.preprocess.shape[1]} x {card.preprocess.shape[0]} pixels"),
             3: content,
             4: table.tables([unit]),
             5: table.table({0: table.floats([255.0]), 1: table.floats([0.0])}),

@@ -130,11 +130,11 @@ def _attach_image(graph: Graph, core: int) -> int:
     Both are exact. The channel is appended after the conversion: appended before, LiteRT needs 8 % longer for the
     whole front; a CONCATENATION with a constant is as fast, but adds size^2 values to the file.
     """
-    _, size, _, _ = graph.shape(core)
+    _, height, width, _ = graph.shape(core)
     params, kind = graph.quantization(core), graph.type(core)
-    image = graph.add_tensor(IMAGE, "UINT8", (1, size, size, 3))
+    image = graph.add_tensor(IMAGE, "UINT8", (1, height, width, 3))
     graph.quantize(image, PIXEL, "UINT8")
-    pixels = graph.add_tensor(f"{CORE_INPUT}{PIXELS}", kind, (1, size, size, 3))
+    pixels = graph.add_tensor(f"{CORE_INPUT}{PIXELS}", kind, (1, height, width, 3))
     white = WHITE_VALUE * PIXEL.scale[0]
     if params is None:
         value = graph.add_constant(f"{CORE_INPUT}{WHITE}", np.array([white], np.float32))

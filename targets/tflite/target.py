@@ -113,7 +113,7 @@ class TfliteSession:
     interpreters: tuple[Interpreter, ...]
     executed_by: str
     path: Path
-    size: int
+    size: tuple[int, int]
     timed: bool = True
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -144,9 +144,10 @@ class TfliteSession:
             return copy, _interpreter(copy.content, self.path.name)
 
     def _check(self, images: NDArray[np.uint8]) -> None:
-        if images.dtype != np.uint8 or images.shape[1:] != (self.size, self.size, 3) or not len(images):
+        height, width = self.size
+        if images.dtype != np.uint8 or images.shape[1:] != (height, width, 3) or not len(images):
             raise DataError(
-                f"the model takes uint8 images [n, {self.size}, {self.size}, 3], got {images.dtype} {[*images.shape]}"
+                f"the model takes uint8 images [n, {height}, {width}, 3], got {images.dtype} {[*images.shape]}"
             )
 
 
@@ -159,13 +160,14 @@ def open_session(path: Path, *, threads: int = 1) -> TfliteSession:
         raise ConversionError(
             f"{path.name} does not take uint8 {IMAGE} and give {OUTPUT} or features; it was not exported here"
         )
+    _, height, width, _ = graph.shape(int(graph.subgraph.inputs[0]))
     with _native_stderr_hidden():
         interpreters = tuple(_interpreter(str(path), path.name, threads) for _ in range(WORKERS))
     return TfliteSession(
         interpreters=interpreters,
         executed_by=f"LiteRT {version('ai-edge-litert')}",
         path=path,
-        size=graph.shape(int(graph.subgraph.inputs[0]))[1],
+        size=(height, width),
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from lively_networks import blotches, lively
 from numpy.typing import NDArray
 
+from rexnet_export.pipeline.artifact.self_test import enlarge
 from rexnet_export.pipeline.artifact.target import Source
 from rexnet_export.pipeline.core.records import ModelCard, Precision, Preprocess, stored_file
 from rexnet_export.pipeline.graph.float_graph import write_float_onnx
@@ -112,17 +113,35 @@ def sources_of(
     return build
 
 
+@pytest.fixture(scope="session")
+def rectangular_sources(
+    network: ReXNet, images: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[Precision, Source]:
+    """The same for an input that is no square, with sides that are odd after four halvings."""
+    preprocess = replace(PREPROCESS, size=(80, 48))
+    tall = enlarge(images, preprocess.shape)
+    folder = tmp_path_factory.mktemp("rectangle")
+    return made(network, tall, folder, {}, preprocess=preprocess, golden=images[:2])
+
+
 def made(
-    network: ReXNet, images: NDArray[np.uint8], folder: Path, groups: Mapping[str, int], islands: Sequence[str] = ()
+    network: ReXNet,
+    images: NDArray[np.uint8],
+    folder: Path,
+    groups: Mapping[str, int],
+    islands: Sequence[str] = (),
+    *,
+    preprocess: Preprocess = PREPROCESS,
+    golden: NDArray[np.uint8] | None = None,
 ) -> Mapping[Precision, Source]:
     """Checkpoint, graphs and table in `folder`, with the outputs of some convolutions in that many groups.
 
     The nodes of `islands`, by output name, are left in float; a name that ends in a dot stands for all that begin so.
     """
     checkpoint = save_checkpoint(
-        folder / "small.safetensors", network, labels=LABELS, preprocess=PREPROCESS, metadata={}, half=False
+        folder / "small.safetensors", network, labels=LABELS, preprocess=preprocess, metadata={}, half=False
     )
-    card = ModelCard(name="rexnet_050", labels=LABELS, preprocess=PREPROCESS, checkpoint_sha256=checkpoint.sha256)
+    card = ModelCard(name="rexnet_050", labels=LABELS, preprocess=preprocess, checkpoint_sha256=checkpoint.sha256)
     written = write_float_onnx(network, card, folder / "small.onnx")
     model = apply(onnx.load(written.path), [interleaved(network, name, count) for name, count in groups.items()])
     written.path.write_bytes(model.SerializeToString(deterministic=True))
@@ -137,7 +156,7 @@ def made(
         precision="fp32",
         checkpoint=checkpoint,
         float_onnx=float_onnx,
-        golden=images[:2],
+        golden=images[:2] if golden is None else golden,
     )
     return {
         "fp32": full,

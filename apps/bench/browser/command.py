@@ -191,7 +191,7 @@ def _settings(
         "versions": dict(versions),
         "threads": bundle.plan["threads"],
         "labels": inputs["labels"],
-        "size": inputs["shape"][1],
+        "shape": inputs["shape"][1:3],
         "resize": inputs["resize"],
         "batches": bundle.plan["dataset"]["batches"],
         "images": bundle.plan["dataset"]["n"],

@@ -200,13 +200,13 @@ def _tolerance(candidate: Candidate, golden: NDArray[np.float32]) -> dict[str, f
 
 
 def _inputs(folder: Path, files: Sequence[str], card: ModelCard) -> dict[str, Any]:
-    size = card.preprocess.size
+    height, width = card.preprocess.shape
     return {
         # For images that are not in the bundle.
         "resize": resize_rule(card.preprocess),
         "name": "image",
         "dtype": "uint8",
-        "shape": [1, size, size, 3],
+        "shape": [1, height, width, 3],
         "layout": "NHWC, RGB",
         "scale": 1.0,
         "zero_point": 0,
@@ -219,7 +219,7 @@ def resize_rule(preprocess: Preprocess) -> dict[str, Any]:
     """How the page makes an input of a photo; `border` is the colour around it, in bytes."""
     return {
         "mode": preprocess.crop_mode,
-        "side": preprocess.resize,
+        "to": list(preprocess.resize),
         "interpolation": preprocess.interpolation,
         "border": list(border_colour(preprocess)),
     }

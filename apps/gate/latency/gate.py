@@ -196,14 +196,18 @@ def _planned(request: Request) -> Iterator[tuple[int, int]]:
     yield int(seeds[1]), CONFIRM * request.pairs
 
 
-def _common_size(files: Mapping[Side, LoadedFile]) -> int:
-    sizes = {side: card_from(file.metadata()).preprocess.size for side, file in files.items()}
+def _common_size(files: Mapping[Side, LoadedFile]) -> tuple[int, int]:
+    sizes = {side: card_from(file.metadata()).preprocess.shape for side, file in files.items()}
     if sizes["base"] != sizes["candidate"]:
         raise UsageError(
-            f"{files['base'].path.name} takes images of {sizes['base']} px and {files['candidate'].path.name} of "
-            f"{sizes['candidate']} px: their times cannot be compared; export both for one size"
+            f"{files['base'].path.name} takes images of {_pixels(sizes['base'])} and {files['candidate'].path.name} of "
+            f"{_pixels(sizes['candidate'])}: their times cannot be compared; export both for one size"
         )
     return sizes["base"]
+
+
+def _pixels(shape: tuple[int, int]) -> str:
+    return f"{shape[0]} px" if shape[0] == shape[1] else f"{shape[1]} x {shape[0]} px"
 
 
 def _require_real(file: LoadedFile) -> None:

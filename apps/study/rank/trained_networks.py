@@ -19,8 +19,9 @@ from rexnet_export.apps.study.common.bottleneck_network import (
     is_saved_network,
     load_network,
 )
+from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.progress import Progress
-from rexnet_export.pipeline.core.records import Preprocess
+from rexnet_export.pipeline.core.records import Preprocess, Size
 from rexnet_export.pipeline.core.torch_threads import one_torch_thread
 from rexnet_export.pipeline.data.sources import ImageSource, batches
 from rexnet_export.pipeline.model.checkpoint import load
@@ -113,8 +114,12 @@ def network_ranks(
     )
 
 
-def _cost(network: ReXNet | BottleneckNetwork, size: int) -> Cost:
-    return cost(network.spec, size) if isinstance(network, ReXNet) else cost_of(network.plan, size)
+def _cost(network: ReXNet | BottleneckNetwork, size: Size) -> Cost:
+    if isinstance(network, ReXNet):
+        return cost(network.spec, size)
+    if not isinstance(size, int):
+        raise CheckpointError(f"{network.plan.name} is of square images, not of {size[0]} x {size[1]}; train it again")
+    return cost_of(network.plan, size)
 
 
 def _watched(network: ReXNet | BottleneckNetwork) -> dict[str, nn.Module]:

@@ -273,7 +273,7 @@ def test_bad_data(capfd: pytest.CaptureFixture[str], tmp_path: Path, checkpoint:
 
 def test_bad_options(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     output = tmp_path / "out"
-    assert "multiple of 32" in refused(capfd, 2, output, "--image-size", "100")
+    assert "multiple of 16" in refused(capfd, 2, output, "--image-size", "100")
     assert "no fp16" in refused(capfd, 2, output, "--target", "ort", "--fp16")
     with pytest.raises(SystemExit) as caught:
         main(["--target", "corml"])

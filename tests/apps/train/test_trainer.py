@@ -330,7 +330,7 @@ def test_random_box_stays_inside() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        pytest.param(("--image-size", "50"), 2, "multiple of 32", id="size"),
+        pytest.param(("--image-size", "50"), 2, "multiple of 16", id="size"),
         pytest.param(("--epochs", "0"), 2, "--epochs 0", id="epochs"),
         pytest.param(("--width", "0"), 2, "--width 0.0", id="width"),
         pytest.param(("--width", "nan"), 2, "--width nan", id="width-nan"),

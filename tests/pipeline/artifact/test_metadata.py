@@ -24,7 +24,7 @@ cards = st.builds(
     labels=st.lists(st.text()).map(tuple),
     preprocess=st.builds(
         Preprocess,
-        size=st.integers(1, 9999),
+        size=st.one_of(st.integers(1, 9999), st.tuples(st.integers(1, 9999), st.integers(1, 9999))),
         crop_mode=st.sampled_from(CROP_MODES),
         crop_ratio=st.floats(min_value=0.01, max_value=1),
         interpolation=st.sampled_from(INTERPOLATIONS),
@@ -98,6 +98,9 @@ def test_missing_key_is_named(key: str) -> None:
         ("input_size", "64.0"),
         ("input_size", "-64"),
         ("input_size", "0"),
+        ("input_size", "64x"),
+        ("input_size", "64x0"),
+        ("input_size", "64x32x16"),
         ("input_size", "٦٤"),
         pytest.param("input_size", "9" * 5000, id="input_size-long"),
         ("crop_ratio", "0"),

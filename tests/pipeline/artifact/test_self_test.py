@@ -53,7 +53,7 @@ class Plain:
 
 
 def metadata(precision: Precision = "int8", session: Plain | None = None) -> dict[str, str]:
-    return describe(CARD, precision=precision) | describe_golden(session or Plain(), SMALL, SIZE)
+    return describe(CARD, precision=precision) | describe_golden(session or Plain(), SMALL, (SIZE, SIZE))
 
 
 def outcome(found: Measurement[SelfTest]) -> SelfTest:
@@ -63,14 +63,14 @@ def outcome(found: Measurement[SelfTest]) -> SelfTest:
 
 @given(st.integers(1, 8).map(lambda times: 32 * times))
 def test_every_pixel_appears_equally_often(size: int) -> None:
-    large = enlarge(SMALL, size)
+    large = enlarge(SMALL, (size, size))
     assert large.shape == (2, size, size, 3)
     np.testing.assert_array_equal(large[:, :: size // 32, :: size // 32], SMALL)
 
 
 def test_enlarging_repeats_every_pixel_in_place() -> None:
     times = SIZE // 32
-    np.testing.assert_array_equal(enlarge(SMALL, SIZE), SMALL.repeat(times, axis=1).repeat(times, axis=2))
+    np.testing.assert_array_equal(enlarge(SMALL, (SIZE, SIZE)), SMALL.repeat(times, axis=1).repeat(times, axis=2))
 
 
 def test_golden_images_are_the_packages_own() -> None:
@@ -84,7 +84,7 @@ def test_golden_images_are_the_packages_own() -> None:
 def test_golden_images_and_logits_survive_the_metadata() -> None:
     golden = read_golden(metadata())
     assert golden is not None
-    np.testing.assert_array_equal(golden.images, enlarge(SMALL, SIZE))
+    np.testing.assert_array_equal(golden.images, enlarge(SMALL, (SIZE, SIZE)))
     np.testing.assert_array_equal(golden.logits, Plain().run(golden.images))
     assert golden.executed_by == "a runtime 1.0"
 
@@ -166,7 +166,7 @@ def test_a_file_without_golden_logits_is_not_tested() -> None:
 @pytest.mark.parametrize("session", [Plain(added=(float("nan"), 0, 0)), Plain(added=(float("inf"), 0, 0))])
 def test_logits_that_are_no_numbers_are_errors_then_and_now(session: Plain) -> None:
     with pytest.raises(ConversionError, match="not finite"):
-        describe_golden(session, SMALL, SIZE)
+        describe_golden(session, SMALL, (SIZE, SIZE))
     with pytest.raises(ConversionError, match="not finite"):
         check(session, metadata(), QPARAMS)
 

@@ -11,7 +11,7 @@ from PIL import Image
 from timm.data.transforms_factory import create_transform
 
 from rexnet_export.pipeline.core.errors import DataError
-from rexnet_export.pipeline.core.records import CROP_MODES, INTERPOLATIONS, CropMode, Interpolation, Preprocess
+from rexnet_export.pipeline.core.records import CROP_MODES, INTERPOLATIONS, CropMode, Interpolation, Preprocess, Size
 from rexnet_export.pipeline.data.preprocess import resize_and_crop
 
 
@@ -35,7 +35,7 @@ def reference(image: Image.Image, preprocess: Preprocess) -> NDArray[np.uint8]:
 
 def test_ratios_of_published_checkpoints_resize_as_timm_does() -> None:
     for size, ratio in [(224, 0.875), (224, 0.95), (288, 0.95), (288, 1.0), (64, 1.0), (224, 0.9), (192, 0.875)]:
-        assert Preprocess(size=size, crop_ratio=ratio).resize == math.floor(size / ratio), (size, ratio)
+        assert Preprocess(size=size, crop_ratio=ratio).resize == (math.floor(size / ratio),) * 2, (size, ratio)
 
 
 @pytest.mark.parametrize("mode", CROP_MODES)
@@ -53,13 +53,13 @@ def test_equals_timm_for_every_mode_and_interpolation(
 @given(
     width=st.integers(1, 130),
     height=st.integers(1, 130),
-    size=st.sampled_from([32, 64, 96]),
+    size=st.sampled_from([32, 64, (64, 64), (96, 48), (48, 160), (65, 64)]),
     ratio=st.sampled_from([0.8, 0.875, 0.9, 0.95, 0.965, 1.0]),
     mode=st.sampled_from(CROP_MODES),
     mean=st.sampled_from([(0.485, 0.456, 0.406), (0.5, 0.5, 0.5), (0.0, 1.0, 1.5)]),
 )
 def test_equals_timm_for_any_shape(
-    width: int, height: int, size: int, ratio: float, mode: CropMode, mean: tuple[float, float, float]
+    width: int, height: int, size: Size, ratio: float, mode: CropMode, mean: tuple[float, float, float]
 ) -> None:
     preprocess = Preprocess(size=size, crop_mode=mode, crop_ratio=ratio, mean=mean)
     image = noise(width, height)

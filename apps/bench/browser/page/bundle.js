@@ -24,12 +24,12 @@ export async function settings() {
 }
 
 /** Images as one Uint8Array [S, S, 3] each, and their labels as numbers. */
-export async function samples({ batches, images, size }) {
+export async function samples({ batches, images, shape: [height, width] }) {
   const found = [];
   for (const name of batches) {
     if (found.length >= images) break;
     const { shape, data } = readNpy(await load(`bundle/${name}`));
-    const length = size * size * 3;
+    const length = height * width * 3;
     for (let i = 0; i < shape[0] && found.length < images; i++) found.push(data.slice(i * length, (i + 1) * length));
   }
   const labels = readNpy(await load("bundle/labels.npy")).data;

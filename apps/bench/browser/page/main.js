@@ -18,7 +18,7 @@ let photos = Promise.resolve(); // one photo at a time
 async function begin() {
   settings = await readSettings();
   ({ found: offered, gpu } = await choices(settings.artifacts));
-  byId("lead").textContent = `${settings.images} images of ${settings.size} × ${settings.size} pixels, ${settings.labels.length} classes`;
+  byId("lead").textContent = `${settings.images} images of ${settings.shape[1]} × ${settings.shape[0]} pixels, ${settings.labels.length} classes`;
   byId("choice").replaceChildren(...offered.map(({ artifact, backend }, index) => {
     const where = backend === "wasm" ? "processor" : "graphics (WebGPU)";
     return new Option(`${artifact.runtime}, ${where}: ${artifact.name}`, index);
@@ -85,7 +85,7 @@ async function classify(file) {
     const photo = await readPhoto(file).catch(() => { throw new Error(`${file.name} is no image that this browser reads`); });
     const input = toInput(photo, settings);
     const logits = await (await ready()).run(input);
-    draw(byId("preview"), input, settings.size);
+    draw(byId("preview"), input, settings.shape);
     showClasses(logits, settings.labels);
     byId("photo").hidden = false;
   } catch (error) {
@@ -103,7 +103,7 @@ async function ready() {
   await prepare(artifact.runtime, backend);
   const bytes = new Uint8Array(await load(`bundle/${artifact.file}`));
   const threads = threadsOf(artifact.runtime, settings.threads);
-  const session = await openModel(artifact.runtime, bytes, { backend, threads, size: settings.size });
+  const session = await openModel(artifact.runtime, bytes, { backend, threads, shape: settings.shape });
   opened = { index, session };
   return session;
 }

@@ -12,7 +12,7 @@ const BREATH_MS = 50;
 export async function measure({ artifact, backend }, settings, images, heard) {
   const visible = watchVisibility();
   const { runtime } = artifact;
-  const options = { backend, threads: threadsOf(runtime, settings.threads), size: settings.size };
+  const options = { backend, threads: threadsOf(runtime, settings.threads), shape: settings.shape };
   const startedAt = new Date().toISOString().replace(/\.\d+Z$/, "Z");
   const batteryBefore = await battery();
   await heard("load", 0);

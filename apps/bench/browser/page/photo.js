@@ -30,33 +30,34 @@ export async function readPhoto(file) {
 }
 
 /**
- * Uint8Array [S, S, 3]: resized as the crop mode says, the middle cut out, with a border where the image is smaller.
+ * Uint8Array [H, W, 3]: resized as the crop mode says, the middle cut out, with a border where the image is smaller.
  * Rows first, then columns, each rounded to bytes; Pillow 13 turns the order round for some sizes, which moves values
  * by the roundings between.
  */
-export function toInput({ width, height, data }, { size, resize }) {
+export function toInput({ width, height, data }, { shape: [inputHeight, inputWidth], resize }) {
   const [w, h] = resized(width, height, resize);
   const kernel = KERNELS[resize.interpolation];
-  const x = window(w, size);
-  const y = window(h, size);
+  const x = window(w, inputWidth);
+  const y = window(h, inputHeight);
   const view = kernel ? smooth({ width, height, data }, { w, h, x, y }, kernel) : nearest({ width, height, data }, { w, h, x, y });
-  const input = new Uint8Array(size * size * 3);
+  const input = new Uint8Array(inputHeight * inputWidth * 3);
   for (let i = 0; i < input.length; i++) input[i] = resize.border[i % 3];
   for (let row = 0; row < y.count; row++) {
-    input.set(view.subarray(row * x.count * 3, (row + 1) * x.count * 3), ((row + y.at) * size + x.at) * 3);
+    input.set(view.subarray(row * x.count * 3, (row + 1) * x.count * 3), ((row + y.at) * inputWidth + x.at) * 3);
   }
   return input;
 }
 
 /** Width and height before cropping. */
-function resized(width, height, { mode, side }) {
-  if (mode === "squash") return [side, side];
-  if (mode === "border") {
-    const ratio = Math.max(width / side, height / side);
-    return [halfEven(width / ratio), halfEven(height / ratio)];
+function resized(width, height, { mode, to: [down, across] }) {
+  if (mode === "squash") return [across, down];
+  if (mode === "center" && across === down) {
+    const long = Math.floor((across * Math.max(width, height)) / Math.min(width, height));
+    return width <= height ? [across, long] : [long, across];
   }
-  const long = Math.floor((side * Math.max(width, height)) / Math.min(width, height));
-  return width <= height ? [side, long] : [long, side];
+  const fit = mode === "border" ? Math.max : Math.min;
+  const ratio = fit(height / down, width / across);
+  return [halfEven(width / ratio), halfEven(height / ratio)];
 }
 
 /** What is seen of `length` pixels: `count` from `first` on, `at` which place of the `size` pixels of the input. */

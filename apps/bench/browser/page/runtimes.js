@@ -33,7 +33,7 @@ export function threadsOf(runtime, wanted) {
   return runtime === "onnxruntime-web" && crossOriginIsolated ? wanted : 1;
 }
 
-/** A model that is ready for its first image of `size` pixels. */
+/** A model that is ready for its first image of height and width `shape`. */
 export function openModel(runtime, bytes, options) {
   return runtime === "litert.js" ? openLiteRt(bytes, options) : openOrt(bytes, options);
 }
@@ -50,12 +50,12 @@ export async function prepare(runtime, backend) {
   return litert;
 }
 
-async function openLiteRt(bytes, { backend, size }) {
+async function openLiteRt(bytes, { backend, shape }) {
   const litert = await prepare("litert.js", backend);
   const model = await litert.loadAndCompile(bytes, { accelerator: backend });
   return {
     async run(image) {
-      const input = new litert.Tensor(image, [1, size, size, 3]);
+      const input = new litert.Tensor(image, [1, ...shape, 3]);
       const [output] = await model.run(input);
       const host = backend === "wasm" ? output : await output.moveTo("wasm");
       const logits = Float32Array.from(host.toTypedArray());
@@ -67,7 +67,7 @@ async function openLiteRt(bytes, { backend, size }) {
   };
 }
 
-async function openOrt(bytes, { backend, threads, size }) {
+async function openOrt(bytes, { backend, threads, shape }) {
   const ort = await prepare("onnxruntime-web", backend);
   ort.env.wasm.wasmPaths = FOLDER;
   ort.env.wasm.numThreads = threads;
@@ -78,7 +78,7 @@ async function openOrt(bytes, { backend, threads, size }) {
   });
   return {
     async run(image) {
-      const { logits } = await session.run({ image: new ort.Tensor("uint8", image, [1, size, size, 3]) });
+      const { logits } = await session.run({ image: new ort.Tensor("uint8", image, [1, ...shape, 3]) });
       return Float32Array.from(await logits.getData());
     },
     close() { return session.release(); },

@@ -49,14 +49,14 @@ export function showHistogram(durations) {
   byId("slowest").textContent = milliseconds(most);
 }
 
-export function showSamples({ accuracy, parity }, { images, labels }, logits, { labels: names, size }) {
+export function showSamples({ accuracy, parity }, { images, labels }, logits, { labels: names, shape }) {
   byId("accuracy").textContent =
     `${percent(accuracy.top1)} of ${accuracy.n} right; ${percent(parity.top1_agreement)} as on the desktop`;
   byId("samples").replaceChildren(...images.slice(0, SHOWN_SAMPLES).map((image, index) => {
     const item = document.createElement("li");
     const best = largest(logits[index]);
     const canvas = document.createElement("canvas");
-    draw(canvas, image, size);
+    draw(canvas, image, shape);
     item.append(canvas, element("span", names[best]));
     item.className = best === labels[index] ? "" : "wrong";
     item.title = `label: ${names[labels[index]]}`;
@@ -78,10 +78,11 @@ export function showClasses(logits, names) {
   }));
 }
 
-export function draw(canvas, pixels, size) {
-  canvas.width = canvas.height = size;
-  const image = new ImageData(size, size);
-  for (let i = 0; i < size * size; i++) image.data.set([pixels[i * 3], pixels[i * 3 + 1], pixels[i * 3 + 2], 255], i * 4);
+export function draw(canvas, pixels, [height, width]) {
+  canvas.width = width;
+  canvas.height = height;
+  const image = new ImageData(width, height);
+  for (let i = 0; i < width * height; i++) image.data.set([pixels[i * 3], pixels[i * 3 + 1], pixels[i * 3 + 2], 255], i * 4);
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 

@@ -226,14 +226,14 @@ def test_photo_is_classified_as_on_the_desktop(visit: Page, exported: Path, tmp_
 def test_photo_is_resized_as_on_the_desktop(
     visit: Page, interpolation: Interpolation, mode: CropMode, size: tuple[int, int]
 ) -> None:
-    preprocess = Preprocess(size=32, crop_mode=mode, crop_ratio=0.875, interpolation=interpolation)
+    preprocess = Preprocess(size=(32, 48), crop_mode=mode, crop_ratio=0.875, interpolation=interpolation)
     pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
     expected = resize_and_crop(Image.fromarray(pixels), preprocess)
     rgba = np.concatenate([pixels, np.full((*pixels.shape[:2], 1), 255, np.uint8)], 2)
     found = visit.evaluate(
         """async ({ width, height, data, resize }) => {
             const { toInput } = await import("./photo.js");
-            return Array.from(toInput({ width, height, data }, { size: 32, resize }));
+            return Array.from(toInput({ width, height, data }, { shape: [32, 48], resize }));
         }""",
         {
             "width": size[0],
@@ -242,7 +242,7 @@ def test_photo_is_resized_as_on_the_desktop(
             "resize": resize_rule(preprocess),
         },
     )
-    apart = np.abs(np.array(found).reshape(32, 32, 3) - expected.astype(int))
+    apart = np.abs(np.array(found).reshape(32, 48, 3) - expected.astype(int))
     assert apart.max() <= 1
     assert (apart == 0).mean() > 0.99
 
