@@ -24,7 +24,7 @@ type Weights = NDArray[np.float64]
 
 OPSET = 18
 IR_VERSION = 8  # the one opset 18 came with; newer ones lock out older runtimes for nothing
-STEP = 16  # pixels that every side is a multiple of
+SMALLEST, STEP = 32, 16  # pixels that every side is a multiple of
 PIXEL_SCALE = 1 / 256  # a power of two: pixel * scale is exact even in float16
 WHITE = 255
 RELU6_MAX = 6.0
@@ -75,10 +75,10 @@ def float_graph(network: ReXNet, preprocess: Preprocess) -> onnx.ModelProto:
 def _checked(shape: tuple[int, int]) -> tuple[int, int]:
     """What the stem and the first blocks can halve evenly; odd sides below are rounded up, alike in every format."""
     for side in shape:
-        if side <= 0 or side % STEP:
+        if side < SMALLEST or side % STEP:
             below = side // STEP * STEP
-            nearest = f"{below} or {below + STEP}" if below > 0 else f"{STEP}"
-            raise UsageError(f"image size {side} is not a positive multiple of {STEP}; use {nearest}")
+            nearest = f"{below} or {below + STEP}" if below >= SMALLEST else f"{SMALLEST}"
+            raise UsageError(f"image size {side} is not a multiple of {STEP} from {SMALLEST} on; use {nearest}")
     return shape
 
 

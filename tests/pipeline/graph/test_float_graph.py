@@ -237,8 +237,8 @@ def test_file_passes_the_checker_and_carries_its_card(rexnet_100: ReXNet, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["float.onnx"]
 
 
-@pytest.mark.parametrize(("size", "advice"), [(100, "use 96 or 128"), (20, "use 32"), (0, "use 32"), (-64, "use 32")])
-def test_image_size_must_be_a_multiple_of_32(rexnet_100: ReXNet, size: int, advice: str) -> None:
+@pytest.mark.parametrize(("size", "advice"), [(100, "use 96 or 112"), (20, "use 32"), (0, "use 32"), (-64, "use 32")])
+def test_image_size_must_be_a_multiple_of_16(rexnet_100: ReXNet, size: int, advice: str) -> None:
     with pytest.raises(UsageError, match=rf"image size {size} .*{advice}$"):
         float_graph(rexnet_100, Preprocess(size=size))
 
