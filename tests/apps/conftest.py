@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 from bundles import small_bundle
+from shared import shared
 from small_export import FEW, small_checkpoint
 
 from rexnet_export.apps.export.command import main
@@ -16,18 +17,30 @@ def not_on_github(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_checkpoint(tmp_path_factory.mktemp("checkpoint") / "small.safetensors")
+    def save(folder: Path) -> None:
+        folder.mkdir()
+        small_checkpoint(folder / "small.safetensors")
+
+    return shared(tmp_path_factory, "checkpoint", save) / "small.safetensors"
 
 
 @pytest.fixture(scope="session")
 def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of `--target all --int8`."""
-    output = tmp_path_factory.mktemp("all") / "out"
-    assert main(["--checkpoint", str(checkpoint), "--target", "all", "--int8", *FEW, "--output", str(output)]) == 0
-    return output
+
+    def export(folder: Path) -> None:
+        flags = ["--checkpoint", str(checkpoint), "--target", "all", "--int8", *FEW]
+        assert main([*flags, "--output", str(folder)]) == 0
+
+    return shared(tmp_path_factory, "exported", export)
 
 
 @pytest.fixture(scope="session")
 def bundle(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 images and every artifact of `exported`, each its own baseline."""
-    return small_bundle(exported, tmp_path_factory.mktemp("bundle") / "bundle.zip", "--baseline", str(exported))
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        small_bundle(exported, folder / "bundle.zip", "--baseline", str(exported))
+
+    return shared(tmp_path_factory, "bundle", make) / "bundle.zip"

@@ -1,5 +1,6 @@
 """One small network and all a target may convert from, shared by the target tests."""
 
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,11 @@ import pytest
 import torch
 from lively_networks import blotches, lively
 from numpy.typing import NDArray
+from shared import ArtifactOf, shared
 
 from rexnet_export.pipeline.artifact.self_test import enlarge
 from rexnet_export.pipeline.artifact.target import Source
-from rexnet_export.pipeline.core.records import ModelCard, Precision, Preprocess, stored_file
+from rexnet_export.pipeline.core.records import Artifact, ModelCard, Precision, Preprocess, stored_file
 from rexnet_export.pipeline.graph.float_graph import write_float_onnx
 from rexnet_export.pipeline.model.checkpoint import save_checkpoint
 from rexnet_export.pipeline.model.rexnet import Architecture, ReXNet, architecture
@@ -24,6 +26,7 @@ from rexnet_export.quantization.scheme.scheme import decide, observed_tensors
 from rexnet_export.quantization.search.float_islands import with_islands
 from rexnet_export.quantization.table.rewrites import ChannelGrouping
 from rexnet_export.quantization.table.table import Calibration
+from rexnet_export.targets import TARGETS
 
 PREPROCESS = Preprocess(size=32, crop_ratio=1.0, interpolation="bilinear", mean=(0.5, 0.4, 0.3))
 GROUPS = {"stem": 2, "features.1.expand": 2, "features.3.expand": 3, "features.15.expand": 4, "penultimate": 2}
@@ -98,6 +101,28 @@ def grouped_mixed_sources(
     one_group = [f"features.3.expand.{part}g1" for part in ("", "sigmoid.", "silu.")]
     islands = [*one_group, "features.15."]
     return made(network, images, tmp_path_factory.mktemp("grouped-mixed"), GROUPS, islands)
+
+
+@pytest.fixture(scope="session")
+def artifact_of(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ArtifactOf:
+    """A target's artifact at a precision, from the network in a form ("plain", "grouped", "mixed", "grouped_mixed").
+
+    Each is made once for all test processes, and read only.
+    """
+
+    def artifact_of(name: str, precision: Precision, form: str) -> Artifact:
+        def convert(folder: Path) -> None:
+            source: Source = request.getfixturevalue(f"{form}_sources")[precision]
+            private = folder / "parent" / "private"
+            private.mkdir(parents=True)
+            artifact = TARGETS[name].convert(source, private, f"{source.card.name}-{precision}")
+            (folder / "artifact").write_bytes(pickle.dumps(artifact))
+
+        folder = shared(tmp_path_factory, f"{name}-{precision}-{form}", convert)
+        artifact: Artifact = pickle.loads((folder / "artifact").read_bytes())  # noqa: S301 - our own
+        return artifact
+
+    return artifact_of
 
 
 @pytest.fixture(scope="session")

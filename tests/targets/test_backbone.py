@@ -26,7 +26,7 @@ from rexnet_export.targets import TARGETS
 
 PREPROCESS = Preprocess(size=32, crop_ratio=1.0, interpolation="bilinear", mean=(0.5, 0.4, 0.3))  # the sources' own
 CASES = [(name, p) for name in ("coreml", "tflite", "ort") for p in TARGETS[name].precisions]
-LEAST_DB: Mapping[Precision, float] = {"fp32": 100.0, "fp16": 30.0, "int8": 3.0}
+LEAST_DB: Mapping[Precision, float] = {"fp32": 95.0, "fp16": 30.0, "int8": 3.0}
 FINEST_DB = 20.0  # rounding adds up from block to block, so that the random network says little of its last output
 
 

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from shared import ArtifactOf
 
 from rexnet_export.pipeline.artifact.fingerprints import damaged
 from rexnet_export.pipeline.artifact.metadata import card_from, float_tensors_from
@@ -45,12 +46,11 @@ class Converted:
 
 
 @pytest.fixture(scope="module", params=CASES, ids=IDS)
-def converted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Converted:
+def converted(request: pytest.FixtureRequest, artifact_of: ArtifactOf) -> Converted:
     name, precision, form = request.param
     sources: Sources = request.getfixturevalue(f"{form}_sources")
-    folder = tmp_path_factory.mktemp("artifact") / "private"
-    folder.mkdir()
-    artifact = TARGETS[name].convert(sources[precision], folder, stem(sources[precision]))
+    artifact = artifact_of(name, precision, form)
+    folder = artifact.file.path.parent
     return Converted(target=TARGETS[name], asked=precision, folder=folder, artifact=artifact, sources=sources)
 
 
@@ -214,12 +214,16 @@ def test_every_file_is_unharmed_and_repeats_its_golden_logits(converted: Convert
             assert found.largest_steps == 0
 
 
-def test_without_golden_images_a_file_has_fingerprints_only(sources: Sources, tmp_path: Path) -> None:
-    for target in (TARGETS["coreml"], TARGETS["ort"], TARGETS["gpu"]):  # TFLite's conversion takes seconds
-        artifact = target.convert(replace(sources["fp32"], golden=None), tmp_path, "plain")
-        metadata, qparams = target.read_metadata(artifact), target.read_qparams(artifact)
-        assert damaged(metadata, qparams, target.read_parameters(artifact)) == []
-        assert isinstance(check(target.open(artifact), metadata, qparams), NotMeasured)
+@pytest.mark.parametrize("form", ["plain", *FORMS])
+@pytest.mark.parametrize("name", TARGETS)
+def test_without_golden_images_a_file_has_fingerprints_only(
+    request: pytest.FixtureRequest, tmp_path: Path, name: str, form: str
+) -> None:
+    source, target = request.getfixturevalue(f"{form}_sources")["fp32"], TARGETS[name]
+    artifact = target.convert(replace(source, golden=None), tmp_path, "plain")
+    metadata, qparams = target.read_metadata(artifact), target.read_qparams(artifact)
+    assert damaged(metadata, qparams, target.read_parameters(artifact)) == []
+    assert isinstance(check(target.open(artifact), metadata, qparams), NotMeasured)
 
 
 def test_a_file_called_int8_that_is_not_is_refused(converted: Converted, sources: Sources) -> None:
@@ -278,6 +282,7 @@ def test_int8_files_multiply_in_int8(converted: Converted, sources: Sources) -> 
             assert found.float_ops
 
 
+@pytest.mark.usefixtures("fresh_onnx2tf")
 def test_the_same_source_gives_the_same_bytes(converted: Converted, sources: Sources, tmp_path: Path) -> None:
     if converted.asked != "int8":
         pytest.skip("asked of INT8 only, to save minutes")

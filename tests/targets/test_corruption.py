@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from corruption import Change, Part, damage
+from shared import ArtifactOf
 
 from rexnet_export.pipeline.artifact.fingerprints import damaged
 from rexnet_export.pipeline.artifact.self_test import SelfTest, check
@@ -32,10 +33,10 @@ LAYER = "features.2.depthwise"
 
 
 @pytest.fixture(scope="module")
-def files(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Artifact]:
+def files(artifact_of: ArtifactOf) -> Mapping[str, Artifact]:
     found = {}
     for name in ("coreml", "tflite", "ort"):
-        artifact = TARGETS[name].convert(sources["int8"], tmp_path_factory.mktemp(name), "small-int8")
+        artifact = artifact_of(name, "int8", "plain")
         found[name] = artifact
         found |= {f"{name}-{preset}": replace(artifact, file=file) for preset, file in artifact.presets.items()}
     return found

@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
+from shared import ArtifactOf
 
 from rexnet_export.pipeline.artifact.target import Source
 from rexnet_export.pipeline.core.errors import ConversionError
@@ -33,9 +34,8 @@ def source(grouped_sources: Mapping[Precision, Source]) -> Source:
 
 
 @pytest.fixture(scope="module")
-def artifacts(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Artifact]:
-    folder = tmp_path_factory.mktemp("grouped-artifacts")
-    return {name: TARGETS[name].convert(source, folder, "grouped-int8") for name in FORMATS}
+def artifacts(artifact_of: ArtifactOf) -> Mapping[str, Artifact]:
+    return {name: artifact_of(name, "int8", "grouped") for name in FORMATS}
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
+from shared import ArtifactOf
 
 from rexnet_export.pipeline.artifact.target import Source
 from rexnet_export.pipeline.core.records import Artifact, Precision
@@ -32,9 +33,8 @@ def source(mixed_sources: Mapping[Precision, Source]) -> Source:
 
 
 @pytest.fixture(scope="module")
-def artifacts(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Artifact]:
-    folder = tmp_path_factory.mktemp("mixed-artifacts")
-    return {name: TARGETS[name].convert(source, folder, "mixed-int8") for name in FORMATS}
+def artifacts(artifact_of: ArtifactOf) -> Mapping[str, Artifact]:
+    return {name: artifact_of(name, "int8", "mixed") for name in FORMATS}
 
 
 def part(source: Source, start: str, end: str) -> onnxruntime.InferenceSession:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from shared import ArtifactOf
 
 from rexnet_export.pipeline.artifact.structure import Structure
 from rexnet_export.pipeline.artifact.target import Source
@@ -17,11 +18,8 @@ CASES = [(name, precision) for name, target in TARGETS.items() for precision in 
 
 
 @pytest.fixture(scope="module")
-def artifacts(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Mapping[tuple[str, str], Artifact]:
-    return {
-        (name, precision): TARGETS[name].convert(sources[precision], tmp_path_factory.mktemp("structure"), "tiny")
-        for name, precision in CASES
-    }
+def artifacts(artifact_of: ArtifactOf) -> Mapping[tuple[str, str], Artifact]:
+    return {(name, precision): artifact_of(name, precision, "plain") for name, precision in CASES}
 
 
 @pytest.mark.parametrize(("name", "precision"), CASES)

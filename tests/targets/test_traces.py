@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
+from shared import ArtifactOf
 
 from rexnet_export.pipeline.artifact.target import Source
 from rexnet_export.pipeline.core.errors import ConversionError, DataError
@@ -20,8 +21,8 @@ type Images = NDArray[np.uint8]
 type Sources = Mapping[Precision, Source]
 
 
-def test_float_ort_files_trace_the_float_graph(sources: Sources, images: Images, tmp_path: Path) -> None:
-    artifact = Ort().convert(sources["fp32"], tmp_path, "tiny")
+def test_float_ort_files_trace_the_float_graph(sources: Sources, images: Images, artifact_of: ArtifactOf) -> None:
+    artifact = artifact_of("ort", "fp32", "plain")
     session, reference = Ort().open(artifact), float_trace(sources["fp32"].float_onnx.path)
     found, expected = session.trace(images[:2]), reference.trace(images[:2])
     np.testing.assert_array_equal(found["logits"], session.run(images[:2]))
@@ -34,9 +35,13 @@ def test_float_ort_files_trace_the_float_graph(sources: Sources, images: Images,
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("fp16", 0.1)])
 def test_float_tflite_files_trace_the_float_graph(
-    precision: Precision, tolerance: float, sources: Sources, images: Images, tmp_path: Path
+    precision: Precision,
+    tolerance: float,
+    sources: Sources,
+    images: Images,
+    artifact_of: ArtifactOf,
 ) -> None:
-    session = Tflite().open(Tflite().convert(sources[precision], tmp_path, "tiny"))
+    session = Tflite().open(artifact_of("tflite", precision, "plain"))
     found, expected = session.trace(images[:2]), float_trace(sources["fp32"].float_onnx.path).trace(images[:2])
     np.testing.assert_array_equal(found["logits"], session.run(images[:2]))
     assert set(found) < set(expected)

@@ -11,6 +11,7 @@ from graphs import lockstep, onnx_logits, signal_to_noise
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from PIL import Image
+from shared import ArtifactOf
 
 from rexnet_export.pipeline.artifact.target import Source
 from rexnet_export.pipeline.core.errors import ConversionError, DataError
@@ -30,10 +31,10 @@ type Sources = Mapping[Precision, Source]
 
 
 @pytest.fixture(scope="module")
-def packages(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Mapping[Precision, Package]:
-    folder, target = tmp_path_factory.mktemp("mil"), CoreML()
-    converted = {name: target.convert(sources[name], folder, name) for name in target.precisions}
-    return {name: read_package(artifact.file.path) for name, artifact in converted.items()}
+def packages(artifact_of: ArtifactOf) -> Mapping[Precision, Package]:
+    return {
+        precision: read_package(artifact_of("coreml", precision, "plain").file.path) for precision in CoreML.precisions
+    }
 
 
 def test_float32_program_is_the_float_graph(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from graphs import every_tensor
 from numpy.typing import NDArray
+from shared import ArtifactOf
 
 from rexnet_export.pipeline.artifact.target import Source
 from rexnet_export.pipeline.core.records import Precision, StoredFile
@@ -18,13 +19,12 @@ type Tensors = Mapping[str, NDArray[np.float32]]
 
 
 @pytest.fixture(scope="module")
-def sessions(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Mapping[Precision, MilSession]:
+def sessions(artifact_of: ArtifactOf) -> Mapping[Precision, MilSession]:
     """Without rounding to float16, which ONNX Runtime does not do either."""
-    folder, found = tmp_path_factory.mktemp("trace"), {}
-    for precision in CoreML.precisions:
-        artifact = CoreML().convert(sources[precision], folder, precision)
-        found[precision] = MilSession(read_package(artifact.file.path), arithmetic="float32")
-    return found
+    packages = {
+        precision: read_package(artifact_of("coreml", precision, "plain").file.path) for precision in CoreML.precisions
+    }
+    return {precision: MilSession(package, arithmetic="float32") for precision, package in packages.items()}
 
 
 def activations(graph: StoredFile | None, images: NDArray[np.uint8]) -> Tensors:

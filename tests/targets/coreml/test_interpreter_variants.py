@@ -68,7 +68,8 @@ def test_every_int8_layer_gives_the_integers_of_the_qdq_graph(
 ) -> None:
     package = read_package(CoreML().convert(variant["int8"], tmp_path, "variant").file.path)
     equal = lockstep(package, variant["int8"].qdq_onnx, images, "float32")
-    assert min(equal.values()) > 0.99
+    assert min(equal.values()) > 0.98  # one of the 76 values of the smallest tensor may fall the other way
+    assert np.mean(list(equal.values())) > 0.999
     assert np.isfinite(MilSession(package).run(images)).all()
 
 

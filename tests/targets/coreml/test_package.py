@@ -9,20 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mil_programs import TESTED, builder, built
+from shared import ArtifactOf
 
-from rexnet_export.pipeline.artifact.target import Source
 from rexnet_export.pipeline.core.errors import ConversionError
-from rexnet_export.pipeline.core.records import Precision
 from rexnet_export.targets.coreml.builder import onnx_name
 from rexnet_export.targets.coreml.package import MANIFEST, MODEL, WEIGHTS, parse_package, quiet, read_package, seal
-from rexnet_export.targets.coreml.target import CoreML
 
 type Damage = Callable[[Path], None]
 
 
 @pytest.fixture(scope="module")
-def package(sources: Mapping[Precision, Source], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return CoreML().convert(sources["int8"], tmp_path_factory.mktemp("package"), "small").file.path
+def package(artifact_of: ArtifactOf) -> Path:
+    return artifact_of("coreml", "int8", "plain").file.path
 
 
 def weight_file(package: Path) -> Path:

@@ -16,6 +16,7 @@ from coremltools.converters.mil import Builder
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
+from shared import ArtifactOf
 
 from rexnet_export.pipeline.artifact.metadata import card_from
 from rexnet_export.pipeline.artifact.target import Source
@@ -36,9 +37,8 @@ type Packages = Mapping[Precision, Artifact]
 
 
 @pytest.fixture(scope="module")
-def packages(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Packages:
-    folder = tmp_path_factory.mktemp("coreml")
-    return {name: COREML.convert(sources[name], folder, f"small-{name}") for name in COREML.precisions}
+def packages(artifact_of: ArtifactOf) -> Packages:
+    return {precision: artifact_of("coreml", precision, "plain") for precision in COREML.precisions}
 
 
 def table_of(sources: Sources) -> QuantTable:

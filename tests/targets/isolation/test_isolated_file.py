@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from shared import ArtifactOf
 
 from rexnet_export.pipeline.artifact.target import Source
 from rexnet_export.pipeline.core.errors import ConversionError, DataError, InvalidMeasurement, ProcessEnded, UsageError
@@ -20,9 +21,8 @@ type Sources = Mapping[Precision, Source]
 
 
 @pytest.fixture(scope="module")
-def artifacts(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Artifact]:
-    folder = tmp_path_factory.mktemp("isolated")
-    return {name: target.convert(sources["int8"], folder, f"{name}-int8") for name, target in TARGETS.items()}
+def artifacts(artifact_of: ArtifactOf) -> Mapping[str, Artifact]:
+    return {name: artifact_of(name, "int8", "plain") for name in TARGETS}
 
 
 @pytest.fixture(scope="module", params=TARGETS)

@@ -21,6 +21,7 @@ import torch
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from shared import ArtifactOf
 
 from rexnet_export.pipeline.artifact.target import Source
 from rexnet_export.pipeline.core.errors import ConversionError, DataError, TargetUnavailable
@@ -45,7 +46,7 @@ type Artifacts = Mapping[Precision, Artifact]
 
 @pytest.fixture(scope="module")
 def lowered_once(sources: Sources) -> Lowered:
-    """The float graph; onnx2tf takes seconds, so it runs once for this file."""
+    """The float graph."""
     return lower(onnx.load(sources["fp32"].float_onnx.path))
 
 
@@ -55,11 +56,8 @@ def lowered(lowered_once: Lowered) -> Lowered:
 
 
 @pytest.fixture(scope="module")
-def artifacts(sources: Sources, lowered_once: Lowered, tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
-    folder = tmp_path_factory.mktemp("tflite")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tflite, "lower", lambda _: copy.deepcopy(lowered_once))
-        return {name: TFLITE.convert(source, folder, f"small-{name}") for name, source in sources.items()}
+def artifacts(artifact_of: ArtifactOf) -> Artifacts:
+    return {precision: artifact_of("tflite", precision, "plain") for precision in TFLITE.precisions}
 
 
 def graph_of(artifact: Artifact) -> Graph:
@@ -408,6 +406,7 @@ def test_a_clamp_that_nobody_asked_for_is_noticed(sources: Sources, lowered: Low
         matched(core_of(sources), graph)
 
 
+@pytest.mark.usefixtures("fresh_onnx2tf")
 def test_a_failing_onnx2tf_names_its_log(sources: Sources, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     tool = tmp_path / "tool"
     tool.write_text("#!/bin/sh\necho it broke\nexit 3\n")

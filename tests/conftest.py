@@ -1,0 +1,60 @@
+"""What all test processes of a run share, and the order in which they take the test files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import onnx
+import pytest
+from shared import shared
+
+from rexnet_export.targets.tflite import onnx2tf
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores, and threads that wait for one another burn them
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+EXPORTS = {"exported", "bundle"}  # fixtures that take many seconds where a test is run alone
+
+type Run = Callable[[onnx.ModelProto, Path], Path]
+
+RUN: Run = onnx2tf._onnx2tf
+
+
+@pytest.fixture(scope="session", autouse=True)
+def onnx2tf_runs_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """onnx2tf takes many seconds, and the same graph gives the same file: each graph is given to it once."""
+
+    def remembered(model: onnx.ModelProto, folder: Path) -> Path:
+        digest = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+
+        def make(made: Path) -> None:
+            made.mkdir()
+            shutil.copy(RUN(model, folder), made)
+
+        (written,) = shared(tmp_path_factory, f"onnx2tf-{digest}", make).iterdir()
+        return Path(shutil.copy(written, folder))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx2tf, "_onnx2tf", remembered)
+        yield
+
+
+@pytest.fixture
+def fresh_onnx2tf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of the run itself."""
+    monkeypatch.setattr(onnx2tf, "_onnx2tf", RUN)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever needs a whole export is slow. Files with the most slow tests come first: then processes end together."""
+    for item in items:
+        if EXPORTS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
