@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageOps
 
-from rexnet_export.apps.train import randaugment
 from rexnet_export.apps.train.augment import augment
 from rexnet_export.apps.train.randaugment import OPERATIONS, rand_augment
 from rexnet_export.apps.train.recipe import Augmentation
@@ -32,7 +31,42 @@ def test_at_no_strength_geometry_and_addition_change_nothing(index: int, image: 
 def test_a_shift_moves_by_its_share_of_the_side_and_fills_with_the_mean(image: Image.Image) -> None:
     moved = np.asarray(OPERATIONS[13](image, 0.5 / 0.45 * 0.25, 1.0))  # 0.125 of 48 pixels
     np.testing.assert_array_equal(moved[:, :40], np.asarray(image)[:, 6:46])
-    assert (moved[:, 43:] == randaugment.FILL).all()
+    assert (moved[:, 43:] == (124, 116, 104)).all()
+
+
+def test_a_shear_moves_a_row_by_three_tenths_of_its_height(image: Image.Image) -> None:
+    """At 2/9 pixels a row, row 4 (whose middle lies 4.5 down) moves by 1 and row 13 by 3; so do columns."""
+    strength = (2 / 9) / 0.3
+    across, down = (np.asarray(OPERATIONS[index](image, strength, 1.0)) for index in (11, 12))
+    pixels = np.asarray(image)
+    for place, moved in ((4, 1), (13, 3)):
+        np.testing.assert_array_equal(across[place, :-moved], pixels[place, moved:])
+        np.testing.assert_array_equal(down[:-moved, place], pixels[moved:, place])
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 0.9, 1.0])
+def test_strengths_mean_what_the_paper_says(image: Image.Image, strength: float) -> None:
+    factor = 0.1 + 1.8 * strength
+    turned = image.rotate(30 * strength, Image.Resampling.BICUBIC, fillcolor=(124, 116, 104))
+    pixels = np.asarray(image, int)
+    expected = {
+        3: turned,
+        4: ImageOps.posterize(image, max(1, int(4 * strength))),
+        5: ImageOps.solarize(image, int(256 * strength)),
+        6: np.where(pixels < 128, np.minimum(pixels + int(110 * strength), 255), pixels),
+        7: ImageEnhance.Color(image).enhance(factor),
+        8: ImageEnhance.Contrast(image).enhance(factor),
+        9: ImageEnhance.Brightness(image).enhance(factor),
+        10: ImageEnhance.Sharpness(image).enhance(factor),
+    }
+    for index, wanted in expected.items():
+        np.testing.assert_array_equal(np.asarray(OPERATIONS[index](image, strength, 1.0)), np.asarray(wanted))
+
+
+def test_the_strongest_is_magnitude_ten(image: Image.Image) -> None:
+    """Far above it the strength stays, and each image is what two drawn operations at full strength make of it."""
+    views = [np.asarray(rand_augment(image, magnitude, np.random.default_rng(5))) for magnitude in (15.0, 1000.0)]
+    np.testing.assert_array_equal(*views)
 
 
 def test_draws_depend_on_the_generator_alone_and_half_act(image: Image.Image) -> None:

@@ -90,14 +90,14 @@ def test_resumed_run_equals_an_unbroken_one(folders: Path, tmp_path: Path) -> No
     assert main(command(folders, whole, "--epochs", "3")) == 0
     script = (
         "import os, sys\n"
-        "from rexnet_export.apps import train\n"
+        "from rexnet_export.apps.train import command\n"
         "from rexnet_export.apps.train.trainer import Trainer\n"
         "save = Trainer.save_state\n"
         "def save_and_die(self, folder):\n"
         "    save(self, folder)\n"
         "    os._exit(9)\n"
         "Trainer.save_state = save_and_die\n"
-        "train.main(sys.argv[1:])\n"
+        "command.main(sys.argv[1:])\n"
     )
     died = subprocess.run([sys.executable, "-P", "-c", script, *command(folders, killed, "--epochs", "3")], check=False)
     assert died.returncode == 9

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.artifact.fingerprints import LARGEST_TEXT, damaged, described, fingerprints
+from rexnet_export.pipeline.artifact.fingerprints import damaged, described, fingerprints
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.quantization.table.params import QuantParams
+
+LARGEST_TEXT = 2**20
 
 QPARAMS = {
     "stem": QuantParams(scale=(0.5,), zero_point=(-3,)),

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rexnet_export.pipeline.artifact.memory_arena import ALIGNMENT, Life, peak_bytes, place
+from rexnet_export.pipeline.artifact.memory_arena import Life, peak_bytes, place
+
+ALIGNMENT = 64
 
 
 def lives(*spans: tuple[int, int, int]) -> list[Life]:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from rexnet_export.pipeline.artifact.metadata import describe
 from rexnet_export.pipeline.artifact.self_test import (
     KEYS,
-    MOST_IMAGES,
     SelfTest,
     Tolerance,
     check,
@@ -28,6 +27,8 @@ from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.records import Measurement, ModelCard, NotMeasured, Precision, Preprocess
 from rexnet_export.pipeline.data.sources import batches, bundled
 from rexnet_export.quantization.table.params import QuantParams
+
+MOST_IMAGES = 64
 
 SIZE, CLASSES = 96, 3
 CARD = ModelCard(name="net", labels=("a", "b", "c"), preprocess=Preprocess(size=SIZE), checkpoint_sha256="0" * 64)

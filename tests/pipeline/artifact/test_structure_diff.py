@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rexnet_export.pipeline.artifact.structure import Structure
-from rexnet_export.pipeline.artifact.structure_diff import PADDING, Comparison, Signal, Signals, compare
+from rexnet_export.pipeline.artifact.structure_diff import Comparison, Signal, Signals, compare
 from rexnet_export.pipeline.core.json import plain
 from rexnet_export.pipeline.core.records import Coverage, NotMeasured
+
+PADDING = 64
 
 BASE = Signals(
     format="tflite",

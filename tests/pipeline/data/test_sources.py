@@ -366,6 +366,12 @@ def test_rare_classes_do_not_crowd_out_the_common_one() -> None:
     assert [source.labels[index] for index in choose(source, 10, 0)].count(0) >= 9
 
 
+def test_a_lone_image_comes_in_the_middle_of_the_others() -> None:
+    source = labelled([1, 4])
+    assert source.labels is not None
+    assert [source.labels[index] for index in choose(source, 5, 0)] == [1, 1, 0, 1, 1]
+
+
 def test_unlabelled_choice_spreads_over_the_whole_source() -> None:
     chosen = choose(Counting(), 100, 0)
     assert len(set(chosen)) == 100

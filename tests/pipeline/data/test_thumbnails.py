@@ -7,7 +7,10 @@ import pytest
 from PIL import Image
 
 from rexnet_export.pipeline.data.folder import FolderImages, open_folder
-from rexnet_export.pipeline.data.thumbnails import LARGEST, SMALLEST, thumbnails
+from rexnet_export.pipeline.data.thumbnails import thumbnails
+
+LARGEST = 160
+SMALLEST = 96
 
 
 @pytest.fixture

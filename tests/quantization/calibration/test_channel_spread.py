@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from rexnet_export.quantization.calibration.channel_spread import ratios, spreads
-from rexnet_export.quantization.calibration.observe import BINS, TensorStatistics
+from rexnet_export.quantization.calibration.observe import TensorStatistics
+
+BINS = 4096
 
 
 def statistics(minima: list[float], maxima: list[float]) -> TensorStatistics:

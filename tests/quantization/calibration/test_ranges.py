@@ -10,10 +10,12 @@ from hypothesis.extra import numpy as arrays
 
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.quantization.calibration import observe, ranges
-from rexnet_export.quantization.calibration.observe import BINS, TensorStatistics
+from rexnet_export.quantization.calibration.observe import TensorStatistics
 from rexnet_export.quantization.calibration.ranges import observed_range, squared_error
 from rexnet_export.quantization.calibration.statistic_names import NAMED, check_statistic
 from rexnet_export.quantization.table.params import from_range
+
+BINS = 4096
 
 STATISTICS = ("min-max", "mean-min-max", "percentile", "percentile-99.9", "entropy", "mse")
 ordinary = st.floats(-(2.0**20), 2.0**20, width=32)

@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from rexnet_export.quantization.calibration.observe import observe
-from rexnet_export.quantization.calibration.sigmoid_limits import HIGHEST, LOWEST, PARAMS, SATURATES, spans
+from rexnet_export.quantization.calibration.sigmoid_limits import PARAMS, spans
 from rexnet_export.quantization.onnx.view import view
 from rexnet_export.quantization.rewrites.group_channels import group_channels
 from rexnet_export.quantization.table.params import INT8_MAX, INT8_MIN, from_range
 from rexnet_export.quantization.table.rewrites import ChannelGrouping
+
+SATURATES = (math.log(1 / 511), math.log(509 / 3))  # half a step above the first, half below the last integer
+LOWEST, HIGHEST = SATURATES[0] - 0.1, SATURATES[1] + 0.1
 
 
 def stored(inputs: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -15,8 +15,10 @@ from rexnet_export.quantization.scheme.scheme import rescaled
 from rexnet_export.quantization.search import bias_correction as subject
 from rexnet_export.quantization.search.bias_correction import choose_correction, clipped, correct_biases
 from rexnet_export.quantization.search.choose_ranges import better
-from rexnet_export.quantization.table.params import BIAS_MAX, QuantParams
+from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.quantization.table.table import QuantTable, TensorEntry
+
+BIAS_MAX = 2**30
 
 
 def shifts(reference: onnx.ModelProto, quantized: onnx.ModelProto, images: np.ndarray, name: str) -> np.ndarray:

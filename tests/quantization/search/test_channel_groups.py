@@ -15,18 +15,14 @@ from numpy.typing import NDArray
 
 from rexnet_export.quantization.rewrites.group_channels import group_channels
 from rexnet_export.quantization.rewrites.rewrite import apply
-from rexnet_export.quantization.search.channel_groups import (
-    ELEMENT,
-    EMPTY,
-    LANES,
-    OPERATOR,
-    REFERENCE_SIZE,
-    STEPS,
-    Layer,
-    best_cut,
-    candidates,
-    layers,
-)
+from rexnet_export.quantization.search.channel_groups import Layer, best_cut, candidates, layers
+
+ELEMENT = 10.0
+EMPTY = 2.0
+LANES = 16
+OPERATOR = 100_000.0
+REFERENCE_SIZE = 224
+STEPS = 254
 
 spreads = st.lists(st.floats(0.01, 100.0), min_size=9, max_size=9)
 

@@ -16,9 +16,11 @@ from rexnet_export.quantization.onnx.simulate import simulator
 from rexnet_export.quantization.rewrites.rewrite import apply
 from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
 from rexnet_export.quantization.scheme.scheme import decide, observed_tensors
-from rexnet_export.quantization.search.channel_groups import LANES
-from rexnet_export.quantization.search.choose_groups import MOST_COST, Cut, best_cuts, choose_groups
+from rexnet_export.quantization.search.choose_groups import Cut, best_cuts, choose_groups
 from rexnet_export.quantization.table.rewrites import ChannelGrouping
+
+LANES = 16
+MOST_COST = 0.07
 
 UNEVEN = "penultimate"
 

@@ -28,9 +28,11 @@ from rexnet_export.quantization.rewrites.rewrite import apply
 from rexnet_export.quantization.rewrites.scale_channels import scale_channels
 from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
 from rexnet_export.quantization.scheme.scheme import decide, observed_tensors
-from rexnet_export.quantization.search.equalize import SMALLEST, equalize
+from rexnet_export.quantization.search.equalize import equalize
 from rexnet_export.quantization.table.rewrites import ChannelScaling
 from rexnet_export.quantization.table.table import Calibration
+
+SMALLEST = 2.0**-14
 
 SIZE = 32
 VARIANTS: tuple[tuple[Variant, float, bool], ...] = (

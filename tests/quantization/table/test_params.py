@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from rexnet_export.quantization.table.params import (
-    BIAS_MAX,
     QuantParams,
     for_bias,
     for_weights,
@@ -16,6 +15,8 @@ from rexnet_export.quantization.table.params import (
     smallest_weight_scale,
     up_to,
 )
+
+BIAS_MAX = 2**30
 
 HALF_MAX = 65504.0
 ends = st.floats(-1e4, 1e4, width=32)
@@ -86,6 +87,13 @@ def test_halves_round_to_even_and_the_ends_saturate() -> None:
     params = QuantParams(scale=(1.0,), zero_point=(0,))
     values = np.asarray([-0.5, 0.5, 1.5, 2.5, -1.5, 126.5, 1000.0, -1000.0])
     assert params.quantize(values).tolist() == [0, 0, 2, 2, -2, 126, 127, -128]
+
+
+def test_the_second_nearest_lies_across_the_real_number_and_below_where_that_is_on_the_grid() -> None:
+    params = QuantParams(scale=(0.5,), zero_point=(0,))
+    integers = np.asarray([0.6, 0.4, -0.4, -0.6, 0.0, 3.0, -3.0, 126.6, 127.0, 127.4, -126.6, -127.0, -127.4])
+    expected = [0, 1, -1, 0, -1, 2, -4, 126, 126, 127, -126, -127, -127]
+    assert params.second_nearest(integers / 2).tolist() == expected
 
 
 def test_relu6_takes_the_float16_that_never_passes_six() -> None:

@@ -9,8 +9,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from rexnet_export.apps.bench.browser.server import MOST_NEWS, MOST_RESULT, Serving, Site, serving
+from rexnet_export.apps.bench.browser.server import Serving, Site, serving
 from rexnet_export.pipeline.core.errors import DeviceError, UsageError
+
+MOST_NEWS = 2**12
+MOST_RESULT = 64 * 2**20
 
 
 def accept(content: bytes) -> Mapping[str, object]:

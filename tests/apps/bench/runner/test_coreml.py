@@ -15,8 +15,10 @@ from coremltools.models.compute_plan import MLComputePlan
 from PIL import Image
 
 from rexnet_export.apps.bench.runner.coreml import CoreMlSession, planned
-from rexnet_export.apps.bench.runner.failure import NO_RUNTIME, RunnerError
+from rexnet_export.apps.bench.runner.failure import RunnerError
 from rexnet_export.apps.bench.runner.runtimes import Runtime
+
+NO_RUNTIME = 13
 
 OPERATIONS = [operation("weight"), operation("conv"), operation("mul"), operation("cast"), operation("pool")]
 WHERE = {"conv": "neural engine", "mul": "neural engine", "pool": "gpu", "cast": "cpu"}

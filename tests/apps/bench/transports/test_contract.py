@@ -16,11 +16,13 @@ import pytest
 from servers import adbd, children, sshd
 
 from rexnet_export.apps.bench.transports.adb import AdbTransport, adb, battery_state, thermal_state
-from rexnet_export.apps.bench.transports.device_lock import LOCK, LOCKED_S, own_folder
+from rexnet_export.apps.bench.transports.device_lock import LOCK, own_folder
 from rexnet_export.apps.bench.transports.local import local
 from rexnet_export.apps.bench.transports.posix import PosixTransport, Transport, run_process
 from rexnet_export.apps.bench.transports.ssh import parsed, ssh
 from rexnet_export.pipeline.core.errors import DeviceError, UsageError
+
+LOCKED_S = 12 * 3600
 
 ODD_NAMES = [
     "with space",

@@ -37,6 +37,10 @@ SAID = {
             180, 110, 10_000, 0.01, "pass_with_note", id="2 before 4: real, above the tolerance, below the margin"
         ),
         pytest.param(450, 110, 10_000, 0.01, "fail_certain", id="3 surely above the margin"),
+        pytest.param(181, 110, 10_000, 0.01, "pass_with_note", id="2 the upper limit just below the margin"),
+        pytest.param(182, 110, 10_000, 0.01, "fail", id="4 the upper limit just above the margin"),
+        pytest.param(240, 110, 10_000, 0.01, "fail", id="4 the lower limit just below the margin"),
+        pytest.param(242, 110, 10_000, 0.01, "fail_certain", id="3 the lower limit just above the margin"),
         pytest.param(300, 220, 10_000, 0.01, "fail", id="4 real, perhaps above the margin"),
         pytest.param(25, 25, 1_000, 0.01, "inconclusive", id="5 too few images"),
         pytest.param(45, 0, 10_000, 0.01, "pass_with_note", id="2 one-sided"),

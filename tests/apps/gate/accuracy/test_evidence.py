@@ -69,7 +69,7 @@ def test_arrays_that_are_no_predictions(folder: Path, arrays: dict[str, Any], me
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"schema_version": 99}, "schema_version 99, this program reads up to 1; install a newer"),
+        ({"schema_version": 2}, "schema_version 2, this program reads up to 1; install a newer"),
         ({"reference": {"n": 0}}, "reference.n holds 0"),
         ({"model": {"name": "../../etc", "labels": list(CLASSES), "checkpoint_sha256": "0" * 64}}, "etc"),
         ({"targets": {"../x": {"executed_by": "x"}}}, "x"),

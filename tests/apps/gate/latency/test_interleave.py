@@ -5,9 +5,11 @@ import pytest
 from timed_files import FakeTimed
 
 from rexnet_export.apps.gate.latency.decision import Pair, Side
-from rexnet_export.apps.gate.latency.interleave import WARM_UP, Blocks, block_length, interleaved, lengths
+from rexnet_export.apps.gate.latency.interleave import Blocks, block_length, interleaved, lengths
 from rexnet_export.pipeline.core.errors import InvalidMeasurement, ProcessEnded
 from rexnet_export.pipeline.core.progress import Silent
+
+WARM_UP = 20
 
 IMAGE = np.zeros((1, 8, 8, 3), np.uint8)
 COUNTED: dict[Side, int] = {"base": 30, "candidate": 40}

@@ -9,7 +9,9 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from sheets import HOSTILE, STATUSES, row, sheet
 
-from rexnet_export.apps.gate.outputs.markdown import LONGEST, markdown
+from rexnet_export.apps.gate.outputs.markdown import markdown
+
+LONGEST = 60_000
 
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 

@@ -3,8 +3,10 @@
 import pytest
 
 from rexnet_export.apps.study.common.bottleneck_network import BottleneckNetwork
-from rexnet_export.apps.study.search.channel_space import NEAR, Space, configurations, cost, linearity, plan_of
+from rexnet_export.apps.study.search.channel_space import Space, configurations, cost, linearity, plan_of
 from rexnet_export.pipeline.core.errors import UsageError
+
+NEAR = 0.9
 
 SPACE = Space(blocks=5, parameters=120_000, macs=6_000_000, image_size=16, classes=10)
 
