@@ -28,9 +28,18 @@ class JsonRecord(BaseModel):
     @classmethod
     def parse(cls, text: str | bytes) -> Self:
         """Read JSON that may come from anywhere; `ConversionError` names the first wrong value and where it is."""
-        content = strict_loads(text)
+        return cls._checked(text)[1]
+
+    @classmethod
+    def checked(cls, text: str | bytes) -> dict[str, Any]:
+        """The same, but the JSON as it was written, where 1 stays 1 though the record would have 1.0."""
+        return cls._checked(text)[0]
+
+    @classmethod
+    def _checked(cls, text: str | bytes) -> tuple[dict[str, Any], Self]:
+        content: Any = strict_loads(text)
         try:
-            return cls.model_validate_json(text)
+            return content, cls.model_validate_json(text)
         except ValidationError as error:
             raise ConversionError(_sentence(content, error.errors()[0])) from error
 

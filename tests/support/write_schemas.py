@@ -13,6 +13,8 @@ from typing import Any, override
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from pydantic_core import CoreSchema
 
+from rexnet_export.apps.bench.browser.upload import Upload
+from rexnet_export.apps.bench.result.record import DeviceResult
 from rexnet_export.apps.export.verify_json import VerificationJson
 from rexnet_export.apps.gate.accuracy.result import GateJson
 from rexnet_export.apps.gate.latency.latency_json import LatencyJson
@@ -22,6 +24,8 @@ from rexnet_export.quantization.table.table_file import TableJson
 ROOT = Path(__file__).parents[2]
 # What leaves out a null says so by a default in the mode of reading; what only writes, writes everything.
 SCHEMAS: dict[str, tuple[type[JsonRecord], JsonSchemaMode]] = {
+    "apps/bench/browser/upload.schema.json": (Upload, "validation"),
+    "apps/bench/result/device_result.schema.json": (DeviceResult, "validation"),
     "apps/export/verify.schema.json": (VerificationJson, "serialization"),
     "apps/gate/accuracy/gate.schema.json": (GateJson, "serialization"),
     "apps/gate/latency/latency_gate.schema.json": (LatencyJson, "serialization"),

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rexnet_export.apps.bench.browser.upload import Upload
 from rexnet_export.apps.bench.result.host_result import UNSEEN, Bundle, Seen, device_group, fill, unseen_memory
-from rexnet_export.apps.bench.result.result import violation, whole_folder
+from rexnet_export.apps.bench.result.result import whole_folder
 from rexnet_export.apps.bench.runner import groups, phases
 from rexnet_export.apps.bench.runner.validity import latency_reasons
-from rexnet_export.pipeline.core.errors import DeviceError
+from rexnet_export.pipeline.core.errors import ConversionError, DeviceError
 
-UPLOAD_SCHEMA = "upload.schema.json"
 # What a browser says of its system, by what is found in it first.
 KINDS = {"android": "android", "iphone": "ios", "ipad": "ios", "mac": "macos", "win": "windows"}
 GIB = 2**30
@@ -28,26 +26,13 @@ GIB = 2**30
 
 def accept(content: bytes, bundle: Bundle, versions: Mapping[str, str], output: Path) -> dict[str, Any]:
     """Check an upload, make a result of it, and write it whole at `output`; `DeviceError` where it is no run."""
-    upload = _checked(content)
+    try:
+        upload = Upload.checked(content)
+    except ConversionError as error:
+        raise DeviceError(f"the upload is not of this page: {error}; reload the page and run again") from error
     seen = _seen(upload, bundle, versions)
     with whole_folder(output) as partial:
         return fill(partial, seen, bundle)
-
-
-def _checked(content: bytes) -> dict[str, Any]:
-    schema = json.loads(files("rexnet_export.apps.bench.browser").joinpath(UPLOAD_SCHEMA).read_text(encoding="utf-8"))
-    try:
-        upload = json.loads(content, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise DeviceError(f"the upload is no JSON ({str(error)[:200]}); reload the page and run again") from error
-    if problem := violation(upload, schema):
-        raise DeviceError(f"the upload is not of this page: {problem}; reload the page and run again")
-    found: dict[str, Any] = upload
-    return found
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number")
 
 
 def _seen(upload: dict[str, Any], bundle: Bundle, versions: Mapping[str, str]) -> Seen:

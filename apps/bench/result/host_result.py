@@ -13,13 +13,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rexnet_export.apps.bench.result.result import finish, first_violation
+from rexnet_export.apps.bench.result.record import DeviceResult
+from rexnet_export.apps.bench.result.result import finish
 from rexnet_export.apps.bench.runner import groups, phases
 from rexnet_export.apps.bench.runner.archive import PLAN_FILE, open_archive
 from rexnet_export.apps.bench.runner.failure import RunnerError
 from rexnet_export.apps.bench.runner.machine import changes, fingerprint
 from rexnet_export.apps.bench.runner.plan import adjusted
-from rexnet_export.pipeline.core.errors import DataError, DeviceError, UsageError
+from rexnet_export.pipeline.core.errors import ConversionError, DataError, DeviceError, UsageError
 from rexnet_export.pipeline.core.files import writing
 
 # A device's state where nothing is told of it.
@@ -106,8 +107,10 @@ def fill(partial: Path, seen: Seen, bundle: Bundle) -> dict[str, Any]:
             (partial / name).write_text(json.dumps(state, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         predictions = groups.save_predictions(partial, seen.logits)
     result = _composed(seen, bundle, predictions)
-    if problem := first_violation(result):
-        raise DeviceError(f"what was measured there makes no result: {problem}; run again")
+    try:
+        DeviceResult.checked(json.dumps(result))
+    except ConversionError as error:
+        raise DeviceError(f"what was measured there makes no result: {error}; run again") from error
     finish(partial, result)
     return result
 

@@ -8,17 +8,19 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.core.errors import DeviceError, UsageError
+from rexnet_export.apps.bench.result.record import DeviceResult
+from rexnet_export.pipeline.core.errors import ConversionError, DeviceError, UsageError
 from rexnet_export.pipeline.core.files import writing
 from rexnet_export.pipeline.core.records import file_sha256
+from rexnet_export.pipeline.core.untrusted import read_untrusted
 
+MOST_BYTES = 2**26  # of a result
 RESULT_FILE, DONE_FILE = "result.json", "DONE"
 # A folder with something in it, or a file, is where the result should go.
 TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
@@ -80,31 +82,11 @@ def read_result(path: Path) -> dict[str, Any]:
     """A `result.json` (or its folder's) that keeps to its schema; it may come from anywhere."""
     file = path / RESULT_FILE if path.is_dir() else path
     try:
-        result = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return DeviceResult.checked(read_untrusted(file, MOST_BYTES))
+    except OSError as error:
         raise DeviceError(f"{file} cannot be read ({error}); name a result of rexnet-bench run") from error
-    problem = first_violation(result)
-    if problem:
-        raise DeviceError(f"{file} is no result of rexnet-bench run: {problem}")
-    found: dict[str, Any] = result
-    return found
-
-
-def first_violation(result: object) -> str | None:
-    """Where a value departs from `device_result.schema.json`; None where it does not."""
-    schema = json.loads(
-        files("rexnet_export.apps.bench.result").joinpath("device_result.schema.json").read_text("utf-8")
-    )
-    return violation(result, schema)
-
-
-def violation(value: object, schema: Mapping[str, Any]) -> str | None:
-    """Where a value departs from a schema; None where it does not."""
-    from jsonschema import Draft202012Validator  # noqa: PLC0415 - takes a while to import
-
-    for error in Draft202012Validator(schema).iter_errors(value):
-        return f"{error.json_path} {error.message[:200]}"
-    return None
+    except ConversionError as error:
+        raise DeviceError(f"{file} is no result of rexnet-bench run: {error}") from error
 
 
 def agreement(

@@ -77,7 +77,7 @@ def test_measurements_become_a_result(upload: dict[str, Any], unpacked: Bundle, 
     assert agreement(output, result, output, result)["flipped_images"] == 0
     named = {line[66:] for line in (output / "DONE").read_text().splitlines()}
     assert named == {path.name for path in output.iterdir()} - {"DONE"}
-    with pytest.raises(DeviceError, match="is no JSON"):
+    with pytest.raises(DeviceError, match="not of this page: it is no JSON"):
         accept(b"{", unpacked, VERSIONS, tmp_path / "other")
 
 
