@@ -16,6 +16,7 @@ from pydantic_core import CoreSchema
 from rexnet_export.apps.bench.browser.upload import Upload
 from rexnet_export.apps.bench.result.record import DeviceResult
 from rexnet_export.apps.export.verify_json import VerificationJson
+from rexnet_export.apps.gate.accuracy.baseline_record import BaselineJson
 from rexnet_export.apps.gate.accuracy.result import GateJson
 from rexnet_export.apps.gate.latency.latency_json import LatencyJson
 from rexnet_export.pipeline.core.json_record import JsonRecord
@@ -27,6 +28,7 @@ SCHEMAS: dict[str, tuple[type[JsonRecord], JsonSchemaMode]] = {
     "apps/bench/browser/upload.schema.json": (Upload, "validation"),
     "apps/bench/result/device_result.schema.json": (DeviceResult, "validation"),
     "apps/export/verify.schema.json": (VerificationJson, "serialization"),
+    "apps/gate/accuracy/baseline.schema.json": (BaselineJson, "validation"),
     "apps/gate/accuracy/gate.schema.json": (GateJson, "serialization"),
     "apps/gate/latency/latency_gate.schema.json": (LatencyJson, "serialization"),
     "quantization/table/table.schema.json": (TableJson, "validation"),

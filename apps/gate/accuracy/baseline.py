@@ -11,18 +11,29 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rexnet_export.apps.gate.accuracy.evidence import MOST_CLASSES, Classes, LabelledImages, Predictions, readable
-from rexnet_export.pipeline.core.errors import BaselineError, ConversionError, DataError
-from rexnet_export.pipeline.core.records import file_sha256
-from rexnet_export.pipeline.core.strict_json import a_list, a_sha256, a_text, an_integer, an_object, strict_loads
+from rexnet_export.apps.gate.accuracy.baseline_record import (
+    AnchorsJson,
+    BaselineJson,
+    ContentJson,
+    ImagesJson,
+    NetworkJson,
+)
+from rexnet_export.apps.gate.accuracy.evidence import Classes, LabelledImages, Predictions, readable
+from rexnet_export.pipeline.core.errors import BaselineError, DataError
+from rexnet_export.pipeline.core.records import Precision, file_sha256
+from rexnet_export.pipeline.core.strict_json import a_list, an_object, strict_loads
+from rexnet_export.pipeline.core.untrusted import read_untrusted
 
 SCHEMA_VERSION = 1
-CURRENT, FLOAT, RELEASE = "current", "float", "release"
+MOST_BYTES = 64 * 2**20
+CURRENT: Final = "current"
+FLOAT: Final = "float"
+RELEASE: Final = "release"
 RESTORE = "restore both of its files, then use rexnet-gate update --reason TEXT to change them"
 UPDATE = "accept the present artifacts with: rexnet-gate update FOLDER --reason TEXT"
 
@@ -37,7 +48,7 @@ class Baseline:
     path: Path
     model: str
     target: str
-    precision: str
+    precision: Precision
     processor: str
     images: LabelledImages
     current: Predictions
@@ -64,32 +75,33 @@ def correct(predictions: Predictions, images: LabelledImages) -> int:
 
 def content_json(baseline: Baseline, arrays_sha256: str) -> dict[str, Any]:
     """Everything a baseline says but its history."""
-    networks = {CURRENT: baseline.current} | baseline.anchors
-    described = {name: network_json(network, baseline.images) for name, network in networks.items()}
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "model": baseline.model,
-        "target": baseline.target,
-        "precision": baseline.precision,
-        "processor": baseline.processor,
-        "images": {"name": baseline.images.name, "sha256": baseline.images.sha256, "n": len(baseline.images.labels)},
-        "class_names": list(baseline.images.class_names),
-        "predictions_sha256": arrays_sha256,
-        CURRENT: described[CURRENT],
-        "anchors": {FLOAT: described[FLOAT], RELEASE: described.get(RELEASE)},
-    }
+    release = baseline.release_anchor
+    return ContentJson(
+        model=baseline.model,
+        target=baseline.target,
+        precision=baseline.precision,
+        processor=baseline.processor,
+        images=ImagesJson(name=baseline.images.name, sha256=baseline.images.sha256, n=len(baseline.images.labels)),
+        class_names=baseline.images.class_names,
+        predictions_sha256=arrays_sha256,
+        current=network_json(baseline.current, baseline.images),
+        anchors=AnchorsJson(
+            float=network_json(baseline.float_anchor, baseline.images),
+            release=None if release is None else network_json(release, baseline.images),
+        ),
+    ).to_json()
 
 
-def network_json(network: Predictions, images: LabelledImages) -> dict[str, Any]:
-    """One network as a baseline names it; `top1` is rounded so that diffs stay readable, `correct` is exact."""
+def network_json(network: Predictions, images: LabelledImages) -> NetworkJson:
+    """One network as a baseline names it."""
     right = correct(network, images)
-    return {
-        "file": network.file,
-        "sha256": network.sha256,
-        "executed_by": network.executed_by,
-        "correct": right,
-        "top1": round(right / len(images.labels), 6),
-    }
+    return NetworkJson(
+        file=network.file,
+        sha256=network.sha256,
+        executed_by=network.executed_by,
+        correct=right,
+        top1=round(right / len(images.labels), 6),
+    )
 
 
 def arrays(baseline: Baseline) -> dict[str, NDArray[np.generic]]:
@@ -128,7 +140,8 @@ def read_baselines(path: Path, model: str) -> dict[str, Baseline]:
 def read_baseline(path: Path) -> Baseline:
     """Read a baseline; one that changed without a reason, or is newer than this program, is a `BaselineError`."""
     with readable(path, "restore it"):
-        content = an_object(strict_loads(path.read_text(encoding="utf-8")), "it")
+        text = read_untrusted(path, MOST_BYTES)
+        content = an_object(strict_loads(text), "it")
         version = content.get("schema_version")
         if isinstance(version, int) and version > SCHEMA_VERSION:
             raise BaselineError(
@@ -137,7 +150,7 @@ def read_baseline(path: Path) -> Baseline:
             )
         history = [an_object(entry, "history") for entry in a_list(content.pop("history", None), "history")]
         _require_reasons(path, content, history)
-        return _parsed(path, content, history)
+        return _parsed(path, BaselineJson.parse(text), history)
 
 
 def _require_reasons(path: Path, content: dict[str, Any], history: Sequence[Mapping[str, Any]]) -> None:
@@ -150,41 +163,35 @@ def _require_reasons(path: Path, content: dict[str, Any], history: Sequence[Mapp
         raise BaselineError(f"{path} changed without a reason; {RESTORE}")
 
 
-def _parsed(path: Path, content: dict[str, Any], history: Sequence[Mapping[str, Any]]) -> Baseline:
-    described = an_object(content.get("images"), "images")
-    count = an_integer(described.get("n"), "images.n", 1)
-    names = tuple(str(name) for name in a_list(content.get("class_names"), "class_names"))
-    if not 0 < len(names) <= MOST_CLASSES:
-        raise ConversionError(f"class_names has {len(names)} names")
-    stored = _arrays(path.with_suffix(".npz"), a_sha256(content.get("predictions_sha256"), "predictions_sha256"))
-    anchors = an_object(content.get("anchors"), "anchors")
+def _parsed(path: Path, read: BaselineJson, history: Sequence[Mapping[str, Any]]) -> Baseline:
+    count, names = read.images.n, read.class_names
+    stored = _arrays(path.with_suffix(".npz"), read.predictions_sha256)
 
-    def network(name: str, entry: object, confidences: NDArray[np.float32] | None = None) -> Predictions:
-        said = an_object(entry, name)
+    def network(name: str, told: NetworkJson, confidences: NDArray[np.float32] | None = None) -> Predictions:
         return Predictions(
-            file=a_text(said.get("file"), f"{name}.file"),
-            sha256=a_sha256(said.get("sha256"), f"{name}.sha256"),
-            executed_by=a_text(said.get("executed_by"), f"{name}.executed_by"),
+            file=told.file,
+            sha256=told.sha256,
+            executed_by=told.executed_by,
             classes=_classes(path, stored, name, count, len(names)),
             confidences=confidences,
         )
 
-    confidences = stored.get("confidences")
+    confidences, anchors = stored.get("confidences"), read.anchors
     return Baseline(
         path=path,
-        model=a_text(content.get("model"), "model"),
-        target=a_text(content.get("target"), "target"),
-        precision=a_text(content.get("precision"), "precision"),
-        processor=str(content.get("processor", "")),
+        model=read.model,
+        target=read.target,
+        precision=read.precision,
+        processor=read.processor,
         images=LabelledImages(
-            name=a_text(described.get("name"), "images.name"),
-            sha256=a_sha256(described.get("sha256"), "images.sha256"),
+            name=read.images.name,
+            sha256=read.images.sha256,
             class_names=names,
             labels=_classes(path, stored, "labels", count, len(names)),
         ),
-        current=network(CURRENT, content.get(CURRENT), None if confidences is None else confidences.astype(np.float32)),
-        float_anchor=network(FLOAT, anchors.get(FLOAT)),
-        release_anchor=None if anchors.get(RELEASE) is None else network(RELEASE, anchors[RELEASE]),
+        current=network(CURRENT, read.current, None if confidences is None else confidences.astype(np.float32)),
+        float_anchor=network(FLOAT, anchors[FLOAT]),
+        release_anchor=None if anchors[RELEASE] is None else network(RELEASE, anchors[RELEASE]),
         history=tuple(history),
     )
 

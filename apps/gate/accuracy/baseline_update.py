@@ -149,7 +149,7 @@ def _entry(old: Baseline | None, new: Baseline, content: Mapping[str, Any], chan
         "reason": change.reason.strip(),
         "release": change.release,
         "accepted_regression": _is_worse(old, new),
-        "old": None if old is None else network_json(old.current, old.images),
+        "old": None if old is None else network_json(old.current, old.images).to_json(),
         "new": content[CURRENT],
         "content_sha256": digest(content),
     }

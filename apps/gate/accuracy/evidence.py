@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -13,20 +12,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rexnet_export.apps.gate.accuracy.report_part import ReportPart, TargetPart
 from rexnet_export.pipeline.artifact.export_folder import altered, digests
 from rexnet_export.pipeline.core.array_files import HEADER, ArrayArchive
 from rexnet_export.pipeline.core.errors import BaselineError, ConversionError, DataError, first_line
 from rexnet_export.pipeline.core.files import MANIFEST_FILE, REPORT_FILE
-from rexnet_export.pipeline.core.strict_json import a_list, a_sha256, a_text, an_integer, an_object, read_json
+from rexnet_export.pipeline.core.records import NotMeasured, Precision
+from rexnet_export.pipeline.core.strict_json import strict_loads
+from rexnet_export.pipeline.core.untrusted import read_untrusted
 from rexnet_export.pipeline.export.report import SCHEMA_VERSION
 from rexnet_export.pipeline.proof.onnx_stages import predictions_key
 
 PREDICTIONS_FILE = "predictions.npz"
-MOST_CLASSES = 2**16
 LONGEST_ID = 4096
-NAME = re.compile(
-    r"[A-Za-z0-9][A-Za-z0-9._-]*( [A-Za-z0-9_-]+)?"
-)  # of models and targets; baselines are files of these
 MOST_REPORT_BYTES, MOST_ARRAYS_BYTES = 64 * 2**20, 2**33
 
 type Classes = NDArray[np.uint16]
@@ -63,7 +61,7 @@ class Evidence:
 
     source: str
     model: str
-    precision: str
+    precision: Precision
     images: LabelledImages
     ids: tuple[str, ...]
     processor: str
@@ -78,9 +76,9 @@ def read_evidence(folder: Path) -> Evidence:
     report_file, arrays_file = folder / REPORT_FILE, folder / PREDICTIONS_FILE
     known = _vouched(folder)
     with readable(report_file):
-        report = an_object(read_json(report_file, MOST_REPORT_BYTES), "the report")
-        _require_version(report_file, report)
-        evidence = _evidence(folder, report, arrays_file)
+        text = read_untrusted(report_file, MOST_REPORT_BYTES)
+        _require_version(report_file, text)
+        evidence = _evidence(folder, ReportPart.parse(text), arrays_file)
     _require_files(evidence, known)
     return evidence
 
@@ -119,73 +117,53 @@ def runtime(executed_by: str) -> str:
     return " ".join(".".join(word.split(".")[:2]) if word[:1].isdigit() and "." in word else word for word in words)
 
 
-def _evidence(folder: Path, report: dict[str, object], arrays_file: Path) -> Evidence:
-    model = an_object(report.get("model"), "model")
-    names = tuple(str(name) for name in a_list(model.get("labels"), "model.labels"))
-    reference = an_object(report.get("reference"), "reference")
-    count = an_integer(reference.get("n"), "reference.n", 1)
-    if not 0 < len(names) <= MOST_CLASSES:
-        raise ConversionError(f"model.labels has {len(names)} names")
-    if "stages" not in report:
-        raise ConversionError("it lacks stages, as those of older versions do")
-    with _Arrays(arrays_file, count, len(names)) as arrays:
+def _evidence(folder: Path, report: ReportPart, arrays_file: Path) -> Evidence:
+    model, reference = report.model, report.reference
+    with _Arrays(arrays_file, reference.n, len(model.labels)) as arrays:
         ids, labels = arrays.ids(), arrays.labels()
-        targets, not_run = _targets(an_object(report.get("targets"), "targets"), arrays)
+        targets, not_run = _targets(report.targets, arrays)
         return Evidence(
             source=str(folder),
-            model=_name(model.get("name"), "model.name"),
-            precision=a_text(report.get("precision"), "precision"),
+            model=model.name,
+            precision=report.precision,
             images=LabelledImages(
-                name=a_text(reference.get("images"), "reference.images"),
-                sha256=a_sha256(reference.get("images_sha256"), "reference.images_sha256"),
-                class_names=names,
+                name=reference.images,
+                sha256=reference.images_sha256,
+                class_names=model.labels,
                 labels=labels,
             ),
             ids=ids,
-            processor=str(an_object(report.get("environment"), "environment").get("processor", "")),
+            processor=report.environment.processor,
             reference=arrays.predictions(
                 "reference",
-                file=f"{model['name']} in torch",
-                sha256=a_sha256(model.get("checkpoint_sha256"), "model.checkpoint_sha256"),
-                executed_by=a_text(reference.get("executed_by"), "reference.executed_by"),
+                file=f"{model.name} in torch",
+                sha256=model.checkpoint_sha256,
+                executed_by=reference.executed_by,
             ),
             stages={
-                name: arrays.predictions(predictions_key(name), **_described(stage, f"stages.{name}", "file"))
-                for name, stage in an_object(report["stages"], "stages").items()
+                name: arrays.predictions(
+                    predictions_key(name), file=stage.file, sha256=stage.sha256, executed_by=stage.executed_by
+                )
+                for name, stage in report.stages.items()
             },
             targets=targets,
             not_run=not_run,
         )
 
 
-def _targets(targets: dict[str, object], arrays: _Arrays) -> tuple[dict[str, Predictions], dict[str, str]]:
+def _targets(targets: Mapping[str, TargetPart], arrays: _Arrays) -> tuple[dict[str, Predictions], dict[str, str]]:
     found: dict[str, Predictions] = {}
     not_run: dict[str, str] = {}
-    for target, content in targets.items():
-        whole = an_object(content, f"targets.{target}")
-        presets = an_object(whole.get("presets", {}), f"targets.{target}.presets")
-        for name, entry in {target: whole, **{f"{target} {preset}": file for preset, file in presets.items()}}.items():
-            executed_by = an_object(entry, _name(name, "targets")).get("executed_by")
-            if isinstance(executed_by, dict):
-                not_run[name] = str(executed_by.get("not_measured", "not executed"))
+    for target, whole in targets.items():
+        presets = {f"{target} {preset}": file for preset, file in whole.presets.items()}
+        for name, made in {target: whole, **presets}.items():
+            if isinstance(made.executed_by, NotMeasured):
+                not_run[name] = made.executed_by.reason
             else:
-                found[name] = arrays.predictions(name.replace(" ", "-"), **_described(entry, name, "artifact"))
+                found[name] = arrays.predictions(
+                    name.replace(" ", "-"), file=made.artifact, sha256=made.sha256, executed_by=made.executed_by
+                )
     return found, not_run
-
-
-def _name(value: object, where: str) -> str:
-    if not isinstance(value, str) or not NAME.fullmatch(value):
-        raise ConversionError(f"{where} has the name {value!r}")
-    return value
-
-
-def _described(entry: object, where: str, file: str) -> dict[str, str]:
-    content = an_object(entry, where)
-    return {
-        "file": a_text(content.get(file), f"{where}.{file}"),
-        "sha256": a_sha256(content.get("sha256"), f"{where}.sha256"),
-        "executed_by": a_text(content.get("executed_by"), f"{where}.executed_by"),
-    }
 
 
 class _Arrays:
@@ -266,8 +244,9 @@ def _vouched(folder: Path) -> dict[str, str]:
     return known
 
 
-def _require_version(path: Path, report: dict[str, object]) -> None:
-    found = report.get("schema_version")
+def _require_version(path: Path, text: bytes) -> None:
+    content = strict_loads(text)
+    found = content.get("schema_version") if isinstance(content, dict) else None
     if isinstance(found, int) and found > SCHEMA_VERSION:
         raise DataError(
             f"{path} has schema_version {found}, this program reads up to {SCHEMA_VERSION}; install a newer "

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from rexnet_export.apps.gate.accuracy.decision import FAILURES, Numbers, Outcome, Policy, RatioVerdict
 from rexnet_export.pipeline.core.json import now
 from rexnet_export.pipeline.core.json_record import JsonRecord, Sha256
-from rexnet_export.pipeline.core.records import AtLeastOne, Fraction, Text
+from rexnet_export.pipeline.core.records import AtLeastOne, Fraction, Precision, Text
 
 TORCH = "torch"
 
@@ -79,7 +79,7 @@ class GateResult:
     candidate: str
     baseline: str | None
     model: str
-    precision: Text
+    precision: Precision
     images: GatedImages
     policy: Policy
     float_policy: Policy
@@ -150,7 +150,7 @@ class GateJson(JsonRecord):
     candidate: Text
     baseline: Text | None
     model: Text
-    precision: Text
+    precision: Precision
     images: GatedImages
     policy: Policy
     float_policy: Policy

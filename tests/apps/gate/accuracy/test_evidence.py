@@ -73,8 +73,8 @@ def test_arrays_that_are_no_predictions(folder: Path, arrays: dict[str, Any], me
         ({"reference": {"n": 0}}, "reference.n holds 0"),
         ({"model": {"name": "../../etc", "labels": list(CLASSES), "checkpoint_sha256": "0" * 64}}, "etc"),
         ({"targets": {"../x": {"executed_by": "x"}}}, "x"),
-        ({"targets": []}, "targets is not an object"),
-        ({"stages": {"float": {}}}, "stages.float.file"),
+        ({"targets": []}, "targets holds a list"),
+        ({"stages": {"float": {}}}, "stages.float lacks file"),
     ],
 )
 def test_reports_that_are_none(folder: Path, changed: dict[str, Any], message: str) -> None:
