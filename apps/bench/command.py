@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from rexnet_export.apps.bench import run_command as bench_run
 from rexnet_export.apps.bench.browser import command as bench_browser
 from rexnet_export.apps.bench.bundle import command as bench_bundle
-from rexnet_export.apps.shared.flags import add_version
+from rexnet_export.apps.shared.flags import CommandParser, add_version
 from rexnet_export.apps.shared.terminal import run_parsed
 
 PROGRAM = "rexnet-bench"
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION)
+    p = CommandParser(prog=PROGRAM, description=DESCRIPTION)
     add_version(p)
     commands = p.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (says, add_options, work) in COMMANDS.items():

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 
-from rexnet_export.apps.export.options import BACKBONE_DEFAULTS, GPU, add_flags
+from rexnet_export.apps.export.options import BACKBONE_DEFAULTS, GPU, MEANT, add_flags
+from rexnet_export.apps.shared.flags import CommandParser
 from rexnet_export.apps.shared.terminal import run_parsed
 from rexnet_export.pipeline.export.options import Options
 
@@ -28,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     """The export's command line, as far as it goes for a backbone."""
     from rexnet_export.targets import TARGETS  # noqa: PLC0415 - keeps this module's import light
 
-    p = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, argument_default=argparse.SUPPRESS)
+    p = CommandParser(prog=PROGRAM, description=DESCRIPTION, argument_default=argparse.SUPPRESS, meant=MEANT)
     texts = {option.name: option.metadata["help"] for option in fields(Options) if option.name not in REFUSED}
     add_flags(p, BACKBONE_DEFAULTS, texts | TEXTS, [name for name in TARGETS if name != GPU])
     p.add_argument("--json", action="store_true", default=False, help="print backbone.json instead of the table")

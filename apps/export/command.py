@@ -9,8 +9,8 @@ from dataclasses import fields
 
 from rexnet_export.apps.export import backbone_command as backbone
 from rexnet_export.apps.export import verify_command as verify
-from rexnet_export.apps.export.options import add_flags
-from rexnet_export.apps.shared.flags import add_version
+from rexnet_export.apps.export.options import MEANT, add_flags
+from rexnet_export.apps.shared.flags import CommandParser, add_version
 from rexnet_export.apps.shared.terminal import run_parsed
 from rexnet_export.pipeline.export.options import Options
 
@@ -35,12 +35,14 @@ def parser() -> argparse.ArgumentParser:
     """The command line: one flag for each field of `Options`, and how to show the result."""
     from rexnet_export.targets import TARGETS  # noqa: PLC0415 - keeps this module's import light
 
-    p = argparse.ArgumentParser(
+    p = CommandParser(
         prog=PROGRAM,
         description=DESCRIPTION,
         epilog=f"`{PROGRAM} {VERIFY} FILE|DIR ...` proves finished artifacts again, `{PROGRAM} {backbone.BACKBONE}` "
         "exports the network without its head; both have a --help.",
         argument_default=argparse.SUPPRESS,
+        meant=MEANT,
+        words=(VERIFY, backbone.BACKBONE),
     )
     add_flags(p, Options(), {option.name: option.metadata["help"] for option in fields(Options)}, list(TARGETS))
     p.add_argument("--json", action="store_true", default=False, help="print report.json instead of the table")

@@ -12,6 +12,13 @@ from rexnet_export.pipeline.core.records import Precision
 from rexnet_export.pipeline.export.options import Options, from_mapping, read_config
 
 BACKBONE_DEFAULTS = Options(output=Path("rexnet-backbone-out"))
+# What people call a target, and what it is called here.
+MEANT = {
+    **dict.fromkeys(("ios", "iphone", "ipad", "apple", "mlpackage", "mlmodel"), "coreml"),
+    **dict.fromkeys(("android", "litert", "tensorflow", "tf-lite"), "tflite"),
+    **dict.fromkeys(("onnx", "onnxruntime", "web", "x86", "linux"), "ort"),
+    **dict.fromkeys(("torch", "pytorch", "cuda"), "gpu"),
+}
 GPU = "gpu"  # torch itself: no target of a backbone
 PRECISION_HELP: dict[Precision, str] = {
     "int8": "INT8 weights and activations (default)",

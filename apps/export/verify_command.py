@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from rexnet_export.apps.shared.flags import CommandParser
 from rexnet_export.apps.shared.terminal import run_parsed
 
 PROGRAM = "rexnet-export verify"
@@ -23,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION)
+    p = CommandParser(prog=PROGRAM, description=DESCRIPTION)
     p.add_argument("paths", nargs="+", type=Path, metavar="FILE|DIR", help="artifacts, or a folder of them")
     p.add_argument(
         "--eval-data",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rexnet_export.apps.gate import latency_command
 from rexnet_export.apps.gate.outputs.outputs import add_outputs
-from rexnet_export.apps.shared.flags import add_version
+from rexnet_export.apps.shared.flags import CommandParser, add_version
 from rexnet_export.apps.shared.terminal import run_parsed
 from rexnet_export.pipeline.proof.margin import MARGIN
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line: one parser for each subcommand."""
-    p = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION)
+    p = CommandParser(prog=PROGRAM, description=DESCRIPTION)
     add_version(p)
     commands = p.add_subparsers(required=True, metavar="COMMAND")
     check = commands.add_parser("check", help="compare an export with its baseline", description=DESCRIPTION)

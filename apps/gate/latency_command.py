@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rexnet_export.apps.gate.outputs.outputs import add_outputs
+from rexnet_export.apps.shared.flags import CommandParser
 from rexnet_export.apps.shared.terminal import run_parsed
 
 PROGRAM = "rexnet-gate latency"
@@ -24,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION)
+    p = CommandParser(prog=PROGRAM, description=DESCRIPTION)
     p.add_argument("base", type=Path, metavar="BASE", help="artifact, or folder that rexnet-export wrote")
     p.add_argument("candidate", type=Path, metavar="CAND", help="artifact or folder to compare with it")
     p.add_argument("--target", metavar="NAME", help="which artifact of a folder: tflite, ort, 'ort x86', ...")

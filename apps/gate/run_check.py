@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 from rexnet_export.apps.gate.accuracy import questions
@@ -10,7 +11,7 @@ from rexnet_export.apps.gate.accuracy.baseline import Baseline, read_baselines
 from rexnet_export.apps.gate.accuracy.decision import Policy
 from rexnet_export.apps.gate.accuracy.device_questions import device_question
 from rexnet_export.apps.gate.accuracy.evidence import Evidence, read_evidence
-from rexnet_export.apps.gate.accuracy.result import GateResult
+from rexnet_export.apps.gate.accuracy.result import Check, GateResult
 from rexnet_export.apps.gate.accuracy.sheet import sheet
 from rexnet_export.apps.gate.accuracy.terminal_tables import table, told
 from rexnet_export.apps.gate.command import BASELINES, HTML, PROGRAM
@@ -125,13 +126,21 @@ def existing(path: Path) -> Path:
 
 def _raise_verdict(result: GateResult) -> None:
     """One line that says what the table comes to, and the exit code that goes with it."""
-    said = [f"{check.target} {check.name}: {check.message}" for check in result.checks if check.outcome != "pass"]
     match result.overall:
         case "fail":
-            failed = [f"{check.target} {check.name}: {check.message}" for check in result.checks if check.failed]
-            raise GateFailed(f"FAIL, broken at {result.broken_stage}: {'; '.join(failed)}")
+            failed = _grouped(check for check in result.checks if check.failed)
+            raise GateFailed(f"FAIL, broken at {result.broken_stage}: {failed}")
         case "not_compared":
             missing = [check.message for check in result.checks if check.outcome == "not_compared"]
             raise BaselineError("; ".join(dict.fromkeys(missing)) or f"{result.candidate} has nothing to compare")
         case "inconclusive" if result.exit_code:
-            raise Inconclusive(f"INCONCLUSIVE: {'; '.join(said)}")
+            undecided = _grouped(check for check in result.checks if check.outcome != "pass")
+            raise Inconclusive(f"INCONCLUSIVE: {undecided}")
+
+
+def _grouped(checks: Iterable[Check]) -> str:
+    """What checks say, each sentence once, with all that it is said of."""
+    of: dict[str, list[str]] = {}
+    for check in checks:
+        of.setdefault(check.message, []).append(f"{check.target} {check.name}")
+    return "; ".join(f"{', '.join(names)}: {message}" for message, names in of.items())

@@ -1,12 +1,14 @@
-"""Refusing options that say nothing to what was asked for."""
+"""What the flags of all commands share: refusals in one line, and `--version`."""
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from importlib.metadata import version
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rexnet_export.pipeline.core.errors import UsageError
 
@@ -16,6 +18,46 @@ def refuse_given(options: argparse.Namespace, names: Iterable[str], why: str) ->
     for name in names:
         if getattr(options, name) is not None:
             raise UsageError(f"--{name.replace('_', '-')} {why}")
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose refusals are one line, with what was probably meant.
+
+    `meant` are other words that people use for what a choice is called here; `words` are subcommands that the parser
+    does not know of itself.
+    """
+
+    def __init__(self, *, meant: Mapping[str, str] | None = None, words: Sequence[str] = (), **options: Any) -> None:  # noqa: ANN401 - argparse's own
+        super().__init__(**options)
+        self._meant = meant or {}
+        self._words = tuple(words)
+
+    def error(self, message: str) -> NoReturn:
+        """End with code 2; `--help` has the rest."""
+        hint = self._hint(message)
+        text = f"{message}; {hint}" if hint else message
+        self.exit(2, f"{self.prog}: {' '.join(text.split())} (see {self.prog} --help)\n")
+
+    def _hint(self, message: str) -> str:
+        if unknown := re.match(r"unrecognized arguments: (\S+)", message):
+            return _close(unknown[1].partition("=")[0], [*self._flags(), *self._words])
+        if choice := re.search(r"invalid choice: '?([^' ]+)'? \(choose from (.*)\)", message):
+            value, choices = choice[1], re.findall(r"[\w.:-]+", choice[2])
+            return f"{value} is called {self._meant[value]} here" if value in self._meant else _close(value, choices)
+        return ""
+
+    def _flags(self) -> list[str]:
+        """Every flag that help shows, those of subcommands too."""
+        shown = [action for action in self._actions if action.help != argparse.SUPPRESS]
+        below = [p for action in shown if isinstance(action.choices, dict) for p in action.choices.values()]
+        return [name for action in shown for name in action.option_strings] + [
+            name for parser in below if isinstance(parser, CommandParser) for name in parser._flags()
+        ]
+
+
+def _close(word: str, known: Sequence[str]) -> str:
+    nearest = get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"did you mean {nearest[0]}?" if nearest else ""
 
 
 class Version(argparse.Action):

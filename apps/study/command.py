@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rexnet_export.apps.shared.flags import add_version
+from rexnet_export.apps.shared.flags import CommandParser, add_version
 from rexnet_export.apps.shared.terminal import run_parsed
 from rexnet_export.apps.study import control_command as study_control
 from rexnet_export.apps.study import table_command as study_table
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION)
+    p = CommandParser(prog=PROGRAM, description=DESCRIPTION)
     add_version(p)
     studies = p.add_subparsers(dest="study", required=True, metavar="STUDY")
     for name, module in STUDIES.items():

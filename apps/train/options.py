@@ -9,7 +9,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from rexnet_export.apps.shared.flags import add_version, refuse_given
+from rexnet_export.apps.shared.flags import CommandParser, add_version, refuse_given
 from rexnet_export.apps.train.recipe import FINE_TUNING, IMAGENET, TRANSFER, Augmentation, Recipe, check
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.records import CROP_MODES, INTERPOLATIONS, Preprocess
@@ -51,7 +51,7 @@ OF_THE_NETWORK = (*DECIDED_BY_SHAPES, *OF_PREPROCESSING.values(), "labels")
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     preprocess = Preprocess()
-    p = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION)
+    p = CommandParser(prog=PROGRAM, description=DESCRIPTION)
     p.add_argument("--data", type=Path, help="training images: folder with one sub-folder per class, or an IDX file")
     p.add_argument("--eval-data", type=Path, help="evaluation images of the same kind")
     p.add_argument(

@@ -1,0 +1,49 @@
+"""Refusals of a command line: one line, what is wrong, and what was probably meant."""
+
+import pytest
+
+from rexnet_export.apps.export.command import main as export
+from rexnet_export.apps.gate.command import main as gate
+from rexnet_export.apps.shared.flags import CommandParser
+
+
+def refused(capfd: pytest.CaptureFixture[str], parse: object, *given: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        parse(list(given))  # type: ignore[operator]
+    assert ended.value.code == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    return err
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        (["--targt", "coreml"], "did you mean --target?"),
+        (["--evl-data=x"], "did you mean --eval-data?"),
+        (["--target", "cormel"], "did you mean coreml?"),
+        (["--target", "ios"], "ios is called coreml here"),
+        (["--target", "android"], "android is called tflite here"),
+        (["verfy", "out"], "did you mean verify?"),
+    ],
+)
+def test_what_was_meant_is_named(given: list[str], hint: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert hint in refused(capfd, export, *given)
+
+
+def test_a_subcommand_too(capfd: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean check?" in refused(capfd, gate, "chek", "out")
+    assert "did you mean --margin?" in refused(capfd, gate, "check", "out", "--marin", "1")
+
+
+def test_what_is_like_nothing_gets_no_hint(capfd: pytest.CaptureFixture[str]) -> None:
+    said = refused(capfd, export, "--zzzz")
+    assert "did you mean" not in said
+    assert "rexnet-export --help" in said
+
+
+def test_flags_that_are_not_shown_are_not_proposed(capfd: pytest.CaptureFixture[str]) -> None:
+    parser = CommandParser(prog="it")
+    parser.add_argument("--hidden", help="==SUPPRESS==")
+    assert "did you mean" not in refused(capfd, parser.parse_args, "--hiddn")
