@@ -72,7 +72,8 @@ def move_the_anchor(folder: Path) -> None:
 
 
 def swap_predictions(folder: Path) -> None:
-    shutil.copy(folder / "coreml.npz", folder / "ort.npz")
+    (coreml,), (ort,) = folder.glob("coreml*.npz"), folder.glob("ort.*npz")
+    shutil.copy(coreml, ort)
 
 
 @pytest.mark.parametrize("change", [reword, move_the_anchor, swap_predictions])

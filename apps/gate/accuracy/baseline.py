@@ -1,7 +1,8 @@
 """Stored baselines: what an accepted artifact chose on every image, what it must not fall behind, and why it changed.
 
-A baseline is `TARGET.json`, which a person reviews, and `TARGET.npz` with the class of each image. The last entry of
-its history holds the digest of everything else, so that a change without a reason is seen.
+A baseline is `TARGET.json`, which a person reviews, and the class of each image in a `.npz` that carries its digest in
+its name: it is there before a `.json` names it, so a change that was cut off leaves the older pair. The last entry of
+the history holds the digest of everything else, so that a change without a reason is seen.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ from rexnet_export.apps.gate.accuracy.baseline_record import (
     NetworkJson,
 )
 from rexnet_export.apps.gate.accuracy.evidence import Classes, LabelledImages, Predictions, readable
-from rexnet_export.pipeline.core.errors import BaselineError, DataError
+from rexnet_export.pipeline.core.array_files import read_arrays
+from rexnet_export.pipeline.core.errors import BaselineError, ConversionError, DataError
 from rexnet_export.pipeline.core.records import Precision, file_sha256
-from rexnet_export.pipeline.core.strict_json import a_list, an_object, strict_loads
+from rexnet_export.pipeline.core.strict_json import a_list, a_sha256, an_object, read_json, strict_loads
 from rexnet_export.pipeline.core.untrusted import read_untrusted
 
 SCHEMA_VERSION = 1
 MOST_BYTES = 64 * 2**20
+PENDING = ".pending"
+MOST_ARRAYS, IMAGE_BYTES = 8, 2  # arrays of a baseline, and bytes that each has for an image
 CURRENT: Final = "current"
 FLOAT: Final = "float"
 RELEASE: Final = "release"
@@ -61,6 +65,26 @@ class Baseline:
         """The anchors there are, by name."""
         release = {} if self.release_anchor is None else {RELEASE: self.release_anchor}
         return {FLOAT: self.float_anchor} | release
+
+
+def arrays_file(path: Path, sha256: str, *, new: bool = False) -> Path:
+    """Where the arrays of the baseline `path` lie; those that are not `new` may not have their digest in their name."""
+    older, named = path.with_suffix(".npz"), path.with_name(f"{path.stem}.{sha256[:16]}.npz")
+    return older if not new and older.is_file() and not named.exists() else named
+
+
+def pending(folder: Path) -> dict[str, object]:
+    """Records, by file name, of an update that was cut off once it was decided: they stand for the files."""
+    path = folder / PENDING
+    if not path.exists():
+        return {}
+    with readable(path, "restore the folder"):
+        records = an_object(read_json(path, MOST_BYTES), "it")
+        for name, record in records.items():
+            if Path(name).name != name or Path(name).suffix != ".json":
+                raise ConversionError(f"it names {name!a}, no file beside it")
+            a_sha256(an_object(record, name).get("predictions_sha256"), f"{name}: predictions_sha256")
+        return records
 
 
 def baseline_file(folder: Path, target: str) -> Path:
@@ -129,7 +153,8 @@ def read_baselines(path: Path, model: str) -> dict[str, Baseline]:
         found = [read_baseline(path)]
     else:
         folder = path / model if (path / model).is_dir() else path
-        found = [read_baseline(file) for file in sorted(folder.glob("*.json"))]
+        files = {*folder.glob("*.json"), *(folder / name for name in pending(folder))}
+        found = [read_baseline(file) for file in sorted(files)]
     if not found:
         raise BaselineError(f"{path} holds no baseline of {model}; {UPDATE}")
     if strangers := [baseline for baseline in found if baseline.model != model]:
@@ -140,7 +165,8 @@ def read_baselines(path: Path, model: str) -> dict[str, Baseline]:
 def read_baseline(path: Path) -> Baseline:
     """Read a baseline; one that changed without a reason, or is newer than this program, is a `BaselineError`."""
     with readable(path, "restore it"):
-        text = read_untrusted(path, MOST_BYTES)
+        decided = pending(path.parent).get(path.name)
+        text = read_untrusted(path, MOST_BYTES) if decided is None else json.dumps(decided).encode()
         content = an_object(strict_loads(text), "it")
         version = content.get("schema_version")
         if isinstance(version, int) and version > SCHEMA_VERSION:
@@ -165,7 +191,7 @@ def _require_reasons(path: Path, content: dict[str, Any], history: Sequence[Mapp
 
 def _parsed(path: Path, read: BaselineJson, history: Sequence[Mapping[str, Any]]) -> Baseline:
     count, names = read.images.n, read.class_names
-    stored = _arrays(path.with_suffix(".npz"), read.predictions_sha256)
+    stored = _arrays(path, read.predictions_sha256, count)
 
     def network(name: str, told: NetworkJson, confidences: NDArray[np.float32] | None = None) -> Predictions:
         return Predictions(
@@ -196,17 +222,18 @@ def _parsed(path: Path, read: BaselineJson, history: Sequence[Mapping[str, Any]]
     )
 
 
-def _arrays(path: Path, sha256: str) -> dict[str, NDArray[Any]]:
+def _arrays(baseline: Path, sha256: str, images: int) -> dict[str, NDArray[Any]]:
+    path = arrays_file(baseline, sha256)
     if not path.is_file():
         raise BaselineError(f"{path} is missing; {RESTORE}")
     if file_sha256(path) != sha256:
         raise BaselineError(f"{path} is not the file its baseline names; {RESTORE}")
-    with readable(path, "restore it"), np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    with readable(path, "restore it"):
+        return read_arrays(path, MOST_ARRAYS * IMAGE_BYTES * images)
 
 
 def _classes(path: Path, stored: Mapping[str, NDArray[Any]], name: str, images: int, classes: int) -> Classes:
     found = stored.get(name)
     if found is None or found.dtype != np.uint16 or found.shape != (images,) or found.max() >= classes:
-        raise DataError(f"{path.with_suffix('.npz')}: {name} are not {images:,} of {classes} classes; restore it")
+        raise DataError(f"the arrays of {path}: {name} are not {images:,} of {classes} classes; restore them")
     return found

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,24 @@ import numpy as np
 
 from rexnet_export.apps.gate.accuracy.baseline import (
     CURRENT,
+    PENDING,
     Baseline,
     arrays,
+    arrays_file,
     baseline_file,
     content_json,
     correct,
     digest,
     entry_digest,
     network_json,
+    pending,
     read_baseline,
 )
 from rexnet_export.apps.gate.accuracy.evidence import Evidence, runtime
-from rexnet_export.pipeline.core.errors import GateFailed, UsageError
+from rexnet_export.pipeline.core.errors import BaselineError, GateFailed, UsageError
+from rexnet_export.pipeline.core.files import writing_file
 from rexnet_export.pipeline.core.json import now
+from rexnet_export.pipeline.core.locks import held
 from rexnet_export.pipeline.core.records import write_whole
 
 
@@ -61,17 +67,31 @@ class Updated:
 
 
 def update(evidence: Evidence, folder: Path, targets: tuple[str, ...], change: Change) -> list[Updated]:
-    """Write `folder/MODEL/TARGET.json` and `.npz` for each target; nothing is written where one is refused."""
+    """Write `folder/MODEL/TARGET.json` and its arrays for each target: for all of them, or for none."""
     place = folder / evidence.model
     found = {target: baseline_file(place, target) for target in targets}
-    before = {target: read_baseline(path) if path.is_file() else None for target, path in found.items()}
+    before = {target: _read(path) for target, path in found.items()}
     after = {target: _next(evidence, target, path, before[target], change) for target, path in found.items()}
     worse = [name for name in targets if _is_worse(before[name], after[name])]
     if worse and not change.accept_regression:
         said = ", ".join(f"{name} {_top1(before[name])} -> {_top1(after[name])}" for name in worse)
         raise GateFailed(f"the new baseline is worse ({said}); if that is meant, give --accept-regression")
-    place.mkdir(parents=True, exist_ok=True)
-    return [_written(before[target], after[target], change) for target in targets]
+    with writing_file(str(place)):
+        place.mkdir(parents=True, exist_ok=True)
+        with held(place):
+            if {target: _digest(_read(path)) for target, path in found.items()} != {
+                target: _digest(old) for target, old in before.items()
+            }:
+                raise BaselineError(f"{place} was changed by another update meanwhile; look at it, then run again")
+            return _write([_proposed(before[target], after[target], change) for target in targets], place)
+
+
+def _read(path: Path) -> Baseline | None:
+    return read_baseline(path) if path.is_file() or path.name in pending(path.parent) else None
+
+
+def _digest(baseline: Baseline | None) -> str | None:
+    return baseline.history[-1]["digest"] if baseline else None
 
 
 def _next(evidence: Evidence, target: str, path: Path, old: Baseline | None, change: Change) -> Baseline:
@@ -122,8 +142,17 @@ def _top1(baseline: Baseline | None) -> str:
     return "" if baseline is None else f"{_right(baseline):.2%}"
 
 
-def _written(old: Baseline | None, new: Baseline, change: Change) -> Updated:
-    result = Updated(
+@dataclass(frozen=True, kw_only=True)
+class _Proposed:
+    """One target's new baseline, and what to say of it; no record where nothing changes."""
+
+    updated: Updated
+    arrays: bytes = b""
+    record: Mapping[str, Any] | None = None
+
+
+def _proposed(old: Baseline | None, new: Baseline, change: Change) -> _Proposed:
+    updated = Updated(
         path=new.path,
         target=new.target,
         changed=True,
@@ -134,11 +163,41 @@ def _written(old: Baseline | None, new: Baseline, change: Change) -> Updated:
     np.savez_compressed(stream, **arrays(new))  # type: ignore[arg-type]
     content = content_json(new, hashlib.sha256(stream.getvalue()).hexdigest())
     if new.history and new.history[-1]["content_sha256"] == digest(content):
-        return replace(result, changed=False)
+        return _Proposed(updated=replace(updated, changed=False))
     history = [*new.history, _entry(old, new, content, change)]
-    write_whole(new.path.with_suffix(".npz"), stream.getvalue())
-    write_whole(new.path, _text(content | {"history": history}).encode())
-    return result
+    return _Proposed(updated=updated, arrays=stream.getvalue(), record=content | {"history": history})
+
+
+def _write(proposed: Sequence[_Proposed], folder: Path) -> list[Updated]:
+    """Arrays first, which nothing names yet; then all records in one file, which decides; then each in its own.
+
+    What a killed update had decided is done first. The folder is held, so half-written files are a dead one's.
+    """
+    for half in folder.glob(".*.tmp"):
+        half.unlink()
+    decided: dict[str, Any] = dict(pending(folder))
+    for one in proposed:
+        if one.record is not None:
+            write_whole(arrays_file(one.updated.path, one.record["predictions_sha256"], new=True), one.arrays)
+            decided[one.updated.path.name] = one.record
+    if decided:
+        write_whole(folder / PENDING, _text(decided).encode())
+        for name, record in decided.items():
+            write_whole(folder / name, _text(record).encode())
+            _sweep(folder / name, record["predictions_sha256"])
+        (folder / PENDING).unlink()
+    return [one.updated for one in proposed]
+
+
+def _sweep(path: Path, sha256: str) -> None:
+    """Delete arrays that the record no longer names."""
+    named = arrays_file(path, sha256, new=True)
+    if not named.exists():  # its arrays are those of an older version
+        return
+    pattern = re.compile(rf"{re.escape(path.stem)}(\.[0-9a-f]{{16}})?\.npz")
+    for other in path.parent.iterdir():
+        if other != named and pattern.fullmatch(other.name):
+            other.unlink()
 
 
 def _entry(old: Baseline | None, new: Baseline, content: Mapping[str, Any], change: Change) -> dict[str, Any]:

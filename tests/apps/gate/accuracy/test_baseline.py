@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from faults import Fault, at_every_call
 from gate_samples import edit, write_export
 
 from rexnet_export.apps.gate.accuracy.baseline import digest, entry_digest, read_baseline, read_baselines
@@ -29,6 +31,12 @@ def accepted(tmp_path: Path, change: Change = FIRST, **wrong: Sequence[int]) -> 
 def path(tmp_path: Path) -> Path:
     accepted(tmp_path, ort=range(50))
     return tmp_path / "baselines" / "rexnet_100" / "ort.json"
+
+
+def arrays_of(path: Path) -> Path:
+    """The one file of arrays beside it."""
+    (found,) = path.parent.glob(f"{path.stem}.*npz")
+    return found
 
 
 def test_what_is_written_is_read(path: Path) -> None:
@@ -56,7 +64,7 @@ def test_files_are_small_and_read_well(path: Path) -> None:
         "sha256": hashlib.sha256(b"rexnet_100-int8.ort").hexdigest(),
         "top1": 0.875,
     }
-    with np.load(path.with_suffix(".npz")) as arrays:
+    with np.load(arrays_of(path)) as arrays:
         assert {name: array.dtype for name, array in arrays.items()} == {
             "current": np.uint16,
             "float": np.uint16,
@@ -161,12 +169,12 @@ def test_an_entry_without_reason_is_refused_even_if_its_digest_fits(path: Path) 
 
 
 def test_predictions_that_are_not_its_own(path: Path) -> None:
-    stored = path.with_suffix(".npz")
+    stored = arrays_of(path)
     stored.write_bytes(stored.read_bytes() + b" ")
-    with pytest.raises(BaselineError, match=r"ort.npz is not the file its baseline names"):
+    with pytest.raises(BaselineError, match=r"ort\.\w{16}\.npz is not the file its baseline names"):
         read_baseline(path)
     stored.unlink()
-    with pytest.raises(BaselineError, match=r"ort.npz is missing"):
+    with pytest.raises(BaselineError, match=r"ort\.\w{16}\.npz is missing"):
         read_baseline(path)
 
 
@@ -196,3 +204,43 @@ def test_no_baseline(tmp_path: Path, path: Path) -> None:
         read_baselines(tmp_path / "empty", "rexnet_100")
     with pytest.raises(BaselineError, match=r"ort.json is of rexnet_100, not of rexnet_130"):
         read_baselines(path, "rexnet_130")
+
+
+def test_baselines_of_an_older_version_are_read_and_renewed(tmp_path: Path, path: Path) -> None:
+    arrays_of(path).rename(path.with_suffix(".npz"))
+    assert read_baseline(path).target == "ort"
+    accepted(tmp_path, Change(reason="better", commit=None), ort=range(45))
+    assert arrays_of(path) != path.with_suffix(".npz")
+
+
+@pytest.mark.parametrize("fault", ["kill", "fail"])
+def test_an_update_is_of_all_targets_or_of_none_wherever_it_is_cut_off(tmp_path: Path, fault: Fault) -> None:
+    accepted(tmp_path, ort=range(50), **{"ort-x86": range(50)})
+    folder = tmp_path / "baselines" / "rexnet_100"
+    before = shutil.copytree(folder, tmp_path / "before")
+    better = read_evidence(write_export(tmp_path / "better", {"ort": range(45), "ort-x86": range(45)}))
+
+    def prepare() -> None:
+        shutil.rmtree(folder)
+        shutil.copytree(before, folder)
+
+    def work() -> None:
+        update(better, tmp_path / "baselines", TARGETS, Change(reason="better", commit=None))
+
+    def check() -> None:
+        found = read_baselines(folder, "rexnet_100")
+        lengths = {len(found[target].history) for target in TARGETS}
+        assert lengths in ({1}, {2})
+        work()
+        again = read_baselines(folder, "rexnet_100")
+        assert {len(again[target].history) for target in TARGETS} == {2}
+        assert sorted(p.suffix for p in folder.iterdir()) == [".json", ".json", ".npz", ".npz"], list(folder.iterdir())
+
+    assert at_every_call(prepare, work, check, folder, fault) > 20
+
+
+@pytest.mark.parametrize("name", ["../x.json", "x.txt", "/etc/x.json"])
+def test_a_cut_off_update_that_names_other_places_is_refused(path: Path, name: str) -> None:
+    (path.parent / ".pending").write_text(json.dumps({name: {"predictions_sha256": "0" * 64}}))
+    with pytest.raises(DataError, match="no file beside it"):
+        read_baseline(path)
