@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rexnet_export.apps.bench.result.recompute import ARRAYS, MOST_BYTES, SUM_LINE
 from rexnet_export.apps.bench.result.result import DONE_FILE, RESULT_FILE, finish, read_result, whole_folder
 from rexnet_export.apps.bench.transports.device_lock import MOST_RUN_S, own_folder
 from rexnet_export.apps.bench.transports.posix import Transport
@@ -17,10 +17,8 @@ from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import file_sha256
 
 PHASES = ("verify", "identify", "idle gate", "parity", "latency", "accuracy", "profile", "restore", "validity", "done")
-FILES = ("env_before.json", "env_after.json", "raw_latency.npy", "predictions.npy", "logits.npy", RESULT_FILE)
+FILES = ("env_before.json", "env_after.json", *ARRAYS, RESULT_FILE)
 OPTIONAL_FILES = ("sustained.json",)
-MOST_BYTES = 2**30
-SUM_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_]+\.[a-z]+)")
 # Valid, parity failed, invalid measurement: after these a result is there.
 FINISHED = (0, 1, 4)
 FAILURES: Mapping[int, type[ExportError]] = {2: UsageError, 13: TargetUnavailable}

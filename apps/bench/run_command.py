@@ -189,9 +189,10 @@ def add_compare_options(p: argparse.ArgumentParser) -> None:
 
 def compare(options: argparse.Namespace, terminal: Terminal) -> int:
     """Two results side by side, and how far their predictions agree, image by image."""
-    from rexnet_export.apps.bench.result.result import agreement, read_result  # noqa: PLC0415
+    from rexnet_export.apps.bench.result.recompute import completed_result  # noqa: PLC0415
+    from rexnet_export.apps.bench.result.result import agreement  # noqa: PLC0415
 
-    first, second = read_result(options.first), read_result(options.second)
+    first, second = completed_result(options.first), completed_result(options.second)
     between = agreement(options.first, first, options.second, second)
     if options.json:
         terminal.json(between)

@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexnet_export.apps.bench.browser.upload import Upload
-from rexnet_export.apps.bench.result.host_result import UNSEEN, Bundle, Seen, device_group, fill, unseen_memory
+from rexnet_export.apps.bench.result.host_result import (
+    UNSEEN,
+    Bundle,
+    Seen,
+    bundled,
+    device_group,
+    fill,
+    unseen_memory,
+)
 from rexnet_export.apps.bench.result.result import whole_folder
 from rexnet_export.apps.bench.runner import groups, phases
 from rexnet_export.apps.bench.runner.validity import latency_reasons
@@ -38,7 +46,7 @@ def accept(content: bytes, bundle: Bundle, versions: Mapping[str, str], output: 
 def _seen(upload: dict[str, Any], bundle: Bundle, versions: Mapping[str, str]) -> Seen:
     plan = bundle.plan
     artifact = _artifact(upload["artifact"], plan)
-    classes = np.load(bundle.folder / artifact["expected"], allow_pickle=False).shape[1]
+    classes = bundled(bundle, artifact["expected"]).shape[1]
     latency, kernel = _latency(upload), (upload["kernel"][0], upload["kernel"][1])
     before, after = (_environment(battery) for battery in upload["battery"])
     unknown = {"environment": "a browser sees no heat and no load, and a battery only where it may"}

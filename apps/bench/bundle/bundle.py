@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rexnet_export.apps.bench.runner.validity import MINIMUM
 from rexnet_export.pipeline.artifact.self_test import tolerance
 from rexnet_export.pipeline.artifact.target import Session
 from rexnet_export.pipeline.core.errors import UsageError
@@ -37,7 +38,6 @@ PIECE = 2**20
 # p99 needs 662 samples; 20 pairs of 40 have 800. The load limit is of one busy neighbour on a few cores.
 LATENCY = {"warmup_runs": 10, "block_warmup": 5, "block_runs": 40, "pairs": 20, "budget_s": 180}
 IDLE = {"max_wait_s": 120, "load_per_cpu": 0.7, "temp_c": 70, "poll_s": 5}
-MINIMUM = {"duration_s": 0.1, "queries": 64}
 
 # Entry point: zip files run with `python3 bundle.zip`.
 MAIN = """import os

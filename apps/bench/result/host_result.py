@@ -20,6 +20,7 @@ from rexnet_export.apps.bench.runner.archive import PLAN_FILE, open_archive
 from rexnet_export.apps.bench.runner.failure import RunnerError
 from rexnet_export.apps.bench.runner.machine import changes, fingerprint
 from rexnet_export.apps.bench.runner.plan import adjusted
+from rexnet_export.pipeline.core.array_files import read_array
 from rexnet_export.pipeline.core.errors import ConversionError, DataError, DeviceError, UsageError
 from rexnet_export.pipeline.core.files import writing
 
@@ -51,6 +52,7 @@ UNTOLD: Mapping[str, Any] = {
     "serial_hash": None,
     "emulator": None,
 }
+MOST_ARRAY_BYTES = 2**30
 MEMORY = ("peak_rss_bytes", "delta_init_bytes", "delta_run_bytes")
 
 
@@ -106,6 +108,8 @@ def fill(partial: Path, seen: Seen, bundle: Bundle) -> dict[str, Any]:
         for name, state in zip(("env_before.json", "env_after.json"), seen.states, strict=True):
             (partial / name).write_text(json.dumps(state, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         predictions = groups.save_predictions(partial, seen.logits)
+        golden, labels = bundled(bundle, seen.artifact["expected"]), bundled(bundle, "labels.npy")
+        groups.save_truth(partial, labels, golden, len(seen.logits))
     result = _composed(seen, bundle, predictions)
     try:
         DeviceResult.checked(json.dumps(result))
@@ -125,11 +129,18 @@ def unseen_memory(reason: str) -> dict[str, str]:
     return {f"memory.{key}": reason for key in MEMORY}
 
 
+def bundled(bundle: Bundle, name: str) -> NDArray[Any]:
+    """An array of the bundle, which may come from anywhere."""
+    try:
+        return read_array(bundle.folder / name, MOST_ARRAY_BYTES)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{name} in the bundle cannot be read ({error}); make the bundle again") from error
+
+
 def _composed(seen: Seen, bundle: Bundle, predictions: str) -> dict[str, Any]:
     """The result; the verdict is of the first images, the numbers beside it of all."""
     plan, tolerance = bundle.plan, seen.artifact["tolerance"]
-    golden = np.load(bundle.folder / seen.artifact["expected"], allow_pickle=False)
-    labels = np.load(bundle.folder / "labels.npy", allow_pickle=False)
+    golden, labels = bundled(bundle, seen.artifact["expected"]), bundled(bundle, "labels.npy")
     few = phases.parity(seen.logits[: plan["parity_images"]], golden, tolerance)
     unknown: dict[str, str] = {}
     latency = groups.latency_group(seen.latency, plan["latency"], unknown)

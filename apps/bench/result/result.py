@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexnet_export.apps.bench.result.record import DeviceResult
+from rexnet_export.pipeline.core.array_files import read_array
 from rexnet_export.pipeline.core.errors import ConversionError, DeviceError, UsageError
 from rexnet_export.pipeline.core.files import writing
 from rexnet_export.pipeline.core.records import file_sha256
@@ -116,9 +117,9 @@ def predictions(folder: Path, result: Mapping[str, Any]) -> NDArray[np.uint16]:
     """Top-1 of every image, as many as the result says."""
     place = (folder if folder.is_dir() else folder.parent) / "predictions.npy"
     try:
-        found = np.load(place, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        found: NDArray[np.uint16] = read_array(place, 2 * result["accuracy"]["n"])
+    except (OSError, ValueError) as error:
         raise DeviceError(f"{place} cannot be read ({error}); run the bundle again") from error
-    if not isinstance(found, np.ndarray) or found.dtype != np.uint16 or found.shape != (result["accuracy"]["n"],):
+    if found.dtype != np.uint16 or found.shape != (result["accuracy"]["n"],):
         raise DeviceError(f"{place} does not hold the {result['accuracy']['n']} predictions of its result; run again")
     return found

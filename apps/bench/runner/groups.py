@@ -71,6 +71,12 @@ def save_predictions(out: Path, logits: NDArray[np.float32]) -> str:
     return hashlib.sha256(predictions.tobytes()).hexdigest()
 
 
+def save_truth(out: Path, labels: NDArray[np.int64], golden: NDArray[np.float32], images: int) -> None:
+    """What the first `images` predictions are compared with, so that whoever reads the result can do it again."""
+    np.save(out / "labels.npy", labels[:images].astype("<i8"))
+    np.save(out / "expected.npy", golden[:images].astype("<f4"))
+
+
 def raw_latency(latency: Latency) -> NDArray[np.int64]:
     """int64 [samples, 3]: pair, arm (0 base, 1 cand), ns; in the order taken."""
     rows = [(b.pair, int(b.arm == "cand"), duration) for b in latency.blocks for duration in b.durations]

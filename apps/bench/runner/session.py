@@ -28,6 +28,7 @@ from rexnet_export.apps.bench.runner.groups import (
     paired_group,
     raw_latency,
     save_predictions,
+    save_truth,
     timestamp,
 )
 from rexnet_export.apps.bench.runner.machine import changes, environment, identify, resident_bytes
@@ -123,6 +124,7 @@ def _measured(job: Job, folder: Path, options: argparse.Namespace) -> Measured:
     logits = phases.logits_of(session, images)
     labels = np.load(folder / "labels.npy", allow_pickle=False)
     predictions = save_predictions(options.out, logits)
+    save_truth(options.out, labels, golden, len(logits))
     memory["delta_run_bytes"] = _grown(memory.pop("after_init"), resident_bytes())
     say("profile")
     graph = session.graph(folder / job.file, folder)

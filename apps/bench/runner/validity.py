@@ -6,6 +6,8 @@ from typing import Any
 
 from rexnet_export.apps.bench.runner.phases import KEPT_SHARE, Latency, steady
 
+MINIMUM = {"duration_s": 0.1, "queries": 64}  # what a bundle's plan asks for
+
 
 def latency_reasons(
     latency: Latency, minimum: dict[str, Any], disturbed: list[str], kernel: tuple[int, int]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -12,13 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rexnet_export.apps.bench.result.result import predictions, read_result
+from rexnet_export.apps.bench.result.recompute import completed_result
+from rexnet_export.apps.bench.result.result import predictions
 from rexnet_export.apps.gate.accuracy.answers import Comparison
 from rexnet_export.apps.gate.accuracy.evidence import Evidence, Predictions
 from rexnet_export.pipeline.core.errors import BaselineError, DataError
 from rexnet_export.pipeline.data.sources import ImageSource, choose, images_sha256, match_labels
 
 EXPORT = "the export"
+TOP1_TOLERANCE = 1e-6
 SEED = re.compile(r"\[seed (\d{1,10}), \d+ images\]$")  # how a bundle names the images it chose
 
 
@@ -28,7 +29,7 @@ def device_question(candidate: Evidence, folder: Path, source: ImageSource) -> t
     `source` has the labelled images of both; which of them the device ran on follows from the result, and is proven by
     their digest.
     """
-    result = read_result(folder)
+    result = completed_result(folder)
     digest = result["bundle"]["model_sha256"]
     target = next((name for name, made in candidate.targets.items() if made.sha256 == digest), None)
     if target is None:
@@ -36,12 +37,16 @@ def device_question(candidate: Evidence, folder: Path, source: ImageSource) -> t
             f"{folder} ran {digest[:12]}, which is no artifact of {candidate.source}; bundle this export and run it"
         )
     classes = predictions(folder, result)
-    if hashlib.sha256(classes.tobytes()).hexdigest() != result["accuracy"]["predictions_sha256"]:
-        raise DataError(f"{folder}: predictions.npy is not what its result was made from; run the bundle again")
     if classes.max() >= len(candidate.images.class_names):
         raise DataError(f"{folder}: predictions.npy names class {classes.max()}, and the network has fewer")
     places = _places(candidate, folder, source, result)
     made = candidate.targets[target]
+    top1 = float((classes == candidate.images.labels[places]).mean())
+    if abs(top1 - result["accuracy"]["top1"]) > TOP1_TOLERANCE:
+        raise DataError(
+            f"{folder}: top-1 is {result['accuracy']['top1']:.4f} there, and {top1:.4f} with the labels of "
+            f"{candidate.source}; run the bundle again"
+        )
     confidences = None if made.confidences is None else made.confidences[places]
     question = Comparison(
         target=target,

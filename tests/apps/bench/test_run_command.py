@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from bundles import SHORT, altered
+from device_results import seal
 from servers import adbd, children, sshd
 
 from rexnet_export.apps.bench.command import main
@@ -95,6 +96,7 @@ def test_what_a_device_calls_itself_cannot_command_the_terminal(
     result = read_result(hostile)
     result["device"]["model"] = "[/x] \x1b[2J"
     (hostile / "result.json").write_text(json.dumps(result))
+    seal(hostile)
     assert main(["compare", str(finished), str(hostile)]) == 0
     said = capfd.readouterr().out
     assert "[/x] \N{REPLACEMENT CHARACTER}[2J" in said

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import SHORT, small_bundle
+from device_results import seal
 
 from rexnet_export.apps.bench.command import main as bench
+from rexnet_export.apps.bench.runner import phases
 from rexnet_export.apps.gate.command import main as gate
 
 IMAGES = 24
@@ -53,15 +55,20 @@ def test_a_device_that_answers_as_the_export(exported: Path, ran: Path, capfd: C
 
 def test_a_device_that_answers_otherwise_is_seen(exported: Path, ran: Path, tmp_path: Path, capfd: Capture) -> None:
     folder = copied(ran, tmp_path)
-    predictions = ((np.load(folder / "predictions.npy") + 1) % 10).astype("<u2")
+    logits = np.roll(np.load(folder / "logits.npy"), 1, axis=1)
+    predictions = logits.argmax(1).astype("<u2")
     np.save(folder / "predictions.npy", predictions)
     code, _, err = checked(exported, folder, capfd)
     assert code == 11
-    assert "not what its result was made from" in err
+    assert "predictions.npy is not what its result was made from" in err
+    np.save(folder / "logits.npy", logits)
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    result["accuracy"] |= phases.accuracy(logits, np.load(folder / "labels.npy"))
     result["accuracy"]["predictions_sha256"] = hashlib.sha256(predictions.tobytes()).hexdigest()
+    limits = {"largest": 0, "mean": 0, "step": 1}
+    result["parity"] |= phases.parity(logits, np.load(folder / "expected.npy"), limits)
     (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
-    _, out, _ = checked(exported, folder, capfd)
+    _, out, _ = checked(exported, seal(folder), capfd)
     (found,) = [check for check in json.loads(out)["checks"] if check["name"] == "device"]
     assert found["numbers"]["agreement"] == 0.0
     images = json.loads((exported / "report.json").read_text(encoding="utf-8"))["reference"]["n"]
@@ -79,7 +86,7 @@ def test_a_result_of_another_artifact_or_of_other_images_is_refused(
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         result[group][key] = "0" * 64
         (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
-        code, _, err = checked(exported, folder, capfd)
+        code, _, err = checked(exported, seal(folder), capfd)
         assert code == 6
         assert said in err
 
