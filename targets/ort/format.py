@@ -220,25 +220,34 @@ def quantization(graph: Graph) -> dict[str, QuantParams]:
             _note(found, graph, *node.inputs[start : start + 2])
         if node.op in _BIAS and len(node.inputs) > _BIAS[node.op]:
             inputs, weights = (_params(graph, *node.inputs[start : start + 2]) for start in (1, 4))
-            found[node.inputs[_BIAS[node.op]].removesuffix(".q")] = for_bias(inputs, weights)
+            found[_bias_of(node.inputs[_WEIGHT])] = for_bias(inputs, weights)
     return found | dict(_moved(graph, found))
 
 
 def parameters(graph: Graph) -> dict[str, NDArray[np.generic]]:
-    """Weights and biases by ONNX tensor name: the optimizer leaves their names and their layout as they were.
+    """Weights and biases by ONNX tensor name: the optimizer leaves weights' names, and every layout, as they were.
 
     Like zero points, uint8 weights are given in the signed form the table has: less 128.
     """
     found: dict[str, NDArray[np.generic]] = {}
     for node in graph.nodes:
         if node.op in _BIAS:
-            names = (node.inputs[_WEIGHT], *node.inputs[_BIAS[node.op] :][:1])
+            weight, biases = node.inputs[_WEIGHT], node.inputs[_BIAS[node.op] :][:1]
         elif node.op in _FLOAT_CONVS | _FLOAT_PRODUCTS:
-            names = node.inputs[1:3]
+            weight, biases = node.inputs[1], node.inputs[2:3]
         else:
             continue
-        found |= {name.removesuffix(".q"): _signed(graph.constants[name]) for name in names if name in graph.constants}
+        stored = {weight.removesuffix(".q"): weight} | {_bias_of(weight): bias for bias in biases}
+        found |= {name: _signed(graph.constants[value]) for name, value in stored.items() if value in graph.constants}
     return found
+
+
+def _bias_of(weight: str) -> str:
+    """The bias that belongs to a weight: its own name goes where it has at most 8 values that equal another constant's.
+
+    ONNX Runtime keeps one of such constants (its `ConstantSharing`), float or INT32; INT8 ones are never shared.
+    """
+    return f"{weight.removesuffix('.q').removesuffix('.weight')}.bias"
 
 
 def _signed(values: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -129,11 +129,14 @@ def artifact_of(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 def sources_of(
     images: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[Architecture], Mapping[Precision, Source]]:
-    """The same for a seeded network of any architecture."""
+    """The same for a seeded network of any architecture; `zero_bias` is its classifier's, as timm starts it."""
 
-    def build(spec: Architecture) -> Mapping[Precision, Source]:
+    def build(spec: Architecture, *, zero_bias: bool = False) -> Mapping[Precision, Source]:
         torch.manual_seed(0)
-        return made(lively(ReXNet(spec), PREPROCESS), images, tmp_path_factory.mktemp("variant"), {})
+        network = lively(ReXNet(spec), PREPROCESS)
+        if zero_bias:
+            torch.nn.init.zeros_(network.head.fc.bias)
+        return made(network, images, tmp_path_factory.mktemp("variant"), {})
 
     return build
 
@@ -163,10 +166,11 @@ def made(
 
     The nodes of `islands`, by output name, are left in float; a name that ends in a dot stands for all that begin so.
     """
+    labels = LABELS[: network.spec.classes]
     checkpoint = save_checkpoint(
-        folder / "small.safetensors", network, labels=LABELS, preprocess=preprocess, metadata={}, half=False
+        folder / "small.safetensors", network, labels=labels, preprocess=preprocess, metadata={}, half=False
     )
-    card = ModelCard(name="rexnet_050", labels=LABELS, preprocess=preprocess, checkpoint_sha256=checkpoint.sha256)
+    card = ModelCard(name="rexnet_050", labels=labels, preprocess=preprocess, checkpoint_sha256=checkpoint.sha256)
     written = write_float_onnx(network, card, folder / "small.onnx")
     model = apply(onnx.load(written.path), [interleaved(network, name, count) for name, count in groups.items()])
     written.path.write_bytes(model.SerializeToString(deterministic=True))

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import util
 from pathlib import Path
@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rexnet_export.pipeline.artifact.target import Source
 from rexnet_export.pipeline.core.errors import ConversionError, DataError, ExportError, TargetUnavailable
 from rexnet_export.pipeline.core.records import Artifact, Coverage, Precision, stored_file
+from rexnet_export.pipeline.model.rexnet import architecture
 from rexnet_export.quantization.calibration.observe import observe
 from rexnet_export.quantization.scheme.insert_qdq import Integers, insert_qdq
 from rexnet_export.quantization.scheme.scheme import decide, observed_tensors
@@ -331,3 +332,19 @@ def test_sums_of_the_largest_integers_do_not_saturate(integers: Integers, tmp_pa
     assert "QLinearConv" in {node.op for node in ort_format.parse((tmp_path / "sums.ort").read_bytes()).nodes}
     for path in (tmp_path / "sums.ort", tmp_path / "sums-int8.onnx"):
         np.testing.assert_allclose(open_session(path).run(white), np.tile([3.0, -3.0], (2, 8)), atol=6 / 255)
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_a_bias_that_equals_another_constant_keeps_its_name(
+    sources_of: Callable[..., Sources], tmp_path: Path, precision: Precision
+) -> None:
+    """Of equal constants of at most 8 values ONNX Runtime keeps one, under the name of any."""
+    source = sources_of(architecture(width=0.1, classes=2), zero_bias=True)[precision]
+    artifact = ORT.convert(source, tmp_path, "zero")
+    constants = {tensor.name for tensor in onnx.load(source.float_onnx.path).graph.initializer}
+    for each in files(artifact).values():
+        found = ORT.read_parameters(each)
+        assert found.keys() == {name for name in constants if name.endswith((".weight", ".bias"))}
+        assert not found["logits.bias"].any()
+        if source.table is not None:
+            assert ORT.read_qparams(each).keys() >= {"logits.bias", "stem.bias"}
