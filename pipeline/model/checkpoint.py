@@ -93,6 +93,7 @@ def load_checkpoint(
     stated = _stated(content.values, metadata, path, config)
     copy, note = chosen(_copies(content.values, path), weights, str(path))
     assembled = assemble(copy, width_hint(metadata), str(path))
+    content.check(assembled.network)
     spec = assembled.network.spec
     if assembled.headless:
         stated = replace(stated, labels=None, labels_source=None)

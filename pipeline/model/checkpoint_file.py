@@ -20,8 +20,10 @@ from safetensors import SafetensorError, safe_open
 from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.text import excerpt
 from rexnet_export.pipeline.core.untrusted import open_untrusted
+from rexnet_export.pipeline.model.onnx_weights import looks_like_onnx, read_onnx
 from rexnet_export.pipeline.model.pickle_values import Named, PickleRefused
 from rexnet_export.pipeline.model.restricted_pickle import load_pickle
+from rexnet_export.pipeline.model.rexnet import ReXNet
 from rexnet_export.pipeline.model.stored_tensor import Storage, StoredTensor
 
 LARGEST_HEADER = 32 << 20  # of safetensors: 400 tensors need 50 kB, a quantization table some hundreds
@@ -32,10 +34,14 @@ LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 @dataclass(frozen=True, kw_only=True)
 class FileContent:
-    """A file's nested dictionaries with its tensors still stored, and the text metadata of safetensors."""
+    """A file's nested dictionaries with its tensors still stored, and the text metadata of safetensors.
+
+    `check` raises `CheckpointError` where a network is not what the file computes; a state dict computes nothing.
+    """
 
     values: object
     metadata: Mapping[str, str] = field(default_factory=dict)
+    check: Callable[[ReXNet], None] = lambda _: None
 
 
 def read_file(path: Path) -> FileContent:
@@ -47,6 +53,9 @@ def read_file(path: Path) -> FileContent:
         return FileContent(values=_guarded(path, _read_zip))
     if start.startswith(b"\x80"):
         return FileContent(values=_guarded(path, _read_bare))
+    if looks_like_onnx(start):
+        tensors, check = read_onnx(path)
+        return FileContent(values=tensors, check=check)
     raise CheckpointError(f"{path} {_what(start)}")
 
 
@@ -181,7 +190,13 @@ def _read_zip(path: Path) -> object:
 
     if archive.getinfo(pickles[0]).file_size > LARGEST_PICKLE:
         raise ValueError("a pickle of gigabytes")
-    return load_pickle(BytesIO(entry(pickles[0])), persistent)
+    values = load_pickle(BytesIO(entry(pickles[0])), persistent)
+    if f"{root}constants.pkl" in names and not any(name.startswith(f"{root}data/") for name in names):
+        raise CheckpointError(
+            f"{path} is a TorchScript program whose weights lost their names (it was frozen or optimized): give the "
+            "state_dict() of the network it was made from"
+        )
+    return values
 
 
 def _what_zip(names: list[str]) -> str:

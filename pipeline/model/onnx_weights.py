@@ -1,0 +1,175 @@
+"""The weights of a ReXNet in an ONNX file of timm's exporters: by what the graph computes, as its names are often lost.
+
+The layers are taken in the order of computing, given the names they have in a checkpoint, and believed only when the
+network they make gives the graph's own logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import TensorProto, inliner, numpy_helper
+from torch import Tensor
+
+from rexnet_export.pipeline.core.errors import CheckpointError
+from rexnet_export.pipeline.core.text import excerpt
+from rexnet_export.pipeline.core.untrusted import open_untrusted, read_untrusted
+from rexnet_export.pipeline.model.onnx_evaluate import Layer, NotRecognised, evaluate
+from rexnet_export.pipeline.model.rexnet import DEPTH, ReXNet
+from rexnet_export.pipeline.model.stored_tensor import StoredTensor, held
+
+LARGEST_ONNX = (1 << 31) - 1  # protobuf's own limit
+MOST_FUNCTIONS = 200
+SMALLEST_SIDE, USUAL_SIDE, LARGEST_SIDE = 64, 64, 384
+TOLERANCE = 1e-4  # of the largest logit
+
+type Check = Callable[[ReXNet], None]
+
+
+def looks_like_onnx(start: bytes) -> bool:
+    """Whether a file may be an ONNX model: its first field is its version, a small number."""
+    return len(start) > 2 and start[0] == 8 and 0 < start[1] < 32
+
+
+def read_onnx(path: Path) -> tuple[dict[str, StoredTensor], Check]:
+    """The tensors by timm's names, and a check that the network made of them computes what the graph computes."""
+    try:
+        model = _parsed(path)
+        constants = {name: torch.from_numpy(array) for name, array in _constants(model, path.parent)}
+        image = _image(model, constants)
+        logits, layers = evaluate(model, image, constants)
+        tensors = dict(_named(layers))
+    except NotRecognised as reason:
+        raise CheckpointError(
+            f"{path} is an ONNX file whose graph is not recognised as a ReXNet ({excerpt(str(reason))}): give the "
+            "checkpoint it was exported from"
+        ) from reason
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} is ONNX with weights beside it, which cannot be read ({error.strerror}): keep both together"
+        ) from error
+
+    def check(network: ReXNet) -> None:
+        with torch.inference_mode():
+            found = network.eval()(image.expand(-1, 3, -1, -1))
+        if found.shape != logits.shape or not _close(found, logits):
+            raise CheckpointError(
+                f"{path} is an ONNX file that computes something else than the ReXNet its weights make: give the "
+                "checkpoint it was exported from"
+            )
+
+    return {name: held(tensor) for name, tensor in tensors.items()}, check
+
+
+def _close(found: Tensor, expected: Tensor) -> bool:
+    return bool((found - expected).abs().max() <= TOLERANCE * expected.abs().max())
+
+
+def _parsed(path: Path) -> onnx.ModelProto:
+    try:
+        model = onnx.load_model_from_string(read_untrusted(path, LARGEST_ONNX))
+    except OSError:
+        raise
+    except Exception as error:  # protobuf's DecodeError; its package has no types
+        raise CheckpointError(f"{path} is neither a torch file, safetensors nor a sound ONNX file") from error
+    if not model.graph.node:
+        raise CheckpointError(f"{path} is neither a torch file, safetensors nor an ONNX file with a graph")
+    if model.functions:
+        known = {(function.domain, function.name) for function in model.functions}
+        nested = any((node.domain, node.op_type) in known for each in model.functions for node in each.node)
+        if nested or len(known) > MOST_FUNCTIONS:
+            raise NotRecognised("functions in functions")
+        model = inliner.inline_local_functions(model)
+    return model
+
+
+def _constants(model: onnx.ModelProto, folder: Path) -> Iterator[tuple[str, object]]:
+    for tensor in model.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            _bring(tensor, folder)
+        try:
+            yield tensor.name, numpy_helper.to_array(tensor).copy()
+        except Exception as error:  # onnx's own errors have no common base
+            raise NotRecognised(f"constant {tensor.name} is damaged") from error
+
+
+def _bring(tensor: TensorProto, folder: Path) -> None:
+    """Read what lies in a file beside the graph, which must not lead anywhere else."""
+    where = {entry.key: entry.value for entry in tensor.external_data}
+    name = where.get("location", "")
+    if not name or Path(name).name != name:
+        raise NotRecognised(f"constant {tensor.name} lies in another folder")
+    try:
+        offset, length = int(where.get("offset", "0")), int(where.get("length", "-1"))
+    except ValueError as error:
+        raise NotRecognised(f"constant {tensor.name} lies nowhere") from error
+    with open_untrusted(folder / name, 1 << 36, inside=folder) as stream:
+        stream.seek(max(0, offset))
+        tensor.raw_data = stream.read(length) if 0 <= length <= LARGEST_ONNX else stream.read(LARGEST_ONNX)
+    tensor.data_location = TensorProto.DEFAULT
+    del tensor.external_data[:]
+
+
+def _image(model: onnx.ModelProto, constants: Mapping[str, Tensor]) -> Tensor:
+    """A seeded image of the size the graph is made for."""
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != TensorProto.FLOAT:
+        raise NotRecognised("its input is not one float image")
+    sizes = [dimension.dim_value for dimension in inputs[0].type.tensor_type.shape.dim]
+    if len(sizes) != 4 or sizes[1] not in (1, 3):
+        raise NotRecognised(f"its input has the shape {sizes}")
+    sides = [side or USUAL_SIDE for side in sizes[2:]]
+    if not all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in sides) or (sizes[0] or 1) > 16:
+        raise NotRecognised(f"its input has the shape {sizes}; {SMALLEST_SIDE} to {LARGEST_SIDE} pixels can be checked")
+    return torch.randn(sizes[0] or 1, sizes[1], *sides, generator=torch.Generator().manual_seed(0))
+
+
+def _named(layers: list[Layer]) -> Iterator[tuple[str, Tensor]]:
+    """Layers in the order of computing under timm's names; `NotRecognised` where that is not a ReXNet's order."""
+    waiting = iter(layers)
+
+    def following() -> Layer:
+        layer = next(waiting, None)
+        if layer is None:
+            raise NotRecognised(f"{len(layers)} layers are fewer than a ReXNet's")
+        return layer
+
+    yield from _tensors("stem.conv", "stem.bn", following())
+    for index in range(DEPTH):
+        path = f"features.{index}."
+        if index:
+            yield from _tensors(f"{path}conv_exp.conv", f"{path}conv_exp.bn", following())
+        yield from _tensors(f"{path}conv_dw.conv", f"{path}conv_dw.bn", following())
+        layer = following()
+        if layer.pooled:
+            yield from _tensors(f"{path}se.fc1", f"{path}se.bn", layer)
+            yield from _tensors(f"{path}se.fc2", "", following())
+            layer = following()
+        yield from _tensors(f"{path}conv_pwl.conv", f"{path}conv_pwl.bn", layer)
+    yield from _tensors(f"features.{DEPTH}.conv", f"features.{DEPTH}.bn", following())
+    rest = list(waiting)
+    if len(rest) == 2:
+        yield from _tensors("head.neck.conv", "head.neck.bn", rest[0])
+    elif len(rest) != 1:
+        raise NotRecognised(f"{len(rest)} layers stand behind the features")
+    yield "head.fc.weight", rest[-1].weight.flatten(1)
+    yield "head.fc.bias", _bias(rest[-1])
+
+
+def _bias(layer: Layer) -> Tensor:
+    return torch.zeros(layer.weight.shape[0]) if layer.bias is None else layer.bias
+
+
+def _tensors(conv: str, norm: str, layer: Layer) -> Iterator[tuple[str, Tensor]]:
+    """A convolution, and its BatchNorm where the graph has one; exporters leave out a bias of zeros."""
+    if layer.weight.ndim != 4:
+        raise NotRecognised(f"a matrix product where {conv} is expected")
+    yield f"{conv}.weight", layer.weight
+    keeps_bias = norm.endswith((".se.bn", ".neck.bn")) or not norm
+    if layer.norm is None or keeps_bias or layer.bias is not None:
+        yield f"{conv}.bias", _bias(layer)
+    for leaf, values in zip(("weight", "bias", "running_mean", "running_var"), layer.norm or (), strict=False):
+        yield f"{norm}.{leaf}", values

@@ -1,0 +1,135 @@
+"""ONNX and TorchScript files of a ReXNet are read for their weights where they compute one; otherwise one true line."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from onnx import helper, numpy_helper
+from timm.models.rexnet import RexNet
+from torch import Tensor
+
+from rexnet_export.pipeline.core.errors import CheckpointError
+from rexnet_export.pipeline.model.checkpoint import load_checkpoint
+
+
+def lively() -> RexNet:
+    torch.manual_seed(4)
+    network = RexNet(width_mult=0.1, num_classes=3).eval()
+    for name, tensor in network.state_dict().items():
+        if name.endswith("running_var"):
+            tensor.uniform_(0.5, 1.5)
+        elif name.endswith(("running_mean", "bias")):
+            tensor.normal_(0, 0.1)
+    return network
+
+
+TIMM = lively()
+IMAGES = torch.randn(2, 3, 64, 64)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With every BatchNorm folded, and most names lost."""
+    path = tmp_path_factory.mktemp("onnx") / "rexnet.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(TIMM, (IMAGES[:1],), path, dynamo=False, opset_version=17)
+    return path
+
+
+def difference(path: Path) -> Tensor:
+    with torch.no_grad():
+        return (load_checkpoint(path).network(IMAGES) - TIMM(IMAGES)).abs().max()
+
+
+def test_an_exported_graph_gives_back_the_network(exported: Path) -> None:
+    assert difference(exported) < 1e-5
+
+
+def test_weights_beside_the_graph_are_read_and_nothing_else(exported: Path, tmp_path: Path) -> None:
+    model = onnx.load(exported)
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    assert difference(path) < 1e-5
+    (tmp_path / "weights.bin").rename(tmp_path.parent / "outside.bin")
+    (tmp_path / "weights.bin").symlink_to(tmp_path.parent / "outside.bin")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_checkpoint(path)
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(CheckpointError, match="with weights beside it, which cannot be read"):
+        load_checkpoint(path)
+
+
+def changed(change: Callable[[onnx.ModelProto], None], source: Path, folder: Path) -> Path:
+    model = onnx.load(source)
+    change(model)
+    (folder / "changed.onnx").write_bytes(model.SerializeToString())
+    return folder / "changed.onnx"
+
+
+def another_activation(model: onnx.ModelProto) -> None:
+    next(node for node in model.graph.node if node.op_type == "Sigmoid").op_type = "Relu"
+
+
+def another_operator(model: onnx.ModelProto) -> None:
+    next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Tanh"
+
+
+def an_endless_pad(model: onnx.ModelProto) -> None:
+    pads = numpy_helper.from_array(torch.tensor([0, 0, 2**40, 2**40, 0, 0, 0, 0]).numpy(), "pads")
+    model.graph.initializer.append(pads)
+    first = model.graph.node[0]
+    model.graph.node.insert(0, helper.make_node("Pad", [model.graph.input[0].name, "pads"], ["padded"]))
+    for node in [first, *model.graph.node]:
+        if node.op_type == "Conv" and node.input[0] == model.graph.input[0].name:
+            node.input[0] = "padded"
+
+
+def no_classifier(model: onnx.ModelProto) -> None:
+    gemm = model.graph.node.pop()
+    model.graph.output[0].name = gemm.input[0]
+
+
+def a_large_input(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 2**40
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (another_activation, "computes something else than the ReXNet its weights make"),
+        (another_operator, "operator Tanh"),
+        (an_endless_pad, "unusual Pad"),
+        (no_classifier, "layers stand behind the features"),
+        (a_large_input, "64 to 384 pixels"),
+        (lambda model: model.graph.initializer.pop(), "computed later, or never"),
+    ],
+)
+def test_a_graph_that_is_no_rexnet_is_refused(
+    exported: Path, tmp_path: Path, change: Callable[[onnx.ModelProto], None], reason: str
+) -> None:
+    with pytest.raises(CheckpointError, match=reason) as caught:
+        load_checkpoint(changed(change, exported, tmp_path))
+    assert str(caught.value).isprintable()
+
+
+def test_a_cut_file_is_refused(exported: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.onnx").write_bytes(exported.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError):
+        load_checkpoint(tmp_path / "cut.onnx")
+
+
+def test_a_traced_program_is_read_by_its_modules_and_a_frozen_one_refused(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(TIMM, IMAGES[:1])
+        traced.save(tmp_path / "traced.pt")
+        torch.jit.freeze(traced).save(tmp_path / "frozen.pt")
+    assert difference(tmp_path / "traced.pt") == 0
+    with pytest.raises(CheckpointError, match="TorchScript program whose weights lost their names"):
+        load_checkpoint(tmp_path / "frozen.pt")
