@@ -7,7 +7,6 @@ in the order they are computed.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -179,7 +178,8 @@ def _add(run: Evaluation, node: onnx.NodeProto, _: Attributes) -> Tensor:
         layer = run.makers.get(product)
         if layer is not None and layer.bias is None and layer.norm is None and bias in run.constants:
             layer.bias = run.values[bias].flatten().expand(layer.weight.shape[0])
-    return operator.add(*_together(run, node))
+    one, other = _together(run, node)
+    return one + other
 
 
 def _together(run: Evaluation, node: onnx.NodeProto) -> tuple[Tensor, Tensor]:
@@ -187,6 +187,15 @@ def _together(run: Evaluation, node: onnx.NodeProto) -> tuple[Tensor, Tensor]:
     one, other = run.values[node.input[0]], run.values[node.input[1]]
     bounded(*(max(sides) for sides in zip_longest(reversed(one.shape), reversed(other.shape), fillvalue=1)))
     return one, other
+
+
+def _multiply(run: Evaluation, node: onnx.NodeProto, _: Attributes) -> Tensor:
+    one, other = _together(run, node)
+    return one * other
+
+
+def _shape(run: Evaluation, node: onnx.NodeProto, attributes: Attributes) -> Tensor:
+    return torch.tensor(run.values[node.input[0]].shape)[attributes.get("start", 0) : attributes.get("end")]
 
 
 def _concat(run: Evaluation, node: onnx.NodeProto, attributes: Attributes) -> Tensor:
@@ -285,7 +294,7 @@ _OPERATORS: Mapping[str, Callable[[Evaluation, onnx.NodeProto, Attributes], Tens
     "Gemm": _gemm,
     "MatMul": _matmul,
     "Add": _add,
-    "Mul": lambda run, node, _: operator.mul(*_together(run, node)),
+    "Mul": _multiply,
     "Clip": _clip,
     "Relu": _unary(functional.relu),
     "Sigmoid": _unary(torch.sigmoid),
@@ -302,7 +311,7 @@ _OPERATORS: Mapping[str, Callable[[Evaluation, onnx.NodeProto, Attributes], Tens
     "Slice": _slice,
     "Pad": _pad,
     "Concat": _concat,
-    "Shape": _unary(lambda x: torch.tensor(x.shape)),
+    "Shape": _shape,
     "Constant": _constant,
     "Cast": _cast,
     "CastLike": _cast,
