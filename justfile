@@ -1,4 +1,4 @@
-# The five things one does here. `just` lists them.
+# What one does here. `just` lists them.
 
 run := "uv run --locked --extra dev"
 
@@ -23,6 +23,12 @@ check:
 # make what is generated again: JSON Schemas, the picture of the rooms
 generate:
     {{run}} python docs/rooms.py
+    {{run}} python tests/support/write_schemas.py
+
+# the docs site, into build/site; a broken link is an error
+site:
+    .ci/types >/dev/null
+    uv run --locked --extra docs mkdocs build --strict
 
 # everything a change must pass
 ci:
