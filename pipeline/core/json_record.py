@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from rexnet_export.pipeline.core.errors import ConversionError
+from rexnet_export.pipeline.core.json import plain
 from rexnet_export.pipeline.core.strict_json import strict_loads
 from rexnet_export.pipeline.core.text import excerpt
 
@@ -45,7 +46,8 @@ class JsonRecord(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object; `NotMeasured` becomes `{"not_measured": reason}`."""
-        return self.model_dump(by_alias=True, warnings="none")
+        found: dict[str, Any] = plain(self.model_dump(by_alias=True, warnings="none"))
+        return found
 
 
 def _sentence(content: object, error: ErrorDetails) -> str:

@@ -21,6 +21,7 @@ type Count = Annotated[int, Ge(0)]
 type AtLeastOne = Annotated[int, Ge(1)]
 type Positive = Annotated[float, Gt(0)]
 type NotNegative = Annotated[float, Ge(0)]
+type Drop = Annotated[float, Interval(ge=-1, le=1)]
 type Fraction = Annotated[float, Interval(ge=0, le=1)]
 
 MOST_BYTES = 2**40  # of any file that is given a digest: a device would never end

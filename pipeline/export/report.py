@@ -11,31 +11,41 @@ from rexnet_export.pipeline.core.environment import environment
 from rexnet_export.pipeline.core.json import now, plain
 from rexnet_export.pipeline.core.records import Measurement, ModelCard, NotMeasured, Precision, StoredFile
 from rexnet_export.pipeline.export.preprocess_check import PreprocessCheck
+from rexnet_export.pipeline.export.report_json import (
+    BackboneJson,
+    CalibrationResult,
+    ChangesJson,
+    FileJson,
+    GroupsJson,
+    LogitParityJson,
+    MixedJson,
+    ModelJson,
+    OutputJson,
+    OutputParityJson,
+    PreprocessCheckJson,
+    QualityJson,
+    ReportJson,
+    ScoreJson,
+    SensitivityJson,
+    StageJson,
+    TargetJson,
+    TrialJson,
+    TriedJson,
+)
+from rexnet_export.pipeline.graph.float_tracer import LOGITS
 from rexnet_export.pipeline.graph.parity import Parity
-from rexnet_export.pipeline.proof.compare import TensorDifference
 from rexnet_export.pipeline.proof.flips import Flips
 from rexnet_export.pipeline.proof.results import FileResult, Reference, StageResult, TargetResult
 from rexnet_export.pipeline.proof.tensor_noise import Layers
 from rexnet_export.quantization.calibration.channel_spread import Spread
 from rexnet_export.quantization.onnx.simulate import Score
 from rexnet_export.quantization.search.choose_groups import Cut
-from rexnet_export.quantization.search.mixed_precision import Mixed
+from rexnet_export.quantization.search.mixed_precision import Changes, Mixed
 from rexnet_export.quantization.search.search import Trial
 from rexnet_export.quantization.search.sensitivity import Sensitivity
 
 SCHEMA_VERSION = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class CalibrationResult:
-    """Where the INT8 ranges come from, and what is doubtful about the images."""
-
-    source: str
-    images: int
-    images_sha256: str
-    statistic: str
-    seed: int
-    warnings: tuple[str, ...] = ()
+NOT_CALIBRATED = NotMeasured(reason="only INT8 is calibrated")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,126 +87,152 @@ class Report:
     created: str = field(default_factory=now)
 
     def to_json(self) -> dict[str, Any]:
-        """The content of `report.json` (`report.schema.json`); what was not measured is `{"not_measured": reason}`."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "created": self.created,
-            "notices": list(self.notices),
-            "model": _model_json(self.card),
-            "preprocess_check": _preprocess_json(self.preprocess_check),
-            "precision": self.precision,
-            "reference": plain(self.reference),
-            "onnx_parity": self.onnx_parity.to_json(),
-            "stages": {name: _stage_json(result) for name, result in self.stages.items()},
-            "calibration": plain(self.calibration) or NOT_CALIBRATED,
-            "quantization": _quality_json(self.quality),
-            "mixed_precision": _mixed_json(self.mixed),
-            "targets": {name: _target_json(result, self.card) for name, result in self.targets.items()},
-            "layers": plain(self.layers),
-            "flips": plain(self.flips),
-            "seconds": {stage: round(seconds, 2) for stage, seconds in self.seconds.items()},
-            "environment": environment(),
-        }
+        """The content of `report.json`; what was not measured is `{"not_measured": reason}`."""
+        return _report_json(self).to_json()
 
 
-NOT_CALIBRATED = {"not_measured": "only INT8 is calibrated"}
+def _report_json(report: Report) -> ReportJson:
+    return ReportJson(
+        created=report.created,
+        notices=report.notices,
+        model=_model(report.card),
+        preprocess_check=_preprocess_check(report.preprocess_check),
+        precision=report.precision,
+        reference=report.reference,
+        onnx_parity=_parity(report.onnx_parity),
+        stages={name: _stage(result) for name, result in report.stages.items()},
+        calibration=report.calibration or NOT_CALIBRATED,
+        quantization=_quality(report.quality),
+        mixed_precision=_mixed(report.mixed),
+        targets={name: _target(result, report.card) for name, result in report.targets.items()},
+        layers=dict(report.layers),
+        flips=report.flips,
+        seconds={stage: round(seconds, 2) for stage, seconds in report.seconds.items()},
+        environment=environment(),
+    )
 
 
-def _preprocess_json(judged: Measurement[PreprocessCheck]) -> Any:  # noqa: ANN401 - JSON
-    if isinstance(judged, NotMeasured):
-        return plain(judged)
-    tried = [{"changes": plain(each.changes), **plain(each.paired)} for each in judged.tried]
-    return {"tried": tried, "better": judged.better.flags if judged.better else None}
-
-
-def _quality_json(quality: Measurement[Quality]) -> Any:  # noqa: ANN401 - JSON
-    if isinstance(quality, NotMeasured):
-        return plain(quality)
-    return {
-        "images": quality.images,
-        "trials": [{"name": each.name, **_score(each.score), "kept": each.kept} for each in quality.trials],
-        "channel_ranges": plain(quality.spreads),
-        "groups": [
-            {
-                "layer": cut.layer,
-                "sizes": list(cut.rewrite.sizes) if cut.rewrite else [],
-                "logit_noise": cut.noise,
-                "cost": cut.cost,
-                "kept": cut.kept,
-            }
-            for cut in quality.cuts
-        ],
-        "sensitivity": [
-            {
-                "tensor": each.tensor,
-                "only": _score(each.only),
-                "all_but": plain(each.all_but) if isinstance(each.all_but, NotMeasured) else _score(each.all_but),
-            }
-            for each in quality.sensitivities
-        ],
-    }
-
-
-def _mixed_json(mixed: Measurement[Mixed]) -> Any:  # noqa: ANN401 - JSON
-    if isinstance(mixed, NotMeasured):
-        return plain(mixed)
-    return {
-        "images": mixed.mixed.images,
-        "int8": {"changed": mixed.int8.changed, "expected": mixed.int8.expected},
-        "mixed": {"changed": mixed.mixed.changed, "expected": mixed.mixed.expected},
-        "float_mac_fraction": mixed.float_mac_fraction,
-        "float_layers": plain(mixed.units),
-        "simulations": mixed.simulations,
-    }
-
-
-def _score(score: Score) -> dict[str, float | None]:
-    """Decibels are null where nothing differs at all."""
-    return {"sqnr_db": score.sqnr_db if math.isfinite(score.sqnr_db) else None, "agreement": score.agreement}
-
-
-def _stage_json(result: StageResult) -> dict[str, Any]:
-    return {
-        "file": result.file.path.name,
-        "sha256": result.file.sha256,
-        "executed_by": result.executed_by,
-        "top1": plain(result.top1),
-        "agreement_with_reference": result.agreement_with_reference,
-    }
-
-
-def _model_json(card: ModelCard) -> dict[str, Any]:
+def _model(card: ModelCard) -> ModelJson:
     """A classifier has no features and does not speak of them."""
-    return {key: value for key, value in plain(card).items() if key != "features" or value}
+    if card.features:
+        return BackboneJson(**vars(card))
+    return ModelJson(**{key: value for key, value in vars(card).items() if key != "features"})
 
 
-def _target_json(result: TargetResult, card: ModelCard) -> dict[str, Any]:
+def _preprocess_check(judged: Measurement[PreprocessCheck]) -> Measurement[PreprocessCheckJson]:
+    if isinstance(judged, NotMeasured):
+        return judged
+    tried = tuple(TriedJson(changes=dict(each.changes), **vars(each.paired)) for each in judged.tried)
+    return PreprocessCheckJson(tried=tried, better=judged.better.flags if judged.better else None)
+
+
+def _parity(parity: Parity) -> LogitParityJson | dict[str, OutputParityJson]:
+    if parity.same_top1 is None:
+        return {
+            name: OutputParityJson(largest_difference=output.largest_difference)
+            for name, output in parity.outputs.items()
+        }
+    return LogitParityJson(
+        max_abs_difference=parity.max_abs_difference,
+        largest_logit=parity.outputs[LOGITS].largest,
+        same_top1=parity.same_top1,
+        n=parity.n,
+    )
+
+
+def _stage(result: StageResult) -> StageJson:
+    return StageJson(
+        file=result.file.path.name,
+        sha256=result.file.sha256,
+        executed_by=result.executed_by,
+        top1=result.top1,
+        agreement_with_reference=result.agreement_with_reference,
+    )
+
+
+def _quality(quality: Measurement[Quality]) -> Measurement[QualityJson]:
+    if isinstance(quality, NotMeasured):
+        return quality
+    return QualityJson(
+        images=quality.images,
+        trials=tuple(TrialJson(name=each.name, kept=each.kept, **vars(_score(each.score))) for each in quality.trials),
+        channel_ranges=quality.spreads,
+        groups=tuple(
+            GroupsJson(
+                layer=cut.layer,
+                sizes=cut.rewrite.sizes if cut.rewrite else (),
+                logit_noise=cut.noise,
+                cost=cut.cost,
+                kept=cut.kept,
+            )
+            for cut in quality.cuts
+        ),
+        sensitivity=tuple(
+            SensitivityJson(
+                tensor=each.tensor,
+                only=_score(each.only),
+                all_but=each.all_but if isinstance(each.all_but, NotMeasured) else _score(each.all_but),
+            )
+            for each in quality.sensitivities
+        ),
+    )
+
+
+def _score(score: Score) -> ScoreJson:
+    return ScoreJson(sqnr_db=score.sqnr_db if math.isfinite(score.sqnr_db) else None, agreement=score.agreement)
+
+
+def _mixed(mixed: Measurement[Mixed]) -> Measurement[MixedJson]:
+    if isinstance(mixed, NotMeasured):
+        return mixed
+    return MixedJson(
+        images=mixed.mixed.images,
+        int8=_changes(mixed.int8),
+        mixed=_changes(mixed.mixed),
+        float_mac_fraction=mixed.float_mac_fraction,
+        float_layers=mixed.units,
+        simulations=mixed.simulations,
+    )
+
+
+def _changes(changes: Changes) -> ChangesJson:
+    return ChangesJson(changed=changes.changed, expected=changes.expected)
+
+
+def _target(result: TargetResult, card: ModelCard) -> TargetJson:
     read = result.qparams_read
-    return {
-        "precision": result.precision,
-        **_file_json(result.artifact, card),
+    return TargetJson(
+        precision=result.precision,
         # A file that holds other parameters is no result but an error.
-        "qparams_equal": plain(read) if isinstance(read, NotMeasured) else True,
-        "qparams_read": plain(read),
-        "presets": {name: _file_json(preset, card) for name, preset in result.presets.items()},
-    }
+        qparams_equal=read if isinstance(read, NotMeasured) else True,
+        qparams_read=read,
+        presets={name: _file(preset, card) for name, preset in result.presets.items()},
+        **vars(_file(result.artifact, card)),
+    )
 
 
-def _file_json(result: FileResult, card: ModelCard) -> dict[str, Any]:
+def _file(result: FileResult, card: ModelCard) -> FileJson:
     coverage = result.coverage
-    return {
-        "artifact": result.file.path.name,
-        "sha256": result.file.sha256,
-        "bytes": result.file.bytes,
-        "executed_by": plain(result.executed_by),
-        **({"outputs": _outputs_json(result.outputs)} if card.features else {}),
-        "accuracy": plain(result.accuracy),
-        "agreement_with_reference": plain(result.agreement_with_reference),
-        "int8_mac_fraction": plain(coverage if isinstance(coverage, NotMeasured) else coverage.int8_mac_fraction),
-        "float_ops": plain(coverage if isinstance(coverage, NotMeasured) else coverage.float_ops),
-        "logit_sqnr_db": plain(result.logit_sqnr_db),
-        "latency": plain(result.latency),
-    }
+    return FileJson(
+        artifact=result.file.path.name,
+        sha256=result.file.sha256,
+        bytes=result.file.bytes,
+        executed_by=result.executed_by,
+        outputs=_outputs(result) if card.features else None,
+        accuracy=result.accuracy,
+        agreement_with_reference=result.agreement_with_reference,
+        int8_mac_fraction=coverage if isinstance(coverage, NotMeasured) else coverage.int8_mac_fraction,
+        float_ops=coverage if isinstance(coverage, NotMeasured) else coverage.float_ops,
+        logit_sqnr_db=result.logit_sqnr_db,
+        latency=result.latency,
+    )
+
+
+def _outputs(result: FileResult) -> Measurement[dict[str, OutputJson]]:
+    """Of a classifier the logits' own figures say the same."""
+    if isinstance(result.outputs, NotMeasured):
+        return result.outputs
+    return {each.name: OutputJson(sqnr_db=each.sqnr_db, largest_difference=each.largest) for each in result.outputs}
 
 
 def manifest(files: Mapping[str, StoredFile], inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,10 +243,3 @@ def manifest(files: Mapping[str, StoredFile], inputs: Mapping[str, Any]) -> dict
         "files": {name: {"sha256": f.sha256, "bytes": f.bytes} for name, f in sorted(files.items())},
         "environment": environment(),
     }
-
-
-def _outputs_json(outputs: Measurement[tuple[TensorDifference, ...]]) -> dict[str, Any]:
-    """Of a classifier the logits' own figures say the same."""
-    if isinstance(outputs, NotMeasured):
-        return {"not_measured": outputs.reason}
-    return {each.name: {"sqnr_db": plain(each.sqnr_db), "largest_difference": each.largest} for each in outputs}

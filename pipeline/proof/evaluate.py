@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rexnet_export.pipeline.artifact.target import Session
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.progress import Progress
-from rexnet_export.pipeline.core.records import Preprocess
+from rexnet_export.pipeline.core.records import AtLeastOne, Drop, Fraction, Preprocess
 from rexnet_export.pipeline.data.sources import ImageSource, batches
 from rexnet_export.pipeline.proof.paired_statistics import sqnr_db, upper_limit
 
@@ -24,11 +24,11 @@ type Logits = NDArray[np.float32]
 class Accuracy:
     """Top-1 of an artifact and of the float reference on the same `n` labelled images; drops are fractions."""
 
-    n: int
-    top1: float
-    reference_top1: float
-    drop: float
-    drop_upper_95: float
+    n: AtLeastOne
+    top1: Fraction
+    reference_top1: Fraction
+    drop: Drop
+    drop_upper_95: Drop
 
 
 def run_sessions(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from rexnet_export.pipeline.core.records import Count, Fraction
 from rexnet_export.pipeline.proof.evaluate import Logits
 
 MOST_LISTED = 48
@@ -19,7 +20,7 @@ class Choice:
     """The class that a network chose, and the probability it gave it."""
 
     name: str
-    probability: float
+    probability: Fraction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class FlippedImage:
 class Flips:
     """How many images flip in any artifact, and those that flip in the most, the surest of the reference first."""
 
-    images: int
+    images: Count
     listed: tuple[FlippedImage, ...]
 
 

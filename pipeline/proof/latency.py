@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rexnet_export.pipeline.core.environment import processor
 from rexnet_export.pipeline.core.errors import InvalidMeasurement
 from rexnet_export.pipeline.core.progress import Progress
+from rexnet_export.pipeline.core.records import AtLeastOne, NotNegative
 from rexnet_export.pipeline.core.torch_threads import one_torch_thread
 
 WARM_UP = 5
@@ -27,11 +28,11 @@ class Latency:
     `samples_ms` are all of them, in the order they were measured, to a tenth of a microsecond.
     """
 
-    p50_ms: float
-    p90_ms: float
-    n: int
+    p50_ms: NotNegative
+    p90_ms: NotNegative
+    n: AtLeastOne
     machine: str
-    samples_ms: tuple[float, ...]
+    samples_ms: tuple[NotNegative, ...]
 
 
 def measure(

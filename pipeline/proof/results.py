@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rexnet_export.pipeline.core.records import Coverage, Measurement, Precision, StoredFile
+from rexnet_export.pipeline.core.records import (
+    AtLeastOne,
+    Count,
+    Coverage,
+    Fraction,
+    Measurement,
+    Precision,
+    StoredFile,
+    Text,
+)
 from rexnet_export.pipeline.proof.compare import TensorDifference
 from rexnet_export.pipeline.proof.evaluate import Accuracy
 from rexnet_export.pipeline.proof.latency import Latency
@@ -29,8 +38,8 @@ class FileResult:
 class ReadBack:
     """Tensors of the table found in a file, and how many of their scales the file holds rounded to float16."""
 
-    tensors: int
-    rounded_to_float16: int
+    tensors: AtLeastOne
+    rounded_to_float16: Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +56,11 @@ class TargetResult:
 class Reference:
     """The float network in torch; `images` is what all agreement was measured on, by name and by content."""
 
-    executed_by: str
-    images: str
-    images_sha256: str
-    n: int
-    top1: Measurement[float]
+    executed_by: Text
+    images: Text
+    images_sha256: Text
+    n: AtLeastOne
+    top1: Measurement[Fraction]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 
 from rexnet_export.pipeline.core.errors import ConversionError
+from rexnet_export.pipeline.core.records import Fraction, Text
 from rexnet_export.quantization.onnx.simulate import Logits, Simulator, sqnr_db
 from rexnet_export.quantization.onnx.view import GraphView, view
 from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
@@ -60,9 +61,9 @@ class Unit:
 class FloatUnit:
     """A unit that stays in float, its share of all multiply-accumulates, and why."""
 
-    name: str
-    mac_fraction: float
-    reason: str
+    name: Text
+    mac_fraction: Fraction
+    reason: Text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ import math
 from pathlib import Path
 
 from rexnet_export.pipeline.core.records import Coverage, ModelCard, NotMeasured, Preprocess, StoredFile
-from rexnet_export.pipeline.export.report import CalibrationResult, Quality, Report
+from rexnet_export.pipeline.export.report import Quality, Report
+from rexnet_export.pipeline.export.report_json import CalibrationResult
 from rexnet_export.pipeline.graph.parity import OutputParity, Parity
 from rexnet_export.pipeline.proof.evaluate import Accuracy
 from rexnet_export.pipeline.proof.flips import Choice, FlippedImage, Flips

@@ -20,6 +20,7 @@ from rexnet_export.apps.gate.accuracy.baseline_record import BaselineJson
 from rexnet_export.apps.gate.accuracy.result import GateJson
 from rexnet_export.apps.gate.latency.latency_json import LatencyJson
 from rexnet_export.pipeline.core.json_record import JsonRecord
+from rexnet_export.pipeline.export.report_json import ReportJson
 from rexnet_export.quantization.table.table_file import TableJson
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +32,7 @@ SCHEMAS: dict[str, tuple[type[JsonRecord], JsonSchemaMode]] = {
     "apps/gate/accuracy/baseline.schema.json": (BaselineJson, "validation"),
     "apps/gate/accuracy/gate.schema.json": (GateJson, "serialization"),
     "apps/gate/latency/latency_gate.schema.json": (LatencyJson, "serialization"),
+    "pipeline/export/report.schema.json": (ReportJson, "serialization"),
     "quantization/table/table.schema.json": (TableJson, "validation"),
 }
 
@@ -56,6 +58,8 @@ class _Published(GenerateJsonSchema):
 
     @override
     def field_is_required(self, field: Mapping[str, Any], total: bool) -> bool:
+        if "serialization_exclude_if" in field:
+            return False
         schema = field["schema"]
         return schema["type"] != "default" or schema.get("default") is not None or self.mode == "serialization"
 

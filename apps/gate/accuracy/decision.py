@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
-
-from annotated_types import Interval
+from typing import Literal
 
 from rexnet_export.apps.gate.accuracy.sample_size import (
     images_to_detect,
@@ -15,12 +13,11 @@ from rexnet_export.apps.gate.accuracy.sample_size import (
     require_margin,
 )
 from rexnet_export.pipeline.core.errors import UsageError
-from rexnet_export.pipeline.core.records import AtLeastOne, Count, Fraction, NotNegative, Text
+from rexnet_export.pipeline.core.records import AtLeastOne, Count, Drop, Fraction, NotNegative, Text
 from rexnet_export.pipeline.proof.paired_statistics import drop_lower_limit, holm, mcnemar_p, ratio_limits, upper_limit
 
 type Outcome = Literal["pass", "pass_with_note", "fail_certain", "fail", "inconclusive"]
 type OnInconclusive = Literal["fail", "warn"]
-type Drop = Annotated[float, Interval(ge=-1, le=1)]
 FAILURES: frozenset[str] = frozenset({"fail", "fail_certain"})
 
 
