@@ -103,9 +103,8 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file that appears complete or not at all; what the disk refuses is the `OSError` it raised."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
+        temporary.write_bytes(content)
+        with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())  # a name that is on the disk before its content would be an empty file
         temporary.replace(path)
     finally:

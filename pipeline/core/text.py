@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 UNFIT = "\N{REPLACEMENT CHARACTER}"
@@ -17,16 +16,24 @@ def printable(text: str) -> str:
 
 def harmless(text: str) -> str:
     """The same of several lines."""
-    if not text.isprintable():
-        text = "".join(sign if sign.isprintable() or sign == "\n" else UNFIT for sign in text)
+    text = text.translate(dict.fromkeys(map(ord, _unfit(text)), UNFIT))
     return COMMAND.sub(lambda match: f"{match.group(1) or ''}{UNFIT}", text)
 
 
 def harmless_json(text: str) -> str:
     """JSON that means the same and is harmless where it is printed: such signs are escaped as JSON does."""
-    if not text.isascii() or "\x7f" in text:
-        text = "".join(sign if sign.isprintable() or sign == "\n" else json.dumps(sign)[1:-1] for sign in text)
-    return text.replace("##[", r"#\u0023[").replace("\x7f", r"\u007f")
+    escapes = {ord(sign): "".join(f"\\u{ord(unit):04x}" for unit in _units(sign)) for sign in _unfit(text)}
+    return text.translate(escapes).replace("##[", r"#\u0023[")
+
+
+def _unfit(text: str) -> list[str]:
+    return [sign for sign in set(text) if not sign.isprintable() and sign != "\n"]
+
+
+def _units(sign: str) -> str:
+    """The sign as JSON's escapes count it: in UTF-16."""
+    code = ord(sign) - 0x10000
+    return sign if code < 0 else chr(0xD800 + (code >> 10)) + chr(0xDC00 + (code & 0x3FF))
 
 
 def excerpt(text: str, limit: int = 120) -> str:

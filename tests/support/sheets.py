@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from rexnet_export.apps.gate.outputs.sheet import Metric, Row, Sheet, Status
+from rexnet_export.apps.shared.html.flips import Card
 
 STATUSES: tuple[Status, ...] = get_args(Status.__value__)
 HOSTILE = (
@@ -58,3 +59,23 @@ def sheet(*rows: Row, **changed: object) -> Sheet:
         ),
     }
     return Sheet(**(content | changed))  # type: ignore[arg-type]
+
+
+CANARY_TEXT = "\x1b[31mowl\x07\x9b8m\u202e##[error]no\n::error::x\r<script>alert(1)</script>"
+
+
+def canary_sheet() -> Sheet:
+    """A sheet whose every text is hostile."""
+    bad = CANARY_TEXT
+    return sheet(
+        Row(target=bad, check=bad, status="failed", verdict=bad, message=bad, figures={bad: bad}),
+        title=bad,
+        verdict=bad,
+        notes=(bad,),
+        metrics=(
+            Metric(subject=bad, measure=bad, value=1.0, unit=bad, better="smaller", lower=0.5, upper=2.0, allowed=1.5),
+            Metric(subject=bad, measure=bad, value=1.0, unit=bad, better="bigger"),
+        ),
+        lists={bad: (bad,)},
+        cards={bad: (Card(id=bad, label=bad, lines=(bad,), picture=b"png"),)},
+    )

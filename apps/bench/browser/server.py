@@ -8,18 +8,22 @@ import secrets
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
 
-from rexnet_export.pipeline.core.errors import ExportError, UsageError
+from rexnet_export.apps.bench.browser.limits import HEAD_S, UPLOAD_S, Limits, is_own
+from rexnet_export.pipeline.core.errors import ConversionError, ExportError, UsageError
+from rexnet_export.pipeline.core.strict_json import strict_loads
 
 COOKIE = "rexnet-bench"
 MOST_NEWS, MOST_RESULT = 2**12, 64 * 2**20  # bytes of an upload
+MOST_LENGTH_DIGITS = 12
 SOCKET_S = 60  # no request may keep a thread for longer without sending anything
 PIECE = 2**20
 TYPES = {
@@ -107,7 +111,7 @@ def serving(site: Site, host: str, port: int) -> Iterator[Serving]:
     class Handler(_Handler):
         pass
 
-    Handler.site, Handler.access, Handler.events = site, access, events
+    Handler.site, Handler.access, Handler.events, Handler.host = site, access, events, host
     try:
         server = _Server((host, port), Handler)
     except (OSError, OverflowError) as error:
@@ -137,6 +141,24 @@ def _address(host: str) -> str:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
+    def __init__(self, address: tuple[str, int], handler: type[_Handler]) -> None:
+        self.limits = Limits()
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - the base class's types
+        """Give the connection a thread of its own, or close it where there are too many."""
+        if self.limits.enter(client_address[0]):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as above
+        """Serve it until it is closed."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.limits.leave(client_address[0])
+
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - the base class's types
         """A browser may hang up whenever it likes."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
@@ -149,9 +171,25 @@ class _Handler(BaseHTTPRequestHandler):
     site: Site
     access: _Access
     events: queue.Queue[Event]
+    host: str
+    server: _Server
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "rexnet-bench", ""
     timeout = SOCKET_S
+
+    def handle_one_request(self) -> None:
+        """Answer a request whose head is there in time; whoever says nothing for so long is cut off."""
+        self._watch = threading.Timer(HEAD_S, self._cut_off)
+        self._watch.daemon = True
+        self._watch.start()
+        try:
+            super().handle_one_request()
+        finally:
+            self._watch.cancel()
+
+    def _cut_off(self) -> None:
+        with suppress(OSError):  # it has left
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     def do_GET(self) -> None:
         """The page, then settings and files."""
@@ -213,16 +251,33 @@ class _Handler(BaseHTTPRequestHandler):
         except ExportError as error:
             self._refuse(422, str(error))
             return
+        except Exception as error:
+            self._refuse(500, f"unexpected {type(error).__name__}; report it")
+            raise
         self._json(200, result)
         self.events.put(Event(kind="result", content=result))
 
     def _name(self) -> str | None:
         """What is asked for below the token; None after a refusal."""
+        self._watch.cancel()
+        if not self.server.limits.request(self.client_address[0]):
+            self._refuse(429, "too many requests; wait a little")
+            return None
+        if not self._is_for_us():
+            self._refuse(403, "this address was called by a name, or from a page, that is not rexnet-bench's")
+            return None
         token, _, name = self.path.partition("?")[0].removeprefix("/").partition("/")
         if not secrets.compare_digest(token.encode(), self.access.token.encode()):
             self._refuse(403, "this address holds no valid token; use the one that rexnet-bench shows")
             return None
         return name or "index.html"
+
+    def _is_for_us(self) -> bool:
+        """Whether the browser asks this server, and for this server's own page."""
+        hosts, origins = self.headers.get_all("Host", []), self.headers.get_all("Origin", [])
+        if len(hosts) != 1 or not is_own(hosts[0], self.host, self.server.server_port):
+            return False
+        return all(origin == f"http://{hosts[0]}" for origin in origins)
 
     def _has_session(self) -> bool:
         if self.access.knows(self.headers.get("Cookie", "")):
@@ -232,18 +287,29 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _content(self, most: int) -> bytes | None:
         """An upload's bytes; None after a refusal."""
-        length = self.headers.get("Content-Length", "")
+        lengths = self.headers.get_all("Content-Length", [])
+        length = lengths[0] if len(lengths) == 1 else ""
         if not length.isascii() or not length.isdigit() or "Transfer-Encoding" in self.headers:
             self._refuse(411, "an upload has to say how long it is")
             return None
-        if int(length) > most:
-            self._refuse(413, f"an upload of {length} bytes is more than the {most} that are taken")
+        if len(length) > MOST_LENGTH_DIGITS or int(length) > most:
+            self._refuse(413, f"an upload of {length[:20]} bytes is more than the {most} that are taken")
             return None
-        content = self.rfile.read(int(length))
+        content = self._received(int(length))
         if len(content) != int(length):
-            self._refuse(400, "the upload ended early")
+            self._refuse(400, "the upload ended early, or came too slowly")
             return None
         return content
+
+    def _received(self, length: int) -> bytes:
+        """As many bytes of an upload as come in time."""
+        content, deadline = bytearray(), time.monotonic() + UPLOAD_S
+        while len(content) < length and time.monotonic() < deadline:
+            piece = self.rfile.read1(min(PIECE, length - len(content)))
+            if not piece:
+                break
+            content += piece
+        return bytes(content)
 
     def _refuse(self, status: int, why: str) -> None:
         # The rest of an upload was not read, so the connection cannot go on.
@@ -272,7 +338,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _object(content: bytes) -> dict[str, Any] | None:
     try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
+        value = strict_loads(content)
+    except ConversionError:
         return None
     return value if isinstance(value, dict) else None

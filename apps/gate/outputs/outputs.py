@@ -14,7 +14,7 @@ from rexnet_export.apps.gate.outputs.github import annotation_lines
 from rexnet_export.apps.gate.outputs.html import page
 from rexnet_export.apps.gate.outputs.junit import junit
 from rexnet_export.apps.gate.outputs.markdown import markdown
-from rexnet_export.apps.gate.outputs.sheet import Sheet, not_done
+from rexnet_export.apps.gate.outputs.sheet import Sheet, not_done, printable_sheet
 from rexnet_export.apps.shared.terminal import Terminal
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.files import try_file, writing_file
@@ -71,6 +71,7 @@ class Outputs:
 
     def write(self, sheet: Sheet, terminal: Terminal) -> None:
         """Write every file, whole or not at all; on GitHub Actions also the summary, and annotations on stderr."""
+        sheet = printable_sheet(sheet)
         for output in FORMATS:
             if path := self.files.get(output.flag):
                 content = output.render(sheet).encode(errors="replace")

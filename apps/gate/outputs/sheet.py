@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal
 
 from rexnet_export.apps.shared.html.flips import Card
 from rexnet_export.pipeline.core.errors import ExportError
+from rexnet_export.pipeline.core.text import printable
 
 # noted: passed, but worth reading. error: there is no answer, and that fails the build; undecided: it does not.
 # skipped: does not apply here.
@@ -58,6 +59,22 @@ class Sheet:
     metrics: tuple[Metric, ...] = ()
     lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     cards: Mapping[str, tuple[Card, ...]] = field(default_factory=dict)
+
+
+def printable_sheet(sheet: Sheet) -> Sheet:
+    """The sheet with every text in it made fit for all that is written from it."""
+    found: Sheet = _printable(sheet)
+    return found
+
+
+def _printable(value: Any) -> Any:  # noqa: ANN401 - whatever a sheet is made of
+    if isinstance(value, str):
+        return printable(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{part.name: _printable(getattr(value, part.name)) for part in fields(value)})
+    if isinstance(value, Mapping):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    return tuple(map(_printable, value)) if isinstance(value, tuple) else value
 
 
 def not_done(command: str, error: BaseException) -> Sheet:

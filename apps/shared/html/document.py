@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
+from rexnet_export.pipeline.core.text import harmless
+
 STYLE = """
 :root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 18%, transparent); --mark: #2f81d0; }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 60rem; padding: 1.5rem 1rem 4rem; }
@@ -41,11 +43,12 @@ figcaption code { opacity: .7; }
 
 def document(title: str, parts: Iterable[str]) -> str:
     """The page with these elements."""
-    return (
+    page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
     )
+    return harmless(page)
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:

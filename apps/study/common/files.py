@@ -8,6 +8,7 @@ from pathlib import Path
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.files import try_file, writing_file
 from rexnet_export.pipeline.core.records import write_whole
+from rexnet_export.pipeline.core.text import harmless
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -28,7 +29,7 @@ def check_page(page: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    write_bytes(path, text.encode())
+    write_bytes(path, harmless(text).encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:

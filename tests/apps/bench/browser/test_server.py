@@ -3,12 +3,15 @@
 import http.client
 import json
 import socket
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from rexnet_export.apps.bench.browser import limits, server
 from rexnet_export.apps.bench.browser.server import Serving, Site, serving
 from rexnet_export.pipeline.core.errors import DeviceError, UsageError
 
@@ -17,6 +20,8 @@ MOST_RESULT = 64 * 2**20
 
 
 def accept(content: bytes) -> Mapping[str, object]:
+    if content == b"unexpected":
+        raise ZeroDivisionError
     if content != b"good":
         raise DeviceError("the upload is bad; run again")
     return {"taken": True}
@@ -145,8 +150,8 @@ def test_results_are_judged(served: Serving) -> None:
 def test_half_an_upload_is_none(served: Serving) -> None:
     cookie, parts = session(served), urlsplit(served.url)
     with socket.create_connection((parts.hostname, parts.port), 20) as hanging_up:
-        head = f"POST {parts.path}result HTTP/1.1\r\nHost: x\r\nCookie: {cookie}\r\nContent-Length: 4\r\n\r\ngo"
-        hanging_up.sendall(head.encode())
+        head = f"POST {parts.path}result HTTP/1.1\r\nHost: {parts.netloc}\r\nCookie: {cookie}\r\n"
+        hanging_up.sendall(f"{head}Content-Length: 4\r\n\r\ngo".encode())
         hanging_up.shutdown(socket.SHUT_WR)
         assert b" 400 " in hanging_up.recv(1000)
     assert [served.events.get().kind for _ in range(served.events.qsize())] == ["opened"]
@@ -162,3 +167,103 @@ def test_only_the_named_interface_is_bound(served: Serving) -> None:
         serving(Site(page={}, files={}, settings={}, accept=accept), "127.0.0.1", parts.port),
     ):
         pass
+
+
+def raw(served: Serving, head: str, body: bytes = b"") -> str:
+    """The first line that comes back for a request written by hand."""
+    parts = urlsplit(served.url)
+    text = head.replace("TOKEN", parts.path.strip("/")).replace("PORT", str(parts.port))
+    with socket.create_connection((parts.hostname, parts.port), timeout=20) as connection:
+        connection.sendall(text.replace("\n", "\r\n").encode() + body)
+        return connection.makefile("rb").readline().decode()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "Host: evil.example:PORT",
+        "Host: 127.0.0.1:1",
+        "Host: 127.0.0.1",
+        "Host: 127.0.0.1:PORT\nHost: evil.example:PORT",
+        "Host: 127.0.0.1:PORT@evil.example",
+        "Host: 127.0.0.1:999999999",
+        "Host:",
+        "X: y",
+        "Host: 127.0.0.1:PORT\nOrigin: http://evil.example",
+        "Host: 127.0.0.1:PORT\nOrigin: null",
+        "Host: 127.0.0.1:PORT\nOrigin: https://127.0.0.1:PORT",
+    ],
+)
+def test_other_names_and_pages_are_refused(served: Serving, headers: str) -> None:
+    assert " 403 " in raw(served, f"GET /TOKEN/ HTTP/1.1\n{headers}\n\n")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "192.168.1.7", "[::1]"])
+def test_own_names_are_answered(served: Serving, host: str) -> None:
+    head = f"GET /TOKEN/ HTTP/1.1\nHost: {host}:PORT\nOrigin: http://{host}:PORT\n\n"
+    assert " 200 " in raw(served, head)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "status"),
+    [
+        ("Content-Length: -1", 411),
+        ("Content-Length: +1", 411),
+        ("Content-Length: 0x10", 411),
+        ("Content-Length: 1e3", 411),
+        ("Content-Length: 2\nContent-Length: 3", 411),
+        ("Content-Length: \u0662", 411),
+        ("Transfer-Encoding: chunked", 411),
+        (f"Content-Length: {'9' * 5000}", 413),
+        ("X: y", 411),
+    ],
+)
+def test_lengths_that_are_none_are_answered(served: Serving, lengths: str, status: int) -> None:
+    head = f"POST /TOKEN/session HTTP/1.1\nHost: 127.0.0.1:PORT\n{lengths}\n\n"
+    assert f" {status} " in raw(served, head)
+
+
+def test_a_client_that_says_nothing_is_cut_off(served: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HEAD_S", 0.2)
+    assert raw(served, "GET /TOKEN/ HTTP/1.1\nHost: 127.0.0.1:PORT\nX: ") == ""
+
+
+def test_an_upload_that_does_not_end_is_cut_off(served: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "UPLOAD_S", 0.0)
+    head = "POST /TOKEN/session HTTP/1.1\nHost: 127.0.0.1:PORT\nContent-Length: 2\n\n"
+    assert " 400 " in raw(served, head, b"{")
+
+
+def test_one_client_has_so_many_connections(served: Serving) -> None:
+    parts = urlsplit(served.url)
+    with ExitStack() as opened:
+        for _ in range(16):
+            opened.enter_context(socket.create_connection((parts.hostname, parts.port), timeout=20))
+        assert raw_or_reset(served) == ""
+    deadline = time.monotonic() + 20
+    while " 200 " not in raw_or_reset(served):
+        assert time.monotonic() < deadline
+
+
+def raw_or_reset(served: Serving) -> str:
+    try:
+        return raw(served, "GET /TOKEN/ HTTP/1.1\nHost: 127.0.0.1:PORT\n\n")
+    except ConnectionError:
+        return ""
+
+
+def test_one_client_may_ask_so_often(served: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MOST_REQUESTS", 3)
+    statuses = [ask(served, "GET", "/TOKEN/")[0] for _ in range(5)]
+    assert statuses == [200, 200, 200, 429, 429]
+
+
+def test_an_unexpected_failure_is_answered(served: Serving) -> None:
+    cookie = session(served)
+    assert ask(served, "POST", "/TOKEN/result", b"unexpected", Cookie=cookie)[0] == 500
+
+
+@pytest.mark.parametrize("content", [b"[" * 4000, b"1" * 4000, b'{"a": NaN}', b'{"a": 1, "a": 2}', b"\xff", b""])
+def test_news_that_are_none_are_answered(served: Serving, content: bytes) -> None:
+    cookie = session(served)
+    assert ask(served, "POST", "/TOKEN/news", content, Cookie=cookie)[0] == 400
