@@ -119,7 +119,7 @@ def repeat(comparison: Comparison, seed: int) -> Outcome:
         with pinned(request.threads):
             files["base"] = opened.enter_context(IsolatedFile(request.base, threads=request.threads))
             files["candidate"] = opened.enter_context(IsolatedFile(request.candidate, threads=request.threads))
-        size = card_from(files["base"].metadata()).preprocess.shape
+        size = card_from(files["base"].inspect().metadata).preprocess.shape
         image = enlarge(sample_thumbnails()[:1], size)
         runs = judged(request, files, image, lengths(files, image, request.blocks, Silent()), Silent())
     return Outcome(decision=runs[-1].decision, runs=len(runs))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Self
+from dataclasses import dataclass
 
-from rexnet_export.pipeline.core.records import Measurement, NotMeasured
+from rexnet_export.pipeline.core.records import Measurement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,25 +22,6 @@ class Structure:
     qdq_pairs: Measurement[int]
     arena_bytes: Measurement[int]
     arena_method: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values; `NotMeasured` becomes `{"not_measured": reason}`."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {
-            name: {"not_measured": value.reason} if isinstance(value, NotMeasured) else value
-            for name, value in values.items()
-        }
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`."""
-        return cls(**{key: _measurement(value) for key, value in content.items()})
-
-
-def _measurement(value: Any) -> Any:  # noqa: ANN401 - JSON in, its values or `NotMeasured` out
-    if isinstance(value, Mapping) and set(value) == {"not_measured"}:
-        return NotMeasured(reason=value["not_measured"])
-    return value
 
 
 def islands(operators: Iterable[tuple[Iterable[str], Iterable[str]]]) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Literal, Protocol
 
+from rexnet_export.pipeline.artifact.inspection import Inspection
 from rexnet_export.pipeline.artifact.structure import Structure
 from rexnet_export.pipeline.core.records import Coverage, Measurement, NotMeasured, Text, stored_file
 
@@ -25,14 +26,8 @@ class Inspectable(Protocol):
     def path(self) -> Path:
         """Where it lies."""
 
-    def metadata(self) -> dict[str, str]:
-        """What it says of itself."""
-
-    def coverage(self) -> Coverage:
-        """INT8 and float arithmetic, counted from the file."""
-
-    def structure(self) -> Structure:
-        """What it is built of."""
+    def inspect(self) -> Inspection:
+        """What it really holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,18 +43,6 @@ class Signals:
     text_bytes: int
     coverage: Coverage
     structure: Structure
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """From what `report.plain` made of one."""
-        coverage: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in content["coverage"].items()
-        }
-        return cls(
-            **{key: content[key] for key in ("format", "precision", "file_bytes", "text_bytes")},
-            coverage=Coverage(**coverage),
-            structure=Structure.from_json(content["structure"]),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,14 +75,15 @@ class Comparison:
 
 def read(file: Inspectable) -> Signals:
     """Count everything in a file on disk."""
-    said = file.metadata()
+    inspection = file.inspect()
+    metadata = inspection.metadata
     return Signals(
         format=file.path.suffix.removeprefix("."),
-        precision=said.get("precision", "unknown"),
+        precision=metadata.get("precision", "unknown"),
         file_bytes=stored_file(file.path).bytes,
-        text_bytes=sum(len(text.encode()) for entry in said.items() for text in entry),
-        coverage=file.coverage(),
-        structure=file.structure(),
+        text_bytes=sum(len(text.encode()) for entry in metadata.items() for text in entry),
+        coverage=inspection.coverage,
+        structure=inspection.structure,
     )
 
 

@@ -10,11 +10,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rexnet_export.pipeline.artifact.inspection import Inspection
 from rexnet_export.pipeline.artifact.metadata import describe
-from rexnet_export.pipeline.artifact.structure import Structure
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.records import Artifact, Coverage, ModelCard, Precision, StoredFile
-from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.quantization.table.table import QuantTable
 
 NAMED = 3
@@ -121,21 +120,5 @@ class Target(Protocol):
         and stays as it is. Core ML chooses for itself.
         """
 
-    def coverage(self, artifact: Artifact) -> Coverage:
-        """Count INT8 and float arithmetic in the file on disk."""
-
-    def structure(self, artifact: Artifact) -> Structure:
-        """Count what the file on disk is built of, for gates without tolerance."""
-
-    def read_metadata(self, artifact: Artifact) -> dict[str, str]:
-        """What the file on disk says of itself: the map of `metadata.describe`."""
-
-    def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:
-        """What the file on disk stores, by ONNX tensor name."""
-
-    def read_parameters(self, artifact: Artifact) -> dict[str, NDArray[np.generic]]:
-        """Weights and biases as the file on disk stores them, integers or real numbers, by ONNX tensor name and in
-        ONNX layout: convolutions [out, in, h, w], matrices [out, in]."""
-
-    def altered(self, artifact: Artifact) -> list[str]:
-        """Tensors that no longer have the fingerprint the file was written with; what else changed does not matter."""
+    def inspect(self, artifact: Artifact) -> Inspection:
+        """What the file on disk really holds."""

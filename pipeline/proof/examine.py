@@ -10,6 +10,7 @@ from typing import Protocol, Self
 
 from rexnet_export.pipeline.artifact import self_test as selftest
 from rexnet_export.pipeline.artifact.export_folder import Release
+from rexnet_export.pipeline.artifact.inspection import Inspection
 from rexnet_export.pipeline.artifact.metadata import card_from, float_tensors_from
 from rexnet_export.pipeline.artifact.self_test import SelfTest
 from rexnet_export.pipeline.artifact.target import Session, require_int8
@@ -33,17 +34,8 @@ class File(Session, Protocol):
     def path(self) -> Path:
         """Where it lies."""
 
-    def metadata(self) -> dict[str, str]:
-        """What it says of itself."""
-
-    def coverage(self) -> Coverage:
-        """INT8 and float arithmetic, counted from the file."""
-
-    def qparams(self) -> dict[str, QuantParams]:
-        """Scales and zero points it stores, by ONNX tensor name."""
-
-    def altered(self) -> list[str]:
-        """Tensors that are not what it was written with."""
+    def inspect(self) -> Inspection:
+        """What it really holds."""
 
     def __enter__(self) -> Self: ...
 
@@ -88,14 +80,15 @@ def examine(file: File, name: str, stored: StoredFile, release: Release) -> Find
         problems.add(f"its content is not what {MANIFEST_FILE} says")
     if wanted is None and any(path.parent == file.path.parent for path in release.digests):
         problems.add(f"{MANIFEST_FILE} beside it does not know it")
-    if altered := problems.asked(file.altered):
+    inspection = file.inspect()
+    if altered := problems.asked(lambda: inspection.altered):
         problems.add(f"{listed(altered)} {'is' if len(altered) == 1 else 'are'} not what the exporter wrote")
-    metadata = problems.asked(file.metadata)
+    metadata = problems.asked(lambda: inspection.metadata)
     card = problems.asked(lambda: card_from(metadata)) if metadata is not None else None
     if metadata is None or card is None:
         return _unread(name, stored, problems)
-    qparams = problems.asked(file.qparams) if metadata.get("precision") == "int8" else {}
-    coverage = problems.asked(file.coverage)
+    qparams = problems.asked(lambda: inspection.qparams) if metadata.get("precision") == "int8" else {}
+    coverage = problems.asked(lambda: inspection.coverage)
     if coverage is not None:
         problems.asked(lambda: require_int8(_artifact(metadata, stored), coverage, float_tensors_from(metadata)))
     held: Measurement[bool] = UNREAD

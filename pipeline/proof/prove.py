@@ -189,7 +189,7 @@ def _candidate(target: Target, artifact: Artifact) -> _Candidate:
 def _file_result(
     candidate: _Candidate, images: Images, run: _Run | None, reference: Logits, latency: Latency | None, source: Source
 ) -> FileResult:
-    coverage = candidate.target.coverage(candidate.artifact)
+    coverage = candidate.target.inspect(candidate.artifact).coverage
     require_int8(candidate.artifact, coverage, source.float_tensors)
     session, classes = candidate.session, NO_CLASSES if source.card.features else None
     if isinstance(session, NotMeasured) or run is None:
@@ -220,11 +220,12 @@ def _file_result(
 def read_back(target: Target, artifact: Artifact, card: ModelCard, table: QuantTable | None) -> Measurement[ReadBack]:
     """Compare what the file stores with the card and the table; the error names the first tensors that differ."""
     path = artifact.file.path
-    if card_from(target.read_metadata(artifact)) != card:
+    inspection = target.inspect(artifact)
+    if card_from(inspection.metadata) != card:
         raise ConversionError(f"{path.name} does not say the labels and preprocessing it was given; report this")
     if table is None or artifact.precision != "int8":
         return NotMeasured(reason="only INT8 artifacts hold the quantization table")
-    stored = target.read_qparams(artifact)
+    stored = inspection.qparams
     differing = differences(table, stored)
     if differing:
         raise ConversionError(

@@ -86,11 +86,6 @@ def read_altered(path: Path) -> Package:
     return _read_program(path, spec)
 
 
-def parse_package(path: Path) -> Package:
-    """Read anybody's package: an ML program for iOS 17 with a whole weight file, or one `ConversionError`."""
-    return _read_program(path, _read_spec(path))
-
-
 def _require_own(path: Path, spec: Model) -> None:
     if not spec.description.metadata.userDefined.get("generator", "").startswith(GENERATOR):
         raise ConversionError(f"{path} was not written by {GENERATOR}; give a package that was, or export it again")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,15 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rexnet_export.pipeline.artifact.fingerprints import damaged
+from rexnet_export.pipeline.artifact.inspection import Inspection
 from rexnet_export.pipeline.artifact.self_test import carried
-from rexnet_export.pipeline.artifact.structure import Structure
 from rexnet_export.pipeline.artifact.target import OutputSession, Source, described, require_int8
 from rexnet_export.pipeline.core.errors import ConversionError, TargetUnavailable
 from rexnet_export.pipeline.core.outputs import answer
 from rexnet_export.pipeline.core.records import (
     PRECISIONS,
     Artifact,
-    Coverage,
     Precision,
     StoredFile,
     stored_file,
@@ -90,30 +90,18 @@ class CoreML:
         self.require()
         return _session(read_package(artifact.file.path))
 
-    def coverage(self, artifact: Artifact) -> Coverage:
-        """Count INT8 and float arithmetic in the saved program."""
-        return count_arithmetic(read_package(artifact.file.path))
-
-    def read_metadata(self, artifact: Artifact) -> dict[str, str]:
-        """The saved package's user-defined metadata."""
-        return dict(read_package(artifact.file.path).metadata)
-
-    def structure(self, artifact: Artifact) -> Structure:
-        """Counted from the saved program."""
-        return structure(read_package(artifact.file.path))
-
-    def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:
-        """The saved program's scales and zero points, by ONNX tensor name."""
-        return stored_qparams(read_package(artifact.file.path))
-
-    def read_parameters(self, artifact: Artifact) -> dict[str, NDArray[np.generic]]:
-        """The saved program's weights as integers or real numbers, and its biases, which are always real numbers."""
-        return stored_parameters(read_package(artifact.file.path))
-
-    def altered(self, artifact: Artifact) -> list[str]:
-        """Compared with the fingerprints, also where the manifest no longer fits."""
-        package = read_altered(artifact.file.path)
-        return damaged(dict(package.metadata), stored_qparams(package), stored_parameters(package))
+    def inspect(self, artifact: Artifact) -> Inspection:
+        """The saved program; `altered` also where the manifest no longer fits."""
+        path = artifact.file.path
+        package = cache(lambda: read_package(path))
+        return Inspection(
+            metadata=lambda: dict(package().metadata),
+            coverage=lambda: count_arithmetic(package()),
+            structure=lambda: structure(package()),
+            qparams=lambda: stored_qparams(package()),
+            parameters=lambda: stored_parameters(package()),
+            altered=lambda: _altered(read_altered(path)),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +131,10 @@ class _CoreMLSession:
     def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """The outputs: Core ML shows no tensor that is not declared one."""
         return self.outputs(images)
+
+
+def _altered(package: Package) -> list[str]:
+    return damaged(package.metadata, stored_qparams(package), stored_parameters(package))
 
 
 def _session(package: Package) -> OutputSession:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.artifact.fingerprints import damaged
+from rexnet_export.pipeline.artifact.inspection import Inspection
 from rexnet_export.pipeline.artifact.metadata import describe
 from rexnet_export.pipeline.artifact.self_test import carried
 from rexnet_export.pipeline.artifact.structure import Structure
 from rexnet_export.pipeline.artifact.target import OutputSession, Source
 from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.records import PRECISIONS, Artifact, Coverage, NotMeasured, Precision, Preprocess
-from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.targets.ort.session import open_session
 from rexnet_export.targets.ort.target import Ort
 
@@ -58,8 +57,8 @@ class Gpu:
         )
         presets = {"onnxruntime": source.float_onnx} if has_cuda_provider() else {}
         written = Artifact(target=self.name, precision=precision, file=save(metadata=described), presets=presets)
-        stored = self.read_parameters(written)
-        proof = carried(source, lambda: self.open(written), {}, stored, self.read_metadata(written))
+        stored = self.inspect(written)
+        proof = carried(source, lambda: self.open(written), {}, stored.parameters, stored.metadata)
         return replace(written, file=save(metadata=described | proof))
 
     def open(self, artifact: Artifact, *, threads: int | None = None) -> OutputSession:
@@ -75,55 +74,51 @@ class Gpu:
         loaded = _load(artifact)
         return open_reference(loaded.network, _preprocess(loaded), half=artifact.precision == "fp16")
 
-    def coverage(self, artifact: Artifact) -> Coverage:
-        """All multiply-accumulates are float, and every layer is a float operator."""
-        if _is_onnx(artifact):
-            return Ort().coverage(artifact)
-        from rexnet_export.pipeline.model.rexnet import cost  # noqa: PLC0415
+    def inspect(self, artifact: Artifact) -> Inspection:
+        """The checkpoint, by its own names: here BatchNorm is not folded into the convolutions.
 
-        loaded = _load(artifact)
-        modules = loaded.network.named_modules()
-        layers = [(name, type(layer).__name__) for name, layer in modules if not list(layer.children())]
-        return Coverage(
-            int8_macs=0,
-            total_macs=cost(loaded.network.spec, _preprocess(loaded).size).macs,
-            float_ops=tuple(f"{name} ({kind})" for name, kind in layers if kind != "Dropout"),
+        All multiply-accumulates are float, and every layer is a float operator. The preset is ONNX Runtime's to read.
+        """
+        if _is_onnx(artifact):
+            return Ort().inspect(artifact)
+        loaded = cache(lambda: _load(artifact))
+        return Inspection(
+            metadata=lambda: loaded().metadata,
+            coverage=lambda: _coverage(loaded()),
+            structure=lambda: _structure(loaded()),
+            qparams=dict,
+            parameters=lambda: _stored(loaded()),
         )
 
-    def structure(self, artifact: Artifact) -> Structure:
-        """The network's layers; all of it is one float island."""
-        if _is_onnx(artifact):
-            return Ort().structure(artifact)
-        layers = [layer for layer in _load(artifact).network.modules() if not list(layer.children())]
-        return Structure(
-            tensor_bytes=sum(values.nbytes for values in self.read_parameters(artifact).values()),
-            operators=dict(Counter(type(layer).__name__ for layer in layers)),
-            float_islands=1,
-            qdq_pairs=0,
-            arena_bytes=NotMeasured(reason="torch allocates memory as it runs"),
-        )
 
-    def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:  # noqa: ARG002 - the protocol's parameter
-        """A float file stores none."""
-        return {}
+def _coverage(loaded: LoadedCheckpoint) -> Coverage:
+    from rexnet_export.pipeline.model.rexnet import cost  # noqa: PLC0415
 
-    def altered(self, artifact: Artifact) -> list[str]:
-        """Compared with the fingerprints the file carries."""
-        return damaged(self.read_metadata(artifact), self.read_qparams(artifact), self.read_parameters(artifact))
+    modules = loaded.network.named_modules()
+    layers = [(name, type(layer).__name__) for name, layer in modules if not list(layer.children())]
+    return Coverage(
+        int8_macs=0,
+        total_macs=cost(loaded.network.spec, _preprocess(loaded).size).macs,
+        float_ops=tuple(f"{name} ({kind})" for name, kind in layers if kind != "Dropout"),
+    )
 
-    def read_parameters(self, artifact: Artifact) -> dict[str, NDArray[np.generic]]:
-        """Everything the checkpoint stores, by its own names: here BatchNorm is not folded into the convolutions."""
-        if _is_onnx(artifact):
-            return Ort().read_parameters(artifact)
-        from safetensors.numpy import load_file  # noqa: PLC0415
 
-        _load(artifact)  # refuses what is no checkpoint of ours
-        stored: dict[str, NDArray[np.generic]] = load_file(artifact.file.path)
-        return stored
+def _structure(loaded: LoadedCheckpoint) -> Structure:
+    layers = [layer for layer in loaded.network.modules() if not list(layer.children())]
+    return Structure(
+        tensor_bytes=sum(values.nbytes for values in _stored(loaded).values()),
+        operators=dict(Counter(type(layer).__name__ for layer in layers)),
+        float_islands=1,
+        qdq_pairs=0,
+        arena_bytes=NotMeasured(reason="torch allocates memory as it runs"),
+    )
 
-    def read_metadata(self, artifact: Artifact) -> dict[str, str]:
-        """The safetensors metadata, or the ONNX file's."""
-        return Ort().read_metadata(artifact) if _is_onnx(artifact) else _load(artifact).metadata
+
+def _stored(loaded: LoadedCheckpoint) -> dict[str, NDArray[np.generic]]:
+    from safetensors.numpy import load_file  # noqa: PLC0415
+
+    stored: dict[str, NDArray[np.generic]] = load_file(loaded.file.path)
+    return stored
 
 
 def has_cuda_provider() -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from signal import Signals
 from threading import Timer
@@ -17,13 +18,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.artifact.structure import Structure
+from rexnet_export.pipeline.artifact.inspection import Inspection
 from rexnet_export.pipeline.core import child, errors
 from rexnet_export.pipeline.core.errors import ConversionError, ExportError, ProcessEnded, UsageError
-from rexnet_export.pipeline.core.records import Coverage
-from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.targets import TARGETS
-from rexnet_export.targets.isolation.worker import IMAGES, NANOSECONDS, RUNS, Arrays, read_message, send_message
+from rexnet_export.targets.isolation.worker import (
+    IMAGES,
+    NANOSECONDS,
+    PARAMETERS,
+    PARTS,
+    RUNS,
+    Arrays,
+    read_message,
+    send_message,
+)
 
 ANSWER_WITHIN_S = 900.0
 
@@ -51,48 +59,12 @@ class IsolatedFile:
         """Of the process that has the file open."""
         return self._process.pid
 
-    def metadata(self) -> dict[str, str]:
-        """What the file says of itself: the map of `pipeline.artifact.metadata.describe`."""
-        said, _ = self._ask("metadata")
-        return dict(said)
-
-    def coverage(self) -> Coverage:
-        """INT8 and float arithmetic, counted from the file."""
-        said, _ = self._ask("coverage")
-        return Coverage(
-            int8_macs=said["int8_macs"],
-            total_macs=said["total_macs"],
-            float_ops=tuple(said["float_ops"]),
-            float_layers=tuple(said["float_layers"]),
+    def inspect(self) -> Inspection:
+        """What the file really holds; every part is a question of its own, so that a crash costs that one alone."""
+        return Inspection(
+            parameters=lambda: self._ask(PARAMETERS)[1],
+            **{name: partial(self._part, name) for name in PARTS},
         )
-
-    def structure(self) -> Structure:
-        """What the file is built of."""
-        said, _ = self._ask("structure")
-        return Structure.from_json(said)
-
-    def qparams(self) -> dict[str, QuantParams]:
-        """Scales and zero points that the file stores, by ONNX tensor name."""
-        said, _ = self._ask("qparams")
-        return {
-            name: QuantParams(
-                scale=tuple(params["scale"]),
-                zero_point=tuple(params["zero_point"]),
-                axis=params["axis"],
-                bits=params["bits"],
-            )
-            for name, params in said.items()
-        }
-
-    def parameters(self) -> Arrays:
-        """Weights and biases as the file stores them, by ONNX tensor name and in ONNX layout."""
-        _, arrays = self._ask("parameters")
-        return arrays
-
-    def altered(self) -> list[str]:
-        """Tensors that are not what the file was written with."""
-        said, _ = self._ask("altered")
-        return list(said)
 
     @property
     def executed_by(self) -> str:
@@ -138,6 +110,10 @@ class IsolatedFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _part(self, name: str) -> Any:  # noqa: ANN401 - one of an inspection's parts
+        said, _ = self._ask(name)
+        return PARTS[name].validate_python(said)
 
     def _session(self) -> Mapping[str, Any]:
         if self._said is None:

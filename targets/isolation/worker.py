@@ -15,24 +15,38 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
+from rexnet_export.pipeline.artifact.inspection import Inspection
+from rexnet_export.pipeline.artifact.structure import Structure
 from rexnet_export.pipeline.artifact.target import Session, Target
 from rexnet_export.pipeline.artifact.timed_block import time_block, time_kernel
 from rexnet_export.pipeline.core.errors import ConversionError, ExportError, first_line
-from rexnet_export.pipeline.core.records import PRECISIONS, Artifact, stored_file
+from rexnet_export.pipeline.core.records import PRECISIONS, Artifact, Coverage, stored_file
+from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.targets import TARGETS
 
 type Arrays = Mapping[str, NDArray[np.generic]]
 
 IMAGES, RUNS, NANOSECONDS = "images", "runs", "nanoseconds"
 LARGEST_HEADER = 2**24
+
+# The parts of an `Inspection` that travel as JSON; parameters travel as arrays.
+PARTS: Mapping[str, TypeAdapter[Any]] = {
+    "metadata": TypeAdapter(dict[str, str]),
+    "coverage": TypeAdapter(Coverage),
+    "structure": TypeAdapter(Structure),
+    "qparams": TypeAdapter(dict[str, QuantParams]),
+    "altered": TypeAdapter(list[str]),
+}
+PARAMETERS = "parameters"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,15 +86,14 @@ class _Opened:
         self.path = path
 
     @cached_property
-    def _metadata(self) -> dict[str, str]:
+    def _inspection(self) -> Inspection:
         # No reader asks for the precision; it is one of the things being read.
-        unknown = Artifact(target=self._target.name, precision="fp32", file=stored_file(self.path))
-        return self._target.read_metadata(unknown)
+        return self._target.inspect(Artifact(target=self._target.name, precision="fp32", file=stored_file(self.path)))
 
     @cached_property
     def _artifact(self) -> Artifact:
         for precision in PRECISIONS:
-            if self._metadata.get("precision") == precision:
+            if self._inspection.metadata.get("precision") == precision:
                 return Artifact(target=self._target.name, precision=precision, file=stored_file(self.path))
         raise ConversionError(f"{self.path.name} does not say its precision: not exported here; export it again")
 
@@ -88,27 +101,12 @@ class _Opened:
     def _session(self) -> Session:
         return self._target.open(self._artifact, threads=self._threads)
 
-    def metadata(self, _: Arrays) -> Answer:
-        return Answer(said=self._metadata)
-
     def session(self, _: Arrays) -> Answer:
         return Answer(said={"executed_by": self._session.executed_by, "timed": self._session.timed})
 
-    def coverage(self, _: Arrays) -> Answer:
-        return Answer(said=asdict(self._target.coverage(self._artifact)))
-
-    def structure(self, _: Arrays) -> Answer:
-        return Answer(said=self._target.structure(self._artifact).to_json())
-
-    def qparams(self, _: Arrays) -> Answer:
-        return Answer(said={name: asdict(p) for name, p in self._target.read_qparams(self._artifact).items()})
-
-    def parameters(self, _: Arrays) -> Answer:
-        return Answer(arrays=self._target.read_parameters(self._artifact))
-
-    def altered(self, _: Arrays) -> Answer:
-        unknown = Artifact(target=self._target.name, precision="fp32", file=stored_file(self.path))
-        return Answer(said=self._target.altered(unknown))
+    def part(self, name: str) -> Answer:
+        value = getattr(self._inspection, name)
+        return Answer(arrays=value) if name == PARAMETERS else Answer(said=PARTS[name].dump_python(value, mode="json"))
 
     def run(self, arrays: Arrays) -> Answer:
         return Answer(arrays={"logits": self._session.run(arrays[IMAGES].astype(np.uint8, copy=False))})
@@ -127,13 +125,7 @@ class _Opened:
 
 
 QUESTIONS: Mapping[str, Callable[[_Opened, Arrays], Answer]] = {
-    "metadata": _Opened.metadata,
     "session": _Opened.session,
-    "coverage": _Opened.coverage,
-    "structure": _Opened.structure,
-    "qparams": _Opened.qparams,
-    "parameters": _Opened.parameters,
-    "altered": _Opened.altered,
     "run": _Opened.run,
     "trace": _Opened.trace,
     "time": _Opened.time,
@@ -143,7 +135,7 @@ QUESTIONS: Mapping[str, Callable[[_Opened, Arrays], Answer]] = {
 
 def _answered(opened: _Opened, asked: Any, arrays: Arrays) -> tuple[dict[str, Any], Arrays]:  # noqa: ANN401 - JSON
     try:
-        answer = QUESTIONS[asked](opened, arrays)
+        answer = QUESTIONS[asked](opened, arrays) if asked in QUESTIONS else opened.part(asked)
     except ExportError as error:
         return {"failed": str(error), "kind": type(error).__name__}, {}
     except Exception as error:  # noqa: BLE001 - a hostile file may fail in any way; the parent says it in one line

@@ -5,21 +5,18 @@ from __future__ import annotations
 import struct
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-from rexnet_export.pipeline.artifact.fingerprints import damaged
+from rexnet_export.pipeline.artifact.inspection import Inspection
 from rexnet_export.pipeline.artifact.self_test import carried
-from rexnet_export.pipeline.artifact.structure import Structure
 from rexnet_export.pipeline.artifact.target import OutputSession, Source, described, require_int8
 from rexnet_export.pipeline.core.errors import ConversionError, TargetUnavailable, first_line
-from rexnet_export.pipeline.core.records import Artifact, Coverage, Precision, StoredFile, stored_file
+from rexnet_export.pipeline.core.records import Artifact, Precision, StoredFile, stored_file
 from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
-from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.targets.ort import format as ort_format
 from rexnet_export.targets.ort.format import Graph, count, parameters, quantization
 from rexnet_export.targets.ort.session import open_session, optimized
@@ -77,48 +74,28 @@ class Ort:
         self.require()
         return open_session(artifact.file.path, threads=threads or 1)
 
-    def coverage(self, artifact: Artifact) -> Coverage:
-        """Count arithmetic in the optimized graph; a `.onnx` is optimized first, as it is at run time."""
-        return self._read(artifact, count)
-
-    def structure(self, artifact: Artifact) -> Structure:
-        """Counted from the optimized graph."""
-        return self._read(artifact, structure)
-
-    def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:
-        """Scales and zero points of the optimized graph, by ONNX tensor name."""
-        return self._read(artifact, quantization)
-
-    def altered(self, artifact: Artifact) -> list[str]:
-        """Compared with the fingerprints the file carries."""
-        return damaged(self.read_metadata(artifact), self.read_qparams(artifact), self.read_parameters(artifact))
-
-    def read_parameters(self, artifact: Artifact) -> dict[str, NDArray[np.generic]]:
-        """Weights and biases of the optimized graph, by ONNX tensor name."""
-        return self._read(artifact, parameters)
-
-    def read_metadata(self, artifact: Artifact) -> dict[str, str]:
-        """The file's `metadata_props`."""
-        self.require()
-        return dict(open_session(artifact.file.path).session.get_modelmeta().custom_metadata_map)
-
-    def _read[T](self, artifact: Artifact, reader: Callable[[Graph], T]) -> T:
-        try:
-            return reader(self._graph(artifact))
-        except (KeyError, IndexError, ValueError) as error:
-            name = artifact.file.path.name
-            raise ConversionError(
-                f"{name} computes what our files store ({error}); it was not exported here"
-            ) from error
-
-    def _graph(self, artifact: Artifact) -> Graph:
+    def inspect(self, artifact: Artifact) -> Inspection:
+        """The optimized graph and the file's `metadata_props`; a `.onnx` is optimized first, as it is at run time."""
         self.require()
         path = artifact.file.path
-        open_session(path)  # ONNX Runtime verifies a file's structure; the Python reader does not
-        if path.suffix == ".ort":
-            return _parsed(path)
-        with tempfile.TemporaryDirectory() as folder:
-            return _parsed(optimized(path, Path(folder) / "optimized.ort").path)
+        session = cache(lambda: open_session(path))  # ONNX Runtime verifies a file; the Python reader does not
+        graph = cache(lambda: _optimized_graph(session().path))
+
+        def read[T](reader: Callable[[Graph], T]) -> T:
+            try:
+                return reader(graph())
+            except (KeyError, IndexError, ValueError) as error:
+                raise ConversionError(
+                    f"{path.name} computes what our files store ({error}); it was not exported here"
+                ) from error
+
+        return Inspection(
+            metadata=lambda: dict(session().session.get_modelmeta().custom_metadata_map),
+            coverage=lambda: read(count),
+            structure=lambda: read(structure),
+            qparams=lambda: read(quantization),
+            parameters=lambda: read(parameters),
+        )
 
 
 def _pair(model: onnx.ModelProto, source: Source, folder: Path, stem: str) -> tuple[StoredFile, StoredFile]:
@@ -158,6 +135,13 @@ def _required_operators(ort_path: Path) -> StoredFile:
     ort_format.tools().create_config_from_models([ort_path], path, enable_type_reduction=True)
     path.write_text(path.read_text(encoding="utf-8").replace(str(ort_path), ort_path.name), encoding="utf-8")
     return stored_file(path)
+
+
+def _optimized_graph(path: Path) -> Graph:
+    if path.suffix == ".ort":
+        return _parsed(path)
+    with tempfile.TemporaryDirectory() as folder:
+        return _parsed(optimized(path, Path(folder) / "optimized.ort").path)
 
 
 def _parsed(path: Path) -> Graph:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,14 +18,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.artifact.fingerprints import damaged
+from rexnet_export.pipeline.artifact.inspection import Inspection
 from rexnet_export.pipeline.artifact.self_test import carried
-from rexnet_export.pipeline.artifact.structure import Structure
 from rexnet_export.pipeline.artifact.target import OutputSession, Source, described, require_int8
 from rexnet_export.pipeline.core.errors import ConversionError, DataError, TargetUnavailable, first_line
 from rexnet_export.pipeline.core.outputs import answer, are_outputs
-from rexnet_export.pipeline.core.records import Artifact, Coverage, Precision, stored_file
-from rexnet_export.quantization.table.params import QuantParams
+from rexnet_export.pipeline.core.records import Artifact, Precision, stored_file
 from rexnet_export.quantization.table.table import QuantTable
 from rexnet_export.targets.tflite.flatbuffer import Graph, read_graph
 from rexnet_export.targets.tflite.inspect import count_arithmetic, stored_parameters, stored_qparams
@@ -81,29 +79,16 @@ class Tflite:
         self.require()
         return open_session(artifact.file.path, threads=threads or 1)
 
-    def coverage(self, artifact: Artifact) -> Coverage:
-        """Count arithmetic by the element types that the file declares."""
-        return count_arithmetic(_read(artifact.file.path))
-
-    def structure(self, artifact: Artifact) -> Structure:
-        """Counted from the file, its arena planned."""
-        return structure(_read(artifact.file.path))
-
-    def read_qparams(self, artifact: Artifact) -> dict[str, QuantParams]:
-        """Scales and zero points by ONNX tensor name, parameters included."""
-        return stored_qparams(_read(artifact.file.path))
-
-    def altered(self, artifact: Artifact) -> list[str]:
-        """Compared with the fingerprints the file carries."""
-        return damaged(self.read_metadata(artifact), self.read_qparams(artifact), self.read_parameters(artifact))
-
-    def read_parameters(self, artifact: Artifact) -> dict[str, NDArray[np.generic]]:
-        """The file's integers or float values, by ONNX tensor name and in ONNX layout."""
-        return stored_parameters(_read(artifact.file.path))
-
-    def read_metadata(self, artifact: Artifact) -> dict[str, str]:
-        """The description stored beside the standard TFLite metadata."""
-        return read_description(_read(artifact.file.path))
+    def inspect(self, artifact: Artifact) -> Inspection:
+        """The file's one graph, its labels and its metadata."""
+        graph = cache(lambda: _read(artifact.file.path))
+        return Inspection(
+            metadata=lambda: read_description(graph()),
+            coverage=lambda: count_arithmetic(graph()),
+            structure=lambda: structure(graph()),
+            qparams=lambda: stored_qparams(graph()),
+            parameters=lambda: stored_parameters(graph()),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

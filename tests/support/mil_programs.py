@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from rexnet_export.targets.coreml.interpreter_program import Arithmetic, MilProgram
-from rexnet_export.targets.coreml.package import Package, parse_package, quiet
+from rexnet_export.targets.coreml.package import GENERATOR, Package, quiet, read_package, seal
 
 if TYPE_CHECKING:
     from coremltools.converters.mil import Builder
@@ -48,7 +48,7 @@ def saved(package: Package, **conversion: object) -> Package:
         import coremltools as ct  # noqa: PLC0415
 
         path = Path(folder, "tiny.mlpackage")
-        ct.convert(
+        spec = ct.convert(
             package.program,
             convert_to="mlprogram",
             compute_precision=ct.precision.FLOAT32,
@@ -57,8 +57,10 @@ def saved(package: Package, **conversion: object) -> Package:
             skip_model_load=True,
             package_dir=str(path),
             **conversion,
-        )
-        return parse_package(path)
+        ).get_spec()
+        spec.description.metadata.userDefined["generator"] = GENERATOR
+        seal(path, spec)
+        return read_package(path)
 
 
 def execute(

@@ -109,23 +109,23 @@ def test_integers_are_the_tables_and_nothing_else_is_computed(converted: Convert
     table = converted.source.table
     assert table
     wanted = {name: entry.params for name, entry in table.tensors.items() if entry.params is not None}
-    stored = converted.target.read_qparams(converted.artifact)
+    stored = converted.target.inspect(converted.artifact).qparams
     assert stored == {name: wanted[name] for name in stored}
     assert {feature.name for feature in outputs_of(converted)} <= stored.keys()
-    coverage = converted.target.coverage(converted.artifact)
+    coverage = converted.target.inspect(converted.artifact).coverage
     assert coverage.int8_mac_fraction == 1
     assert coverage.float_ops == ()
 
 
 def test_a_file_says_what_it_gives_and_repeats_it(converted: Converted) -> None:
-    metadata = converted.target.read_metadata(converted.artifact)
+    metadata = converted.target.inspect(converted.artifact).metadata
     assert card_from(metadata) == converted.source.card
     found = check(
-        converted.target.open(converted.artifact), metadata, converted.target.read_qparams(converted.artifact)
+        converted.target.open(converted.artifact), metadata, converted.target.inspect(converted.artifact).qparams
     )
     assert isinstance(found, SelfTest)
     assert found.passed
-    assert converted.target.altered(converted.artifact) == []
+    assert converted.target.inspect(converted.artifact).altered == []
 
 
 def outputs_of(converted: Converted) -> tuple[Feature, ...]:

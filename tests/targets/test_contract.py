@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from shared import ArtifactOf
 
-from rexnet_export.pipeline.artifact.fingerprints import damaged
 from rexnet_export.pipeline.artifact.metadata import card_from, float_tensors_from
 from rexnet_export.pipeline.artifact.self_test import SelfTest, check
 from rexnet_export.pipeline.artifact.target import Source, Target, require_int8
@@ -25,6 +24,7 @@ from rexnet_export.targets import TARGETS
 type Sources = Mapping[Precision, Source]
 
 CASES = [(name, precision, "plain") for name, target in TARGETS.items() for precision in target.precisions]
+PARTS = {"metadata", "coverage", "structure", "qparams", "parameters", "altered"}
 FORMS = ("grouped", "mixed", "grouped_mixed")
 CASES += [(name, "int8", form) for name, target in TARGETS.items() if "int8" in target.precisions for form in FORMS]
 IDS = ["-".join(case) for case in CASES]
@@ -90,7 +90,7 @@ def test_the_artifact_says_what_it_is(converted: Converted) -> None:
 
 def test_labels_and_preprocessing_come_back_out_of_every_file(converted: Converted, sources: Sources) -> None:
     for file in converted.executable():
-        metadata = converted.target.read_metadata(replace(converted.artifact, file=file))
+        metadata = converted.target.inspect(replace(converted.artifact, file=file)).metadata
         assert card_from(metadata) == sources[converted.asked].card
         assert metadata["precision"] == converted.artifact.precision
         assert metadata["float_onnx_sha256"] == sources[converted.asked].float_onnx.sha256
@@ -163,7 +163,7 @@ def test_int8_files_store_the_quantization_table(converted: Converted, sources: 
     wanted = {name: entry.params for name, entry in table.tensors.items() if entry.params is not None}
     biases = {name for name, entry in table.tensors.items() if entry.decision == "derived"}
     for file in converted.executable():
-        stored = converted.target.read_qparams(replace(converted.artifact, file=file))
+        stored = converted.target.inspect(replace(converted.artifact, file=file)).qparams
         # A format may hold biases as floats; everything else must be there, and what is there must be the table's.
         assert wanted.keys() - stored.keys() <= biases
         assert stored == {name: wanted[name] for name in stored}
@@ -178,7 +178,7 @@ def test_weights_and_biases_come_back_in_onnx_layout(converted: Converted, sourc
     table = sources["int8"].table
     assert table
     for file in converted.executable():
-        stored = converted.target.read_parameters(replace(converted.artifact, file=file))
+        stored = converted.target.inspect(replace(converted.artifact, file=file)).parameters
         assert stored.keys() == real.keys()
         for name, values in real.items():
             params = table.tensors[name].params
@@ -202,10 +202,10 @@ def test_every_file_is_unharmed_and_repeats_its_golden_logits(converted: Convert
     for file in [*converted.executable(), *companions]:
         assert file.path.suffix in converted.target.suffixes
         artifact = replace(converted.artifact, file=file)
-        metadata, qparams = converted.target.read_metadata(artifact), converted.target.read_qparams(artifact)
-        assert damaged(metadata, qparams, converted.target.read_parameters(artifact)) == []
+        inspection = converted.target.inspect(artifact)
+        assert inspection.altered == []
         session = converted.target.open(artifact)
-        found = check(session, metadata, qparams)
+        found = check(session, inspection.metadata, inspection.qparams)
         assert isinstance(found, SelfTest)
         assert found.passed
         assert (found.n, found.same_top1) == (len(source.golden), len(source.golden))
@@ -221,13 +221,13 @@ def test_without_golden_images_a_file_has_fingerprints_only(
 ) -> None:
     source, target = request.getfixturevalue(f"{form}_sources")["fp32"], TARGETS[name]
     artifact = target.convert(replace(source, golden=None), tmp_path, "plain")
-    metadata, qparams = target.read_metadata(artifact), target.read_qparams(artifact)
-    assert damaged(metadata, qparams, target.read_parameters(artifact)) == []
-    assert isinstance(check(target.open(artifact), metadata, qparams), NotMeasured)
+    inspection = target.inspect(artifact)
+    assert inspection.altered == []
+    assert isinstance(check(target.open(artifact), inspection.metadata, inspection.qparams), NotMeasured)
 
 
 def test_a_file_called_int8_that_is_not_is_refused(converted: Converted, sources: Sources) -> None:
-    coverage = converted.target.coverage(converted.artifact)
+    coverage = converted.target.inspect(converted.artifact).coverage
     called = replace(converted.artifact, precision="int8")
     named = sources[converted.artifact.precision].float_tensors
     if converted.artifact.precision == "int8":
@@ -248,12 +248,12 @@ def test_float_tensors_are_those_of_the_table_and_no_others(
     assert whole
     for file in converted.executable():
         artifact = replace(converted.artifact, file=file)
-        named = float_tensors_from(converted.target.read_metadata(artifact))
+        named = float_tensors_from(converted.target.inspect(artifact).metadata)
         if converted.artifact.precision != "int8":
             assert named == frozenset()
             continue
         assert named == frozenset(table.float_tensors)
-        stored = converted.target.read_qparams(artifact)
+        stored = converted.target.inspect(artifact).qparams
         assert differences(table, stored) == []
         assert named.isdisjoint(stored)
         # The same file beside a table that leaves other tensors in float: each is named.
@@ -271,7 +271,7 @@ def test_float_tensors_are_those_of_the_table_and_no_others(
 def test_int8_files_multiply_in_int8(converted: Converted, sources: Sources) -> None:
     named = sources["int8"].float_tensors
     for file in converted.executable():
-        found = converted.target.coverage(replace(converted.artifact, file=file))
+        found = converted.target.inspect(replace(converted.artifact, file=file)).coverage
         assert found.total_macs > 0
         if converted.artifact.precision == "int8":
             assert sorted(found.float_layers) == [name for name in named if name.endswith(".weight")]
@@ -297,31 +297,34 @@ def digests(artifact: Artifact) -> dict[str, str]:
 
 def test_truncated_files_are_refused(converted: Converted, tmp_path: Path) -> None:
     target = converted.target
-    uses = [target.open, target.coverage, target.read_metadata, target.read_parameters]
-    if converted.artifact.precision == "int8":
-        uses.append(target.read_qparams)
+    parts = PARTS if converted.artifact.precision == "int8" else PARTS - {"qparams"}
     for file in converted.executable():
         for cut in truncations(file, tmp_path):
-            for use in uses:
+            artifact = replace(converted.artifact, file=cut)
+            with pytest.raises(ExportError):
+                target.open(artifact)
+            for part in parts:
                 with pytest.raises(ExportError):
-                    use(replace(converted.artifact, file=cut))
+                    getattr(target.inspect(artifact), part)
 
 
 def test_files_of_something_else_are_refused(converted: Converted, tmp_path: Path) -> None:
     target = converted.target
-    uses = [target.open, target.coverage, target.read_metadata, target.read_parameters, target.read_qparams]
+    parts = PARTS - {"qparams"} if target.name == "gpu" else PARTS  # a float checkpoint is not asked for parameters
     for suffix in target.suffixes:
         for number, content in enumerate((b"", b"no model", bytes(4096), b"\x08\x07" + bytes(64))):
             path = tmp_path / f"foreign-{number}{suffix}"
             path.write_bytes(content)
             foreign = replace(converted.artifact, precision="int8", file=stored_file(path))
-            for use in uses[: 4 if target.name == "gpu" else 5]:  # a float checkpoint is not asked for parameters
+            with pytest.raises(ExportError, match=path.name):
+                target.open(foreign)
+            for part in parts:
                 with pytest.raises(ExportError, match=path.name):
-                    use(foreign)
+                    getattr(target.inspect(foreign), part)
         (tmp_path / f"folder{suffix}").mkdir()
         folder = replace(converted.artifact, file=stored_file(tmp_path / f"folder{suffix}"))
         with pytest.raises(ExportError):
-            target.read_metadata(folder)
+            _ = target.inspect(folder).metadata
 
 
 def truncations(file: StoredFile, folder: Path) -> Iterator[StoredFile]:

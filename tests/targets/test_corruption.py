@@ -88,23 +88,15 @@ class Damaged:
         return Damaged(replace(self.artifact, file=stored_file(path)), self._sources, folder)
 
     def fingerprints(self) -> set[str]:
-        return set(
-            damaged(
-                self.target.read_metadata(self.artifact),
-                self.target.read_qparams(self.artifact),
-                self.target.read_parameters(self.artifact),
-            )
-        )
+        inspection = self.target.inspect(self.artifact)
+        return set(damaged(inspection.metadata, inspection.qparams, inspection.parameters))
 
     def from_table(self) -> set[str]:
-        return set(differences(table_of(self._sources), self.target.read_qparams(self.artifact)))
+        return set(differences(table_of(self._sources), self.target.inspect(self.artifact).qparams))
 
     def passes_self_test(self) -> bool:
-        found = check(
-            self.target.open(self.artifact),
-            self.target.read_metadata(self.artifact),
-            self.target.read_qparams(self.artifact),
-        )
+        inspection = self.target.inspect(self.artifact)
+        found = check(self.target.open(self.artifact), inspection.metadata, inspection.qparams)
         assert isinstance(found, SelfTest)
         return found.passed
 
@@ -165,7 +157,7 @@ def test_a_changed_bias_is_named(artifact: Artifact, sources: Sources, tmp_path:
 def test_bias_scales_are_those_of_input_times_weights(artifact: Artifact, sources: Sources) -> None:
     if artifact.target == "coreml":
         pytest.skip("Core ML's biases are real numbers")
-    stored = TARGETS[artifact.target].read_qparams(artifact)
+    stored = TARGETS[artifact.target].inspect(artifact).qparams
     entries = table_of(sources).tensors
     biases = [name for name, entry in entries.items() if entry.decision == "derived"]
     assert biases
@@ -183,7 +175,7 @@ def test_a_core_ml_scale_written_otherwise_than_read_is_an_error(files: Mapping[
     scale.attributes["val"].immediateValue.tensor.bytes.values = np.float16(1).tobytes()
     seal(path, spec)
     with pytest.raises(ConversionError, match=r"features.3.expand is written with other parameters than it is read"):
-        TARGETS["coreml"].read_qparams(replace(files["coreml"], file=stored_file(path)))
+        _ = TARGETS["coreml"].inspect(replace(files["coreml"], file=stored_file(path))).qparams
 
 
 def test_a_tflite_copy_with_other_parameters_is_an_error(
@@ -196,4 +188,4 @@ def test_a_tflite_copy_with_other_parameters_is_an_error(
     path.write_bytes(with_labels(graph.written(), sources["int8"].card))
     name = graph.name(copy).removesuffix(PADDED)
     with pytest.raises(ConversionError, match=f"gives {name} other parameters than a copy of it"):
-        TARGETS["tflite"].read_qparams(replace(files["tflite"], file=stored_file(path)))
+        _ = TARGETS["tflite"].inspect(replace(files["tflite"], file=stored_file(path))).qparams

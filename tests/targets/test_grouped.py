@@ -54,7 +54,7 @@ def test_tflite_joins_without_transposing(artifacts: Mapping[str, Artifact], wan
     assert {code.version for code in codes} == {2}
     for operator in joins(graph):
         assert len({graph.quantization(index) for index in (*operator.inputs, *operator.outputs)}) == 1
-    assert TARGETS["tflite"].coverage(artifacts["tflite"]).float_ops == ()
+    assert TARGETS["tflite"].inspect(artifacts["tflite"]).coverage.float_ops == ()
 
 
 def joins(graph: Graph) -> list[object]:
@@ -75,7 +75,7 @@ def test_core_ml_writes_what_it_joined_with_the_parameters_it_read(
 ) -> None:
     package = read_package(artifacts["coreml"].file.path)
     assert Counter(op.op_type for op in package.operations)["concat"] == wanted["Concat"]
-    found = TARGETS["coreml"].coverage(artifacts["coreml"])
+    found = TARGETS["coreml"].inspect(artifacts["coreml"]).coverage
     assert (found.int8_mac_fraction, found.float_ops) == (1.0, ())
 
 

@@ -28,9 +28,9 @@ def test_tensors_are_most_of_the_file_and_islands_are_where_floats_are(
 ) -> None:
     artifact = artifacts[name, precision]
     target = TARGETS[name]
-    found = target.structure(artifact)
+    found = target.inspect(artifact).structure
     assert 0.4 * artifact.file.bytes < found.tensor_bytes < artifact.file.bytes
-    assert (found.float_islands > 0) is bool(target.coverage(artifact).float_ops)
+    assert (found.float_islands > 0) is bool(target.inspect(artifact).coverage.float_ops)
     if artifact.precision == "int8":
         assert found.float_islands == 0
         assert found.qdq_pairs == 0 or isinstance(found.qdq_pairs, NotMeasured)
@@ -40,7 +40,7 @@ def test_tensors_are_most_of_the_file_and_islands_are_where_floats_are(
 def test_int8_takes_a_quarter_of_the_tensors_and_about_of_the_arena(
     artifacts: Mapping[tuple[str, str], Artifact],
 ) -> None:
-    int8, fp32 = (TARGETS["tflite"].structure(artifacts["tflite", precision]) for precision in ("int8", "fp32"))
+    int8, fp32 = (TARGETS["tflite"].inspect(artifacts["tflite", precision]).structure for precision in ("int8", "fp32"))
     assert 3.0 < fp32.tensor_bytes / int8.tensor_bytes < 4.0
     assert isinstance(int8.arena_bytes, int)
     assert isinstance(fp32.arena_bytes, int)
@@ -60,14 +60,14 @@ def test_the_arena_holds_the_widest_layer_and_what_it_is_made_of(
         for node in graph.node
         if node.input[0] in sizes and node.output[0] in sizes
     )
-    found = TARGETS["tflite"].structure(artifacts["tflite", "int8"])
+    found = TARGETS["tflite"].inspect(artifacts["tflite", "int8"]).structure
     assert isinstance(found.arena_bytes, int)
     assert widest <= found.arena_bytes < 4 * widest
 
 
 def test_who_does_not_say_its_memory_says_why(artifacts: Mapping[tuple[str, str], Artifact]) -> None:
     for name in ("ort", "coreml", "gpu"):
-        found: Structure = TARGETS[name].structure(artifacts[name, "fp32"])
+        found: Structure = TARGETS[name].inspect(artifacts[name, "fp32"]).structure
         assert isinstance(found.arena_bytes, NotMeasured)
         assert found.arena_bytes.reason
 
@@ -87,6 +87,6 @@ def test_a_layer_left_in_float_is_an_island_with_its_conversions(sources: Source
     model.graph.node.remove(dequantize)
     path = tmp_path / "island.onnx"
     onnx.save(model, path)
-    found = TARGETS["ort"].structure(Artifact(target="ort", precision="int8", file=stored_file(path)))
+    found = TARGETS["ort"].inspect(Artifact(target="ort", precision="int8", file=stored_file(path))).structure
     assert found.float_islands >= 1
     assert found.qdq_pairs != 0

@@ -106,9 +106,10 @@ def _opened(paths: list[Path], baseline: Path | None) -> tuple[ModelCard, list[C
     for path in paths:
         target = TARGETS[target_of(path)]
         artifact = Artifact(target=target.name, precision="int8", file=stored_file(path))
-        metadata = target.read_metadata(artifact)
+        inspection = target.inspect(artifact)
+        metadata = inspection.metadata
         (precision,) = [known for known in PRECISIONS if known == metadata.get("precision")] or ["fp32"]
-        logits = target.read_qparams(artifact).get("logits") if precision == "int8" else None
+        logits = inspection.qparams.get("logits") if precision == "int8" else None
         cards.append(card_from(metadata))
         candidates.append(
             Candidate(

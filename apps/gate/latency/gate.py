@@ -197,7 +197,7 @@ def _planned(request: Request) -> Iterator[tuple[int, int]]:
 
 
 def _common_size(files: Mapping[Side, LoadedFile]) -> tuple[int, int]:
-    sizes = {side: card_from(file.metadata()).preprocess.shape for side, file in files.items()}
+    sizes = {side: card_from(file.inspect().metadata).preprocess.shape for side, file in files.items()}
     if sizes["base"] != sizes["candidate"]:
         raise UsageError(
             f"{files['base'].path.name} takes images of {_pixels(sizes['base'])} and {files['candidate'].path.name} of "

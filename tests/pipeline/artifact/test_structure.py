@@ -1,9 +1,6 @@
 """Islands of float operators, and structures as JSON."""
 
-import json
-
-from rexnet_export.pipeline.artifact.structure import Structure, islands
-from rexnet_export.pipeline.core.records import NotMeasured
+from rexnet_export.pipeline.artifact.structure import islands
 
 
 def test_operators_that_feed_each_other_are_one_island() -> None:
@@ -25,15 +22,3 @@ def test_an_operator_joins_what_it_reads() -> None:
 
 def test_islands_joined_late_are_one() -> None:
     assert islands([(("x1",), ("x2",)), (("y1",), ("y2",)), (("x2", "y2"), ("z",)), (("z",), ("end",))]) == 1
-
-
-def test_json_and_back() -> None:
-    structure = Structure(
-        tensor_bytes=7,
-        operators={"CONV_2D": 2},
-        float_islands=0,
-        qdq_pairs=NotMeasured(reason="fused"),
-        arena_bytes=640,
-        arena_method="by hand",
-    )
-    assert Structure.from_json(json.loads(json.dumps(structure.to_json()))) == structure

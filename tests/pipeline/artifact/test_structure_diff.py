@@ -1,6 +1,5 @@
 """What can be counted must not get worse at all; what is better passes; what has no meaning is not compared."""
 
-import json
 from dataclasses import replace
 from typing import Any, cast
 
@@ -10,7 +9,6 @@ from hypothesis import strategies as st
 
 from rexnet_export.pipeline.artifact.structure import Structure
 from rexnet_export.pipeline.artifact.structure_diff import Comparison, Signal, Signals, compare
-from rexnet_export.pipeline.core.json import plain
 from rexnet_export.pipeline.core.records import Coverage, NotMeasured
 
 PADDING = 64
@@ -146,8 +144,3 @@ def test_the_share_is_compared_exactly(one: int, other: int, total: int, wider: 
     candidate = counted(int8_macs=min(other, wider), total_macs=wider)
     less = min(other, wider) * total < min(one, total) * wider
     assert (signal(candidate, "share of INT8 multiply-accumulates", base).change == "worse") is less
-
-
-def test_json_and_back() -> None:
-    for signals in (BASE, counted(float_ops=("a (B)",)), built(arena_bytes=NotMeasured(reason="nobody says"))):
-        assert Signals.from_json(json.loads(json.dumps(plain(signals)))) == signals

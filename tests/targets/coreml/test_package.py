@@ -13,7 +13,7 @@ from shared import ArtifactOf
 
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.targets.coreml.builder import onnx_name
-from rexnet_export.targets.coreml.package import MANIFEST, MODEL, WEIGHTS, parse_package, quiet, read_package, seal
+from rexnet_export.targets.coreml.package import MANIFEST, MODEL, WEIGHTS, quiet, read_altered, read_package, seal
 
 type Damage = Callable[[Path], None]
 
@@ -47,7 +47,7 @@ def other_version(package: Path) -> None:
 
 def edit_stored(package: Path, edit: Callable[..., None]) -> None:
     """Change where or what the program says a weight is, and write the model back."""
-    spec = parse_package(package).spec
+    spec = read_altered(package).spec
     (block,) = spec.mlProgram.functions["main"].block_specializations.values()
     operation = next(op for op in block.operations if op.outputs[0].name == "stem__weight")
     edit(operation.attributes["quantized_data"])
@@ -90,7 +90,7 @@ def data_beyond_the_file(package: Path) -> None:
 
 
 def edit_spec(package: Path, edit: Callable[..., None]) -> None:
-    spec = parse_package(package).spec
+    spec = read_altered(package).spec
     edit(spec)
     (package / "Data" / MODEL).write_bytes(spec.SerializeToString())
 
@@ -141,7 +141,7 @@ def test_damage_is_one_line_that_names_it(package: Path, tmp_path: Path, damage:
     path = shutil.copytree(package, tmp_path / "damaged.mlpackage")
     damage(path)
     with pytest.raises(ConversionError, match=DAMAGES[damage]) as lenient:
-        parse_package(path)
+        read_altered(path)
     with pytest.raises(ConversionError, match=r"damaged\.mlpackage") as strict:
         read_package(path)
     for caught in (lenient, strict):
@@ -164,7 +164,7 @@ def test_altered_weights_are_refused_but_can_be_read_to_name_the_tensor(package:
 
 
 def weights_of(path: Path) -> dict[str, np.ndarray]:
-    stored = (op for op in parse_package(path).operations if op.op_type == "constexpr_affine_dequantize")
+    stored = (op for op in read_altered(path).operations if op.op_type == "constexpr_affine_dequantize")
     return {onnx_name(op.outputs[0].name): np.asarray(op.quantized_data.val) for op in stored}
 
 
@@ -174,7 +174,7 @@ def test_edited_manifest_is_refused_but_not_read_leniently(package: Path, tmp_pa
     (path / MANIFEST).write_text(json.dumps({**manifest, "rootModelIdentifier": "0" * 36}))
     with pytest.raises(ConversionError, match="no longer fits"):
         read_package(path)
-    assert parse_package(path).metadata == read_package(package).metadata
+    assert read_altered(path).metadata == read_package(package).metadata
 
 
 def test_a_foreign_package_is_named_as_such(tmp_path: Path) -> None:
@@ -187,7 +187,6 @@ def test_a_foreign_package_is_named_as_such(tmp_path: Path) -> None:
         ct.convert(program, minimum_deployment_target=ct.target.iOS17, skip_model_load=True, package_dir=str(path))
     with pytest.raises(ConversionError, match=r"foreign\.mlpackage was not written by rexnet-export"):
         read_package(path)
-    assert "relu" in [op.op_type for op in parse_package(path).operations]
 
 
 def test_a_sealed_package_fits_its_manifest(package: Path, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_every_scale_and_zero_point_on_disk_is_the_tables(packages: Packages, so
         for name, entry in table_of(sources).tensors.items()
         if entry.params is not None and entry.params.bits == 8
     }
-    assert COREML.read_qparams(packages["int8"]) == expected
+    assert COREML.inspect(packages["int8"]).qparams == expected
     assert {"input", "stem.weight", "features.3.gate", "features.2.residual.pad", "flatten", "logits"} <= set(expected)
 
 
@@ -83,11 +83,11 @@ def test_weights_on_disk_are_the_integers_of_the_qdq_graph(packages: Packages, s
 
 
 def test_float_files_store_no_quantization(packages: Packages) -> None:
-    assert COREML.read_qparams(packages["fp16"]) == {}
+    assert COREML.inspect(packages["fp16"]).qparams == {}
 
 
 def test_int8_file_multiplies_only_integers(packages: Packages, sources: Sources, network: ReXNet) -> None:
-    coverage = COREML.coverage(packages["int8"])
+    coverage = COREML.inspect(packages["int8"]).coverage
     size = sources["int8"].card.preprocess.size
     constant_channel = (size // 2) ** 2 * network.spec.stem * 9
     assert coverage.total_macs == cost(network.spec, size).macs + constant_channel
@@ -95,7 +95,7 @@ def test_int8_file_multiplies_only_integers(packages: Packages, sources: Sources
 
 
 def test_float_file_counts_as_float(packages: Packages) -> None:
-    coverage = COREML.coverage(packages["fp32"])
+    coverage = COREML.inspect(packages["fp32"]).coverage
     assert coverage.int8_macs == 0
     assert {"stem (conv)", "stem.silu (silu)", "logits (linear)"} <= set(coverage.float_ops)
 
@@ -112,7 +112,7 @@ def test_a_float_convolution_is_named_and_not_called_int8(sources: Sources, netw
     with pytest.raises(ConversionError, match=r"island.mlpackage is called INT8, but .*features.1.depthwise \(conv\)"):
         COREML.convert(source, tmp_path, "island")
     left = Artifact(target="coreml", precision="int8", file=stored_file(tmp_path / "island.mlpackage"))
-    coverage = COREML.coverage(left)
+    coverage = COREML.inspect(left).coverage
     assert coverage.float_ops == ("features.1.expand.silu (mul)", "features.1.depthwise (conv)")
     depthwise_pixels = (source.card.preprocess.size // 4) ** 2
     assert coverage.total_macs - coverage.int8_macs == depthwise_pixels * network.spec.blocks[1].expanded * 9
@@ -215,9 +215,9 @@ def test_damaged_package_is_one_clear_line(packages: Packages, tmp_path: Path, d
     shutil.copytree(packages["int8"].file.path, path)
     damage(path)
     artifact = Artifact(target="coreml", precision="int8", file=StoredFile(path=path, sha256="0" * 64, bytes=0))
-    for read in (COREML.read_qparams, COREML.coverage):
+    for part in ("qparams", "coverage"):
         with pytest.raises(ConversionError, match=r"damaged\.mlpackage .*export it again") as caught:
-            read(artifact)
+            getattr(COREML.inspect(artifact), part)
         assert "\n" not in str(caught.value)
 
 
@@ -307,6 +307,8 @@ def test_a_package_of_another_program_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "foreign.mlpackage"
     ct.convert(program, convert_to="mlprogram", skip_model_load=True).save(str(path))
     foreign = Artifact(target="coreml", precision="int8", file=stored_file(path))
-    for use in (COREML.open, COREML.coverage, COREML.read_metadata, COREML.read_parameters, COREML.read_qparams):
+    with pytest.raises(ConversionError, match=r"foreign.mlpackage"):
+        COREML.open(foreign)
+    for part in ("coverage", "metadata", "parameters", "qparams"):
         with pytest.raises(ConversionError, match=r"foreign.mlpackage"):
-            use(foreign)
+            getattr(COREML.inspect(foreign), part)

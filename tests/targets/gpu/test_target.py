@@ -31,8 +31,8 @@ def test_the_artifact_says_its_real_precision(
 ) -> None:
     artifact = GPU.convert(sources[asked], tmp_path, f"tiny-{asked}")
     assert artifact.precision == given
-    assert GPU.read_metadata(artifact)["precision"] == given
-    assert GPU.read_qparams(artifact) == {}
+    assert GPU.inspect(artifact).metadata["precision"] == given
+    assert GPU.inspect(artifact).qparams == {}
 
 
 def test_float32_file_gives_the_checkpoints_own_logits(
@@ -84,7 +84,7 @@ def test_on_a_gpu_mixed_precision_stays_close(network: ReXNet, sources: Sources,
 
 
 def test_every_layer_counts_as_float(sources: Sources, tmp_path: Path) -> None:
-    found = GPU.coverage(GPU.convert(sources["fp32"], tmp_path, "tiny"))
+    found = GPU.inspect(GPU.convert(sources["fp32"], tmp_path, "tiny")).coverage
     assert (found.int8_macs, found.int8_mac_fraction) == (0, 0.0)
     assert "features.3.se.fc1 (Conv2d)" in found.float_ops
     assert "head.fc (Linear)" in found.float_ops
@@ -113,5 +113,5 @@ def test_the_float_onnx_is_a_preset_where_onnx_runtime_has_cuda(
     there = GPU.convert(sources["fp32"], tmp_path, "tiny")
     assert there.presets == {"onnxruntime": sources["fp32"].float_onnx}
     preset = replace(there, file=there.presets["onnxruntime"])
-    assert GPU.coverage(preset).int8_macs == 0
-    assert card_from(GPU.read_metadata(preset)) == sources["fp32"].card
+    assert GPU.inspect(preset).coverage.int8_macs == 0
+    assert card_from(GPU.inspect(preset).metadata) == sources["fp32"].card

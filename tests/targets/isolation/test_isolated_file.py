@@ -36,14 +36,15 @@ def test_it_answers_as_the_target_does(pair: tuple[Artifact, IsolatedFile], imag
     artifact, file = pair
     target = TARGETS[artifact.target]
     session = target.open(artifact)
-    assert file.metadata() == target.read_metadata(artifact)
-    assert file.coverage() == target.coverage(artifact)
-    assert file.structure() == target.structure(artifact)
-    assert file.qparams() == target.read_qparams(artifact)
-    assert file.altered() == target.altered(artifact) == []
+    there, here = file.inspect(), target.inspect(artifact)
+    assert there.metadata == here.metadata
+    assert there.coverage == here.coverage
+    assert there.structure == here.structure
+    assert there.qparams == here.qparams
+    assert there.altered == here.altered == []
     assert (file.executed_by, file.timed) == (session.executed_by, session.timed)
     for found, wanted in (
-        (file.parameters(), target.read_parameters(artifact)),
+        (there.parameters, here.parameters),
         (file.trace(images[:1]), session.trace(images[:1])),
         ({"logits": file.run(images)}, {"logits": session.run(images)}),
     ):
@@ -65,25 +66,25 @@ def test_a_damaged_file_is_one_line(artifacts: Mapping[str, Artifact], tmp_path:
     cut = tmp_path / "cut.tflite"
     cut.write_bytes(artifacts["tflite"].file.path.read_bytes()[:5000])
     with IsolatedFile(cut) as file, pytest.raises(ConversionError, match=r"cut\.tflite"):
-        file.metadata()
+        _ = file.inspect().metadata
 
 
 def test_a_crash_stays_in_the_child(artifacts: Mapping[str, Artifact], tmp_path: Path) -> None:
     path = shutil.copy(artifacts["tflite"].file.path, tmp_path / "crash.tflite")
     with IsolatedFile(Path(path)) as file:
-        file.metadata()
+        _ = file.inspect().metadata
         os.kill(file.process_id, signal.SIGSEGV)
         with pytest.raises(ProcessEnded, match=r"crash\.tflite crashed .*SIGSEGV.* coverage"):
-            file.coverage()
+            _ = file.inspect().coverage
         with pytest.raises(ConversionError, match="crashed"):
-            file.coverage()
+            _ = file.inspect().coverage
 
 
 def test_silence_has_an_end(artifacts: Mapping[str, Artifact]) -> None:
     with IsolatedFile(artifacts["tflite"].file.path, answer_within_s=0.5) as file:
         os.kill(file.process_id, signal.SIGSTOP)
         with pytest.raises(ConversionError, match=r"gave no answer in 0\.5 s"):
-            file.metadata()
+            _ = file.inspect().metadata
 
 
 def test_the_name_says_the_target(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import util
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ def test_int8_files_have_the_promised_names(int8: Artifact) -> None:
 def test_every_multiplication_is_int8_in_every_file(sources: Sources, int8: Artifact) -> None:
     macs = multiplications(sources["int8"].float_onnx.path)
     for name, artifact in files(int8).items():
-        assert ORT.coverage(artifact) == Coverage(int8_macs=macs, total_macs=macs, float_ops=()), name
+        assert ORT.inspect(artifact).coverage == Coverage(int8_macs=macs, total_macs=macs, float_ops=()), name
 
 
 def multiplications(path: Path) -> int:
@@ -122,7 +123,7 @@ def test_every_file_stores_the_table(sources: Sources, int8: Artifact) -> None:
     assert sources["int8"].table
     table = {name: entry.params for name, entry in sources["int8"].table.tensors.items() if entry.params is not None}
     for name, artifact in files(int8).items():
-        assert ORT.read_qparams(artifact) == table, name
+        assert ORT.inspect(artifact).qparams == table, name
 
 
 def test_a_float_island_is_named(sources: Sources, int8: Artifact, tmp_path: Path) -> None:
@@ -132,7 +133,7 @@ def test_a_float_island_is_named(sources: Sources, int8: Artifact, tmp_path: Pat
             if name == "stem.sigmoid.dq":
                 node.input[position] = "stem.sigmoid"
     onnx.save(model, tmp_path / "island.onnx")
-    found = ORT.coverage(replace(int8, file=stored_file(tmp_path / "island.onnx")))
+    found = ORT.inspect(replace(int8, file=stored_file(tmp_path / "island.onnx"))).coverage
     assert found.int8_mac_fraction == 1.0
     assert any("Sigmoid" in op or "Gelu" in op for op in found.float_ops)
 
@@ -153,10 +154,10 @@ def test_a_float_convolution_is_not_called_int8(sources: Sources, tmp_path: Path
 
 def test_float32_file_is_all_float(fp32: Artifact) -> None:
     for file in (fp32.file, fp32.presets[X86]):
-        found = ORT.coverage(replace(fp32, file=file))
-        assert (found.int8_macs, found.total_macs) == (0, ORT.coverage(fp32).total_macs)
+        found = ORT.inspect(replace(fp32, file=file)).coverage
+        assert (found.int8_macs, found.total_macs) == (0, ORT.inspect(fp32).coverage.total_macs)
         assert any(op.startswith("features.1.depthwise (") for op in found.float_ops)
-    assert ORT.read_qparams(fp32) == {} or set(ORT.read_qparams(fp32)) == {"input"}
+    assert ORT.inspect(fp32).qparams == {} or set(ORT.inspect(fp32).qparams) == {"input"}
 
 
 def test_logits_follow_the_float_network(sources: Sources, images: Images, int8: Artifact, fp32: Artifact) -> None:
@@ -229,9 +230,11 @@ def test_truncated_files_are_refused(int8: Artifact, tmp_path: Path) -> None:
             cut = tmp_path / name
             cut.write_bytes(artifact.file.path.read_bytes()[:length])
             damaged = replace(artifact, file=stored_file(cut))
-            for use in (ORT.open, ORT.coverage, ORT.read_qparams, ORT.read_metadata):
+            with pytest.raises(ConversionError):
+                ORT.open(damaged)
+            for part in ("coverage", "qparams", "metadata"):
                 with pytest.raises(ConversionError):
-                    use(damaged)
+                    getattr(ORT.inspect(damaged), part)
 
 
 def test_damaged_bytes_never_crash(int8: Artifact, tmp_path: Path) -> None:
@@ -243,9 +246,9 @@ def test_damaged_bytes_never_crash(int8: Artifact, tmp_path: Path) -> None:
             damaged[draw.randrange(len(content) // 8)] = draw.randrange(256)
         (tmp_path / "damaged.ort").write_bytes(damaged)
         artifact = replace(int8, file=stored_file(tmp_path / "damaged.ort"))
-        for use in (ORT.open, ORT.coverage, ORT.read_qparams):
+        for use in (ORT.open, attrgetter("coverage"), attrgetter("qparams")):
             try:
-                use(artifact)
+                use(artifact if use is ORT.open else ORT.inspect(artifact))
                 outcomes.add("opened")
             except ExportError:
                 outcomes.add("refused")
@@ -281,9 +284,9 @@ def test_a_model_with_our_interface_and_no_weights_is_refused(tmp_path: Path) ->
     model = helper.make_model(helper.make_graph(nodes, "foreign", [image], [logits]), ir_version=10)
     onnx.save(model, tmp_path / "foreign.onnx")
     foreign = Artifact(target="ort", precision="int8", file=stored_file(tmp_path / "foreign.onnx"))
-    assert ORT.read_parameters(foreign) == ORT.read_qparams(foreign) == {}
+    assert ORT.inspect(foreign).parameters == ORT.inspect(foreign).qparams == {}
     with pytest.raises(ConversionError, match=r"foreign.onnx computes what our files store"):
-        ORT.coverage(foreign)
+        _ = ORT.inspect(foreign).coverage
 
 
 def test_int8_without_a_table_is_refused(sources: Sources, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_int8_has_no_float_operator_and_no_transpose(artifacts: Artifacts, sourc
     graph = graph_of(artifacts["int8"])
     ops = Counter(node.op_type for node in onnx.load(sources["int8"].float_onnx.path).graph.node)
     found = kinds(graph)
-    assert TFLITE.coverage(artifacts["int8"]).float_ops == ()
+    assert TFLITE.inspect(artifacts["int8"]).coverage.float_ops == ()
     assert found["CONV_2D"] + found["DEPTHWISE_CONV_2D"] == ops["Conv"]
     assert (found["LOGISTIC"], found["MUL"], found["ADD"]) == (ops["Sigmoid"], ops["Mul"], ops["Add"])
     assert (found["MEAN"], found["FULLY_CONNECTED"], found["RESHAPE"]) == (ops["GlobalAveragePool"], 1, 1)
@@ -109,10 +109,10 @@ def test_coverage_counts_multiplications_and_float_operators(artifacts: Artifact
         for node in graph.node
         if node.op_type in {"Conv", "Gemm"}
     )
-    found = TFLITE.coverage(artifacts["int8"])
+    found = TFLITE.inspect(artifacts["int8"]).coverage
     assert found.total_macs == found.int8_macs == wanted
     for precision in ("fp16", "fp32"):
-        in_float = TFLITE.coverage(artifacts[precision])
+        in_float = TFLITE.inspect(artifacts[precision]).coverage
         assert (in_float.int8_macs, in_float.total_macs) == (0, found.total_macs)
         assert "stem (CONV_2D)" in in_float.float_ops
         assert not any(kind in entry for entry in in_float.float_ops for kind in CONVERSIONS)
@@ -467,7 +467,7 @@ def test_a_file_without_our_description_is_refused(artifacts: Artifacts, tmp_pat
         graph.set_metadata(entries)
         other = rewritten(artifacts["int8"], graph, tmp_path / "other.tflite")
         with pytest.raises(ConversionError, match=reason):
-            TFLITE.read_metadata(other)
+            _ = TFLITE.inspect(other).metadata
 
 
 def test_the_quantized_logits_are_told_apart(artifacts: Artifacts, sources: Sources) -> None:
@@ -475,5 +475,5 @@ def test_the_quantized_logits_are_told_apart(artifacts: Artifacts, sources: Sour
     names = [graph.name(index) for index in graph.indices()]
     assert f"logits{QUANTIZED}" in names
     assert table
-    assert TFLITE.read_qparams(artifacts["int8"])["logits"] == table.tensors["logits"].params
-    assert TFLITE.read_qparams(artifacts["fp32"]) == {}
+    assert TFLITE.inspect(artifacts["int8"]).qparams["logits"] == table.tensors["logits"].params
+    assert TFLITE.inspect(artifacts["fp32"]).qparams == {}

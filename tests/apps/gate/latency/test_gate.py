@@ -12,6 +12,7 @@ from timed_files import FakeTimed
 
 from rexnet_export.apps.gate.latency.decision import Pair
 from rexnet_export.apps.gate.latency.gate import LatencyGate, Request, block_medians, run, tail
+from rexnet_export.pipeline.artifact.inspection import Inspection
 from rexnet_export.pipeline.artifact.metadata import describe
 from rexnet_export.pipeline.artifact.structure import Structure
 from rexnet_export.pipeline.core.errors import ConversionError, InvalidMeasurement, UsageError
@@ -35,22 +36,23 @@ class FakeFile(FakeTimed):
     executed_by: str = "fake runtime"
     _blocks: int = field(default=-1)
 
-    def metadata(self) -> dict[str, str]:
+    def inspect(self) -> Inspection:
         card = ModelCard(
             name="net", labels=("a", "b"), preprocess=Preprocess(size=self.size), checkpoint_sha256="0" * 64
         )
-        return describe(card, precision="int8")
-
-    def coverage(self) -> Coverage:
-        return Coverage(int8_macs=5, total_macs=5, float_ops=())
-
-    def structure(self) -> Structure:
-        return Structure(
+        structure = Structure(
             tensor_bytes=3,
             operators={"CONV_2D": self.operators},
             float_islands=0,
             qdq_pairs=0,
             arena_bytes=NotMeasured(reason="fake"),
+        )
+        return Inspection(
+            metadata=lambda: describe(card, precision="int8"),
+            coverage=lambda: Coverage(int8_macs=5, total_macs=5, float_ops=()),
+            structure=lambda: structure,
+            qparams=dict,
+            parameters=dict,
         )
 
     def time_block(self, image: np.ndarray, *, dropped: int, counted: int) -> tuple[int, ...]:
