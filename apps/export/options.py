@@ -32,14 +32,14 @@ def add_flags(p: argparse.ArgumentParser, defaults: Options, texts: Mapping[str,
 
     It is accepted all the same: the command refuses it with its reason.
     """
-    from rexnet_export.targets import TARGETS  # noqa: PLC0415 - keeps this module's import light
+    from rexnet_export.targets import WORDS  # noqa: PLC0415 - keeps this module's import light
 
     p.add_argument("--config", type=Path, metavar="FILE", help="TOML file with the same options; flags win")
     for option in fields(Options):
         flag, text = f"--{option.name.replace('_', '-')}", texts.get(option.name)
         if option.name == "target":
-            shown, known = f"{{{','.join([*targets, 'all'])}}}", [*TARGETS, "all"]
-            p.add_argument(flag, action="append", choices=known, metavar=shown, help=f"{text} (default: all)")
+            shown = f"{{{','.join([*targets, 'all'])}}}"
+            p.add_argument(flag, action="append", choices=WORDS, metavar=shown, help=f"{text} (default: all)")
         elif option.name == "precision":
             group = p.add_mutually_exclusive_group()
             for name, meaning in PRECISION_HELP.items():

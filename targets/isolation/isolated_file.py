@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rexnet_export.pipeline.artifact.inspection import Inspection
 from rexnet_export.pipeline.core import child, errors
 from rexnet_export.pipeline.core.errors import ConversionError, ExportError, ProcessEnded, UsageError
-from rexnet_export.targets import TARGETS
+from rexnet_export.targets import SUFFIXES, TARGETS
 from rexnet_export.targets.isolation.worker import (
     IMAGES,
     NANOSECONDS,
@@ -169,8 +169,7 @@ def target_of(path: Path) -> str:
     for name, target in TARGETS.items():
         if path.suffix in target.suffixes:
             return name
-    known = ", ".join(suffix for target in TARGETS.values() for suffix in target.suffixes)
-    raise UsageError(f"{path} is no artifact by its name: artifacts end in {known}")
+    raise UsageError(f"{path} is no artifact by its name: artifacts end in {', '.join(SUFFIXES)}")
 
 
 def _error(kind: str, message: str) -> ExportError:

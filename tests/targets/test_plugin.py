@@ -1,0 +1,140 @@
+"""Targets that other packages register: one entry point, and everything knows them; one that is broken is one line."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+from small_export import FEW, small_checkpoint
+
+from rexnet_export import targets
+from rexnet_export.apps.export.command import main
+from rexnet_export.pipeline.core.errors import TargetUnavailable
+from rexnet_export.targets import TARGETS, chosen, registered
+
+ROOT = Path(__file__).parents[2]
+ENTRY = "[rexnet_export.targets]\nwrapped = wrapped_target:Wrapped\n"
+
+
+def environment(folder: Path, entry: str = ENTRY) -> dict[str, str]:
+    """That of a process where the package of `plugin/` is installed."""
+    installed = folder / "wrapped_target-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: wrapped-target\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text(entry)
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT / "tests/targets/plugin")])}
+
+
+def run(env: dict[str, str], module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", module, *arguments]
+    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
+
+
+@pytest.mark.slow
+def test_the_command_offers_exports_and_verifies_it(tmp_path: Path) -> None:
+    env = environment(tmp_path)
+    program = "rexnet_export.apps.export.command"
+    assert ",wrapped,all}" in run(env, program, "--help").stdout
+    checkpoint = str(small_checkpoint(tmp_path / "small.safetensors"))
+    done = run(env, program, "--checkpoint", checkpoint, "--target", "wrapped", *FEW, "--output", f"{tmp_path}/out")
+    assert done.returncode == 0, done.stderr
+    assert "wrapped" in done.stdout
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    found = report["targets"]["wrapped"]
+    assert found["executed_by"].startswith("ONNX Runtime")
+    assert found["int8_mac_fraction"] == 1
+    assert found["artifact"].endswith("-int8.wrapped")
+    assert found["artifact"] in (tmp_path / "out/report.html").read_text()
+    verified = run(env, program, "verify", f"{tmp_path}/out", "--eval-images", "16", "--trace-images", "1")
+    assert verified.returncode == 0, verified.stderr
+    assert found["artifact"] in verified.stdout
+
+
+@pytest.mark.slow
+def test_the_contract_holds_it_too(tmp_path: Path) -> None:
+    asked = (
+        "wrapped-int8-plain and (all_is_written or store_the_quantization or golden or something_else or on_its_grid)"
+    )
+    done = run(environment(tmp_path), "pytest", "-q", "-n0", "tests/targets/test_contract.py", "-k", asked)
+    assert done.returncode == 0, done.stdout
+    assert "5 passed" in done.stdout
+
+
+class Taken:
+    """A whole target, but for what is changed in it."""
+
+    name, precisions, suffixes = "mine", ("fp32",), (".mine",)
+    require = convert = open = inspect = lambda self: None
+
+
+class TakesAName(Taken):
+    name = "tflite"
+
+
+class TakesASuffix(Taken):
+    suffixes = (".mine", ".ort")
+
+
+class HasABadName(Taken):
+    name = "all"
+
+
+class HasNoPrecision(Taken):
+    precisions = ()
+
+
+class CannotInspect:
+    name, precisions, suffixes = "mine", ("fp32",), (".mine",)
+    require = convert = open = lambda self: None
+
+
+class Stops(Taken):
+    def __init__(self) -> None:
+        raise SystemExit("no licence\nat all")
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        (TakesAName, "there is a target 'tflite' already"),
+        (TakesASuffix, "files that end in .ort are those of target 'ort'"),
+        (HasABadName, "'all' is no name of a target: use lower-case letters, digits and _"),
+        (HasNoPrecision, "its precisions are (), not one or more of int8, fp16, fp32"),
+        (CannotInspect, "it has no 'inspect'"),
+        (Stops, "SystemExit: no licence"),
+    ],
+)
+def test_a_plugin_that_is_no_target_is_one_line(target: type, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EntryPoint, "load", lambda _: target)
+    found, broken = registered(tuple(TARGETS.values()), [EntryPoint("bad", "package:Target", "rexnet_export.targets")])
+    assert found == TARGETS
+    assert broken == {"bad": f"target plugin 'bad' of package:Target cannot be used: {reason}"}
+
+
+def test_a_plugin_that_cannot_be_imported_is_one_line() -> None:
+    found, broken = registered((), [EntryPoint("gone", "no_such_package:Target", "rexnet_export.targets")])
+    assert found == {}
+    assert broken["gone"].endswith("cannot be used: ModuleNotFoundError: No module named 'no_such_package'")
+
+
+def test_a_whole_plugin_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EntryPoint, "load", lambda _: Taken)
+    found, broken = registered(tuple(TARGETS.values()), [EntryPoint("mine", "package:Taken", "rexnet_export.targets")])
+    assert list(found) == [*TARGETS, "mine"]
+    assert broken == {}
+
+
+def test_a_broken_plugin_stops_those_who_ask_for_it(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(targets, "BROKEN", {"bad": "target plugin 'bad' of x cannot be used: y"})
+    monkeypatch.setattr(targets, "WORDS", (*targets.WORDS, "bad"))
+    assert [target.name for target in chosen(["tflite"], "int8")] == ["tflite"]
+    for names in (["bad"], ["all"]):
+        with pytest.raises(TargetUnavailable, match="cannot be used: y; mend or uninstall it"):
+            chosen(names, "int8")
+    assert main(["--target", "bad"]) == 13
+    assert capfd.readouterr().err.count("\n") == 1
