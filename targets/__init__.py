@@ -63,10 +63,8 @@ TARGETS: Mapping[str, Target]
 BROKEN: Mapping[str, str]
 TARGETS, BROKEN = registered((CoreML(), Tflite(), Ort(), Gpu()), entry_points(group=GROUP))
 SUFFIXES: tuple[str, ...] = tuple(suffix for target in TARGETS.values() for suffix in target.suffixes)
-WORDS: tuple[str, ...] = (
-    *dict.fromkeys((*TARGETS, *BROKEN)),
-    ALL,
-)  # what may stand after `--target`; a broken plugin is told of there
+# What may stand after `--target`; that a plugin is broken is said to those who ask for it.
+WORDS: tuple[str, ...] = (*dict.fromkeys((*TARGETS, *BROKEN)), ALL)
 
 
 def chosen(names: Sequence[str], precision: Precision) -> list[Target]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from rexnet_export.pipeline.artifact.inspection import Inspection
 from rexnet_export.pipeline.core import child, errors
@@ -113,7 +114,10 @@ class IsolatedFile:
 
     def _part(self, name: str) -> Any:  # noqa: ANN401 - one of an inspection's parts
         said, _ = self._ask(name)
-        return PARTS[name].validate_python(said)
+        try:
+            return PARTS[name].validate_python(said)
+        except ValidationError as error:
+            raise ConversionError(f"{self.path.name} gives {name} that are none; export it again") from error
 
     def _session(self) -> Mapping[str, Any]:
         if self._said is None:

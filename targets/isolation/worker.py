@@ -106,7 +106,11 @@ class _Opened:
 
     def part(self, name: str) -> Answer:
         value = getattr(self._inspection, name)
-        return Answer(arrays=value) if name == PARAMETERS else Answer(said=PARTS[name].dump_python(value, mode="json"))
+        return (
+            Answer(arrays=value)
+            if name == PARAMETERS
+            else Answer(said=PARTS[name].dump_python(value, mode="json", by_alias=True))
+        )
 
     def run(self, arrays: Arrays) -> Answer:
         return Answer(arrays={"logits": self._session.run(arrays[IMAGES].astype(np.uint8, copy=False))})
