@@ -12,15 +12,14 @@ from rexnet_export.apps.shared.terminal import Terminal
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.proof import verify as proof
 from rexnet_export.pipeline.proof.verify import Request, Verification
-from rexnet_export.targets import TARGETS
+from rexnet_export.targets import SUFFIXES
 from rexnet_export.targets.isolation.isolated_file import IsolatedFile
 
 
 def verify(arguments: argparse.Namespace, terminal: Terminal) -> None:
     """Prove the files again, and raise what is wrong with them."""
 
-    suffixes = tuple(suffix for target in TARGETS.values() for suffix in target.suffixes)
-    found = proof.verify(_request(arguments), IsolatedFile, suffixes, terminal)
+    found = proof.verify(_request(arguments), IsolatedFile, SUFFIXES, terminal)
     if arguments.json:
         terminal.json(verification_json(found).to_json())
     elif not arguments.quiet:

@@ -13,7 +13,7 @@ from rexnet_export.apps.gate.outputs.outputs import planned
 from rexnet_export.apps.shared.terminal import Terminal
 from rexnet_export.pipeline.artifact.export_folder import artifact_at
 from rexnet_export.pipeline.core.errors import GateFailed, Inconclusive, InvalidMeasurement
-from rexnet_export.targets import TARGETS
+from rexnet_export.targets import SUFFIXES
 from rexnet_export.targets.isolation.isolated_file import IsolatedFile
 
 
@@ -33,8 +33,7 @@ def compare(arguments: argparse.Namespace, terminal: Terminal) -> None:
 
 def _compared(arguments: argparse.Namespace, terminal: Terminal) -> LatencyGate:
 
-    suffixes = tuple(suffix for target in TARGETS.values() for suffix in target.suffixes)
-    base, candidate = (artifact_at(path, arguments.target, suffixes) for path in (arguments.base, arguments.candidate))
+    base, candidate = (artifact_at(path, arguments.target, SUFFIXES) for path in (arguments.base, arguments.candidate))
     request = Request(
         base=base,
         candidate=candidate,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from rexnet_export.pipeline.core.errors import ConversionError, DataError, first_line
+from rexnet_export.pipeline.core.errors import ConversionError, first_line
+from rexnet_export.pipeline.core.images import require_images
+from rexnet_export.pipeline.core.onnx_session import open_session, session_options
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -52,18 +55,12 @@ class FloatTracer:
         return found
 
     def _checked(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        height, width = self.size
-        if images.dtype != np.uint8 or images.shape[1:] != (height, width, 3) or not len(images):
-            raise DataError(
-                f"the model takes uint8 images [n, {height}, {width}, 3], got {images.dtype} {[*images.shape]}"
-            )
+        require_images(images, self.size)
         return np.ascontiguousarray(images)
 
 
 def float_trace(onnx_path: Path) -> FloatTracer:
     """Open a float ONNX graph of ours with every float tensor as an output, fused ones included."""
-    import onnxruntime  # noqa: PLC0415 - a second that only those who compare should wait
-
     model = _loaded(onnx_path)
     floats = {value.name for value in (*model.graph.value_info, *model.graph.output) if _is_float(value)}
     nodes = [node for node in model.graph.node if node.output[0] in floats]
@@ -73,16 +70,9 @@ def float_trace(onnx_path: Path) -> FloatTracer:
     height, width = (dimension.dim_value for dimension in image.type.tensor_type.shape.dim[1:3])
     del model.graph.output[:]
     model.graph.output.extend(known[name] for name in names)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise ConversionError(f"ONNX Runtime cannot open {onnx_path.name}: {first_line(error)}") from error
     return FloatTracer(
-        session=session,
-        executed_by=f"ONNX Runtime {onnxruntime.__version__}",
+        session=open_session(model.SerializeToString(), onnx_path.name, session_options()),
+        executed_by=f"ONNX Runtime {version('onnxruntime')}",
         name=onnx_path.name,
         tensors=names,
         inputs={node.output[0]: tuple(name for name in node.input if name in names) for node in nodes},

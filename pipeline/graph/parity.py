@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.core.errors import ConversionError, DataError, first_line
+from rexnet_export.pipeline.core.errors import ConversionError, first_line
+from rexnet_export.pipeline.core.images import require_images
+from rexnet_export.pipeline.core.onnx_session import exact_options, open_session
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.graph.float_tracer import LOGITS, float_trace
 from rexnet_export.pipeline.model.backbone import Backbone, named_outputs
@@ -70,9 +72,7 @@ def check_parity(
     to each other than torch's are to ONNX Runtime's. Puts `network` in evaluation mode. `ids` names the images in
     errors; without them they are numbered from 0.
     """
-    height, width = preprocess.shape
-    if images.dtype != np.uint8 or images.shape != (len(images), height, width, 3) or not len(images):
-        raise DataError(f"parity needs uint8 images [n, {height}, {width}, 3], got {images.dtype} {list(images.shape)}")
+    require_images(images, preprocess.shape)
     parity = Parity(outputs={}, same_top1=None, n=0)
     overturned = 0
     for expected, actual in _output_pairs(network, onnx_path, images, preprocess, ids):
@@ -148,12 +148,7 @@ def _torch_outputs(network: ReXNet | Backbone, pixels: NDArray[np.uint8], prepro
 
 def onnx_outputs(onnx_path: Path) -> Callable[[NDArray[np.uint8]], dict[str, Values]]:
     """ONNX Runtime on the CPU, its integers exact: uint8 [n, S, S, 3] -> every output by name."""
-    import onnxruntime  # noqa: PLC0415 - a second that only those who check should wait
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    # Without VNNI, x86 adds pairs of products in 16 bits, which saturate; this keeps them exact.
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    session = open_session(onnx_path, onnx_path.name, exact_options(threads=0))
 
     def run(pixels: NDArray[np.uint8]) -> dict[str, Values]:
         names = [output.name for output in session.get_outputs()]
@@ -162,8 +157,4 @@ def onnx_outputs(onnx_path: Path) -> Callable[[NDArray[np.uint8]], dict[str, Val
         except Exception as error:
             raise ConversionError(f"ONNX Runtime cannot run {onnx_path.name}: {first_line(error)}") from error
 
-    try:
-        session = onnxruntime.InferenceSession(onnx_path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise ConversionError(f"ONNX Runtime cannot open {onnx_path.name}: {first_line(error)}") from error
     return run

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from rexnet_export.pipeline.core.errors import ConversionError, first_line
+from rexnet_export.pipeline.core.onnx_session import open_session, session_options
 from rexnet_export.quantization.calibration.sigmoid_limits import Span, spans
 from rexnet_export.quantization.onnx.simulate import MOST_WORKERS, groups
 from rexnet_export.quantization.onnx.view import view
@@ -89,20 +90,12 @@ def observe(
 
 
 def _runner(proto: onnx.ModelProto, model: Path, tensors: Sequence[str]) -> Runner:
-    import onnxruntime  # noqa: PLC0415 - a toolchain, loaded only by those who calibrate
-
     known = {name for node in proto.graph.node for name in node.output}
     if missing := [name for name in tensors if name not in known]:
         raise ConversionError(f"{model} has no tensor {missing[0]!r} to observe; take the names from this model")
     del proto.graph.output[:]
     proto.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions have no common base
-        raise ConversionError(f"ONNX Runtime cannot load {model} for calibration: {first_line(error)}") from error
+    session = open_session(proto.SerializeToString(), f"{model} for calibration", session_options())
     source = session.get_inputs()[0].name
 
     def run(images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:

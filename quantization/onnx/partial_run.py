@@ -12,7 +12,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from rexnet_export.quantization.onnx.simulate import MOST_WORKERS, groups, open_session
+from rexnet_export.pipeline.core.onnx_session import exact_options, open_session
+from rexnet_export.quantization.onnx.simulate import MOST_WORKERS, groups
 
 type Tensors = dict[str, NDArray[Any]]
 
@@ -55,7 +56,7 @@ class Runner:
     """A part of a network, ready to run any number of times."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self._session = open_session(model)
+        self._session = open_session(model.SerializeToString(), "a part of the network", exact_options())
         self._sources, self._outputs = (
             [value.name for value in ends] for ends in (model.graph.input, model.graph.output)
         )

@@ -10,22 +10,17 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.core.errors import ConversionError, first_line
-
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+from rexnet_export.pipeline.core.onnx_session import exact_options, open_session
 
 MOST_WORKERS = 4
 GROUP_PIXELS = 2**17
 LARGEST_GROUP = 16
-# ONNX Runtime would give the weights of one float layer between integers scales of its own, and compute it in INT8.
-QUANTIZES_FLOAT_WEIGHTS = "WeightBiasQuantization"
 
 type Logits = NDArray[np.float32]
 
@@ -78,7 +73,7 @@ def run(model: onnx.ModelProto, images: NDArray[np.uint8]) -> Logits:
     """
     if not len(images):
         raise ConversionError("no images are left to judge INT8 by; give a calibration folder with more images")
-    session = open_session(model)
+    session = open_session(model.SerializeToString(), "the network to simulate it", exact_options())
     source, output = session.get_inputs()[0].name, session.get_outputs()[0].name
 
     def run_group(group: NDArray[np.uint8]) -> Logits:
@@ -116,23 +111,3 @@ def sqnr_db(signal: NDArray[np.floating], found: NDArray[np.floating]) -> float:
     power = float(np.square(signal, dtype=np.float64).sum())
     noise = float(np.square(signal.astype(np.float64) - found).sum())
     return math.inf if noise == 0.0 else 10.0 * math.log10(power / noise) if power else -math.inf
-
-
-def open_session(model: onnx.ModelProto) -> InferenceSession:
-    """A model in ONNX Runtime on one thread, so that groups of images can run side by side."""
-    import onnxruntime  # noqa: PLC0415 - a toolchain, loaded only by those who simulate
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    # Without VNNI, x86 adds pairs of products in 16 bits, which saturate; this keeps them exact.
-    options.add_session_config_entry("session.x64quantprecision", "1")
-    try:
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(),
-            options,
-            providers=["CPUExecutionProvider"],
-            disabled_optimizers=[QUANTIZES_FLOAT_WEIGHTS],
-        )
-    except Exception as error:  # as above
-        raise ConversionError(f"ONNX Runtime cannot load the network to simulate it: {first_line(error)}") from error

@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rexnet_export.pipeline.core.errors import ConversionError, DataError
+from rexnet_export.pipeline.core.errors import ConversionError
+from rexnet_export.pipeline.core.images import require_images
 from rexnet_export.pipeline.core.outputs import answer
 from rexnet_export.targets.coreml.builder import IMAGE, LOGITS, onnx_name
 from rexnet_export.targets.coreml.inspect import class_labels, real_outputs
@@ -73,7 +74,7 @@ class MilSession:
 
         Holds them all in memory: for a few images.
         """
-        self._check(images)
+        require_images(images, self._size)
         found: dict[str, Tensor] = {}
         for step, result in self._program.execute({IMAGE: self._pixels(images)}):
             name = onnx_name(step.output)
@@ -85,7 +86,7 @@ class MilSession:
         return {name: np.ascontiguousarray(value.numpy()) for name, value in found.items()}
 
     def _outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        self._check(images)
+        require_images(images, self._size)
         count = max(1, PIXELS_AT_ONCE // math.prod(self._size))
         batches = [images[start : start + count] for start in range(0, len(images), count)]
         with _one_thread_an_operation() as threads, ThreadPoolExecutor(threads) as pool:
@@ -100,13 +101,6 @@ class MilSession:
     def _pixels(self, images: NDArray[np.uint8]) -> Tensor:
         """An image as Core ML hands it to the program: float32 [N, 3, S, S] in 0..255. Channels stay last in memory."""
         return torch.from_numpy(np.take(images, self._channels, axis=3)).permute(0, 3, 1, 2).float()
-
-    def _check(self, images: NDArray[np.uint8]) -> None:
-        height, width = self._size
-        if images.shape[1:] != (height, width, 3) or images.dtype != np.uint8 or not len(images):
-            raise DataError(
-                f"images are {images.dtype} {images.shape}; the package takes uint8 [N, {height}, {width}, 3]"
-            )
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.core.errors import ConversionError, DataError, first_line
+from rexnet_export.pipeline.core import onnx_session
+from rexnet_export.pipeline.core.errors import ConversionError, first_line
+from rexnet_export.pipeline.core.images import require_images
+from rexnet_export.pipeline.core.onnx_session import CPU
 from rexnet_export.pipeline.core.outputs import answer, are_outputs
 from rexnet_export.pipeline.core.records import StoredFile, stored_file
-from rexnet_export.quantization.onnx.simulate import QUANTIZES_FLOAT_WEIGHTS
 from rexnet_export.targets.ort.canonical import canonical
 from rexnet_export.targets.ort.format import ALIGNMENT, IDENTIFIER
 from rexnet_export.targets.ort.trace import OrtTracer, open_tracer
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
 
 WORKERS = 2  # images run side by side; each on one thread, as on a phone's CPU provider with one core
 IMAGES_AT_ONCE = 8
-CPU = "CPUExecutionProvider"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,7 @@ class OrtSession:
 
     def outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """uint8 [N, S, S, 3] RGB -> the declared outputs, float32 [N, classes] or [N, C, H, W]."""
-        self._check(images)
+        require_images(images, self.size)
         parts = [images[start : start + self.batch] for start in range(0, len(images), self.batch)]
         if len(parts) == 1:
             return self._outputs(parts[0])
@@ -63,7 +65,7 @@ class OrtSession:
         INT8 and every `.ort` give the logits of `run` bit for bit. A float `.onnx` runs in this processor's blocked
         layout, which has no tensors to compare: it is traced in the plain one, and the logits' last bits differ.
         """
-        self._check(images)
+        require_images(images, self.size)
         return self._tracer.trace(images) if self.provider == CPU else self.outputs(images)
 
     @cached_property
@@ -72,13 +74,6 @@ class OrtSession:
             return open_tracer(file_content(self.path), _options())
         with tempfile.TemporaryDirectory() as folder:
             return open_tracer(optimized(self.path, Path(folder) / "optimized.ort").path.read_bytes(), _options())
-
-    def _check(self, images: NDArray[np.uint8]) -> None:
-        height, width = self.size
-        if images.dtype != np.uint8 or images.shape[1:] != (height, width, 3) or not len(images):
-            raise DataError(
-                f"the model takes uint8 images [n, {height}, {width}, 3], got {images.dtype} {[*images.shape]}"
-            )
 
     def _outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         try:
@@ -90,14 +85,12 @@ class OrtSession:
 
 def open_session(path: Path, provider: str = CPU, *, threads: int = 1) -> OrtSession:
     """Open a `.ort` or `.onnx` file of ours, whole and with the contract's input and output."""
-    import onnxruntime  # noqa: PLC0415
-
     session = _session(file_content(path), path.name, _options(threads), provider)
     shape = _image_shape(session, path.name)
     where = "" if provider == CPU else f" ({provider})"
     return OrtSession(
         session=session,
-        executed_by=f"ONNX Runtime {onnxruntime.__version__}{where}",
+        executed_by=f"ONNX Runtime {version('onnxruntime')}{where}",
         path=path,
         provider=provider,
         names=tuple(value.name for value in session.get_outputs()),
@@ -143,30 +136,13 @@ def _single_image(path: Path) -> bytes:
 
 
 def _session(content: bytes, name: str, options: SessionOptions, provider: str = CPU) -> InferenceSession:
-    import onnxruntime  # noqa: PLC0415
-
-    try:
-        return onnxruntime.InferenceSession(
-            content,
-            options,
-            providers=[provider],
-            # x86 blocked layouts help only float convolutions and would tie a file to one processor.
-            disabled_optimizers=[
-                QUANTIZES_FLOAT_WEIGHTS,
-                *(["NchwcTransformer"] if options.optimized_model_filepath else []),
-            ],
-            enable_fallback=0,  # the fallback tries once more and prints
-        )
-    except Exception as error:
-        raise ConversionError(f"ONNX Runtime cannot open {name}: {first_line(error)}") from error
+    # x86 blocked layouts help only float convolutions and would tie a file to one processor.
+    without = ["NchwcTransformer"] if options.optimized_model_filepath else []
+    return onnx_session.open_session(content, name, options, provider=provider, without=without)
 
 
 def _options(threads: int = 1) -> SessionOptions:
-    import onnxruntime  # noqa: PLC0415
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 4
+    options = onnx_session.session_options(threads)
     # On x86 the optimizer would otherwise rewrite INT8 activations to UINT8 and leave convolutions in float.
     options.add_session_config_entry("session.qdqisint8allowed", "1")
     return options

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from rexnet_export.pipeline.core.errors import ConversionError, first_line
+from rexnet_export.pipeline.core.onnx_session import open_session
 from rexnet_export.quantization.table.params import INT8_MIN, QuantParams
 from rexnet_export.targets.ort import format as ort_format
 from rexnet_export.targets.ort.format import FLOAT_TYPES, Graph, Table
@@ -84,13 +85,7 @@ def open_tracer(content: bytes, options: SessionOptions) -> OrtTracer:
     del model.graph.output[:]
     model.graph.output.extend(helper.make_tensor_value_info(v.name, graph.types[v.name], None) for v in values)
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0
-        )
-    except Exception as error:
-        raise ConversionError(f"ONNX Runtime cannot open the traced model: {first_line(error)}") from error
-    return OrtTracer(session=session, values=values)
+    return OrtTracer(session=open_session(model.SerializeToString(), "the traced model", options), values=values)
 
 
 def rebuilt(content: bytes, graph: Graph) -> onnx.ModelProto:

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from rexnet_export.pipeline.artifact.inspection import Inspection
 from rexnet_export.pipeline.artifact.self_test import carried
 from rexnet_export.pipeline.artifact.target import OutputSession, Source, described, require_int8
-from rexnet_export.pipeline.core.errors import ConversionError, DataError, TargetUnavailable, first_line
+from rexnet_export.pipeline.core.errors import ConversionError, TargetUnavailable, first_line
+from rexnet_export.pipeline.core.images import require_images
 from rexnet_export.pipeline.core.outputs import answer, are_outputs
 from rexnet_export.pipeline.core.records import Artifact, Precision, stored_file
 from rexnet_export.quantization.table.table import QuantTable
@@ -107,7 +108,7 @@ class TfliteSession:
 
     def outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """uint8 [N, S, S, 3] RGB -> the declared outputs, float32 [N, classes] or [N, C, H, W]."""
-        self._check(images)
+        require_images(images, self.size)
         if len(images) == 1:
             return _declared(self.interpreters[0], images)
         parts = np.array_split(images, min(len(images), len(self.interpreters)))
@@ -117,7 +118,7 @@ class TfliteSession:
 
     def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """Every activation as real numbers, [N, C, H, W] or [N, C], by ONNX name, in the file's order."""
-        self._check(images)
+        require_images(images, self.size)
         copy, interpreter = self._traced
         parts = [copy.real(_outputs(interpreter, pixels)) for pixels in images]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -127,13 +128,6 @@ class TfliteSession:
         copy = traced(_read(self.path))
         with _native_stderr_hidden():
             return copy, _interpreter(copy.content, self.path.name)
-
-    def _check(self, images: NDArray[np.uint8]) -> None:
-        height, width = self.size
-        if images.dtype != np.uint8 or images.shape[1:] != (height, width, 3) or not len(images):
-            raise DataError(
-                f"the model takes uint8 images [n, {height}, {width}, 3], got {images.dtype} {[*images.shape]}"
-            )
 
 
 def open_session(path: Path, *, threads: int = 1) -> TfliteSession:

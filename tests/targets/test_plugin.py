@@ -137,3 +137,15 @@ def test_a_broken_plugin_stops_those_who_ask_for_it(
             chosen(names, "int8")
     assert main(["--target", "bad"]) == 13
     assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_the_readme_lists_every_target_of_ours() -> None:
+    rows = {
+        line.split("`")[1]: line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `")
+    }
+    ours = [target for target in TARGETS.values() if type(target).__module__.startswith("rexnet_export.")]
+    assert [name for name in rows if name in TARGETS] == [target.name for target in ours]
+    for target in ours:
+        assert target.suffixes[0] in rows[target.name]
+        fp16 = rows[target.name].split("|")[3].strip()
+        assert (fp16 == "no") is ("fp16" not in target.precisions)

@@ -169,7 +169,7 @@ def test_verdict(
     ids=["none", "float", "channels first", "other size", "one image"],
 )
 def test_images_must_be_a_uint8_batch(wrong: NDArray[np.generic], network: ReXNet, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"parity needs uint8 images \[n, 32, 32, 3\], got "):
+    with pytest.raises(DataError, match=r"the model takes uint8 images \[n, 32, 32, 3\], got "):
         check_parity(network, tmp_path / "never.onnx", wrong, PREPROCESS)
 
 

@@ -106,5 +106,5 @@ def test_no_images_and_wrong_images_are_refused(v1: SimpleNamespace) -> None:
         simulator(v1.model, v1.images[:0])
     with pytest.raises(ConversionError, match=r"cannot run the network: .*image"):
         simulator(v1.model, v1.images[:, :16])
-    with pytest.raises(ConversionError, match="cannot load the network"):
+    with pytest.raises(ConversionError, match="cannot open the network"):
         simulator(onnx.ModelProto(), v1.images)

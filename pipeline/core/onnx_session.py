@@ -1,0 +1,53 @@
+"""ONNX Runtime sessions: the one place where graphs and files of ours are opened, silent, errors in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rexnet_export.pipeline.core.errors import ConversionError, first_line
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession, SessionOptions
+
+CPU = "CPUExecutionProvider"
+# Without VNNI, x86 adds pairs of products of uint8 and int8 in 16 bits, which saturate; this option keeps them exact.
+EXACT_SUMS = ("session.x64quantprecision", "1")
+# ONNX Runtime would give the weights of one float layer between integers scales of its own, and compute it in INT8.
+QUANTIZES_FLOAT_WEIGHTS = "WeightBiasQuantization"
+
+
+def session_options(threads: int = 1) -> SessionOptions:
+    """Options of a session that prints nothing and works on an image with so many threads; 0 leaves that to it."""
+    import onnxruntime  # noqa: PLC0415 - a toolchain: a second that only those who run a graph should wait
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 4
+    return options
+
+
+def exact_options(threads: int = 1) -> SessionOptions:
+    """The same for graphs whose integers must be exact on every processor, at some cost without VNNI."""
+    options = session_options(threads)
+    options.add_session_config_entry(*EXACT_SUMS)
+    return options
+
+
+def open_session(
+    model: bytes | Path, name: str, options: SessionOptions, *, provider: str = CPU, without: Sequence[str] = ()
+) -> InferenceSession:
+    """Load a model, but for the optimizers `without`; ConversionError names it as `name`."""
+    import onnxruntime  # noqa: PLC0415 - as above
+
+    try:
+        return onnxruntime.InferenceSession(
+            model,
+            options,
+            providers=[provider],
+            disabled_optimizers=[QUANTIZES_FLOAT_WEIGHTS, *without],
+            enable_fallback=0,  # the fallback tries once more and prints
+        )
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        raise ConversionError(f"ONNX Runtime cannot open {name}: {first_line(error)}") from error
