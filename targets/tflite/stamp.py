@@ -106,13 +106,26 @@ def halve(lowered: Lowered) -> None:
 
 
 def attach_ends(lowered: Lowered) -> None:
-    """uint8 `image` in, float32 outputs (`logits`, or a backbone's) out, around a graph in float or INT8."""
+    """uint8 `image` in, float32 outputs (`logits`, or a backbone's) out, around a graph in float or INT8.
+
+    The file says one image; `resize_tensor_input` makes it any number.
+    """
     graph = lowered.graph
+    _free_batch(graph)
     image = _attach_image(graph, lowered.activations[CORE_INPUT])
     ends = {name: _attach_output(graph, name, lowered.activations[name]) for name in lowered.outputs}
     graph.set_signature({IMAGE: image}, ends)
     graph.set_versions(VERSIONS)
     graph.model.description, graph.subgraph.name = "rexnet-export", "main"
+
+
+def _free_batch(graph: Graph) -> None:
+    """Let RESHAPE take the number of images from its input, in its constant and in its option alike."""
+    for operator in graph.operators:
+        if graph.kind(operator) == "RESHAPE":
+            shape = np.array([-1, *graph.values(operator.inputs[1])[1:]], np.int32)
+            graph.set_values(int(operator.inputs[1]), shape)
+            operator.builtinOptions.newShape = shape
 
 
 def _attach_output(graph: Graph, name: str, core: int) -> int:
@@ -137,12 +150,10 @@ def _attach_image(graph: Graph, core: int) -> int:
     pixels = graph.add_tensor(f"{CORE_INPUT}{PIXELS}", kind, (1, height, width, 3))
     white = WHITE_VALUE * PIXEL.scale[0]
     if params is None:
-        value = graph.add_constant(f"{CORE_INPUT}{WHITE}", np.array([white], np.float32))
+        value = graph.add_constant(f"{CORE_INPUT}{WHITE}", np.array(white, np.float32))
         step = graph.operator("DEQUANTIZE", [image], pixels, "DequantizeOptions")
     else:
-        value = graph.add_constant(
-            f"{CORE_INPUT}{WHITE}", params.quantize(np.array([white], np.float64)).astype(np.int8)
-        )
+        value = graph.add_constant(f"{CORE_INPUT}{WHITE}", params.quantize(np.array(white, np.float64)).astype(np.int8))
         for index in (pixels, value):
             graph.quantize(index, params, kind)
         step = graph.operator("QUANTIZE", [image], pixels, "QuantizeOptions")

@@ -477,3 +477,28 @@ def test_the_quantized_logits_are_told_apart(artifacts: Artifacts, sources: Sour
     assert table
     assert TFLITE.inspect(artifacts["int8"]).qparams["logits"] == table.tensors["logits"].params
     assert TFLITE.inspect(artifacts["fp32"]).qparams == {}
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16", "fp32"])
+def test_four_images_at_once_give_what_each_gives_alone(
+    artifacts: Artifacts, images: NDArray[np.uint8], precision: Precision
+) -> None:
+    path, four = str(artifacts[precision].file.path), images[:4]
+    alone = TFLITE.open(artifacts[precision]).run(four)
+    interpreter = Interpreter(model_path=path, num_threads=1)
+    interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], four.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], four)
+    interpreter.invoke()
+    together = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    assert together.shape == alone.shape
+    tolerance = 0.0 if precision == "int8" else 1e-5
+    np.testing.assert_allclose(together, alone, rtol=tolerance, atol=tolerance)
+
+
+def test_the_value_of_the_constant_channel_is_a_scalar(artifacts: Artifacts) -> None:
+    """Runtimes other than LiteRT read no list of one number there."""
+    for artifact in artifacts.values():
+        graph = graph_of(artifact)
+        (pad,) = (operator for operator in graph.operators if graph.kind(operator) == "PADV2")
+        assert graph.shape(pad.inputs[2]) == ()
