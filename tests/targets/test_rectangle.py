@@ -41,9 +41,10 @@ def test_every_format_answers_as_torch_does(
         expected = network((torch.from_numpy(tall).permute(0, 3, 1, 2) / 255 - mean) / std).numpy()
     session = target.open(artifact)
     assert sqnr_db(expected, session.run(tall)) > LEAST_DB[precision]
-    metadata = target.read_metadata(artifact)
+    inspection = target.inspect(artifact)
+    metadata = inspection.metadata
     assert (metadata["input_size"], metadata["resize"]) == ("80x48", "80x48")
     assert card_from(metadata).preprocess.shape == SHAPE
-    assert isinstance(check(session, metadata, target.read_qparams(artifact)), SelfTest)
+    assert isinstance(check(session, metadata, inspection.qparams), SelfTest)
     with pytest.raises(DataError, match="80, 48"):
         session.run(np.ascontiguousarray(tall.transpose(0, 2, 1, 3)))

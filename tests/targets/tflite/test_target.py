@@ -411,7 +411,7 @@ def test_a_failing_onnx2tf_names_its_log(sources: Sources, monkeypatch: pytest.M
     tool = tmp_path / "tool"
     tool.write_text("#!/bin/sh\necho it broke\nexit 3\n")
     tool.chmod(0o755)
-    monkeypatch.setattr(tflite_onnx2tf.sys, "executable", str(tool))
+    monkeypatch.setattr(sys, "executable", str(tool))
     monkeypatch.setattr(tflite_onnx2tf.tempfile, "tempdir", str(tmp_path))
     with pytest.raises(ConversionError, match=r"ended with code 3 .* in (\S+)$"):
         lower(onnx.load(sources["fp32"].float_onnx.path))
