@@ -16,6 +16,12 @@ def test_a_published_schema_is_that_of_its_record(path: str) -> None:
     assert published == schema_text(*SCHEMAS[path]), "write it again: python tests/support/write_schemas.py"
 
 
+def test_no_schema_is_written_by_hand() -> None:
+    folders = ("pipeline", "quantization", "targets", "apps")
+    found = {path.relative_to(ROOT).as_posix() for folder in folders for path in (ROOT / folder).rglob("*.schema.json")}
+    assert found == set(SCHEMAS)
+
+
 @pytest.mark.parametrize("command", ["export", "gate", "bench", "train", "study"])
 def test_help_does_not_wait_for_the_library_that_reads_records(command: str) -> None:
     code = (

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection
 from pathlib import Path
 
 from rexnet_export.pipeline.core.errors import ConversionError
@@ -49,17 +48,10 @@ def strict_loads(text: str | bytes) -> object:
     return found
 
 
-def an_object(
-    value: object, where: str, required: Collection[str] | None = None, optional: Collection[str] = ()
-) -> dict[str, object]:
-    """An object; if `required` keys are given, with all of them and at most the `optional` ones beside."""
+def an_object(value: object, where: str) -> dict[str, object]:
+    """An object, whatever its keys."""
     if not isinstance(value, dict):
         raise ConversionError(f"{where} is not an object")
-    if required is not None:
-        if missing := sorted(set(required) - value.keys()):
-            raise ConversionError(f"{where} lacks {', '.join(missing)}")
-        if unknown := sorted(value.keys() - {*required, *optional}):
-            raise ConversionError(f"{where} has unknown {', '.join(unknown)}")
     return value
 
 
@@ -67,39 +59,6 @@ def a_list(value: object, where: str) -> list[object]:
     """A list, perhaps empty."""
     if not isinstance(value, list):
         raise ConversionError(f"{where} is not a list")
-    return value
-
-
-def an_array(value: object, where: str) -> list[object]:
-    """A list of at least one item, each still to be read as a number."""
-    if not isinstance(value, list) or not value:
-        raise ConversionError(f"{where} is not a list of numbers")
-    return value
-
-
-def a_number(value: object, where: str) -> float:
-    """A finite number."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        raise ConversionError(f"{where} holds {value!r}, not a finite number")
-    return float(value)
-
-
-def numbers(value: object, where: str) -> tuple[float, ...]:
-    """Finite numbers, at least one."""
-    return tuple(a_number(item, where) for item in an_array(value, where))
-
-
-def an_integer(value: object, where: str, low: int, high: int = 2**63 - 1) -> int:
-    """An integer from `low` to `high`."""
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ConversionError(f"{where} holds {value!r}, not an integer from {low} to {high}")
-    return value
-
-
-def a_text(value: object, where: str) -> str:
-    """A text that is not empty."""
-    if not isinstance(value, str) or not value:
-        raise ConversionError(f"{where} is not a text")
     return value
 
 

@@ -57,15 +57,6 @@ def least_noise(statistics: TensorStatistics, slopes: Slopes) -> ObservedRange:
     return ObservedRange(low=low, high=high, statistic=LEAST_NOISE)
 
 
-def squared_error(statistics: TensorStatistics, params: QuantParams) -> float:
-    """Mean squared error of storing the observed values with these per-tensor parameters.
-
-    Rounding and clipping are integrated in closed form over every histogram bin, values taken as uniform within it.
-    """
-    edges, counts = _coarse(*_histogram(statistics, statistics.counts))
-    return float(_squared_errors(edges, counts, [params])[0])
-
-
 def _min_max(statistics: TensorStatistics) -> Range:
     return statistics.minimum, statistics.maximum
 

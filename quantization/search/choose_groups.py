@@ -47,7 +47,6 @@ class Grouped:
 
     rewrites: tuple[ChannelGrouping, ...]
     cost: float
-    predicted_db: float
     measured: tuple[Cut, ...]
 
 
@@ -94,7 +93,6 @@ def best_cuts(cuts: Sequence[Cut], others: float) -> Grouped:
     return Grouped(
         rewrites=tuple(cut.rewrite for cut in best.values() if cut.rewrite),
         cost=_cost(best),
-        predicted_db=gained(best),
         measured=tuple(replace(cut, kept=best[cut.layer] is cut) for cut in cuts),
     )
 

@@ -11,9 +11,9 @@ from hypothesis.extra import numpy as arrays
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.quantization.calibration import observe, ranges
 from rexnet_export.quantization.calibration.observe import TensorStatistics
-from rexnet_export.quantization.calibration.ranges import observed_range, squared_error
+from rexnet_export.quantization.calibration.ranges import observed_range
 from rexnet_export.quantization.calibration.statistic_names import NAMED, check_statistic
-from rexnet_export.quantization.table.params import from_range
+from rexnet_export.quantization.table.params import QuantParams, from_range
 
 BINS = 4096
 
@@ -35,6 +35,12 @@ def squared_error_of(values: np.ndarray, low: float, high: float) -> float:
     """Computed on the values themselves."""
     params = from_range(low, high)
     return float(np.square(params.dequantize(params.quantize(values.astype(np.float64))) - values).mean())
+
+
+def squared_error(found: TensorStatistics, params: QuantParams) -> float:
+    """The same in closed form, of the histogram that ranges are chosen by."""
+    edges, counts = ranges._coarse(*ranges._histogram(found, found.counts))
+    return float(ranges._squared_errors(edges, counts, [params])[0])
 
 
 NORMAL = np.random.default_rng(0).normal(size=1_000_000)

@@ -69,7 +69,7 @@ def test_cuts_never_add_noise_and_stay_affordable(layers: list[tuple[float, floa
         for way in (cut(str(index), noise), cut(str(index), noise * share, cost))
     ]
     found = best_cuts(ways, 0.1)
-    assert found.predicted_db >= 0
+    assert sum(each.noise for each in found.measured if each.kept) <= sum(noise for noise, _, _ in layers) + 1e-9
     assert found.cost <= MOST_COST + 1e-12
     assert len([each for each in found.measured if each.kept]) == len(layers)
 
@@ -112,7 +112,6 @@ def test_the_uneven_layer_is_found_and_grouping_it_helps(uneven: SimpleNamespace
     grouped = uneven.seen(apply(uneven.model, found.rewrites))
     before, after = (uneven.judge.score(insert_qdq(each.model, each.table, "uint8")) for each in (uneven, grouped))
     assert after.sqnr_db > before.sqnr_db + 3
-    assert found.predicted_db > 3
 
 
 def test_each_layer_is_measured_uncut_first(uneven: SimpleNamespace) -> None:

@@ -101,7 +101,7 @@ def test_cuts_are_said_to_be_kept_only_where_the_judge_keeps_them(
     halves = ChannelGrouping(tensor="penultimate", order=tuple(range(channels)), sizes=(8, channels - 8))
     uncut = Cut(layer="penultimate", rewrite=None, noise=1.0, cost=0.0)
     cut = Cut(layer="penultimate", rewrite=halves, noise=0.1, cost=0.01, kept=True)
-    found = Grouped(rewrites=(halves,), cost=0.01, predicted_db=10.0, measured=(uncut, cut))
+    found = Grouped(rewrites=(halves,), cost=0.01, measured=(uncut, cut))
     monkeypatch.setattr(subject, "choose_groups", lambda *_: found)
     monkeypatch.setattr(subject, "better", lambda *_: wanted)
     after = grouped(plain, evidence)
