@@ -108,14 +108,26 @@ function weights(from, to, { support, weight }, { first: offset, count }) {
 
 function nearest({ width, height, data }, { w, h, x, y }) {
   const view = new Uint8Array(y.count * x.count * 3);
+  const across = places(width, w);
+  const down = places(height, h);
   for (let row = 0; row < y.count; row++) {
-    const line = Math.floor(((y.first + row + 0.5) * height) / h) * width;
     for (let column = 0; column < x.count; column++) {
-      const from = line + Math.floor(((x.first + column + 0.5) * width) / w);
+      const from = down[y.first + row] * width + across[x.first + column];
       for (let c = 0; c < 3; c++) view[(row * x.count + column) * 3 + c] = data[from * 4 + c];
     }
   }
   return view;
+}
+
+/** Where `to` pixels are taken from: added up as Pillow does, whose sums fall on either side of a whole number. */
+function places(from, to) {
+  const step = from / to;
+  let at = step * 0.5;
+  return Array.from({ length: to }, () => {
+    const place = Math.floor(at);
+    at += step;
+    return Math.min(place, from - 1);
+  });
 }
 
 function halfEven(x) {

