@@ -286,7 +286,7 @@ def test_two_processes_train_one_network(folders: Path, tmp_path: Path) -> None:
         )
         for rank, file in enumerate(evaluated)
     ]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    assert [process.wait(timeout=600) for process in processes] == [0, 0]
     assert len(log(tmp_path)) == 1
     first, second = (torch.load(file, weights_only=True) for file in evaluated)
     for name, tensor in first.items():

@@ -126,7 +126,7 @@ def test_workers_end_with_a_killed_search(tmp_path: Path) -> None:
         str(tmp_path),
     ]
     mark = f"KILLED_SEARCH={tmp_path}"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     with subprocess.Popen(command, env={**os.environ, "KILLED_SEARCH": str(tmp_path)}) as search:
         while not (tmp_path / JOURNAL).is_file() or len((tmp_path / JOURNAL).read_text("utf-8").splitlines()) < 2:
             assert time.monotonic() < deadline
