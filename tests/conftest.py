@@ -18,7 +18,8 @@ from rexnet_export.targets.tflite import onnx2tf
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores, and threads that wait for one another burn them
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-EXPORTS = {"exported", "bundle"}  # fixtures that take many seconds where a test is run alone
+# Fixtures that export, convert, train or start a process with torch: many seconds where a test is run alone.
+SLOW_FIXTURES = {"exported", "bundle", "release", "artifact_of", "converted", "trained", "pair"}
 
 type Run = Callable[[onnx.ModelProto, Path], Path]
 
@@ -52,9 +53,9 @@ def fresh_onnx2tf(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever needs a whole export is slow. Files with the most slow tests come first: then processes end together."""
+    """A test is as slow as its fixtures. Files with the most slow tests come first: then processes end together."""
     for item in items:
-        if EXPORTS & set(getattr(item, "fixturenames", ())):
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])

@@ -37,6 +37,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_report_has_every_output_of_every_file(output: Path) -> None:
     report = json.loads((output / "backbone.json").read_text())
     assert report["model"]["name"] == "rexnet_100_features"
@@ -55,6 +56,7 @@ def test_the_report_has_every_output_of_every_file(output: Path) -> None:
     assert max(each["largest_difference"] for each in report["onnx_parity"].values()) < 1e-3
 
 
+@pytest.mark.slow
 def test_the_manifest_names_every_file_and_verify_proves_them(output: Path, capfd: pytest.CaptureFixture[str]) -> None:
     files = json.loads((output / "manifest.json").read_text())["files"]
     assert set(files) == {path.name for path in output.iterdir()} - {"manifest.json"}
@@ -63,6 +65,7 @@ def test_the_manifest_names_every_file_and_verify_proves_them(output: Path, capf
     assert "backbone" in found["images"]["not_measured"]
 
 
+@pytest.mark.slow
 def test_its_own_table_makes_the_same_files(output: Path, tmp_path: Path) -> None:
     given = ["--qparams", str(output / "qparams.json"), "--eval-images", "2", "--quiet"]
     assert main(["backbone", "--target", "ort", "--output", str(tmp_path / "again"), *given]) == 0
@@ -70,6 +73,7 @@ def test_its_own_table_makes_the_same_files(output: Path, tmp_path: Path) -> Non
     assert first["targets"]["ort"]["sha256"] == again["targets"]["ort"]["sha256"]
 
 
+@pytest.mark.slow
 def test_evaluation_images_need_no_classes(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for number in range(3):
@@ -92,6 +96,7 @@ def test_help_offers_what_a_backbone_has(capfd: pytest.CaptureFixture[str]) -> N
     assert not {"gpu", "--labels", "--max-drop", "rexnet-export-out", "report.json"} & words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", [[], ["--output", "rexnet-export-out"], ["--config", "export.toml"]])
 def test_files_go_where_they_were_sent(written: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

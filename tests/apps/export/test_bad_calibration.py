@@ -52,6 +52,7 @@ def changed(checkpoint: Path, path: Path, tensor: str, value: float, channels: i
     return path
 
 
+@pytest.mark.slow
 def test_one_image_is_said_to_be_one(checkpoint: Path, tmp_path: Path) -> None:
     one = folder_of(tmp_path / "one", [noise(0)])
     assert export(checkpoint, one, tmp_path / "out") == 0
@@ -59,12 +60,14 @@ def test_one_image_is_said_to_be_one(checkpoint: Path, tmp_path: Path) -> None:
     assert "too few images to judge INT8 by (1)" in warnings(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_copies_are_counted(checkpoint: Path, tmp_path: Path) -> None:
     same = folder_of(tmp_path / "same", [noise(seed % 2) for seed in range(COUNT)])
     assert export(checkpoint, same, tmp_path / "out", *FAST) == 0
     assert "34 of 36" in warnings(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_black_images_are_named(checkpoint: Path, tmp_path: Path) -> None:
     black = folder_of(tmp_path / "black", [np.zeros((32, 32, 3), np.uint8)] * COUNT)
     assert export(checkpoint, black, tmp_path / "out", *FAST) == 0
@@ -72,6 +75,7 @@ def test_black_images_are_named(checkpoint: Path, tmp_path: Path) -> None:
     assert "36 of 36 calibration images are black" in warnings(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_dead_channel_harms_nothing(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
     name = "features.3.conv_exp.bn"
     dead = changed(checkpoint, tmp_path / "half.safetensors", f"{name}.weight", 0.0)
@@ -82,6 +86,7 @@ def test_a_dead_channel_harms_nothing(checkpoint: Path, photos: Path, tmp_path: 
     assert report["quantization"]["trials"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("effort", ["fast", "default"])
 def test_tensors_that_never_change_are_named(checkpoint: Path, photos: Path, tmp_path: Path, effort: str) -> None:
     name, everywhere = "features.3.conv_exp.bn", slice(None)

@@ -82,6 +82,7 @@ def test_predictions_hold_every_file_that_ran(exported: Path, report: dict[str, 
     assert top1 == pytest.approx(report["targets"]["tflite"]["accuracy"]["top1"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
 def test_float_precisions(checkpoint: Path, tmp_path: Path, precision: str) -> None:
     arguments = ["--checkpoint", str(checkpoint), "--target", "tflite", "--target", "coreml", f"--{precision}", *FEW]
@@ -92,6 +93,7 @@ def test_float_precisions(checkpoint: Path, tmp_path: Path, precision: str) -> N
     assert "not_measured" in report["calibration"]
 
 
+@pytest.mark.slow
 def test_json_goes_to_standard_output(checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     arguments = ["--checkpoint", str(checkpoint), "--target", "ort", *FEW, "--json", "--output", str(tmp_path / "out")]
     assert main(arguments) == 0
@@ -103,6 +105,7 @@ def test_json_goes_to_standard_output(checkpoint: Path, tmp_path: Path, capfd: p
     )
 
 
+@pytest.mark.slow
 def test_unlabelled_foreign_images_give_agreement_only(checkpoint: Path, tmp_path: Path) -> None:
     photos, labels = tmp_path / "photos", tmp_path / "labels.txt"
     photos.mkdir()
@@ -120,6 +123,7 @@ def test_unlabelled_foreign_images_give_agreement_only(checkpoint: Path, tmp_pat
     assert isinstance(report["targets"]["ort"]["agreement_with_reference"], float)
 
 
+@pytest.mark.slow
 def test_the_python_call_of_the_guide(checkpoint: Path, tmp_path: Path) -> None:
     report = rexnet_export.export(
         checkpoint, targets=["ort"], precision="int8", calibration_images=16, eval_images=48, output=tmp_path / "out"
@@ -132,6 +136,7 @@ def test_the_python_call_of_the_guide(checkpoint: Path, tmp_path: Path) -> None:
         rexnet_export.export(checkpoint, presicion="int8")
 
 
+@pytest.mark.slow
 def test_the_configuration_of_the_guide(checkpoint: Path, tmp_path: Path) -> None:
     guide = (Path(__file__).parents[3] / "docs" / "export.md").read_text(encoding="utf-8")
     text = guide.partition("```toml\n")[2].partition("```")[0]
@@ -173,6 +178,7 @@ def test_one_image_cannot_both_set_and_measure(checkpoint: Path, tmp_path: Path)
         gather(Options(checkpoint=str(checkpoint), calibration_data=tmp_path / "images", labels=labels))
 
 
+@pytest.mark.slow
 def test_a_second_run_replaces_the_first(checkpoint: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     (output / "rexnet_050-int8.ort").mkdir(parents=True)

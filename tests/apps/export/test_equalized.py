@@ -68,6 +68,7 @@ def test_rewrites_that_were_edited_no_longer_fit(
     assert "the table belongs to float graph" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_auto_judges_by_images_that_set_no_range(
     checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

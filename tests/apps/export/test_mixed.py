@@ -69,6 +69,7 @@ def test_files_of_another_choice_of_layers_are_named(
     assert "it was built from another table" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_network_that_holds_is_int8_throughout(checkpoint: Path, tmp_path: Path) -> None:
     few = ("--effort", "fast", "--calibration-images", "40", "--eval-images", "48")
     arguments = ["--checkpoint", str(checkpoint), "--target", "ort", *few, "--max-drop", "5", "--quiet"]
@@ -100,6 +101,7 @@ def test_what_cannot_be_judged_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_nothing_is_written_where_finished_files_lose_more(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

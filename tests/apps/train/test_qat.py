@@ -127,6 +127,7 @@ def test_it_is_exported_with_its_table(trained: Path, folder: Path, tmp_path: Pa
     assert top1 == pytest.approx(float(loaded.metadata["top1"]), abs=1.5 / images)  # a tie may fall the other way
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_unbroken_one(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, broken, save = tmp_path / "whole", tmp_path / "broken", QatTrainer.save_state
     assert main(command(folder, whole, *SOON)) == 0

@@ -71,6 +71,7 @@ def weights(output: Path) -> dict[str, torch.Tensor]:
     return load_checkpoint(next(output.glob("*.safetensors"))).network.state_dict()
 
 
+@pytest.mark.slow
 def test_learns_and_says_what_it_made(folders: Path, tmp_path: Path) -> None:
     assert (
         main(command(folders, tmp_path, "--epochs", "20", "--rate", "0.05", "--average-decay", "0.8", "--quiet")) == 0
@@ -85,6 +86,7 @@ def test_learns_and_says_what_it_made(folders: Path, tmp_path: Path) -> None:
     assert float(loaded.metadata["top1"]) >= 0.9
 
 
+@pytest.mark.slow
 def test_resumed_run_equals_an_unbroken_one(folders: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main(command(folders, whole, "--epochs", "3")) == 0
@@ -177,6 +179,7 @@ def test_interrupted_before_the_first_epoch_starts_again(
     assert len(log(tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_classes_are_matched_by_name(folders: Path, tmp_path: Path) -> None:
     """Labels in another order than the folders', and evaluation images of the last class only."""
     labels = tmp_path / "labels.txt"

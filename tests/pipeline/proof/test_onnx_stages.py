@@ -45,6 +45,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
+@pytest.mark.slow
 def test_an_export_reports_every_graph(output: Path) -> None:
     report = json.loads((output / "report.json").read_text())
     predictions = np.load(output / "predictions.npz", allow_pickle=False)

@@ -65,6 +65,7 @@ def test_published_page_is_what_the_published_table_gives() -> None:
     assert page == (DOCS / "channel-search.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_ray_gives_the_same_table(local: Path, tmp_path: Path) -> None:
     assert main([*TINY, "--ray", "local", "--output", str(tmp_path)]) == 0
     assert (tmp_path / "results.csv").read_bytes() == (local / "results.csv").read_bytes()
@@ -113,6 +114,7 @@ def running(mark: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_killed_search(tmp_path: Path) -> None:
     command = [
         sys.executable,
