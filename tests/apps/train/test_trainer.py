@@ -74,7 +74,7 @@ def weights(output: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.slow
 def test_learns_and_says_what_it_made(folders: Path, tmp_path: Path) -> None:
     assert (
-        main(command(folders, tmp_path, "--epochs", "20", "--rate", "0.05", "--average-decay", "0.8", "--quiet")) == 0
+        main(command(folders, tmp_path, "--epochs", "10", "--rate", "0.05", "--average-decay", "0.8", "--quiet")) == 0
     )
     results = log(tmp_path)
     assert results[-1]["loss"] < results[0]["loss"]
@@ -82,7 +82,7 @@ def test_learns_and_says_what_it_made(folders: Path, tmp_path: Path) -> None:
     loaded = load_checkpoint(tmp_path / "rexnet_025.safetensors")
     assert loaded.labels == ("bright", "dark")
     assert loaded.preprocess == Preprocess(size=32)
-    assert json.loads(loaded.metadata["recipe"])["epochs"] == 20
+    assert json.loads(loaded.metadata["recipe"])["epochs"] == 10
     assert float(loaded.metadata["top1"]) >= 0.9
 
 

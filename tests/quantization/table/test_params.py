@@ -96,6 +96,13 @@ def test_the_second_nearest_lies_across_the_real_number_and_below_where_that_is_
     assert params.second_nearest(integers / 2).tolist() == expected
 
 
+def test_rounding_to_the_grid_is_quantizing_and_back() -> None:
+    params = QuantParams(scale=(0.25,), zero_point=(3,))
+    real = np.asarray([-100.0, -32.8, -1.1, 0.0, 0.1, 0.3, 31.0, 1000.0], np.float32)
+    expected = [-32.75, -32.75, -1.0, 0.0, 0.0, 0.25, 31.0, 31.0]
+    assert params.rounded(real).tolist() == params.dequantize(params.quantize(real)).tolist() == expected
+
+
 def test_relu6_takes_the_float16_that_never_passes_six() -> None:
     params = up_to(6.0)
     assert params == QuantParams(scale=(float(np.float16(6 / 255)),), zero_point=(-128,))

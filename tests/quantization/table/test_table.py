@@ -174,6 +174,12 @@ def test_a_missing_file_and_an_unwritable_place_are_named(tmp_path: Path) -> Non
         save_table(SMALL, tmp_path / "nowhere" / "qparams.json")
 
 
+def test_a_range_of_one_value_is_a_range(tmp_path: Path) -> None:
+    still = replace(SMALL, tensors={**SMALL.tensors, "x": replace(SMALL.tensors["x"], observed=(0.5, 0.5))})
+    save_table(still, tmp_path / "qparams.json")
+    assert load_table(tmp_path / "qparams.json") == still
+
+
 def test_a_number_json_cannot_hold_is_never_written(tmp_path: Path) -> None:
     broken = replace(SMALL, tensors={"x": replace(SMALL.tensors["x"], observed=(math.nan, float(np.inf)))})
     with pytest.raises(ValueError, match="not JSON compliant"):

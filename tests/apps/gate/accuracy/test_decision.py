@@ -64,6 +64,18 @@ def test_the_last_check_value_with_a_smaller_margin_fails() -> None:
     assert decide(counts(180, 110, 10_000), Policy(margin=0.0098, tolerance=0.0075)).outcome == "inconclusive"
 
 
+def test_a_limit_that_is_the_margin_itself_is_neither_below_nor_above_it() -> None:
+    found = decide(counts(240, 110, 10_000), POINT).numbers
+    for margin in (found.drop_lower, found.drop_upper):
+        policy = Policy(margin=margin, tolerance=0.005)
+        assert decide(counts(240, 110, 10_000), policy).outcome == "fail", margin
+
+
+@pytest.mark.parametrize(("worse", "outcome"), [(110, "inconclusive"), (111, "fail")])
+def test_a_drop_of_the_tolerance_itself_is_tolerated(worse: int, outcome: str) -> None:
+    assert decide(counts(worse, 60, 10_000), Policy(margin=0.006, tolerance=0.005)).outcome == outcome
+
+
 def test_numbers_are_those_of_the_counts() -> None:
     found = decide(counts(300, 220, 10_000), POINT).numbers
     assert (found.images, found.worse, found.better) == (10_000, 300, 220)

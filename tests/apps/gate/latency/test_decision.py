@@ -103,6 +103,10 @@ def test_more_than_a_quarter_of_unsteady_pairs_is_no_measurement(unsteady: int, 
     assert (found.verdict, found.dropped, found.pairs) == (verdict, unsteady, 20)
 
 
+def test_a_limit_of_the_margin_itself_decides_nothing() -> None:
+    assert decide(pairs([1.5] * 20), 0.5, seed=0).verdict == "INCONCLUSIVE"
+
+
 def test_a_slow_artifact_on_an_unsteady_machine_is_not_called_slow() -> None:
     assert decide(pairs([3.0] * 20, drift=0.5), 0.1, seed=0).verdict == "INVALID"
 
