@@ -143,7 +143,7 @@ def _classes(model: onnx.ModelProto, pixels: NDArray[np.uint8]) -> NDArray[np.in
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(model, path)
-        session = networks.open_onnx(path, pixels.shape[1])
+        session = networks.open_onnx(path, (pixels.shape[1], pixels.shape[2]))
         logits = [session.run(pixels[start : start + AT_ONCE]) for start in range(0, len(pixels), AT_ONCE)]
     classes: NDArray[np.int64] = np.concatenate(logits).argmax(1)
     return classes

@@ -99,7 +99,7 @@ def copying(tmp_path: Path) -> Path:
 
 
 def float_logits(network: Network) -> Logits:
-    return networks.open_onnx(network.float_onnx.path, SIZE).run(network.pixels)
+    return networks.open_onnx(network.float_onnx.path, (SIZE, SIZE)).run(network.pixels)
 
 
 def test_a_core_behind_its_front_is_the_float_graph(network: Network, copying: Path) -> None:
@@ -166,7 +166,7 @@ def test_our_own_row_is_measured_anew(network: Network, monkeypatch: pytest.Monk
 
     def exported(network: Network, *_: object) -> contenders.Quantized:
         asked.append(network.name)
-        return contenders.Quantized(session=networks.open_onnx(network.float_onnx.path, SIZE), seconds=1.0)
+        return contenders.Quantized(session=networks.open_onnx(network.float_onnx.path, (SIZE, SIZE)), seconds=1.0)
 
     monkeypatch.setattr(contenders, "_exported", exported)
     for _ in range(2):
