@@ -36,7 +36,8 @@ from rexnet_export.pipeline.model.foreign_settings import (
     of_training,
     read_config,
 )
-from rexnet_export.pipeline.model.hub import PREFIX, fetch
+from rexnet_export.pipeline.model.hub import fetch
+from rexnet_export.pipeline.model.reference import on_hub, weights_at
 from rexnet_export.pipeline.model.rexnet import ReXNet
 from rexnet_export.pipeline.model.stored_tensor import StoredTensor
 
@@ -72,12 +73,13 @@ class LoadedCheckpoint:
 
 
 def load(reference: str, weights: str | None = None, *, headless: bool = False) -> LoadedCheckpoint:
-    """Load a file, or a Hugging Face repository written as `hf-hub:owner/name`; `load_checkpoint` has the rest."""
-    if not reference.startswith(PREFIX):
-        return load_checkpoint(Path(reference), weights=weights, headless=headless)
-    fetched = fetch(reference)
+    """Load a file, a folder with weights in it, or a repository of the hub; `load_checkpoint` has the rest."""
+    repository = on_hub(reference)
+    if repository is None:
+        return load_checkpoint(weights_at(reference), weights=weights, headless=headless)
+    fetched = fetch(repository)
     loaded = load_checkpoint(fetched.path, fetched.config, weights=weights, headless=headless)
-    return replace(loaded, metadata={**loaded.metadata, "source": reference})
+    return replace(loaded, metadata={**loaded.metadata, "source": repository})
 
 
 def load_checkpoint(

@@ -169,7 +169,9 @@ def _tensors(conv: str, norm: str, layer: Layer) -> Iterator[tuple[str, Tensor]]
         raise NotRecognised(f"a matrix product where {conv} is expected")
     yield f"{conv}.weight", layer.weight
     keeps_bias = norm.endswith((".se.bn", ".neck.bn")) or not norm
-    if layer.norm is None or keeps_bias or layer.bias is not None:
+    if layer.norm is None or keeps_bias:
         yield f"{conv}.bias", _bias(layer)
-    for leaf, values in zip(("weight", "bias", "running_mean", "running_var"), layer.norm or (), strict=False):
-        yield f"{norm}.{leaf}", values
+    if layer.norm is not None:
+        scale, bias, mean, variance = layer.norm
+        yield from ((f"{norm}.weight", scale), (f"{norm}.bias", bias), (f"{norm}.running_var", variance))
+        yield f"{norm}.running_mean", mean if keeps_bias else mean - _bias(layer)

@@ -160,8 +160,8 @@ def twice(memo: int) -> bytes:
 
 def nested_key(depth: int) -> bytes:
     """A dictionary whose key is a tuple of itself twice, `depth` deep: hashing it takes 2 ** depth steps."""
-    levels = b"".join(twice(level) + b"\x94" for level in range(depth))
-    return b"\x80\x04})\x94" + levels + b"K\x01s."
+    levels = b"".join(twice(level) + b"\x940" for level in range(depth))
+    return b"\x80\x04})\x940" + levels + b"h" + bytes([depth]) + b"K\x01s."
 
 
 def repeated(step: bytes, times: int) -> bytes:

@@ -1,0 +1,43 @@
+"""What people write for a checkpoint: a file, a folder, or a repository of the Hugging Face Hub in any spelling."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from rexnet_export.pipeline.core.errors import CheckpointError
+from rexnet_export.pipeline.core.text import excerpt
+from rexnet_export.pipeline.model.hub import PREFIX, WEIGHT_FILES
+
+LOCAL = "local-dir:"
+_SPELLINGS = re.compile(r"(hf[-_]hub:|hf://|https?://(www\.)?(huggingface\.co|hf\.co)/)", re.IGNORECASE)
+# Without a prefix only what names a ReXNet is one: `runs/best` is a file that is missing.
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]*rexnet[\w.-]*(@[\w./-]+)?", re.IGNORECASE)
+_TIMM_NAME = re.compile(r"rexnetr?_\d{3}\.\w+")  # with its tag, as `timm.create_model` takes it
+_WEIGHTS = frozenset({".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".onnx"})
+
+
+def on_hub(reference: str) -> str | None:
+    """The reference as `hf-hub:owner/name` where it means the hub; None where it means this machine."""
+    if spelling := _SPELLINGS.match(reference):
+        name = reference[spelling.end() :].strip("/")
+        return PREFIX + re.sub(r"/(tree|resolve|blob)/([\w.-]+).*", r"@\2", name)
+    if reference.startswith(LOCAL) or Path(reference).exists() or Path(reference).suffix in _WEIGHTS:
+        return None
+    if _REPOSITORY.fullmatch(reference):
+        return PREFIX + reference
+    return f"{PREFIX}timm/{reference}" if _TIMM_NAME.fullmatch(reference) else None
+
+
+def weights_at(reference: str) -> Path:
+    """The file that a local reference means: itself, or the weights in a folder."""
+    path = Path(reference.removeprefix(LOCAL))
+    if not path.is_dir():
+        return path
+    usual = [path / name for name in WEIGHT_FILES if (path / name).is_file()]
+    others = sorted(each for each in path.iterdir() if each.suffix in _WEIGHTS and each.is_file())
+    if usual or len(others) == 1:
+        return (usual or others)[0]
+    names = ", ".join(excerpt(each.name) for each in others[:4])
+    problem = f"several files of weights ({names})" if others else f"no {' or '.join(WEIGHT_FILES)}"
+    raise CheckpointError(f"{path} is a folder with {problem}: name the file")

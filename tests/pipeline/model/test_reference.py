@@ -1,0 +1,64 @@
+"""References mean what people mean by them: the hub in every spelling, folders, and files first of all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from rexnet_export.pipeline.core.errors import CheckpointError
+from rexnet_export.pipeline.model.checkpoint import load
+from rexnet_export.pipeline.model.reference import on_hub, weights_at
+from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
+
+STATE = dict(ReXNet(architecture(width=0.1, classes=2)).state_dict())
+
+
+@pytest.mark.parametrize(
+    ("reference", "meaning"),
+    [
+        ("hf-hub:timm/rexnet_100.nav_in1k", "hf-hub:timm/rexnet_100.nav_in1k"),
+        ("hf_hub:timm/rexnet_100.nav_in1k@v2", "hf-hub:timm/rexnet_100.nav_in1k@v2"),
+        ("timm/rexnet_100.nav_in1k", "hf-hub:timm/rexnet_100.nav_in1k"),
+        ("someone/my-ReXNet", "hf-hub:someone/my-ReXNet"),
+        ("rexnet_100.nav_in1k", "hf-hub:timm/rexnet_100.nav_in1k"),
+        ("https://huggingface.co/timm/rexnet_100.nav_in1k", "hf-hub:timm/rexnet_100.nav_in1k"),
+        ("https://huggingface.co/timm/rexnet_100.nav_in1k/tree/main", "hf-hub:timm/rexnet_100.nav_in1k@main"),
+        ("runs/best", None),
+        ("runs/rexnet_100.pth", None),
+        ("rexnet_100", None),
+        ("local-dir:timm/rexnet_100.nav_in1k", None),
+        ("/data/timm/rexnet", None),
+        ("~/rexnet/weights", None),
+    ],
+)
+def test_what_is_meant(reference: str, meaning: str | None) -> None:
+    assert on_hub(reference) == meaning
+
+
+def test_what_exists_here_is_meant_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "timm" / "rexnet_100.nav_in1k").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert on_hub("timm/rexnet_100.nav_in1k") is None
+
+
+def test_a_folder_is_its_weights_with_its_config(tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "pytorch_model.bin")
+    assert weights_at(str(tmp_path)).name == "pytorch_model.bin"
+    save_file(STATE, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"architecture": "rexnet_100", "label_names": ["a", "b"]}')
+    for reference in (str(tmp_path), f"local-dir:{tmp_path}"):
+        loaded = load(reference)
+        assert (loaded.file.path.name, loaded.labels) == ("model.safetensors", ("a", "b"))
+
+
+def test_a_folder_of_one_other_file_or_of_several(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no model\.safetensors or pytorch_model\.bin: name the file"):
+        load(str(tmp_path))
+    torch.save(STATE, tmp_path / "epoch-3.pth")
+    assert load(str(tmp_path)).file.path.name == "epoch-3.pth"
+    (tmp_path / "epoch-4.pth").touch()
+    with pytest.raises(CheckpointError, match=r"several files of weights \(epoch-3\.pth, epoch-4\.pth\)"):
+        load(str(tmp_path))
