@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from rexnet_export.targets.coreml.interpreter_program import Arithmetic, MilProgram
-from rexnet_export.targets.coreml.package import GENERATOR, Package, quiet, read_package, seal
+from rexnet_export.targets.coreml.package import GENERATOR, MODEL, Package, quiet, read_altered
 
 if TYPE_CHECKING:
     from coremltools.converters.mil import Builder
@@ -59,8 +59,10 @@ def saved(package: Package, **conversion: object) -> Package:
             **conversion,
         ).get_spec()
         spec.description.metadata.userDefined["generator"] = GENERATOR
-        seal(path, spec)
-        return read_package(path)
+        model = path / "Data" / MODEL
+        model.unlink()  # coremltools leaves it readable by its owner only
+        model.write_bytes(spec.SerializeToString())
+        return read_altered(path)
 
 
 def execute(
