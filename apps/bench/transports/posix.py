@@ -27,6 +27,7 @@ type Control = dict[str, Any]
 COMMAND_S, TRANSFER_S = 60.0, 600.0  # seconds; no call waits for ever
 DIGEST = re.compile(rb"\b[0-9a-f]{64}\b")
 PIECE = 2**20
+LOCAL = "local"  # the name of this machine as a device
 PID_FILE = ".pid"
 
 

@@ -14,7 +14,8 @@ WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 ADDRESS = re.compile(r"[0-9A-Fa-f:]+")
 # No questions, as nobody would see them; a dead connection is noticed within a minute.
 OPTIONS = ("-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15")
-ROOTS = ("/tmp", "/var/tmp")  # noqa: S108 - a run makes a folder of its own there, readable by nobody else
+# The home first: names in the others can be taken by anybody, which keeps runs from starting, and no more than that.
+ROOTS = ("~", "/tmp", "/var/tmp")  # noqa: S108 - a run makes a folder of its own there, readable by nobody else
 
 
 def ssh(url: str, config: Path | None = None) -> PosixTransport:

@@ -9,10 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rexnet_export.pipeline.core.errors import DataError, UsageError
+from rexnet_export.pipeline.core.errors import ConversionError, DataError, UsageError
 from rexnet_export.pipeline.core.files import writing
+from rexnet_export.pipeline.core.strict_json import an_object, strict_loads
+from rexnet_export.pipeline.core.untrusted import read_untrusted
 
 JOURNAL = "journal.jsonl"
+MOST_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,26 +43,25 @@ class Journal:
 
     def begin(self) -> None:
         """Start anew; a folder that holds a search already is left alone."""
-        if self._path.exists():
+        if self._path.exists() and self._text():
             raise UsageError(
                 f"--output {self._path.parent} already holds a search ({JOURNAL}): use --resume or another --output"
             )
         with writing(self._path.parent):
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.unlink(missing_ok=True)  # it was cut in its first line
         self._append({"search": self._search})
 
     def resume(self) -> tuple[TrialResult, ...]:
         """Finished trials of the same search; a last line that was cut by a kill is dropped."""
+        whole = self._text()
+        if not whole:
+            raise DataError(f"{self._path} is damaged: it was cut in its first line; start without --resume")
         try:
-            text = self._path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"nothing to resume: {self._path} cannot be read; start without --resume") from error
-        whole = text[: text.rfind("\n") + 1]
-        try:
-            header, *lines = [json.loads(line) for line in whole.splitlines()]
-            before = header["search"]
-            results = tuple(_result(line) for line in lines)
-        except (ValueError, KeyError, TypeError) as error:
+            header, *lines = [strict_loads(line) for line in whole.splitlines()]
+            before = an_object(an_object(header, "its first line")["search"], "its search")
+            results = tuple(_result(an_object(line, "a line")) for line in lines)
+        except (ConversionError, KeyError, TypeError) as error:
             raise DataError(f"{self._path} is damaged: start again with another --output") from error
         names = sorted(before.keys() | self._search.keys())
         changed = [name for name in names if before.get(name) != self._search.get(name)]
@@ -68,10 +70,20 @@ class Journal:
                 f"{self._path} is of a search with other {', '.join(changed)}: "
                 "resume with its options, or give another --output"
             )
-        if whole != text:
-            with writing(self._path.parent):
-                os.truncate(self._path, len(whole.encode()))  # what is whole is never written again
+        with writing(self._path.parent):
+            if self._path.stat().st_size > len(whole):
+                os.truncate(self._path, len(whole))  # what is whole is never written again
         return results
+
+    def _text(self) -> bytes:
+        """The lines that are whole."""
+        try:
+            content = read_untrusted(self._path, MOST_BYTES)
+        except OSError as error:
+            raise DataError(
+                f"nothing to resume: {self._path} cannot be read ({error.strerror}); start without --resume"
+            ) from error
+        return content[: content.rfind(b"\n") + 1]
 
     def add(self, result: TrialResult) -> None:
         """Keep a finished trial."""

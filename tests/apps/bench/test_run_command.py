@@ -42,6 +42,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = str(tmp_path_factory.mktemp("device"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", folder)
+        patch.setenv("XDG_CACHE_HOME", folder)
         patch.setattr(tempfile, "tempdir", None)
         patch.setattr(ssh_module, "ROOTS", (folder,))
         patch.setattr(adb_module, "ROOTS", (folder,))

@@ -234,6 +234,33 @@ def test_a_locked_device_is_refused_and_its_lock_left(lockable: Transport, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+def test_on_this_machine_a_dead_owner_locks_nobody_out(tmp_path: Path) -> None:
+    device = replace(local(), roots=(str(tmp_path),))
+    (lock := tmp_path / LOCK).mkdir()
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    (lock / "first").write_text(f"{ended.pid}\n")
+    with own_folder(device, "second"):
+        assert (lock / "second").read_text() == f"{os.getpid()}\n"
+        with pytest.raises(DeviceError, match="busy"), own_folder(device, "third"):
+            pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_this_machine_is_locked_where_nobody_else_can_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (root,) = local().roots
+    assert Path(root).is_relative_to(tmp_path)
+    assert Path(root).stat().st_mode & 0o022 == 0
+
+
+def test_home_is_where_a_shell_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home := tmp_path / "a home").mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    with own_folder(replace(local(), roots=("~",)), "first") as folder:
+        assert Path(folder).parent == home
+
+
 def test_a_lock_that_cannot_name_its_run_is_given_up(lockable: Transport, tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="could not be locked"), own_folder(lockable, "no/such"):
         pass
