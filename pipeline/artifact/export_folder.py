@@ -11,8 +11,10 @@ from rexnet_export.pipeline.core.errors import ConversionError, UsageError
 from rexnet_export.pipeline.core.files import BACKBONE_FILE, MANIFEST_FILE, QPARAMS_FILE, REPORT_FILE
 from rexnet_export.pipeline.core.records import StoredFile, stored_file
 from rexnet_export.pipeline.core.strict_json import read_json
+from rexnet_export.pipeline.core.text import excerpt
 
 MOST_RECORD_BYTES = 64 * 2**20
+LONGEST_NAME = 255  # bytes that a file system takes
 PACKAGES = frozenset({".mlpackage"})  # folders that are one artifact
 
 
@@ -197,8 +199,9 @@ def _manifest(folder: Path) -> dict[str, _Entry]:
 
 def _require_member(record: Path, name: object) -> None:
     """A record may only speak of files beside it."""
-    if not isinstance(name, str) or Path(name).name != name or name in {"", ".", ".."}:
-        raise ConversionError(f"{record} names {name!r}, which is no file beside it; export again")
+    plain = isinstance(name, str) and name.isprintable() and len(name.encode()) <= LONGEST_NAME
+    if not isinstance(name, str) or not plain or Path(name).name != name or name in {"", ".", ".."}:
+        raise ConversionError(f"{record} names {excerpt(repr(name))}, which is no file beside it; export again")
 
 
 def _read(path: Path) -> dict[str, Any]:

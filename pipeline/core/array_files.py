@@ -10,6 +10,7 @@ import math
 import struct
 import sys
 import tokenize
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -114,7 +115,8 @@ def _header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Shape, order and type; numpy reads the header as a Python literal, which fails in many ways."""
     try:
         read = {(1, 0): NPY.read_array_header_1_0, (2, 0): NPY.read_array_header_2_0}[NPY.read_magic(stream)]
-        shape, in_fortran_order, dtype = read(stream, max_header_size=HEADER)
+        with warnings.catch_warnings(action="ignore"):  # Python's parser warns of odd escapes
+            shape, in_fortran_order, dtype = read(stream, max_header_size=HEADER)
     except UNREADABLE as error:
         raise ValueError(f"its array header is damaged ({type(error).__name__})") from error
     return shape, in_fortran_order, dtype
