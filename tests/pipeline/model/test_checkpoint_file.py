@@ -64,6 +64,7 @@ def compressed() -> bytes:
         (compressed(), "is compressed, which torch never does"),
         ((1 << 40).to_bytes(8, "little") + b"{}", "a header of 1,099,511,627,776 bytes"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",  # content may hold the time of day
 )
 def test_what_is_no_checkpoint_is_told_with_its_cure(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "weights.pth").write_bytes(content)
