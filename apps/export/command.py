@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from rexnet_export.apps.export import backbone_command as backbone
+from rexnet_export.apps.export import predict_command as predict
 from rexnet_export.apps.export import verify_command as verify
 from rexnet_export.apps.export.options import MEANT, add_flags
 from rexnet_export.apps.shared.flags import CommandParser, add_version
@@ -28,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return verify.main(given[1:])
     if list(given[:1]) == [backbone.BACKBONE]:
         return backbone.main(given[1:])
+    if list(given[:1]) == [predict.PREDICT]:
+        return predict.main(given[1:])
     return run_parsed(PROGRAM, parser, given)
 
 
@@ -39,10 +42,11 @@ def parser() -> argparse.ArgumentParser:
         prog=PROGRAM,
         description=DESCRIPTION,
         epilog=f"`{PROGRAM} {VERIFY} FILE|DIR ...` proves finished artifacts again, `{PROGRAM} {backbone.BACKBONE}` "
-        "exports the network without its head; both have a --help.",
+        f"exports the network without its head, `{PROGRAM} {predict.PREDICT} FILE PHOTO ...` asks a file about photos; "
+        "each has a --help.",
         argument_default=argparse.SUPPRESS,
         meant=MEANT,
-        words=(VERIFY, backbone.BACKBONE),
+        words=(VERIFY, backbone.BACKBONE, predict.PREDICT),
     )
     add_flags(p, Options(), {option.name: option.metadata["help"] for option in fields(Options)}, list(TARGETS))
     p.add_argument("--json", action="store_true", default=False, help="print report.json instead of the table")

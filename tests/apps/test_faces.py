@@ -13,6 +13,7 @@ import pytest
 from rexnet_export.apps.bench import command as bench
 from rexnet_export.apps.export import backbone_command as backbone
 from rexnet_export.apps.export import command as export
+from rexnet_export.apps.export import predict_command as predict
 from rexnet_export.apps.export import verify_command as verify
 from rexnet_export.apps.gate import command as gate
 from rexnet_export.apps.gate import latency_command as latency
@@ -23,6 +24,7 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "export": export.parser,
     "backbone": backbone.parser,
     "verify": verify.parser,
+    "predict": predict.parser,
     "gate": gate.parser,
     "latency": latency.parser,
     "bench": bench.parser,
