@@ -110,7 +110,7 @@ def test_channels_come_in_the_order_the_specification_declares() -> None:
 
 def test_a_grey_image_is_refused() -> None:
     package = image_program(color_layout="G", channels=1)
-    with pytest.raises(ConversionError, match="takes a GRAYSCALE image of 4 x 4"):
+    with pytest.raises(ConversionError, match="takes a GRAYSCALE image, no colour one"):
         MilSession(package)
 
 
