@@ -297,7 +297,8 @@ def digests(artifact: Artifact) -> dict[str, str]:
 
 def test_truncated_files_are_refused(converted: Converted, tmp_path: Path) -> None:
     target = converted.target
-    parts = PARTS if converted.artifact.precision == "int8" else PARTS - {"qparams"}
+    # What was altered is said as far as it can be read: a manifest cut short alters no tensor.
+    parts = PARTS - {"altered"} - (set() if converted.artifact.precision == "int8" else {"qparams"})
     for file in converted.executable():
         for cut in truncations(file, tmp_path):
             artifact = replace(converted.artifact, file=cut)
