@@ -32,8 +32,8 @@ from safetensors.torch import save_file
 from timm.models.rexnet import RexNet
 from torch import Tensor, nn
 
+from rexnet_export.pipeline.checkpoint.load import load
 from rexnet_export.pipeline.core.errors import ExportError
-from rexnet_export.pipeline.model.checkpoint import load
 
 CLASSES, PIXELS = 5, 64
 TOLERANCE = 1e-5

@@ -20,7 +20,7 @@ QUANTIZATION = {
     "quantization/learned",
     "quantization/search",
 }
-BELOW_ARTIFACT = {"pipeline/core", "pipeline/model", "pipeline/data"}
+BELOW_ARTIFACT = {"pipeline/core", "pipeline/model", "pipeline/checkpoint", "pipeline/data"}
 TARGET_SEES = {"pipeline/core", "pipeline/data", "pipeline/artifact", *TABLE_ROOMS, "quantization/scheme"}
 PIPELINE = {*BELOW_ARTIFACT, "pipeline/artifact", "pipeline/graph", "pipeline/proof", "pipeline/export"}
 ONE_TARGET = {"targets/coreml", "targets/tflite", "targets/ort", "targets/gpu"}
@@ -36,6 +36,7 @@ MAY_SEE: dict[str, set[str]] = {
     "quantization/learned": {"pipeline/core", *TABLE_ROOMS, "quantization/calibration", "quantization/scheme"},
     "quantization/search": {"pipeline/core", *QUANTIZATION},
     "pipeline/model": {"pipeline/core"},
+    "pipeline/checkpoint": {"pipeline/core", "pipeline/model"},
     "pipeline/data": {"pipeline/core"},
     "pipeline/artifact": {*BELOW_ARTIFACT, *TABLE_ROOMS, "quantization/scheme"},
     "pipeline/graph": {*BELOW_ARTIFACT, "pipeline/artifact"},
@@ -46,7 +47,7 @@ MAY_SEE: dict[str, set[str]] = {
     "targets/coreml": TARGET_SEES,
     "targets/tflite": TARGET_SEES,
     "targets/ort": TARGET_SEES,
-    "targets/gpu": {*TARGET_SEES, "pipeline/model", "targets/ort"},
+    "targets/gpu": {*TARGET_SEES, "pipeline/model", "pipeline/checkpoint", "targets/ort"},
     "targets": {*TARGET_SEES, *ONE_TARGET},
     "targets/isolation": {*TARGET_SEES, "targets"},
     "apps/shared": {*PIPELINE, *QUANTIZATION, "targets", "assets"},

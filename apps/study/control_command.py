@@ -53,10 +53,10 @@ def run(options: argparse.Namespace, terminal: Terminal) -> None:
         mobilenet_v2_of,
         save_network,
     )
+    from rexnet_export.pipeline.checkpoint.load import save_checkpoint  # noqa: PLC0415
     from rexnet_export.pipeline.core.records import Preprocess  # noqa: PLC0415
     from rexnet_export.pipeline.data.sources import check_images, training_images  # noqa: PLC0415
     from rexnet_export.pipeline.data.subset import some  # noqa: PLC0415
-    from rexnet_export.pipeline.model.checkpoint import save_checkpoint  # noqa: PLC0415
     from rexnet_export.pipeline.model.rexnet import ReXNet, architecture, cost  # noqa: PLC0415
 
     training, evaluation, labels = training_images(options.data, options.eval_data, None)

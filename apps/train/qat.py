@@ -24,6 +24,7 @@ from rexnet_export.apps.train.distributed import World
 from rexnet_export.apps.train.recipe import Recipe
 from rexnet_export.apps.train.refold import STEM, refolded
 from rexnet_export.apps.train.trainer import Finished, Trainer
+from rexnet_export.pipeline.checkpoint.metadata import QPARAMS_KEY
 from rexnet_export.pipeline.core.errors import ConversionError, UsageError
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import Preprocess
@@ -32,7 +33,6 @@ from rexnet_export.pipeline.data.sources import ImageSource, choose
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.export.search_table import find_table
 from rexnet_export.pipeline.graph.float_graph import float_graph
-from rexnet_export.pipeline.model.checkpoint_metadata import QPARAMS_KEY
 from rexnet_export.pipeline.model.rexnet import ReXNet
 from rexnet_export.quantization.learned.fake_quant import FakeQuantNetwork
 from rexnet_export.quantization.onnx.view import model_sha256, view

@@ -22,6 +22,7 @@ from rexnet_export.apps.train.qat import QatTrainer, require_one_process, starti
 from rexnet_export.apps.train.recipe import Recipe
 from rexnet_export.apps.train.trainer import STATE_FILE, EpochResult, Trainer
 from rexnet_export.apps.train.transfer import transfer_images, with_new_head
+from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint, load, save_checkpoint
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.files import writing
 from rexnet_export.pipeline.core.progress import Progress, Silent
@@ -32,7 +33,6 @@ from rexnet_export.pipeline.data.sources import ImageSource, training_images
 from rexnet_export.pipeline.data.subset import usable
 from rexnet_export.pipeline.export.inputs import bundled_checkpoint
 from rexnet_export.pipeline.graph.float_graph import float_graph
-from rexnet_export.pipeline.model.checkpoint import LoadedCheckpoint, load, save_checkpoint
 from rexnet_export.pipeline.model.published import IMAGENET_CLASSES, published_top1
 from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
 

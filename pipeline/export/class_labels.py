@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint
 from rexnet_export.pipeline.core.errors import DataError
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.data.label_files import read_labels
 from rexnet_export.pipeline.data.sources import ImageSource
 from rexnet_export.pipeline.export.class_order import settle_order
 from rexnet_export.pipeline.export.options import Options
-from rexnet_export.pipeline.model.checkpoint import LoadedCheckpoint
 
 
 def settle_labels(

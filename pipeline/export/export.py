@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.artifact.target import Target
+from rexnet_export.pipeline.checkpoint.metadata import QPARAMS_KEY
 from rexnet_export.pipeline.core.files import BACKBONE_FILE, MANIFEST_FILE, REPORT_FILE
 from rexnet_export.pipeline.core.json import to_text
 from rexnet_export.pipeline.core.progress import Progress
@@ -29,7 +30,6 @@ from rexnet_export.pipeline.export.report import Report, manifest
 from rexnet_export.pipeline.graph.float_graph import write_float_onnx
 from rexnet_export.pipeline.graph.parity import Parity, check_parity
 from rexnet_export.pipeline.model.backbone import Backbone
-from rexnet_export.pipeline.model.checkpoint_metadata import QPARAMS_KEY
 from rexnet_export.pipeline.model.rexnet import ReXNet
 from rexnet_export.pipeline.model.torch_session import open_reference
 from rexnet_export.pipeline.proof.evaluate import Logits

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
+from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint, load
+from rexnet_export.pipeline.checkpoint.metadata import QPARAMS_KEY
 from rexnet_export.pipeline.core.errors import DataError, UsageError
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import ModelCard
@@ -16,8 +18,6 @@ from rexnet_export.pipeline.data.sources import ImageSource, bundled, choose, op
 from rexnet_export.pipeline.export.class_labels import settle_labels
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.model.backbone import features
-from rexnet_export.pipeline.model.checkpoint import LoadedCheckpoint, load
-from rexnet_export.pipeline.model.checkpoint_metadata import QPARAMS_KEY
 
 BUNDLED_CHECKPOINT = "rexnet_100-fashion-mnist-64.safetensors"
 HELD_BACK_FRACTION = 0.2

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import onnx
 
+from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint
+from rexnet_export.pipeline.checkpoint.metadata import QPARAMS_KEY
 from rexnet_export.pipeline.core.errors import CheckpointError, ConversionError, UsageError, first_line
 from rexnet_export.pipeline.core.files import QPARAMS_FILE
 from rexnet_export.pipeline.core.progress import Progress
@@ -20,8 +22,6 @@ from rexnet_export.pipeline.export.report_json import CalibrationResult
 from rexnet_export.pipeline.export.search_table import Searched, find_table, pixels
 from rexnet_export.pipeline.graph.float_graph import float_graph
 from rexnet_export.pipeline.graph.outputs import tapped
-from rexnet_export.pipeline.model.checkpoint import LoadedCheckpoint
-from rexnet_export.pipeline.model.checkpoint_metadata import QPARAMS_KEY
 from rexnet_export.quantization.calibration.channel_spread import spreads
 from rexnet_export.quantization.onnx.simulate import simulator
 from rexnet_export.quantization.onnx.view import view

@@ -1,1 +1,1 @@
-"""The network, and what checkpoints of it look like."""
+"""The network itself: ReXNet and its backbone in torch, and the session that runs it."""

@@ -22,7 +22,7 @@ from rexnet_export.targets.ort.session import open_session
 from rexnet_export.targets.ort.target import Ort
 
 if TYPE_CHECKING:
-    from rexnet_export.pipeline.model.checkpoint import LoadedCheckpoint
+    from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
 
@@ -43,7 +43,7 @@ class Gpu:
 
     def convert(self, source: Source, folder: Path, stem: str) -> Artifact:  # noqa: ARG002 - the file is not INT8
         """Write `MODEL-fp32.safetensors` (or fp16) with labels, preprocessing and digests inside."""
-        from rexnet_export.pipeline.model.checkpoint import load_checkpoint, save_checkpoint  # noqa: PLC0415
+        from rexnet_export.pipeline.checkpoint.load import load_checkpoint, save_checkpoint  # noqa: PLC0415
 
         precision: Precision = "fp16" if source.precision == "fp16" else "fp32"
         described = describe(source.card, precision=precision, float_onnx_sha256=source.float_onnx.sha256)
@@ -133,7 +133,7 @@ def _is_onnx(artifact: Artifact) -> bool:
 
 
 def _load(artifact: Artifact) -> LoadedCheckpoint:
-    from rexnet_export.pipeline.model.checkpoint import load_checkpoint  # noqa: PLC0415 - torch takes seconds to import
+    from rexnet_export.pipeline.checkpoint.load import load_checkpoint  # noqa: PLC0415 - torch takes seconds to import
 
     return load_checkpoint(artifact.file.path)
 

@@ -16,11 +16,11 @@ import quantizer_table
 import torch
 from ablation import TITLES
 
+from rexnet_export.pipeline.checkpoint.load import save_checkpoint
 from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.data.sources import bundled
 from rexnet_export.pipeline.export.options import Options
-from rexnet_export.pipeline.model.checkpoint import save_checkpoint
 from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
 from rexnet_export.quantization.search.search import search
 

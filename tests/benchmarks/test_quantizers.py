@@ -18,11 +18,11 @@ from networks import Network
 from quantizer_table import Result
 
 from rexnet_export.pipeline.artifact.target import Session
+from rexnet_export.pipeline.checkpoint.load import save_checkpoint
 from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import NotMeasured, Preprocess
 from rexnet_export.pipeline.data.sources import bundled
 from rexnet_export.pipeline.export.options import Options
-from rexnet_export.pipeline.model.checkpoint import save_checkpoint
 from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
 from rexnet_export.pipeline.proof.evaluate import Accuracy, Logits
 from rexnet_export.pipeline.proof.latency import Latency

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from rexnet_export.pipeline.checkpoint.load import save_checkpoint
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.data.sources import bundled
-from rexnet_export.pipeline.model.checkpoint import save_checkpoint
 from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
 
 FEW = ("--effort", "fast", "--calibration-images", "16", "--eval-images", "48")

@@ -15,9 +15,9 @@ from shared import ArtifactOf, shared
 
 from rexnet_export.pipeline.artifact.self_test import enlarge
 from rexnet_export.pipeline.artifact.target import Source
+from rexnet_export.pipeline.checkpoint.load import save_checkpoint
 from rexnet_export.pipeline.core.records import Artifact, ModelCard, Precision, Preprocess, stored_file
 from rexnet_export.pipeline.graph.float_graph import write_float_onnx
-from rexnet_export.pipeline.model.checkpoint import save_checkpoint
 from rexnet_export.pipeline.model.rexnet import Architecture, ReXNet, architecture
 from rexnet_export.quantization.calibration.observe import observe
 from rexnet_export.quantization.rewrites.rewrite import apply

@@ -96,7 +96,7 @@ def test_other_images_are_refused(sources: Sources, images: Images, tmp_path: Pa
 
 
 def test_the_torch_reference_traces_its_logits(sources: Sources, images: Images) -> None:
-    from rexnet_export.pipeline.model.checkpoint import load_checkpoint  # noqa: PLC0415
+    from rexnet_export.pipeline.checkpoint.load import load_checkpoint  # noqa: PLC0415
     from rexnet_export.pipeline.model.torch_session import open_reference  # noqa: PLC0415
 
     source = sources["fp32"]

@@ -16,10 +16,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rexnet_export.pipeline.checkpoint.load import serialized
+from rexnet_export.pipeline.checkpoint.metadata import parse_labels, parse_preprocess
 from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.records import Preprocess, write_whole
-from rexnet_export.pipeline.model.checkpoint import serialized
-from rexnet_export.pipeline.model.checkpoint_metadata import parse_labels, parse_preprocess
 from rexnet_export.pipeline.model.rexnet import EXPANSION, Block, ConvBatchNorm, Cost, LinearBottleneck, make_divisible
 
 FORMAT = "rexnet-export bottleneck network"

@@ -19,12 +19,12 @@ from rexnet_export.apps.study.common.bottleneck_network import (
     is_saved_network,
     load_network,
 )
+from rexnet_export.pipeline.checkpoint.load import load
 from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import Preprocess, Size
 from rexnet_export.pipeline.core.torch_threads import one_torch_thread
 from rexnet_export.pipeline.data.sources import ImageSource, batches
-from rexnet_export.pipeline.model.checkpoint import load
 from rexnet_export.pipeline.model.normalize import Normalize
 from rexnet_export.pipeline.model.rexnet import Cost, LinearBottleneck, ReXNet, cost
 

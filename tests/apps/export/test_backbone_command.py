@@ -12,11 +12,11 @@ from PIL import Image
 from random_networks import random_network
 
 from rexnet_export.apps.export.command import main
+from rexnet_export.pipeline.checkpoint.load import save_checkpoint
+from rexnet_export.pipeline.checkpoint.metadata import QPARAMS_KEY
 from rexnet_export.pipeline.core.records import Preprocess, stored_file
 from rexnet_export.pipeline.data.sources import bundled
 from rexnet_export.pipeline.graph.float_graph import float_graph
-from rexnet_export.pipeline.model.checkpoint import save_checkpoint
-from rexnet_export.pipeline.model.checkpoint_metadata import QPARAMS_KEY
 from rexnet_export.quantization.calibration.observe import observe
 from rexnet_export.quantization.onnx.view import view
 from rexnet_export.quantization.rewrites.chains import chains

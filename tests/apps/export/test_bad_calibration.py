@@ -12,7 +12,7 @@ from PIL import Image
 from small_export import small_checkpoint
 
 from rexnet_export.apps.export.command import main
-from rexnet_export.pipeline.model.checkpoint import load_checkpoint, save_checkpoint
+from rexnet_export.pipeline.checkpoint.load import load_checkpoint, save_checkpoint
 
 COUNT = 36
 FAST = ("--effort", "fast")

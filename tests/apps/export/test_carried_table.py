@@ -8,7 +8,7 @@ import pytest
 from small_export import FEW
 
 from rexnet_export.apps.export.command import main
-from rexnet_export.pipeline.model.checkpoint import load_checkpoint, save_checkpoint
+from rexnet_export.pipeline.checkpoint.load import load_checkpoint, save_checkpoint
 
 
 def with_table(checkpoint: Path, path: Path, text: str) -> Path:

@@ -9,7 +9,7 @@ from small_export import FEW
 from twins import chain_twin
 
 from rexnet_export.apps.export.command import main
-from rexnet_export.pipeline.model.checkpoint import load_checkpoint, save_checkpoint
+from rexnet_export.pipeline.checkpoint.load import load_checkpoint, save_checkpoint
 from rexnet_export.quantization.table.table_file import load_table, save_table
 
 

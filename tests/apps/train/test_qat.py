@@ -17,6 +17,7 @@ from rexnet_export.apps.train.command import main
 from rexnet_export.apps.train.distributed import World
 from rexnet_export.apps.train.qat import QatTrainer, settled
 from rexnet_export.apps.train.recipe import FINE_TUNING
+from rexnet_export.pipeline.checkpoint.load import load_checkpoint, save_checkpoint
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import ModelCard, stored_file
@@ -25,7 +26,6 @@ from rexnet_export.pipeline.data.sources import choose, open_source
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.export.quantize import calibrate
 from rexnet_export.pipeline.graph.float_graph import float_graph
-from rexnet_export.pipeline.model.checkpoint import load_checkpoint, save_checkpoint
 from rexnet_export.pipeline.model.rexnet import ReXNet
 from rexnet_export.quantization.learned.fake_quant import FakeQuantNetwork
 from rexnet_export.quantization.onnx.view import view

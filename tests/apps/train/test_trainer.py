@@ -19,10 +19,10 @@ from rexnet_export.apps.train.command import main
 from rexnet_export.apps.train.options import VARIANTS
 from rexnet_export.apps.train.recipe import Augmentation, Recipe, learning_rate
 from rexnet_export.apps.train.trainer import Trainer
+from rexnet_export.pipeline.checkpoint.load import load_checkpoint
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.data.preprocess import resize_and_crop
 from rexnet_export.pipeline.model import rexnet
-from rexnet_export.pipeline.model.checkpoint import load_checkpoint
 from rexnet_export.pipeline.model.torch_session import open_reference
 
 SMALL = (

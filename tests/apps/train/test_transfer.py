@@ -16,10 +16,10 @@ from rexnet_export.apps.train.optimizer import parameter_groups
 from rexnet_export.apps.train.recipe import Recipe
 from rexnet_export.apps.train.trainer import Trainer
 from rexnet_export.apps.train.transfer import with_new_head
+from rexnet_export.pipeline.checkpoint.load import load_checkpoint, save_checkpoint
 from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.data.subset import held_out
-from rexnet_export.pipeline.model.checkpoint import load_checkpoint, save_checkpoint
 
 CPU = World(rank=0, size=1, device=torch.device("cpu"))
 QUICK = ("--epochs", "1", "--batch", "8", "--workers", "0", "--image-size", "32")

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from rexnet_export.pipeline.artifact.metadata import card_from
 from rexnet_export.pipeline.artifact.target import Source
+from rexnet_export.pipeline.checkpoint.load import save_checkpoint
 from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.records import Precision, stored_file
-from rexnet_export.pipeline.model.checkpoint import save_checkpoint
 from rexnet_export.pipeline.model.rexnet import ReXNet
 from rexnet_export.pipeline.model.torch_session import open_reference
 from rexnet_export.targets.gpu import target as gpu

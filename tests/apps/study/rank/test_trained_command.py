@@ -7,7 +7,7 @@ import pytest
 
 from rexnet_export.apps.study.command import main
 from rexnet_export.apps.study.common.bottleneck_network import load_network
-from rexnet_export.pipeline.model.checkpoint import load_checkpoint
+from rexnet_export.pipeline.checkpoint.load import load_checkpoint
 
 TINY = ("control", "--image-size", "32", "--width", "0.25", "--epochs", "1", "--eval-images", "20", "--quiet")
 

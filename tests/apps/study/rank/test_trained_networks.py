@@ -8,10 +8,10 @@ import torch
 
 from rexnet_export.apps.study.common.bottleneck_network import BottleneckNetwork, mobilenet_v2, save_network
 from rexnet_export.apps.study.rank.trained_networks import network_ranks
+from rexnet_export.pipeline.checkpoint.load import load_checkpoint, save_checkpoint
 from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.data.sources import batches, bundled
-from rexnet_export.pipeline.model.checkpoint import load_checkpoint, save_checkpoint
 from rexnet_export.pipeline.model.normalize import Normalize
 from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
 

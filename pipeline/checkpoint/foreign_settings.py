@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rexnet_export.pipeline.checkpoint.metadata import Stated, StatedPreprocess, state_preprocess
+from rexnet_export.pipeline.checkpoint.pickle_values import Record
 from rexnet_export.pipeline.core.errors import CheckpointError, first_line
 from rexnet_export.pipeline.core.text import excerpt
-from rexnet_export.pipeline.model.checkpoint_metadata import Stated, StatedPreprocess, state_preprocess
-from rexnet_export.pipeline.model.pickle_values import Record
 
 CONFIG_FILE = "config.json"
 LARGEST_CONFIG = 16 << 20

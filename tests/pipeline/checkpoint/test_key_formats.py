@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from rexnet_export.pipeline.checkpoint.load import load_checkpoint
 from rexnet_export.pipeline.core.errors import CheckpointError
-from rexnet_export.pipeline.model.checkpoint import load_checkpoint
 from rexnet_export.pipeline.model.rexnet import Architecture, ReXNet, architecture
 
 IMAGES = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))

@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from rexnet_export.pipeline.checkpoint.load import load, load_checkpoint, save_checkpoint
+from rexnet_export.pipeline.checkpoint.metadata import encode, parse_preprocess
 from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.records import Preprocess, stored_file
-from rexnet_export.pipeline.model.checkpoint import load, load_checkpoint, save_checkpoint
-from rexnet_export.pipeline.model.checkpoint_metadata import encode, parse_preprocess
 from rexnet_export.pipeline.model.rexnet import Architecture, ReXNet, architecture
 
 

@@ -10,7 +10,7 @@ import pickletools
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
-from rexnet_export.pipeline.model.pickle_values import Named, Record, called, finish, instance
+from rexnet_export.pipeline.checkpoint.pickle_values import Named, Record, called, finish, instance
 
 MOST_INSTRUCTIONS = 2_000_000  # a training checkpoint of a ReXNet has some fifty thousand
 MOST_COPIED = 1 << 28  # bytes, so that what is written once cannot be copied for ever

@@ -13,8 +13,8 @@ from onnx import helper, numpy_helper
 from timm.models.rexnet import RexNet
 from torch import Tensor
 
+from rexnet_export.pipeline.checkpoint.load import load_checkpoint
 from rexnet_export.pipeline.core.errors import CheckpointError
-from rexnet_export.pipeline.model.checkpoint import load_checkpoint
 
 
 def lively() -> RexNet:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from rexnet_export.pipeline.checkpoint.foreign_settings import CONFIG_FILE
 from rexnet_export.pipeline.core.errors import CheckpointError, TargetUnavailable, first_line
-from rexnet_export.pipeline.model.foreign_settings import CONFIG_FILE
 
 PREFIX = "hf-hub:"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")

@@ -15,11 +15,18 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from rexnet_export.pipeline.core.errors import CheckpointError
-from rexnet_export.pipeline.core.records import Preprocess, StoredFile, stored_file, write_whole
-from rexnet_export.pipeline.model.assemble import assemble, check_values
-from rexnet_export.pipeline.model.checkpoint_file import read_file
-from rexnet_export.pipeline.model.checkpoint_metadata import (
+from rexnet_export.pipeline.checkpoint.assemble import assemble, check_values
+from rexnet_export.pipeline.checkpoint.copies import Copy, chosen, copies, groups
+from rexnet_export.pipeline.checkpoint.file import read_file
+from rexnet_export.pipeline.checkpoint.foreign_settings import (
+    CONFIG_FILE,
+    check_pooling,
+    config_beside,
+    of_training,
+    read_config,
+)
+from rexnet_export.pipeline.checkpoint.hub import fetch
+from rexnet_export.pipeline.checkpoint.metadata import (
     Stated,
     check_claims,
     check_label_count,
@@ -28,18 +35,11 @@ from rexnet_export.pipeline.model.checkpoint_metadata import (
     read_stated,
     width_hint,
 )
-from rexnet_export.pipeline.model.copies import Copy, chosen, copies, groups
-from rexnet_export.pipeline.model.foreign_settings import (
-    CONFIG_FILE,
-    check_pooling,
-    config_beside,
-    of_training,
-    read_config,
-)
-from rexnet_export.pipeline.model.hub import fetch
-from rexnet_export.pipeline.model.reference import on_hub, weights_at
+from rexnet_export.pipeline.checkpoint.reference import on_hub, weights_at
+from rexnet_export.pipeline.checkpoint.stored_tensor import StoredTensor
+from rexnet_export.pipeline.core.errors import CheckpointError
+from rexnet_export.pipeline.core.records import Preprocess, StoredFile, stored_file, write_whole
 from rexnet_export.pipeline.model.rexnet import ReXNet
-from rexnet_export.pipeline.model.stored_tensor import StoredTensor
 
 HALF_MAX = torch.finfo(torch.float16).max
 

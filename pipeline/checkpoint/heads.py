@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rexnet_export.pipeline.checkpoint.stored_tensor import StoredTensor
 from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.text import excerpt
-from rexnet_export.pipeline.model.stored_tensor import StoredTensor
 
 _NUMBER = re.compile(r"(\d+)")
 _COSINE = re.compile(r"(arc|cos|margin|proxy|proxies|centers?|prototypes?)", re.IGNORECASE)

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from rexnet_export.pipeline.checkpoint.load import load_checkpoint
+from rexnet_export.pipeline.checkpoint.metadata import StatedPreprocess
 from rexnet_export.pipeline.core.errors import CheckpointError
-from rexnet_export.pipeline.model.checkpoint import load_checkpoint
-from rexnet_export.pipeline.model.checkpoint_metadata import StatedPreprocess
 from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
 
 STATE = ReXNet(architecture(width=0.1, classes=2)).state_dict()

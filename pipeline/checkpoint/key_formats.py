@@ -16,9 +16,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from rexnet_export.pipeline.checkpoint.stored_tensor import StoredTensor, held
 from rexnet_export.pipeline.core.text import excerpt
 from rexnet_export.pipeline.model.rexnet import DEPTH, FIRST_SQUEEZED_BLOCK, Architecture, Variant, architecture
-from rexnet_export.pipeline.model.stored_tensor import StoredTensor, held
 
 type KeyFormat = Literal["clovaai", "timm"]
 

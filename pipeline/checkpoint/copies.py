@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from rexnet_export.pipeline.checkpoint.pickle_values import NumpyArray, Record
+from rexnet_export.pipeline.checkpoint.stored_tensor import StoredTensor
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.text import excerpt
-from rexnet_export.pipeline.model.pickle_values import NumpyArray, Record
-from rexnet_export.pipeline.model.stored_tensor import StoredTensor
 
 DEEPEST = 12  # dictionaries in dictionaries, and modules in modules of a TorchScript program
 MOST_TENSORS = 100_000

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint, load_checkpoint
 from rexnet_export.pipeline.core.errors import CheckpointError, UsageError
-from rexnet_export.pipeline.model.checkpoint import LoadedCheckpoint, load_checkpoint
 from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
 
 

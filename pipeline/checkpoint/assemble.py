@@ -8,12 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from rexnet_export.pipeline.core.errors import CheckpointError
-from rexnet_export.pipeline.core.text import excerpt
-from rexnet_export.pipeline.model.checkpoint_file import first_sentence
-from rexnet_export.pipeline.model.copies import Copy
-from rexnet_export.pipeline.model.heads import Classifier, classifier, is_affine_name
-from rexnet_export.pipeline.model.key_formats import (
+from rexnet_export.pipeline.checkpoint.copies import Copy
+from rexnet_export.pipeline.checkpoint.file import first_sentence
+from rexnet_export.pipeline.checkpoint.heads import Classifier, classifier, is_affine_name
+from rexnet_export.pipeline.checkpoint.key_formats import (
     COUNTER,
     Difference,
     KeyFormat,
@@ -22,8 +20,10 @@ from rexnet_export.pipeline.model.key_formats import (
     is_trunk,
     nearest_architecture,
 )
+from rexnet_export.pipeline.checkpoint.stored_tensor import StoredTensor, held
+from rexnet_export.pipeline.core.errors import CheckpointError
+from rexnet_export.pipeline.core.text import excerpt
 from rexnet_export.pipeline.model.rexnet import Architecture, ReXNet
-from rexnet_export.pipeline.model.stored_tensor import StoredTensor, held
 
 STEM, CLASSIFIER = "stem.conv.weight", ("head.fc.weight", "head.fc.bias")
 LUMA = (0.299, 0.587, 0.114)  # PIL's `L`

@@ -17,14 +17,14 @@ from typing import Any, BinaryIO, cast
 import torch
 from safetensors import SafetensorError, safe_open
 
+from rexnet_export.pipeline.checkpoint.onnx_weights import looks_like_onnx, read_onnx
+from rexnet_export.pipeline.checkpoint.pickle_values import Named, PickleRefused
+from rexnet_export.pipeline.checkpoint.restricted_pickle import load_pickle
+from rexnet_export.pipeline.checkpoint.stored_tensor import Storage, StoredTensor
 from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.text import excerpt
 from rexnet_export.pipeline.core.untrusted import open_untrusted
-from rexnet_export.pipeline.model.onnx_weights import looks_like_onnx, read_onnx
-from rexnet_export.pipeline.model.pickle_values import Named, PickleRefused
-from rexnet_export.pipeline.model.restricted_pickle import load_pickle
 from rexnet_export.pipeline.model.rexnet import ReXNet
-from rexnet_export.pipeline.model.stored_tensor import Storage, StoredTensor
 
 LARGEST_HEADER = 32 << 20  # of safetensors: 400 tensors need 50 kB, a quantization table some hundreds
 LARGEST_PICKLE = 1 << 30

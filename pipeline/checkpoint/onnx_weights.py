@@ -14,12 +14,12 @@ import torch
 from onnx import TensorProto, inliner, numpy_helper
 from torch import Tensor
 
+from rexnet_export.pipeline.checkpoint.onnx_evaluate import Layer, NotRecognised, evaluate
+from rexnet_export.pipeline.checkpoint.stored_tensor import StoredTensor, held
 from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.text import excerpt
 from rexnet_export.pipeline.core.untrusted import open_untrusted, read_untrusted
-from rexnet_export.pipeline.model.onnx_evaluate import Layer, NotRecognised, evaluate
 from rexnet_export.pipeline.model.rexnet import DEPTH, ReXNet
-from rexnet_export.pipeline.model.stored_tensor import StoredTensor, held
 
 LARGEST_ONNX = (1 << 31) - 1  # protobuf's own limit
 MOST_FUNCTIONS = 200

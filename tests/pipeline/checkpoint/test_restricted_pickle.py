@@ -21,13 +21,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rexnet_export.pipeline.checkpoint.file import read_file
+from rexnet_export.pipeline.checkpoint.load import load_checkpoint
+from rexnet_export.pipeline.checkpoint.pickle_values import NumpyArray, PickleRefused, Record
+from rexnet_export.pipeline.checkpoint.restricted_pickle import load_pickle
+from rexnet_export.pipeline.checkpoint.stored_tensor import StoredTensor
 from rexnet_export.pipeline.core.errors import CheckpointError
-from rexnet_export.pipeline.model.checkpoint import load_checkpoint
-from rexnet_export.pipeline.model.checkpoint_file import read_file
-from rexnet_export.pipeline.model.pickle_values import NumpyArray, PickleRefused, Record
-from rexnet_export.pipeline.model.restricted_pickle import load_pickle
 from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
-from rexnet_export.pipeline.model.stored_tensor import StoredTensor
 
 STATE = dict(ReXNet(architecture(width=0.1, classes=2)).state_dict())
 

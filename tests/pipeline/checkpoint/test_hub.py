@@ -20,11 +20,11 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save
 
+from rexnet_export.pipeline.checkpoint import hub
+from rexnet_export.pipeline.checkpoint.hub import fetch
+from rexnet_export.pipeline.checkpoint.load import load
 from rexnet_export.pipeline.core.errors import CheckpointError, TargetUnavailable
 from rexnet_export.pipeline.core.records import Preprocess
-from rexnet_export.pipeline.model import hub
-from rexnet_export.pipeline.model.checkpoint import load
-from rexnet_export.pipeline.model.hub import fetch
 from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -244,7 +244,7 @@ def test_offline_mode_uses_the_cache_and_asks_nobody(server: Hub, monkeypatch: p
 
 
 def test_the_endpoint_and_cache_of_the_environment_are_used_quietly(server: Hub, tmp_path: Path) -> None:
-    code = "import sys; from rexnet_export.pipeline.model.hub import fetch; print(fetch(sys.argv[1]).path)"
+    code = "import sys; from rexnet_export.pipeline.checkpoint.hub import fetch; print(fetch(sys.argv[1]).path)"
     home = str(tmp_path / "home")
     ran = subprocess.run(
         [sys.executable, "-P", "-c", code, "hf-hub:timm/tiny"],

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rexnet_export.pipeline.model.stored_tensor import Storage, StoredTensor, view
+from rexnet_export.pipeline.checkpoint.stored_tensor import Storage, StoredTensor, view
 
 # Libraries that leave records of theirs in checkpoints (options, log buffers); their values are kept as dictionaries.
 _RECORDS_OF = re.compile(

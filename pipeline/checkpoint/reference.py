@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from rexnet_export.pipeline.checkpoint.hub import PREFIX, WEIGHT_FILES
 from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.text import excerpt
-from rexnet_export.pipeline.model.hub import PREFIX, WEIGHT_FILES
 
 LOCAL = "local-dir:"
 _SPELLINGS = re.compile(r"(hf[-_]hub:|hf://|https?://(www\.)?(huggingface\.co|hf\.co)/)", re.IGNORECASE)
