@@ -104,9 +104,9 @@ def test_unknown_operation_is_named(packages: Mapping[Precision, Package], monke
 
 
 def test_images_of_another_size_are_refused(packages: Mapping[Precision, Package], images: Images) -> None:
-    with pytest.raises(DataError, match=r"uint8 \[N, 32, 32, 3\]"):
+    with pytest.raises(DataError, match=r"uint8 images \[n, 32, 32, 3\]"):
         MilSession(packages["fp32"]).run(images[:, :16])
-    with pytest.raises(DataError, match=r"uint8 \(0, 32, 32, 3\)"):
+    with pytest.raises(DataError, match=r"got uint8 \[0, 32, 32, 3\]"):
         MilSession(packages["fp32"]).run(images[:0])
 
 
