@@ -214,7 +214,7 @@ def test_unusable_image_is_named_before_training(
     assert "evaluation images on" not in error
 
 
-def test_image_that_breaks_a_loader_process_is_one_line(
+def test_an_image_that_cannot_be_decoded_is_named_before_the_first_epoch(
     folders: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(folders, tmp_path / "images")
@@ -223,7 +223,8 @@ def test_image_that_breaks_a_loader_process_is_one_line(
     assert main([*command(tmp_path / "images", tmp_path / "out"), "--workers", "1", "--quiet"]) == 11
     lines = capfd.readouterr().err.strip().splitlines()
     assert len(lines) == 1
-    assert lines[0].startswith("rexnet-train: train: dark/3.png (")
+    assert lines[0].startswith("rexnet-train: train: 1 of ")
+    assert "dark/3.png (" in lines[0]
 
 
 @pytest.mark.parametrize("name", ["state.pt.tmp", "log.jsonl"])
