@@ -143,9 +143,10 @@ def test_files_say_the_same_as_the_verdict(
     assert names["rexnet_050-fp32.tflite: bytes of tensors"]["unit"] == "bytes"
     assert "rexnet_050-fp32.tflite: share of INT8 multiply-accumulates" not in names
     measures = json.loads(Path("bmf.json").read_text())["rexnet_050-fp32.tflite"]
-    latency = measures["latency"]
-    assert latency["lower_value"] <= latency["value"] <= latency["upper_value"]
-    assert latency["value"] == pytest.approx(content["candidate"]["block_median_ns"])
+    assert ("latency" in measures) == (verdict != "INVALID")  # a machine that others use gives no number
+    if latency := measures.get("latency"):
+        assert latency["lower_value"] <= latency["value"] <= latency["upper_value"]
+        assert latency["value"] == pytest.approx(content["candidate"]["block_median_ns"])
     assert measures["share-of-int8-multiply-accumulates"] == {"value": 0.0}
 
 
