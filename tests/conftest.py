@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,11 @@ import pytest
 from shared import shared
 
 from rexnet_export.targets.tflite import onnx2tf
+
+# A run that was started in the background, or with nohup, ignores these, and so would every process a test starts.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores, and threads that wait for one another burn them
     os.environ.setdefault("OMP_NUM_THREADS", "1")
