@@ -20,9 +20,10 @@ check:
     {{run}} ruff format --check .
     .ci/types
 
-# make what is generated again: JSON Schemas, the picture of the rooms
+# make what is generated again: JSON Schemas, the picture of the rooms, licences
 generate:
     {{run}} python docs/rooms.py
+    {{run}} python docs/licences.py
     {{run}} python tests/support/write_schemas.py
 
 # the docs site, into build/site; a broken link is an error

@@ -20,9 +20,9 @@ import quantizer_table
 from networks import Network
 
 from rexnet_export.apps.shared.terminal import Terminal
-from rexnet_export.pipeline.core.environment import processor
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.data.sources import batches
+from rexnet_export.pipeline.machine.environment import processor
 from rexnet_export.quantization.calibration.observe import TensorStatistics, observe
 from rexnet_export.quantization.learned.adaround import learn_rounding
 from rexnet_export.quantization.learned.logit_slopes import logit_slopes

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import json
 import os
 import random
 import resource
@@ -28,13 +27,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 from faults import Fault, at_every_call
+from manifests import vouch
 
-from rexnet_export.apps.bench.browser.server import Site, serving
+from rexnet_export.apps.bench.browser.server import serving
+from rexnet_export.apps.bench.browser.site import Site
 from rexnet_export.pipeline.artifact.export_folder import altered, require_whole
 from rexnet_export.pipeline.core.array_files import parse_array, read_arrays
 from rexnet_export.pipeline.core.errors import ConversionError, ExportError
 from rexnet_export.pipeline.core.progress import Silent
-from rexnet_export.pipeline.core.records import stored_file
 from rexnet_export.pipeline.core.strict_json import strict_loads
 from rexnet_export.pipeline.export.publish import publish, staging
 
@@ -46,8 +46,7 @@ def export(output: Path, version: str) -> None:
     with staging(output, Silent()) as folder:
         for number in range(FILES):
             (folder / f"file-{number}").write_text(version * 1000)
-        files = {path.name: {"sha256": stored_file(path).sha256} for path in folder.iterdir()}
-        (folder / "manifest.json").write_text(json.dumps({"version": version, "files": files}))
+        vouch(folder)
         publish(folder, output, Silent())
 
 
@@ -154,7 +153,10 @@ def requests(count: int, rng: random.Random) -> tuple[int, int]:
 def attacks(folder: Path, options: argparse.Namespace) -> Iterator[tuple[str, tuple[int, int]]]:
     """Every attack, and how it ended."""
     rng = random.Random(options.seed)  # noqa: S311 - attacks are repeated, not guessed
-    table = json.dumps({"files": {f"m{n}.ort": {"sha256": "a" * 64, "bytes": n} for n in range(5)}}).encode()
+    (made := folder / "made").mkdir()
+    for number in range(5):
+        (made / f"m{number}.ort").write_text("m" * number)
+    table = (vouch(made) / "manifest.json").read_bytes()
     np.savez_compressed(folder / "seed.npz", a=np.arange(50), b=np.array(["x", "yy"]))
     np.save(folder / "seed.npy", np.arange(50, dtype=np.float32))
     each, where = options.inputs // 4, folder / "fuzzed"

@@ -21,7 +21,7 @@ import types
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,17 @@ import torch
 from safetensors.torch import save_file
 from timm.models.rexnet import RexNet
 from torch import Tensor, nn
+from torch.nn import functional
 
-from rexnet_export.pipeline.checkpoint.load import load
+from rexnet_export.pipeline.checkpoint.load import USUAL, load
 from rexnet_export.pipeline.core.errors import ExportError
+from rexnet_export.pipeline.core.records import Activation, Reading
 
 CLASSES, PIXELS = 5, 64
+HEADING = "## In INT8"  # what `shapes_int8.py` writes behind the table
 TOLERANCE = 1e-5
 
-type Network = Callable[[Tensor], Tensor]
+type Network = Callable[[Tensor], Tensor | dict[str, Tensor]]
 
 
 def lively(seed: int = 0, **options: Any) -> RexNet:  # noqa: ANN401 - timm's own
@@ -88,8 +91,7 @@ class Shape:
     name: str
     write: Callable[[Path], object]
     network: Network | None = None
-    weights: str | None = None
-    headless: bool = False
+    reading: Reading = USUAL
     reference: Callable[[Path], str] = str
 
 
@@ -122,9 +124,9 @@ def torched(content: object, **options: Any) -> Callable[[Path], object]:  # noq
     return lambda path: torch.save(content, path, **options)
 
 
-def replaced(name: str, head: nn.Module, weights: str | None = None) -> Shape:
+def replaced(name: str, head: nn.Module, reading: Reading = USUAL) -> Shape:
     network = head_of(NETWORK, head)
-    return Shape(name=name, write=torched(network.state_dict()), network=network, weights=weights)
+    return Shape(name=name, write=torched(network.state_dict()), network=network, reading=reading)
 
 
 def wrapped(name: str, network: nn.Module) -> Shape:
@@ -201,8 +203,10 @@ def several() -> Iterator[Shape]:
     yield Shape(name="torch's AveragedModel", write=averaged, network=NETWORK)
     pair = torched({"teacher": BAD, "student": STATE})
     yield Shape(name="teacher and student", write=pair, network=NETWORK)
-    yield Shape(name="teacher and student, `--weights teacher`", write=pair, network=OTHER, weights="teacher")
-    yield Shape(name="`--weights` that names nothing", write=pair, weights="swa")
+    yield Shape(
+        name="teacher and student, `--weights teacher`", write=pair, network=OTHER, reading=Reading(weights="teacher")
+    )
+    yield Shape(name="`--weights` that names nothing", write=pair, reading=Reading(weights="swa"))
 
 
 def heads() -> Iterator[Shape]:
@@ -225,18 +229,86 @@ def heads() -> Iterator[Shape]:
         Wrapper(bare, head=nn.Sequential(nn.Dropout(), nn.Linear(FEATURES, 3))),
     )
     yield wrapped("Kaggle: Linear on the backbone's classes", Wrapper(NETWORK, fc=nn.Linear(CLASSES, 2)))
-    mlp = nn.Sequential(nn.Linear(FEATURES, 64), nn.ReLU(), nn.Linear(64, 3))
-    yield Shape(name="head: Linear, ReLU, Linear", write=torched(head_of(NETWORK, mlp).state_dict()))
-    two = Wrapper(bare, age=nn.Linear(FEATURES, 1), kind=nn.Linear(FEATURES, 3)).state_dict()
-    yield Shape(name="two heads", write=torched(two))
+    yield from activated_heads()
+    kind, age = nn.Linear(FEATURES, 3), nn.Sequential(nn.Linear(FEATURES, 32), nn.ReLU(), nn.Linear(32, 1))
+    relu = Reading(head_activation="relu")
+    two = torched(Wrapper(bare, head_age=age, head_kind=kind).state_dict())
+    in_order = lambda x: {"logits": kind(bare(x)), "head.head_age": age(bare(x))}  # noqa: E731
+    yield Shape(name="two heads, one of them `Linear, ReLU, Linear`", write=two, network=in_order, reading=relu)
+    turned = lambda x: {"logits": age(bare(x)), "head.head_kind": kind(bare(x))}  # noqa: E731
+    asked = replace(relu, head="head_age")
+    yield Shape(name="two heads, `--head head_age`", write=two, network=turned, reading=asked)
+    yield Shape(name="`--head` that names nothing", write=two, reading=replace(relu, head="size"))
+    beside = nn.Linear(FEATURES, 7)
+    yield Shape(
+        name="a second head beside timm's own",
+        write=torched(STATE | {f"colour.{leaf}": each for leaf, each in beside.state_dict().items()}),
+        network=lambda x: {"logits": NETWORK(x), "head.colour": beside(bare(x))},
+    )
+    both = Wrapper(bare, heads=nn.ModuleList([nn.Linear(FEATURES, 3), nn.Linear(FEATURES, 4)]))
+    yield Shape(
+        name="a list of heads",
+        write=torched(both.state_dict()),
+        network=lambda x: {"logits": both.heads[0](bare(x)), "head.head_1": both.heads[1](bare(x))},
+    )
     arc = Wrapper(bare, arcface=nn.Linear(FEATURES, 3, bias=False)).state_dict()
     yield Shape(name="cosine head (ArcFace)", write=torched(arc))
     gem = Wrapper(bare, fc=nn.Linear(FEATURES, 3)).state_dict() | {"pool.p": torch.ones(1)}
     yield Shape(name="GeM pooling", write=torched(gem))
     pooled = {"state_dict": STATE, "args": argparse.Namespace(crop_pct=None, interpolation="", gp="max")}
     yield Shape(name="timm `--gp max`", write=torched(pooled))
+    relu = {"state_dict": STATE, "args": argparse.Namespace(model_kwargs={"act_layer": "relu"})}
+    yield Shape(name="timm `--model-kwargs act_layer=relu`", write=torched(relu))
     yield Shape(name="no head, for an export", write=torched(TRUNK))
-    yield Shape(name="no head, for `backbone` and `--from`", write=torched(TRUNK), network=bare, headless=True)
+    yield Shape(
+        name="no head, for `backbone` and `--from`", write=torched(TRUNK), network=bare, reading=Reading(headless=True)
+    )
+
+
+def activated_heads() -> Iterator[Shape]:
+    """Heads with something between their linear layers that a state dict does not show."""
+    hidden = nn.Linear(FEATURES, 64), nn.Linear(64, 3)
+    relu = nn.Sequential(hidden[0], nn.ReLU(), hidden[1])
+    unknown = torched(head_of(NETWORK, relu).state_dict())
+    yield Shape(name="head: Linear, something, Linear", write=unknown)
+    told: tuple[tuple[Activation, type[nn.Module]], ...] = (
+        ("relu", nn.ReLU),
+        ("relu6", nn.ReLU6),
+        ("silu", nn.SiLU),
+        ("hardswish", nn.Hardswish),
+        ("tanh", nn.Tanh),
+        ("none", nn.Identity),
+    )
+    for name, module in told:
+        head = nn.Sequential(nn.Linear(FEATURES, 64), module(), nn.Linear(64, 3))
+        reading = Reading(head_activation=name)
+        yield replaced(f"head: Linear, {module.__name__}, Linear, `--head-activation {name}`", head, reading)
+    reading = Reading(head_activation="relu")
+    yield replaced(
+        "head: Linear, BatchNorm, ReLU, Dropout, Linear",
+        nn.Sequential(nn.Linear(FEATURES, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Dropout(), nn.Linear(64, 3)),
+        reading,
+    )
+    yield replaced(
+        "head: fastai's (BatchNorm, Dropout, Linear, ReLU, BatchNorm, Dropout, Linear)",
+        nn.Sequential(
+            *(nn.BatchNorm1d(FEATURES), nn.Dropout(), nn.Linear(FEATURES, 64, bias=False), nn.ReLU()),
+            *(nn.BatchNorm1d(64), nn.Dropout(), nn.Linear(64, 3, bias=False)),
+        ),
+        reading,
+    )
+    yield replaced(
+        "head: three layers, SiLU between",
+        nn.Sequential(
+            *(nn.Linear(FEATURES, 64), nn.SiLU(), nn.Dropout(), nn.Linear(64, 32), nn.SiLU(), nn.Linear(32, 3))
+        ),
+        Reading(head_activation="silu"),
+    )
+    bare = head_of(NETWORK, nn.Identity())
+    named = nn.ModuleDict({"fc1": nn.Linear(FEATURES, 64), "bn1": nn.BatchNorm1d(64), "fc2": nn.Linear(64, 3)}).eval()
+    parts = {f"backbone.{name}": each for name, each in TRUNK.items()} | dict(named.state_dict())
+    wired = lambda x: named["fc2"](functional.relu(named["bn1"](named["fc1"](bare(x)))))  # noqa: E731
+    yield Shape(name="heads by name: fc1, bn1, ReLU, fc2", write=torched(parts), network=wired, reading=reading)
 
 
 def inputs() -> Iterator[Shape]:
@@ -246,10 +318,18 @@ def inputs() -> Iterator[Shape]:
         write=torched(grey.state_dict()),
         network=lambda x: grey(x[:, :1]),
     )
-    yield Shape(name="four channels", write=torched(lively(in_chans=4).state_dict()))
+    four = lively(in_chans=4)
+    yield Shape(name="four channels (`in_chans=4`)", write=torched(four.state_dict()), network=four)
+    yield Shape(name="65 channels", write=torched(lively(in_chans=65).state_dict()))
     for width, name in ((0.37, "width 0.37"), (1.3, "rexnet_130")):
         network = lively(width_mult=width)
         yield Shape(name=name, write=torched(network.state_dict()), network=network)
+    for depth in (0.2, 0.5, 1.4):
+        network = lively(depth_mult=depth)
+        yield Shape(name=f"`depth_mult={depth}`", write=torched(network.state_dict()), network=network)
+    for option, value in (("final_chs", 200), ("initial_chs", 24), ("se_ratio", 0.25), ("ch_div", 4)):
+        network = lively(**{option: value})
+        yield Shape(name=f"`{option}={value}`", write=torched(network.state_dict()), network=network)
     rounded = lively(width_mult=0.5, ch_div=8)
     yield Shape(name="rexnetr (channels in eights)", write=torched(rounded.state_dict()), network=rounded)
     other = timm.create_model("resnet10t", num_classes=3).state_dict()
@@ -337,7 +417,7 @@ def measured(shape: Shape, folder: Path, images: Tensor) -> Outcome:
     with quiet():
         shape.write(path)
     try:
-        loaded = load(shape.reference(path), shape.weights, headless=shape.headless)
+        loaded = load(shape.reference(path), shape.reading)
     except ExportError as error:
         return Outcome(shape=shape, difference=None, words=str(error).replace(f"{folder}/", ""))
     notes = "; ".join(loaded.notes)
@@ -345,10 +425,15 @@ def measured(shape: Shape, folder: Path, images: Tensor) -> Outcome:
         return Outcome(shape=shape, difference=float("nan"), words=notes)
     with torch.inference_mode():
         network = loaded.network
-        if shape.headless:
+        if shape.reading.headless:
             network.head.fc = nn.Identity()  # type: ignore[assignment]
-        difference = (network(images) - shape.network(images)).abs().max()
-    return Outcome(shape=shape, difference=float(difference), words=notes)
+        images = images.repeat(1, 2, 1, 1)[:, : network.spec.channels]
+        expected, found = shape.network(images), network.outputs(images)
+        if isinstance(expected, Tensor):
+            expected = {"logits": expected}
+        assert found.keys() == expected.keys(), (list(found), list(expected))
+        difference = max(float((found[name] - expected[name]).abs().max()) for name in found)
+    return Outcome(shape=shape, difference=difference, words=notes)
 
 
 @contextmanager
@@ -398,7 +483,8 @@ def main() -> int:
             outcomes.append(outcome)
             print(f"{shape.name}: {outcome.difference} {outcome.words}", flush=True)
     wrong = [each.shape.name for each in outcomes if not each.as_expected]
-    options.output.write_text(page(outcomes), encoding="utf-8")
+    behind = options.output.read_text(encoding="utf-8").partition(HEADING) if options.output.exists() else ("", "", "")
+    options.output.write_text(page(outcomes) + "".join(["\n", *behind[1:]] if behind[1] else []), encoding="utf-8")
     print(f"{len(outcomes)} shapes, {len(wrong)} not as expected {wrong}")
     return 1 if wrong else 0
 

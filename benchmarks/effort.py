@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from time import perf_counter
 
-from rexnet_export.pipeline.core.environment import processor
+from rexnet_export.pipeline.machine.environment import processor
 
 KIB_PER_GIB = 1024 * 1024
 

@@ -20,7 +20,8 @@ from rexnet_export.pipeline.artifact.target import Session, Source
 from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import Artifact, ModelCard, Preprocess, stored_file
 from rexnet_export.pipeline.graph.float_graph import write_float_onnx
-from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
+from rexnet_export.pipeline.model.architecture import architecture
+from rexnet_export.pipeline.model.rexnet import ReXNet
 from rexnet_export.pipeline.proof.latency import measure
 from rexnet_export.quantization.calibration.observe import observe
 from rexnet_export.quantization.rewrites.rewrite import apply

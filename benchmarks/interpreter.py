@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 import rexnet_export
-from rexnet_export.pipeline.core.environment import processor
+from rexnet_export.pipeline.machine.environment import processor
 from rexnet_export.targets.coreml.interpreter import MilSession
 from rexnet_export.targets.coreml.package import read_package
 

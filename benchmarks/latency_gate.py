@@ -27,10 +27,10 @@ from rexnet_export.apps.gate.latency.interleave import lengths
 from rexnet_export.apps.gate.latency.machine import pinned
 from rexnet_export.pipeline.artifact.metadata import card_from
 from rexnet_export.pipeline.artifact.self_test import enlarge, sample_thumbnails
-from rexnet_export.pipeline.core.environment import environment, processor
 from rexnet_export.pipeline.core.json import plain, to_text
 from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import NotMeasured
+from rexnet_export.pipeline.machine.environment import environment, processor
 from rexnet_export.targets.isolation.isolated_file import IsolatedFile
 
 VERDICTS = ("PASS", "FAIL", "INCONCLUSIVE", "INVALID")

@@ -1,6 +1,6 @@
 """Which small faults in the code the nearest tests notice: a sample of mutants, the score and the survivors.
 
-    python benchmarks/mutation.py [--mutants 200] [--seed 0] [ROOM ...]
+    python benchmarks/mutation.py [--mutants 200] [--minutes 60] [--seed 0] [ROOM ...]
 
 mutmut and cosmic-ray start Python anew for each mutant, and here an import of torch and onnx takes longer than the
 tests of a module (mutmut also looks for the package below its own name, which it has not in this tree). So this
@@ -15,6 +15,7 @@ import ast
 import copy
 import importlib
 import importlib.util
+import math
 import os
 import random
 import signal
@@ -194,10 +195,12 @@ def tested(mutant: Mutant | None, tests: str, limit: float) -> tuple[str, float]
     return state, time.monotonic() - start
 
 
-def outcomes(chosen: Sequence[Mutant]) -> Iterator[Outcome]:
-    """Of each mutant; a module whose tests fail without one is an error."""
+def outcomes(chosen: Sequence[Mutant], until: float) -> Iterator[Outcome]:
+    """Of each mutant that is begun before `until`; a module whose tests fail without one is an error."""
     times: dict[str, float] = {}
     for mutant in chosen:
+        if time.monotonic() > until:
+            return
         tests = tests_of(mutant.file)
         if tests not in times:
             state, times[tests] = tested(None, tests, 600)
@@ -235,6 +238,7 @@ def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("rooms", nargs="*", default=ROOMS, help="folders or files (default: %(default)s)")
     flags.add_argument("--mutants", type=int, default=200, help="how many are drawn (default: %(default)s)")
+    flags.add_argument("--minutes", type=float, default=math.inf, help="begin no other mutant after so many")
     flags.add_argument("--seed", type=int, default=0)
     flags.add_argument("--page", type=Path, help="write the Markdown there")
     options = flags.parse_args()
@@ -249,8 +253,9 @@ def main() -> None:
         if file.name != "__init__.py"
     )
     everything = [mutant for file in files for mutant in mutants(file)]
+    # In the order drawn: however few are tried, they are a sample of all.
     chosen = random.Random(options.seed).sample(everything, min(options.mutants, len(everything)))  # noqa: S311
-    found = list(outcomes(sorted(chosen, key=lambda mutant: (mutant.file, mutant.place))))
+    found = list(outcomes(chosen, time.monotonic() + 60 * options.minutes))
     text = page(found, len(everything), options.seed)
     print(text)
     if options.page:

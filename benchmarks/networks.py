@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.artifact.metadata import describe
+from rexnet_export.pipeline.core.outputs import LOGITS
 from rexnet_export.pipeline.core.records import ModelCard, StoredFile
 from rexnet_export.pipeline.data.sources import batches
 from rexnet_export.pipeline.export.inputs import Inputs, bundled_checkpoint, gather
@@ -19,7 +20,7 @@ from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.graph.float_graph import write_float_onnx
 from rexnet_export.targets.ort.session import CPU, IMAGES_AT_ONCE, OrtSession
 from rexnet_export.targets.tflite.flatbuffer import read_graph
-from rexnet_export.targets.tflite.match_onnx import CORE_INPUT, OUTPUT, Lowered, lower
+from rexnet_export.targets.tflite.match_onnx import CORE_INPUT, Lowered, lower
 from rexnet_export.targets.tflite.metadata import entries, with_labels
 from rexnet_export.targets.tflite.stamp import IMAGE, attach_ends
 
@@ -87,12 +88,12 @@ def write_core(network: Network, suffix: str) -> tuple[Path, Path]:
         values = core_inputs(source, network.pixels)
         if suffix == ".tflite":
             lowered = lower(source)
-            ends = {name: lowered.activations[name] for name in (CORE_INPUT, OUTPUT)}
-            lowered.graph.set_signature({CORE_INPUT: ends[CORE_INPUT]}, {OUTPUT: ends[OUTPUT]})
+            ends = {name: lowered.activations[name] for name in (CORE_INPUT, LOGITS)}
+            lowered.graph.set_signature({CORE_INPUT: ends[CORE_INPUT]}, {LOGITS: ends[LOGITS]})
             model.write_bytes(lowered.graph.written())
             values = values.transpose(0, 2, 3, 1)
         else:
-            onnx.save(_part(source, CORE_INPUT, OUTPUT), model)
+            onnx.save(_part(source, CORE_INPUT, LOGITS), model)
         save_array(inputs, np.ascontiguousarray(values))
     return model, inputs
 
@@ -137,9 +138,9 @@ def put_between_ends(path: Path, card: ModelCard) -> None:
     """Give a `.tflite` that starts at `input` the image front, labels and metadata of our own files, in place."""
     graph = read_graph(path)
     (first,), (last,) = graph.subgraph.inputs, graph.subgraph.outputs
-    places = {CORE_INPUT: int(first), OUTPUT: int(last)}
-    attach_ends(Lowered(graph=graph, activations=places, parameters={}, padded={}, outputs=(OUTPUT,)))
-    graph.set_metadata(entries(card, describe(card, precision="int8")))
+    places = {CORE_INPUT: int(first), LOGITS: int(last)}
+    attach_ends(Lowered(graph=graph, activations=places, parameters={}, padded={}, outputs=(LOGITS,)), [LOGITS])
+    graph.set_metadata(entries(card, describe(card, precision="int8"), [LOGITS]))
     path.write_bytes(with_labels(graph.written(), card))
 
 
@@ -156,7 +157,7 @@ def open_onnx(path: Path, size: tuple[int, int]) -> OrtSession:
         executed_by=f"ONNX Runtime {onnxruntime.__version__}",
         path=path,
         provider=CPU,
-        names=(OUTPUT,),
-        size=size,
+        names=(LOGITS,),
+        shape=(*size, 3),
         batch=IMAGES_AT_ONCE,
     )

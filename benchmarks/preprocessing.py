@@ -24,7 +24,6 @@ import torch
 from PIL import Image
 
 from rexnet_export.pipeline.checkpoint.load import load
-from rexnet_export.pipeline.core.environment import processor
 from rexnet_export.pipeline.core.errors import DataError, UsageError
 from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import NotMeasured
@@ -33,6 +32,7 @@ from rexnet_export.pipeline.data.sources import batches, bundled, check_images, 
 from rexnet_export.pipeline.export.inputs import Inputs, bundled_checkpoint, gather
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.export.preprocess_check import check_preprocess
+from rexnet_export.pipeline.machine.environment import processor
 from rexnet_export.pipeline.model.torch_session import open_reference
 
 SHAPES = {"4:3": (112, 84), "16:9": (128, 72)}

@@ -17,8 +17,8 @@ import numpy as np
 import onnx
 from networks import Network
 
-from rexnet_export.pipeline.core.environment import processor
 from rexnet_export.pipeline.data.sources import batches
+from rexnet_export.pipeline.machine.environment import processor
 from rexnet_export.quantization.onnx.simulate import Score, Simulator, simulator
 from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
 from rexnet_export.quantization.scheme.scheme import decide

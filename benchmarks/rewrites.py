@@ -71,7 +71,13 @@ def measured(folders: Sequence[Path], target: str, image: NDArray[np.uint8], rou
         str(file): TARGETS[target].open(Artifact(target=target, precision="int8", file=stored_file(file))).run
         for file in files
     }
-    times = measure(sessions, image, Silent(), rounds=rounds, clock=time.thread_time_ns)
+    times = measure(
+        {name: session.run for name, session in sessions.items()},
+        image,
+        Silent(),
+        rounds=rounds,
+        clock=time.thread_time_ns,
+    )
     plain, rewritten = times.values()
     return f"{ratio(rewritten, plain):.3f} of {plain.p50_ms:.2f} ms"
 

@@ -44,8 +44,14 @@ def main() -> None:
         folder = Path(name)
         model = random_x86(options.random, folder) if options.random else exported_x86(options.export)
         sessions = {"uint8": written(model, folder / "uint8"), "int8": written(signed(model), folder / "int8")}
-        image = np.random.default_rng(0).integers(0, 256, (1, *sessions["int8"].size, 3), dtype=np.uint8)
-        times = measure(sessions, image, Silent(), rounds=options.rounds, clock=time.thread_time_ns)
+        image = np.random.default_rng(0).integers(0, 256, (1, *sessions["int8"].shape), dtype=np.uint8)
+        times = measure(
+            {form: session.run for form, session in sessions.items()},
+            image,
+            Silent(),
+            rounds=options.rounds,
+            clock=time.thread_time_ns,
+        )
         if options.export:
             images = next(batches(bundled("evaluation"), Preprocess(size=64), range(options.images), options.images))
             literal = literally(model, images)

@@ -6,15 +6,17 @@ python docs/rooms.py --check    # exit 1 where the page is not what the code say
 
 import argparse
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
+NAMED = re.compile(r"rexnet_export(\.\w+)+:\w+")
 LAYERS = ("pipeline", "quantization", "targets", "apps")
 BEGIN, END = "<!-- rooms: begin -->\n", "<!-- rooms: end -->\n"
-SHOWN_BY_ALL = "pipeline/core"  # everything imports it, so its arrows would say nothing
+SHOWN_BY_ALL = {"pipeline/core", "pipeline/machine"}  # everything imports them: their arrows would say nothing
 
 
 def rooms() -> dict[str, str]:
@@ -54,6 +56,8 @@ def imported(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rexnet_export."):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and NAMED.fullmatch(str(node.value)):
+            yield node.value.replace(":", ".")  # a command's work, or a target: imported by this name later
 
 
 def picture(names: dict[str, str], pairs: set[tuple[str, str]]) -> str:
@@ -67,7 +71,7 @@ def picture(names: dict[str, str], pairs: set[tuple[str, str]]) -> str:
         inside = [room for room in names if room.partition("/")[0] == layer]
         lines += [f'    {key(room)}["{room.partition("/")[2] or "registry"}"]' for room in inside]
         lines.append("  end")
-    lines += [f"  {key(one)} --> {key(other)}" for one, other in sorted(reduced(pairs)) if other != SHOWN_BY_ALL]
+    lines += [f"  {key(one)} --> {key(other)}" for one, other in sorted(reduced(pairs)) if other not in SHOWN_BY_ALL]
     return "\n".join([*lines, "```"])
 
 
@@ -92,7 +96,7 @@ def generated() -> str:
     pairs = arrows(names)
     rows = ["| room | holds | looks into |", "|---|---|---|"]
     for room, text in names.items():
-        seen = ", ".join(f"`{other}`" for one, other in sorted(pairs) if one == room and other != SHOWN_BY_ALL)
+        seen = ", ".join(f"`{other}`" for one, other in sorted(pairs) if one == room and other not in SHOWN_BY_ALL)
         rows.append(f"| `{room}` | {text} | {seen or '-'} |")
     return f"{picture(names, pairs)}\n\n" + "\n".join(rows) + "\n"
 

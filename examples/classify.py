@@ -50,7 +50,7 @@ def sides(text: str) -> tuple[int, int]:
 
 
 def open_tflite(path: Path) -> tuple[dict[str, str], Callable[[np.ndarray], np.ndarray]]:
-    """What a `.tflite` says of itself, and a function from pixels to logits."""
+    """What a `.tflite` says of itself, and a function from pixels to the probability of each class."""
     from ai_edge_litert.interpreter import Interpreter
     from ai_edge_litert.schema_py_generated import Model
 
@@ -60,12 +60,13 @@ def open_tflite(path: Path) -> tuple[dict[str, str], Callable[[np.ndarray], np.n
     about = json.loads(model.Buffers(ours.Buffer()).DataAsNumpy().tobytes())
     interpreter = Interpreter(str(path), num_threads=1)
     interpreter.allocate_tensors()
-    image, output = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+    image = interpreter.get_input_details()[0]["index"]
+    outputs = {output["name"]: output["index"] for output in interpreter.get_output_details()}
 
     def run(pixels: np.ndarray) -> np.ndarray:
         interpreter.set_tensor(image, pixels)
         interpreter.invoke()
-        return interpreter.get_tensor(output)[0]
+        return interpreter.get_tensor(outputs["probabilities"])[0]
 
     return about, run
 
@@ -76,7 +77,7 @@ def open_ort(path: Path) -> tuple[dict[str, str], Callable[[np.ndarray], np.ndar
 
     session = InferenceSession(path, providers=["CPUExecutionProvider"])
     about = dict(session.get_modelmeta().custom_metadata_map)
-    return about, lambda pixels: session.run(["logits"], {"image": pixels})[0][0]
+    return about, lambda pixels: session.run(["probabilities"], {"image": pixels})[0][0]
 
 
 def main() -> None:
@@ -88,9 +89,7 @@ def main() -> None:
     labels = json.loads(about["labels"])
     for photo in sys.argv[2:]:
         with Image.open(photo) as image:
-            logits = run(prepare(image, about)).astype(np.float64)
-        probabilities = np.exp(logits - logits.max())
-        probabilities /= probabilities.sum()
+            probabilities = run(prepare(image, about))
         best = probabilities.argsort()[::-1][:TOP]
         print(photo, ", ".join(f"{labels[index]} {probabilities[index]:.1%}" for index in best))
 

@@ -6,14 +6,17 @@ import hashlib
 import os
 import shutil
 import signal
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 import pytest
+from hypothesis import settings
 from shared import shared
 
+from rexnet_export.apps.shared import progress_lines
 from rexnet_export.targets.tflite import onnx2tf
 
 # A run that was started in the background, or with nohup, ignores these, and so would every process a test starts.
@@ -24,12 +27,24 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores, and threads that wait for one another burn them
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Ray gives its workers the lowest priority but four; beside other tests they would hardly run.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
+# Where Python may not write bytecode beside the sources, as in containers, each of the hundred processes that the tests
+# start would compile torch again; they keep it in pytest's cache instead.
+if sys.dont_write_bytecode:
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode"))
+
 # Fixtures that export, convert, train or start a process with torch: many seconds where a test is run alone.
 SLOW_FIXTURES = {"exported", "bundle", "release", "artifact_of", "converted", "trained", "pair"}
 
-type Run = Callable[[onnx.ModelProto, Path], Path]
+# A change is judged by the same examples as the one before it; `--hypothesis-profile search` looks for new ones.
+settings.register_profile("repeated", deadline=None, derandomize=True, max_examples=40)
+settings.register_profile("search", deadline=None, max_examples=400)
+settings.load_profile("repeated")
 
-RUN: Run = onnx2tf._onnx2tf
+RUN = onnx2tf.run_onnx2tf
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,14 +62,29 @@ def onnx2tf_runs_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         return Path(shutil.copy(written, folder))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnx2tf, "_onnx2tf", remembered)
+        patch.setattr(onnx2tf, "run_onnx2tf", remembered)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_lines_of_progress() -> Iterator[None]:
+    """What a command says must not depend on how busy the machine is; tests of those lines ask for them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("LOADING_S", "FIRST_S"):
+            patch.setattr(progress_lines, name, 1e9)
         yield
 
 
 @pytest.fixture
 def fresh_onnx2tf(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of the run itself."""
-    monkeypatch.setattr(onnx2tf, "_onnx2tf", RUN)
+    monkeypatch.setattr(onnx2tf, "run_onnx2tf", RUN)
+    onnx2tf._converted.cache_clear()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: a quarter of the time tests wait, for processes, devices and browsers."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -101,6 +101,17 @@ def test_no_script_has_an_expression_in_it() -> None:
     assert [step["uses"].split("@")[0] for step in STEPS if "uses" in step] == ["actions/setup-python"]
 
 
+def test_what_others_wrote_is_pinned_by_digest() -> None:
+    """A tag may be moved; `uv` comes with the digests of its files."""
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    steps = [*STEPS, *(step for job in workflow["jobs"].values() for step in job["steps"])]
+    used = [step["uses"] for step in steps if "uses" in step]
+    assert len(used) == 3
+    assert all(re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", name) for name in used)
+    lines = (ROOT / ".ci" / "uv.txt").read_text(encoding="utf-8")
+    assert re.match(r"uv==\d+\.\d+\.\d+ \\\n    --hash=sha256:[0-9a-f]{64}", lines)
+
+
 def test_every_input_arrives_and_every_output_is_set(tmp_path: Path) -> None:
     used = {found for step in STEPS for value in step.get("env", {}).values() for found in INPUT.findall(value)}
     assert used == set(ACTION["inputs"])
@@ -114,8 +125,11 @@ def test_every_input_arrives_and_every_output_is_set(tmp_path: Path) -> None:
 
 def test_the_environment_is_the_locked_one(tmp_path: Path) -> None:
     calls = run("install", tmp_path, candidate="out", python_version="3.13").calls
-    assert calls[:6] == ("-P", "-m", "pip", "install", "--quiet", "uv")
-    assert calls[6:] == ("-P", "-m", "uv", "sync", "--quiet", "--locked", "--python", "3.13", "--project", str(ROOT))
+    pinned = ("--require-hashes", "--requirement", str(ROOT / ".ci" / "uv.txt"))
+    assert calls[:8] == ("-P", "-m", "pip", "install", "--quiet", *pinned)
+    light = ("--no-default-groups", "--extra", "tflite", "--extra", "coreml")  # no torch: no gate needs it
+    assert calls[8:14] == ("-P", "-m", "uv", "sync", "--quiet", "--locked")
+    assert calls[14:] == (*light, "--python", "3.13", "--project", str(ROOT))
 
 
 def test_what_the_gates_are_asked(tmp_path: Path) -> None:
@@ -133,7 +147,7 @@ def test_what_the_gates_are_asked(tmp_path: Path) -> None:
     )
     assert latency[0] == "latency"
     assert found.calls[asked[1] + 10 : asked[1] + 15] == ("--margin=10", "--target=ort x86", "--", "old", "new")
-    assert {"--locked", str(ROOT)} <= set(found.calls[: asked[0]])
+    assert {"--no-sync", str(ROOT)} <= set(found.calls[: asked[0]])
     assert found.log.index("### check") < found.log.index("### latency")
 
 

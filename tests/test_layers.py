@@ -1,12 +1,14 @@
 """Rooms look one way: one table says what each room may import, and every module however deep is held to it."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+NAMED = re.compile(r"rexnet_export(\.\w+)+:\w+")
 PACKAGE = "rexnet_export"
 
 # What each room may see, besides itself. A folder that is not named here belongs to the nearest one above it that is.
@@ -20,48 +22,78 @@ QUANTIZATION = {
     "quantization/learned",
     "quantization/search",
 }
-BELOW_ARTIFACT = {"pipeline/core", "pipeline/model", "pipeline/checkpoint", "pipeline/data"}
-TARGET_SEES = {"pipeline/core", "pipeline/data", "pipeline/artifact", *TABLE_ROOMS, "quantization/scheme"}
-PIPELINE = {*BELOW_ARTIFACT, "pipeline/artifact", "pipeline/graph", "pipeline/proof", "pipeline/export"}
-ONE_TARGET = {"targets/coreml", "targets/tflite", "targets/ort", "targets/gpu"}
+WORDS = {"pipeline/core", "pipeline/machine"}
+BELOW_ARTIFACT = {
+    *WORDS,
+    "pipeline/pickles",
+    "pipeline/model",
+    "pipeline/checkpoint",
+    "pipeline/labels",
+    "pipeline/data",
+}
+TARGET_SEES = {*WORDS, "pipeline/data", "pipeline/artifact", *TABLE_ROOMS, "quantization/scheme"}
+PIPELINE = {
+    *BELOW_ARTIFACT,
+    "pipeline/timing",
+    "pipeline/artifact",
+    "pipeline/graph",
+    "pipeline/proof",
+    "pipeline/export",
+}
+ONE_TARGET = {"targets/coreml", "targets/tflite", "targets/ort", "targets/gpu", "targets/openvino"}
 TARGETS = {*ONE_TARGET, "targets", "targets/isolation"}
 APP_SEES = {*PIPELINE, *QUANTIZATION, *TARGETS, "assets", "apps/shared"}
 MAY_SEE: dict[str, set[str]] = {
     "pipeline/core": set(),
+    "pipeline/machine": {"pipeline/core"},
+    "pipeline/pickles": {"pipeline/core"},
+    "pipeline/timing": set(),  # it is shipped to devices with the runner
     "quantization/table": {"pipeline/core"},
-    "quantization/onnx": {"pipeline/core", "quantization/table"},
-    "quantization/calibration": {"pipeline/core", *TABLE_ROOMS},
-    "quantization/scheme": {"pipeline/core", *TABLE_ROOMS, "quantization/calibration"},
-    "quantization/rewrites": {"pipeline/core", *TABLE_ROOMS, "quantization/calibration", "quantization/scheme"},
-    "quantization/learned": {"pipeline/core", *TABLE_ROOMS, "quantization/calibration", "quantization/scheme"},
-    "quantization/search": {"pipeline/core", *QUANTIZATION},
-    "pipeline/model": {"pipeline/core"},
-    "pipeline/checkpoint": {"pipeline/core", "pipeline/model"},
-    "pipeline/data": {"pipeline/core"},
+    "quantization/onnx": {*WORDS, "quantization/table"},
+    "quantization/calibration": {*WORDS, *TABLE_ROOMS},
+    "quantization/scheme": {*WORDS, *TABLE_ROOMS, "quantization/calibration"},
+    "quantization/rewrites": {*WORDS, *TABLE_ROOMS, "quantization/calibration", "quantization/scheme"},
+    "quantization/learned": {*WORDS, *TABLE_ROOMS, "quantization/calibration", "quantization/scheme"},
+    "quantization/search": {*WORDS, *QUANTIZATION},
+    "pipeline/model": {*WORDS},
+    "pipeline/checkpoint": {*WORDS, "pipeline/pickles", "pipeline/model"},
+    "pipeline/labels": {*WORDS},
+    "pipeline/data": {*WORDS, "pipeline/labels"},
     "pipeline/artifact": {*BELOW_ARTIFACT, *TABLE_ROOMS, "quantization/scheme"},
     "pipeline/graph": {*BELOW_ARTIFACT, "pipeline/artifact"},
-    "pipeline/proof": {*BELOW_ARTIFACT, "pipeline/artifact", "pipeline/graph", *QUANTIZATION},
+    "pipeline/proof": {*BELOW_ARTIFACT, "pipeline/timing", "pipeline/artifact", "pipeline/graph", *QUANTIZATION},
     "pipeline/export": {*PIPELINE, *QUANTIZATION},
     "pipeline/_root": {*PIPELINE, "targets", "apps/export"},  # the Python face of the command
-    "assets": {"pipeline/core", "pipeline/data"},
+    "assets": {*WORDS, "pipeline/data"},
     "targets/coreml": TARGET_SEES,
     "targets/tflite": TARGET_SEES,
     "targets/ort": TARGET_SEES,
     "targets/gpu": {*TARGET_SEES, "pipeline/model", "pipeline/checkpoint", "targets/ort"},
+    "targets/openvino": TARGET_SEES,
     "targets": {*TARGET_SEES, *ONE_TARGET},
-    "targets/isolation": {*TARGET_SEES, "targets"},
+    "targets/isolation": {*TARGET_SEES, "pipeline/timing", "targets"},
     "apps/shared": {*PIPELINE, *QUANTIZATION, "targets", "assets"},
-    "apps/export": APP_SEES,
+    "apps/export/info": {*APP_SEES, "apps/bench/runner"},
+    "apps/export": {*APP_SEES, "apps/export/info"},
     "apps/train": APP_SEES,
     "apps/study": {*APP_SEES, "apps/train"},
-    "apps/bench/runner": set(),
+    "apps/bench/runner": {"pipeline/timing"},
     "apps/bench/result": {*APP_SEES, "apps/bench/runner"},
     "apps/bench": {*APP_SEES, "apps/bench/runner", "apps/bench/result"},
     "apps/gate": {*APP_SEES, "apps/bench/result"},
 }
 EMPTY_ROOMS = {"pipeline", "quantization", "apps"}  # folders of rooms, with a docstring and nothing else
 
-TOOLCHAINS = {"coremltools", "onnx2tf", "ai_edge_litert", "onnxruntime", "huggingface_hub", "matplotlib", "ray"}
+TOOLCHAINS = {
+    "coremltools",
+    "onnx2tf",
+    "ai_edge_litert",
+    "onnxruntime",
+    "huggingface_hub",
+    "matplotlib",
+    "openvino",
+    "ray",
+}
 FILES = [
     path.relative_to(ROOT)
     for folder in ("pipeline", "quantization", "targets", "apps", "assets")
@@ -82,6 +114,8 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and NAMED.fullmatch(str(node.value)):
+            yield node.value.replace(":", ".")  # a command's work, or a target: imported by this name later
 
 
 def folder_of(name: str, root: Path = ROOT) -> str:
@@ -140,13 +174,22 @@ PLANTED = {
     "targets know no search": ("targets/coreml/planted.py", "quantization.search", "equalize"),
     "commands know no other command": ("apps/gate/planted.py", "apps.train", "trainer"),
     "what runs on a device knows nothing": ("apps/bench/runner/planted.py", "pipeline.core", "errors"),
+    "what is shipped with it knows nothing": ("pipeline/timing/planted.py", "pipeline.core", "errors"),
+    "a reader of pickles knows no checkpoint": ("pipeline/pickles/planted.py", "pipeline.checkpoint", "load"),
     "a folder inside a room is of that room": ("apps/gate/accuracy/deep/planted.py", "apps.train", "trainer"),
 }
 
 
 @pytest.mark.parametrize(("file", "package", "name"), PLANTED.values(), ids=PLANTED)
 @pytest.mark.parametrize(
-    "form", ["from {p} import {n}", "def f():\n    from {p} import {n}", "import {p}.{n}", "from {p}.{n} import x"]
+    "form",
+    [
+        "from {p} import {n}",
+        "def f():\n    from {p} import {n}",
+        "import {p}.{n}",
+        "from {p}.{n} import x",
+        "work = '{p}.{n}:x'",
+    ],
 )
 def test_a_planted_import_is_caught(file: str, package: str, name: str, form: str) -> None:
     source = form.format(p=f"{PACKAGE}.{package}", n=name)

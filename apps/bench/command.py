@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from rexnet_export.apps.bench import run_command as bench_run
 from rexnet_export.apps.bench.browser import command as bench_browser
 from rexnet_export.apps.bench.bundle import command as bench_bundle
+from rexnet_export.apps.shared.face import run_parsed
 from rexnet_export.apps.shared.flags import CommandParser, add_version
-from rexnet_export.apps.shared.terminal import run_parsed
 
 PROGRAM = "rexnet-bench"
 DESCRIPTION = """Run exported artifacts where they will be used. `bundle` makes one self-contained file of an export,
@@ -18,11 +18,11 @@ DESCRIPTION = """Run exported artifacts where they will be used. `bundle` makes 
 type Command = tuple[str, Callable[[argparse.ArgumentParser], None], str]
 # One entry per command: what it does, its options, and the function that does it.
 COMMANDS: Mapping[str, Command] = {
-    "bundle": ("make a bundle of an export", bench_bundle.add_options, "bundle.command:make_bundle"),
-    "run": ("run a bundle on a device", bench_run.add_run_options, "run_command:run"),
-    "serve": ("serve a page that runs in a browser", bench_browser.add_serve_options, "browser.command:serve"),
-    "devices": ("list devices", bench_run.add_device_options, "run_command:devices"),
-    "compare": ("put two results side by side", bench_run.add_compare_options, "run_command:compare"),
+    "bundle": ("make a bundle of an export", bench_bundle.add_options, "bundle.make_bundle:make_bundle"),
+    "run": ("run a bundle on a device", bench_run.add_run_options, "run_device:run"),
+    "serve": ("serve a page that runs in a browser", bench_browser.add_serve_options, "browser.run_browser:serve"),
+    "devices": ("list devices", bench_run.add_device_options, "run_devices:devices"),
+    "compare": ("put two results side by side", bench_run.add_compare_options, "run_compare:compare"),
 }
 
 

@@ -7,14 +7,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 
-from rexnet_export.apps.export.options import BACKBONE_DEFAULTS, GPU, MEANT, add_flags
+from rexnet_export.apps.export.options import BACKBONE_DEFAULTS, GPU, MEANT, add_flags, options_from
+from rexnet_export.apps.shared.face import run_parsed
 from rexnet_export.apps.shared.flags import CommandParser
-from rexnet_export.apps.shared.terminal import run_parsed
+from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.export.options import Options
+from rexnet_export.targets import TARGETS
 
 BACKBONE = "backbone"
 PROGRAM = f"rexnet-export {BACKBONE}"
-REFUSED = frozenset({"labels", "class_order", "eval_labels", "max_drop"})
+REFUSED = frozenset({"labels", "class_order", "eval_labels", "max_drop", "scores"})
 TEXTS = {"eval_data": "folder of images, with or without classes"}
 DESCRIPTION = """Convert the network without its head: feature maps at strides 4, 8, 16 and 32 as outputs, for
 detectors. Quantized and executed like the classifier; each output is compared with the float network's."""
@@ -22,19 +24,23 @@ detectors. Quantized and executed like the classifier; each output is compared w
 
 def main(argv: Sequence[str]) -> int:
     """Run the subcommand; returns the exit code."""
-    return run_parsed("rexnet-export", parser, argv)
+    return run_parsed(PROGRAM, parser, argv)
 
 
 def parser() -> argparse.ArgumentParser:
     """The export's command line, as far as it goes for a backbone."""
-    from rexnet_export.targets import TARGETS  # noqa: PLC0415 - keeps this module's import light
-
     p = CommandParser(prog=PROGRAM, description=DESCRIPTION, argument_default=argparse.SUPPRESS, meant=MEANT)
     texts = {option.name: option.metadata["help"] for option in fields(Options) if option.name not in REFUSED}
     add_flags(p, BACKBONE_DEFAULTS, texts | TEXTS, [name for name in TARGETS if name != GPU])
     p.add_argument("--json", action="store_true", default=False, help="print backbone.json instead of the table")
-    p.set_defaults(work="rexnet_export.apps.export.run_backbone:export")
+    p.set_defaults(settle=_settle, work="rexnet_export.apps.export.run_backbone:export")
     return p
+
+
+def _settle(arguments: argparse.Namespace) -> None:
+    arguments.options = options_from(arguments, BACKBONE_DEFAULTS)
+    if GPU in arguments.options.target:
+        raise UsageError("--target gpu: in torch it is pipeline.model.backbone.Backbone of the checkpoint itself")
 
 
 if __name__ == "__main__":

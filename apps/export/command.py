@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 
 from rexnet_export.apps.export import backbone_command as backbone
 from rexnet_export.apps.export import predict_command as predict
-from rexnet_export.apps.export import verify_command as verify
-from rexnet_export.apps.export.options import MEANT, add_flags
+from rexnet_export.apps.export.doctor import command as doctor
+from rexnet_export.apps.export.info import command as info
+from rexnet_export.apps.export.options import MEANT, add_flags, options_from
+from rexnet_export.apps.export.sweep import command as sweep
+from rexnet_export.apps.export.verify import command as verify
+from rexnet_export.apps.shared.face import run_parsed
 from rexnet_export.apps.shared.flags import CommandParser, add_version
-from rexnet_export.apps.shared.terminal import run_parsed
 from rexnet_export.pipeline.export.options import Options
+from rexnet_export.targets import TARGETS
 
 PROGRAM = "rexnet-export"
-VERIFY = "verify"
+SUBCOMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
+    "verify": verify.main,
+    backbone.BACKBONE: backbone.main,
+    predict.PREDICT: predict.main,
+    info.INFO: info.main,
+    doctor.DOCTOR: doctor.main,
+    sweep.SWEEP: sweep.main,
+}
+EPILOG = """subcommands, each with a --help: `verify FILE|DIR ...` proves finished artifacts again, `backbone` exports
+the network without its head, `predict FILE PHOTO ...` asks a file about photos, `info FILE` says what a file is,
+`doctor` what works on this machine, `sweep SWEEP.toml` makes many exports and puts them side by side."""
 DESCRIPTION = """Convert a trained ReXNet to Core ML, TFLite and ONNX Runtime mobile, quantize it to INT8 with
 calibration, execute every artifact and report accuracy and latency beside the float network. Without options the
 bundled checkpoint and images are used."""
@@ -25,34 +39,30 @@ bundled checkpoint and images are used."""
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     given = sys.argv[1:] if argv is None else argv
-    if list(given[:1]) == [VERIFY]:
-        return verify.main(given[1:])
-    if list(given[:1]) == [backbone.BACKBONE]:
-        return backbone.main(given[1:])
-    if list(given[:1]) == [predict.PREDICT]:
-        return predict.main(given[1:])
+    if given and given[0] in SUBCOMMANDS:
+        return SUBCOMMANDS[given[0]](given[1:])
     return run_parsed(PROGRAM, parser, given)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line: one flag for each field of `Options`, and how to show the result."""
-    from rexnet_export.targets import TARGETS  # noqa: PLC0415 - keeps this module's import light
-
     p = CommandParser(
         prog=PROGRAM,
         description=DESCRIPTION,
-        epilog=f"`{PROGRAM} {VERIFY} FILE|DIR ...` proves finished artifacts again, `{PROGRAM} {backbone.BACKBONE}` "
-        f"exports the network without its head, `{PROGRAM} {predict.PREDICT} FILE PHOTO ...` asks a file about photos; "
-        "each has a --help.",
+        epilog=EPILOG,
         argument_default=argparse.SUPPRESS,
         meant=MEANT,
-        words=(VERIFY, backbone.BACKBONE, predict.PREDICT),
+        words=tuple(SUBCOMMANDS),
     )
     add_flags(p, Options(), {option.name: option.metadata["help"] for option in fields(Options)}, list(TARGETS))
     p.add_argument("--json", action="store_true", default=False, help="print report.json instead of the table")
     add_version(p)
-    p.set_defaults(work="rexnet_export.apps.export.run_export:export")
+    p.set_defaults(settle=_settle, work="rexnet_export.apps.export.run_export:export")
     return p
+
+
+def _settle(arguments: argparse.Namespace) -> None:
+    arguments.options = options_from(arguments, Options())
 
 
 if __name__ == "__main__":

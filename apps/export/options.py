@@ -10,6 +10,7 @@ from typing import Any
 
 from rexnet_export.pipeline.core.records import Precision
 from rexnet_export.pipeline.export.options import Options, from_mapping, read_config
+from rexnet_export.targets import USUAL, WORDS
 
 BACKBONE_DEFAULTS = Options(output=Path("rexnet-backbone-out"))
 # What people call a target, and what it is called here.
@@ -18,12 +19,15 @@ MEANT = {
     **dict.fromkeys(("android", "litert", "tensorflow", "tf-lite"), "tflite"),
     **dict.fromkeys(("onnx", "onnxruntime", "web", "x86", "linux"), "ort"),
     **dict.fromkeys(("torch", "pytorch", "cuda"), "gpu"),
+    "intel": "openvino",
 }
 GPU = "gpu"  # torch itself: no target of a backbone
 PRECISION_HELP: dict[Precision, str] = {
     "int8": "INT8 weights and activations (default)",
     "fp16": "float16 weights",
     "fp32": "float32 throughout",
+    "w8": "INT8 weights, float16 arithmetic (Core ML)",
+    "w4": "4-bit palettes of weights, float16 arithmetic (Core ML, iOS 18)",
 }
 
 
@@ -32,14 +36,18 @@ def add_flags(p: argparse.ArgumentParser, defaults: Options, texts: Mapping[str,
 
     It is accepted all the same: the command refuses it with its reason.
     """
-    from rexnet_export.targets import WORDS  # noqa: PLC0415 - keeps this module's import light
-
     p.add_argument("--config", type=Path, metavar="FILE", help="TOML file with the same options; flags win")
     for option in fields(Options):
         flag, text = f"--{option.name.replace('_', '-')}", texts.get(option.name)
         if option.name == "target":
             shown = f"{{{','.join([*targets, 'all'])}}}"
-            p.add_argument(flag, action="append", choices=WORDS, metavar=shown, help=f"{text} (default: all)")
+            p.add_argument(
+                flag,
+                action="append",
+                choices=WORDS,
+                metavar=shown,
+                help=f"{text} (default: all, {_all_means(targets)})",
+            )
         elif option.name == "precision":
             group = p.add_mutually_exclusive_group()
             for name, meaning in PRECISION_HELP.items():
@@ -51,12 +59,25 @@ def add_flags(p: argparse.ArgumentParser, defaults: Options, texts: Mapping[str,
             metavar = option.metadata["metavar"]
             several: dict[str, Any] = {}
             if isinstance(metavar, tuple):
-                several = {"nargs": "+" if option.type == "Size | None" else len(metavar)}
+                several = {"nargs": "+"}
             default = "" if value is None else f" (default: {value})"
             helped = argparse.SUPPRESS if text is None else (text + default).replace("%", "%%")
             p.add_argument(flag, type=kind, metavar=metavar, help=helped, **several)
+    p.add_argument(
+        "--sign",
+        type=Path,
+        default=None,
+        metavar="KEY",
+        help="private key (PEM) to sign the provenance of all files with; needs rexnet-export[sign]",
+    )
     p.add_argument("--quiet", action="store_true", default=False, help="no progress, no table")
     p.add_argument("--debug", action="store_true", default=False, help="show tracebacks")
+
+
+def _all_means(targets: Sequence[str]) -> str:
+    """What is left out of `all`, if anything."""
+    others = [name for name in targets if name not in USUAL]
+    return f"which is all but {', '.join(others)}" if others else "every one"
 
 
 def _kind(types: list[str]) -> type:

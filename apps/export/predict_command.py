@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from rexnet_export.apps.shared.face import run_parsed
 from rexnet_export.apps.shared.flags import CommandParser
-from rexnet_export.apps.shared.terminal import run_parsed
 
 PREDICT = "predict"
 PROGRAM = f"rexnet-export {PREDICT}"

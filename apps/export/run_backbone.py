@@ -7,31 +7,34 @@ import argparse
 from rich import box
 from rich.table import Table
 
-from rexnet_export.apps.export.options import BACKBONE_DEFAULTS, GPU, options_from
+from rexnet_export.apps.export.options import GPU
 from rexnet_export.apps.export.summary_table import files
 from rexnet_export.apps.shared.terminal import Terminal
-from rexnet_export.apps.shared.text import DASH, int8_share, shown
-from rexnet_export.pipeline.core.errors import UsageError
+from rexnet_export.apps.shared.text import DASH, counted, done, int8_share, shown
+from rexnet_export.pipeline.artifact.signature import signer
 from rexnet_export.pipeline.core.records import NotMeasured
 from rexnet_export.pipeline.export.export import export_backbone
+from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.export.report import Report
 from rexnet_export.pipeline.proof.results import FileResult
-from rexnet_export.targets import chosen
+from rexnet_export.targets import chosen, lacking
 
 
 def export(arguments: argparse.Namespace, terminal: Terminal) -> None:
     """Export the network without its head, and show each output's noise."""
-
-    options = options_from(arguments, BACKBONE_DEFAULTS)
-    if GPU in options.target:
-        raise UsageError("--target gpu: in torch it is pipeline.model.backbone.Backbone of the checkpoint itself")
+    options: Options = arguments.options
     targets = [target for target in chosen(options.target, options.precision) if target.name != GPU]
-    report = export_backbone(options, targets, terminal)
+    if lack := [name for name in lacking(options.target, options.precision) if name != GPU]:
+        terminal.note(f"left out, as they have no {options.precision}: {', '.join(lack)}")
+    sign = signer(arguments.sign) if arguments.sign else None
+    report = export_backbone(options, targets, terminal, sign)
     if arguments.json:
         terminal.json(report.to_json())
     elif not arguments.quiet:
         terminal.out.print(table(report))
-        terminal.out.print(f"{options.output}/  backbone.json, manifest.json", soft_wrap=True)
+    made = counted(sum(1 for _ in files(report)), "file")
+    proof = f"prove them again: rexnet-export verify {options.output}"
+    terminal.note(done(f"{made} in {options.output}/; its backbone.json has all that was measured", proof))
 
 
 def table(report: Report) -> Table:

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 
-from rexnet_export.apps.export.options import options_from
+from rexnet_export.apps.export.accuracy_verdict import accuracy_verdicts
+from rexnet_export.apps.export.report_classes import class_warnings, image_warnings
 from rexnet_export.apps.export.report_page import render
-from rexnet_export.apps.export.summary_table import table
+from rexnet_export.apps.export.summary_table import files, table
 from rexnet_export.apps.shared.terminal import Terminal
+from rexnet_export.apps.shared.text import counted, done
+from rexnet_export.pipeline.artifact.signature import signer
 from rexnet_export.pipeline.export import export as loop
 from rexnet_export.pipeline.export.options import Options
-from rexnet_export.targets import chosen
+from rexnet_export.pipeline.export.report import Report
+from rexnet_export.targets import chosen, lacking
 
 
 def export(arguments: argparse.Namespace, terminal: Terminal) -> None:
     """Export, and show the report."""
-    options = options_from(arguments, Options())
-
-    report = loop.export(options, chosen(options.target, options.precision), terminal, render)
+    options: Options = arguments.options
+    if lack := lacking(options.target, options.precision):
+        terminal.note(f"left out, as they have no {options.precision}: {', '.join(lack)}")
+    sign = signer(arguments.sign) if arguments.sign else None
+    report = loop.export(options, chosen(options.target, options.precision), terminal, render, sign)
     if arguments.json:
         terminal.json(report.to_json())
     elif not arguments.quiet:
         terminal.out.print(table(report))
-        terminal.out.print(f"{options.output}/  report.html, report.json, manifest.json", soft_wrap=True)
+        terminal.out.print("\n".join(_last(report)), soft_wrap=True)
+
+
+def _last(report: Report) -> Iterator[str]:
+    """What was found of the accuracy, and that all is done."""
+    yield from (sentence for _, sentence in accuracy_verdicts(report))
+    yield from class_warnings(report)
+    yield from image_warnings(report)
+    made = counted(sum(1 for _ in files(report)), "file")
+    yield done(f"{made} in {report.output}/", "its report.html has all that was measured")

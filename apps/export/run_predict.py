@@ -27,4 +27,5 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> None:
 
 def _line(answer: Prediction) -> str:
     guesses = ", ".join(f"{guess.label} {guess.probability:.1%}" for guess in answer.guesses)
-    return f"{answer.photo}: {guesses}"
+    numbers = (f"{name} {' '.join(f'{each:.6g}' for each in values)}" for name, values in answer.numbers.items())
+    return f"{answer.photo}: {'; '.join(filter(None, [guesses, *numbers]))}"

@@ -15,7 +15,7 @@ from rexnet_export.pipeline.core.records import Measurement, NotMeasured
 from rexnet_export.pipeline.export.report import Report
 from rexnet_export.pipeline.proof.results import FileResult
 
-COLUMNS = ("target", "file", "MB", "top-1", "drop", "agree", "p50 ms", "INT8")
+COLUMNS = ("target", "file", "MB", "top-1", "drop", "agree", "p50 ms", "gain", "INT8")
 
 
 def table(report: Report) -> Group:
@@ -34,7 +34,10 @@ def table(report: Report) -> Group:
         )
     for row in rows(report):
         grid.add_row(*map(Text, row))
-    below = [f"{executor} ran {', '.join(names)}" for executor, names in executors(report).items()]
+    below = [
+        *explained(report),
+        *(f"{executor} ran {', '.join(names)}" for executor, names in executors(report).items()),
+    ]
     return Group(Text(title, style="italic"), grid, Text("\n".join([*below, *left_in_float(report), *reasons(report)])))
 
 
@@ -43,6 +46,12 @@ def files(report: Report) -> Iterator[tuple[str, FileResult]]:
     for name, result in report.targets.items():
         yield name, result.artifact
         yield from ((f"{name} {preset}", file) for preset, file in result.presets.items())
+
+
+def explained(report: Report) -> Iterator[str]:
+    """What the column of gains means, where it has any."""
+    if any(not isinstance(file.speed_up, NotMeasured) for _, file in files(report)):
+        yield "gain: times as fast as the float file for the same runtime, both timed in turns"
 
 
 def left_in_float(report: Report) -> Iterator[str]:
@@ -108,5 +117,6 @@ def cells(file: FileResult) -> tuple[str, ...]:
         shown(file.accuracy, lambda accuracy: f"{accuracy.drop * 100:+.2f} pt"),
         shown(file.agreement_with_reference, lambda agreement: f"{agreement:.2%}"),
         shown(file.latency, lambda latency: f"{latency.p50_ms:.2f}"),
+        shown(file.speed_up, lambda times: f"{times:.1f}x"),
         shown(file.coverage, int8_share),
     )

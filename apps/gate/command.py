@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rexnet_export.apps.gate import latency_command
-from rexnet_export.apps.gate.outputs.outputs import add_outputs
+from rexnet_export.apps.gate.outputs.flags import add_outputs
+from rexnet_export.apps.shared.face import run_parsed
 from rexnet_export.apps.shared.flags import CommandParser, add_version
-from rexnet_export.apps.shared.terminal import run_parsed
 from rexnet_export.pipeline.proof.margin import MARGIN
 
 PROGRAM = "rexnet-gate"

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rexnet_export.apps.gate.outputs.outputs import add_outputs
+from rexnet_export.apps.gate.outputs.flags import add_outputs
+from rexnet_export.apps.shared.face import run_parsed
 from rexnet_export.apps.shared.flags import CommandParser
-from rexnet_export.apps.shared.terminal import run_parsed
 
 PROGRAM = "rexnet-gate latency"
 DESCRIPTION = """Compare the speed of two artifacts, of one format or two. Both are loaded at once, each in a process of

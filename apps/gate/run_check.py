@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
 from pathlib import Path
 
 from rexnet_export.apps.gate.accuracy import questions
@@ -11,11 +10,13 @@ from rexnet_export.apps.gate.accuracy.baseline import Baseline, read_baselines
 from rexnet_export.apps.gate.accuracy.decision import Policy
 from rexnet_export.apps.gate.accuracy.device_questions import device_question
 from rexnet_export.apps.gate.accuracy.evidence import Evidence, read_evidence
-from rexnet_export.apps.gate.accuracy.result import Check, GateResult
+from rexnet_export.apps.gate.accuracy.result import GateResult
 from rexnet_export.apps.gate.accuracy.sheet import sheet
 from rexnet_export.apps.gate.accuracy.terminal_tables import table, told
+from rexnet_export.apps.gate.accuracy.words import result_words
 from rexnet_export.apps.gate.command import BASELINES, HTML, PROGRAM
 from rexnet_export.apps.gate.outputs.outputs import planned
+from rexnet_export.apps.gate.verdict_line import print_verdict
 from rexnet_export.apps.shared.html.flips import SHOWN
 from rexnet_export.apps.shared.terminal import Terminal
 from rexnet_export.pipeline.core.errors import BaselineError, DataError, GateFailed, Inconclusive, UsageError
@@ -36,6 +37,7 @@ def check(arguments: argparse.Namespace, terminal: Terminal) -> None:
         terminal.json(result.to_json())
     elif not arguments.quiet:
         terminal.out.print(table(result))
+        print_verdict(result_words(result), terminal)
     _raise_verdict(result)
 
 
@@ -63,7 +65,6 @@ def _checked(arguments: argparse.Namespace) -> GateResult:
 
 def _pictures(result: GateResult, folder: Path | None, terminal: Terminal) -> dict[str, bytes]:
     """Pictures of the flipped images a page shows; without a folder those of the bundled images, where it is they."""
-
     wanted = {flip.id for check in told(result).values() for flip in check.flips[:SHOWN]}
     try:
         source = _source(folder, labelled=False)
@@ -80,12 +81,10 @@ def _pictures(result: GateResult, folder: Path | None, terminal: Terminal) -> di
 
 def _source(folder: Path | None, *, labelled: bool) -> ImageSource:
     """The bundled evaluation images, or a folder's."""
-
     return bundled("evaluation") if folder is None else open_source(folder, labelled=labelled)
 
 
 def _policies(arguments: argparse.Namespace) -> tuple[Policy, Policy]:
-
     def policy(margin: float) -> Policy:
         tolerance = margin / 2 if arguments.tolerance is None else arguments.tolerance
         return Policy(
@@ -101,15 +100,14 @@ def _policies(arguments: argparse.Namespace) -> tuple[Policy, Policy]:
 
 
 def _baseline(arguments: argparse.Namespace, candidate: Evidence) -> Evidence | dict[str, Baseline] | None:
-
     path: Path | None = arguments.baseline
     if path is None and arguments.float_baseline:
         return None
     path = path or BASELINES
     if not path.exists():
-        raise BaselineError(
-            f"baseline {path} does not exist; write one with: {PROGRAM} update {arguments.candidate} --reason TEXT"
-        )
+        there = "" if path == BASELINES else f" --baselines {path}"
+        command = f"{PROGRAM} update {arguments.candidate}{there} --reason TEXT"
+        raise BaselineError(f"baseline {path} does not exist; write one with: {command}")
     return read_evidence(path) if (path / MANIFEST_FILE).exists() else read_baselines(path, candidate.model)
 
 
@@ -126,21 +124,11 @@ def existing(path: Path) -> Path:
 
 def _raise_verdict(result: GateResult) -> None:
     """One line that says what the table comes to, and the exit code that goes with it."""
+    words = result_words(result)
     match result.overall:
         case "fail":
-            failed = _grouped(check for check in result.checks if check.failed)
-            raise GateFailed(f"FAIL, broken at {result.broken_stage}: {failed}")
+            raise GateFailed(words.line)
         case "not_compared":
-            missing = [check.message for check in result.checks if check.outcome == "not_compared"]
-            raise BaselineError("; ".join(dict.fromkeys(missing)) or f"{result.candidate} has nothing to compare")
+            raise BaselineError(words.line)
         case "inconclusive" if result.exit_code:
-            undecided = _grouped(check for check in result.checks if check.outcome != "pass")
-            raise Inconclusive(f"INCONCLUSIVE: {undecided}")
-
-
-def _grouped(checks: Iterable[Check]) -> str:
-    """What checks say, each sentence once, with all that it is said of."""
-    of: dict[str, list[str]] = {}
-    for check in checks:
-        of.setdefault(check.message, []).append(f"{check.target} {check.name}")
-    return "; ".join(f"{', '.join(names)}: {message}" for message, names in of.items())
+            raise Inconclusive(words.line)

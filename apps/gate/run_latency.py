@@ -8,8 +8,10 @@ from rexnet_export.apps.gate.latency.gate import LatencyGate, Request, run
 from rexnet_export.apps.gate.latency.latency_json import latency_json
 from rexnet_export.apps.gate.latency.sheet import sheet
 from rexnet_export.apps.gate.latency.terminal_tables import tables
+from rexnet_export.apps.gate.latency.words import result_words
 from rexnet_export.apps.gate.latency_command import PROGRAM
 from rexnet_export.apps.gate.outputs.outputs import planned
+from rexnet_export.apps.gate.verdict_line import print_verdict
 from rexnet_export.apps.shared.terminal import Terminal
 from rexnet_export.pipeline.artifact.export_folder import artifact_at
 from rexnet_export.pipeline.core.errors import GateFailed, Inconclusive, InvalidMeasurement
@@ -28,11 +30,11 @@ def compare(arguments: argparse.Namespace, terminal: Terminal) -> None:
         terminal.json(latency_json(found).to_json())
     elif not arguments.quiet:
         terminal.out.print(tables(found))
-    _raise_verdict(found, arguments, terminal)
+        print_verdict(result_words(found, arguments.on_inconclusive), terminal)
+    _raise_verdict(found, arguments)
 
 
 def _compared(arguments: argparse.Namespace, terminal: Terminal) -> LatencyGate:
-
     base, candidate = (artifact_at(path, arguments.target, SUFFIXES) for path in (arguments.base, arguments.candidate))
     request = Request(
         base=base,
@@ -45,17 +47,13 @@ def _compared(arguments: argparse.Namespace, terminal: Terminal) -> LatencyGate:
     return run(request, lambda path, threads: IsolatedFile(path, threads=threads), terminal)
 
 
-def _raise_verdict(found: LatencyGate, arguments: argparse.Namespace, terminal: Terminal) -> None:
+def _raise_verdict(found: LatencyGate, arguments: argparse.Namespace) -> None:
     """The exit code that goes with what was found, and one line that says why."""
-    reason = found.decision.reason
+    line = result_words(found, arguments.on_inconclusive).line
     match found.verdict:
         case "FAIL":
-            raise GateFailed("; ".join(found.failures))
+            raise GateFailed(line)
         case "INVALID":
-            raise InvalidMeasurement(f"{reason}; run again on a quiet machine")
+            raise InvalidMeasurement(line)
         case "INCONCLUSIVE" if arguments.on_inconclusive == "fail":
-            raise Inconclusive(f"{reason}; {found.advice}")
-        case "INCONCLUSIVE":
-            terminal.note(f"warning: inconclusive: {reason}; {found.advice}")
-        case "PASS":
-            pass
+            raise Inconclusive(line)

@@ -13,23 +13,25 @@ from rexnet_export.apps.gate.accuracy.evidence import read_evidence
 from rexnet_export.apps.gate.accuracy.terminal_tables import plan_table, update_table
 from rexnet_export.apps.gate.run_check import existing
 from rexnet_export.apps.shared.terminal import Terminal
+from rexnet_export.apps.shared.text import counted, done
 from rexnet_export.pipeline.core.errors import DataError, UsageError
 from rexnet_export.pipeline.core.json import plain
 
 
 def plan(arguments: argparse.Namespace, terminal: Terminal) -> None:
     """Say what a number of images can decide."""
-
     found = accuracy_plan.plan(arguments.images, arguments.discordance / 100, arguments.margin / 100)
     if arguments.json:
         terminal.json(plain(found))
     elif not arguments.quiet:
         terminal.out.print(plan_table(found))
+    enough = f"{arguments.images:,} images can pass a candidate without any drop in 80 of 100 runs"
+    more = f"{counted(found.missing, 'more image')} needed to pass a candidate without any drop in 80 of 100 runs"
+    terminal.note(done(more if found.missing else enough))
 
 
 def update(arguments: argparse.Namespace, terminal: Terminal) -> None:
     """Accept an export as the new baseline."""
-
     change = Change(
         reason=arguments.reason,
         commit=_commit(),
@@ -48,6 +50,9 @@ def update(arguments: argparse.Namespace, terminal: Terminal) -> None:
         terminal.json({"updated": plain(tuple(written))})
     elif not arguments.quiet:
         terminal.out.print(update_table(written))
+    changed = sum(one.changed for one in written)
+    said = f"{counted(changed, 'baseline')} of {len(written)} written" if changed else "the baselines are these already"
+    terminal.note(done(said, f"commit {arguments.baselines}" if changed else "nothing to commit"))
 
 
 def _commit() -> str | None:

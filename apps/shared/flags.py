@@ -40,7 +40,9 @@ class CommandParser(argparse.ArgumentParser):
 
     def _hint(self, message: str) -> str:
         if unknown := re.match(r"unrecognized arguments: (\S+)", message):
-            return _close(unknown[1].partition("=")[0], [*self._flags(), *self._words])
+            word = unknown[1].partition("=")[0]
+            # Of another subcommand it may be a flag.
+            return _close(word, [known for known in (*self._flags(), *self._words) if known != word])
         if choice := re.search(r"invalid choice: '?([^' ]+)'? \(choose from (.*)\)", message):
             value, choices = choice[1], re.findall(r"[\w.:-]+", choice[2])
             return f"{value} is called {self._meant[value]} here" if value in self._meant else _close(value, choices)
@@ -53,6 +55,13 @@ class CommandParser(argparse.ArgumentParser):
         return [name for action in shown for name in action.option_strings] + [
             name for parser in below if isinstance(parser, CommandParser) for name in parser._flags()
         ]
+
+
+def parsed(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments; where several words may follow each other, flags may stand between them."""
+    if any(action.nargs == "+" and not action.option_strings for action in parser._actions):
+        return parser.parse_intermixed_args(argv)
+    return parser.parse_args(argv)
 
 
 def _close(word: str, known: Sequence[str]) -> str:

@@ -7,7 +7,6 @@ command a terminal, or GitHub's runner.
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import signal
@@ -15,7 +14,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
@@ -35,10 +33,13 @@ from rich.progress import Progress as RichProgress
 from rich.segment import Segment
 from rich.text import Text
 
+from rexnet_export.apps.shared.progress_lines import ProgressLines
 from rexnet_export.apps.shared.work_folder import work_folder
 from rexnet_export.pipeline.core.errors import ExportError, UsageError
+from rexnet_export.pipeline.core.extras import unavailable
 from rexnet_export.pipeline.core.json import to_text
 from rexnet_export.pipeline.core.progress import Bar
+from rexnet_export.pipeline.core.reproducible import source_date
 from rexnet_export.pipeline.core.text import harmless, printable
 
 UNEXPECTED, INTERRUPTED = 70, 130
@@ -90,11 +91,26 @@ class Terminal:
         self._program = program
         self._quiet = quiet
         self._log = log
+        self._lines: ProgressLines | None = None
         self.stopped = False
 
     @contextmanager
+    def open(self) -> Iterator[None]:
+        """Speak of long stages while the context is open, where nothing shows a bar and somebody may read."""
+        if self._quiet or self.messages.is_terminal:
+            yield
+            return
+        with ProgressLines(self.note) as self._lines:
+            yield
+
+    @contextmanager
     def stage(self, title: str, total: int, unit: str) -> Iterator[Bar]:
-        """Show a bar while the context is open, where there is a terminal to show it on."""
+        """Show a bar while the context is open, or lines where there is no terminal to show it on."""
+        self.go_on()
+        if self._lines is not None:
+            with self._lines.stage(title, total, unit) as bar:
+                yield _StoppableBar(self, bar)
+            return
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -107,7 +123,7 @@ class Terminal:
         )
         hidden = self._quiet or not self.messages.is_terminal
         with RichProgress(*columns, console=self.messages, transient=True, disable=hidden) as progress:
-            yield _RichBar(self, progress, title, total, unit)
+            yield _StoppableBar(self, _RichBar(progress, title, total, unit))
 
     def go_on(self) -> None:
         """Raise `KeyboardInterrupt` if the person asked to stop."""
@@ -142,45 +158,26 @@ class _SpeedColumn(ProgressColumn):
         return Text(f"{speed:,.0f} {task.fields['unit']}/s" if speed else "", style="progress.data.speed")
 
 
+class _StoppableBar:
+    """A bar that ends the run where the person asked for that."""
+
+    def __init__(self, terminal: Terminal, bar: Bar) -> None:
+        self._terminal, self._bar = terminal, bar
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self._terminal.go_on()
+        self._bar.advance(count, note)
+
+
 class _RichBar:
-    def __init__(self, terminal: Terminal, progress: RichProgress, title: str, total: int, unit: str) -> None:
-        terminal.go_on()
-        self._terminal = terminal
+    def __init__(self, progress: RichProgress, title: str, total: int, unit: str) -> None:
         self._progress = progress
         self._task = progress.add_task(title, total=total, unit=unit, note="")
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        self._terminal.go_on()
         self._progress.advance(self._task, count)
         if note:
             self._progress.update(self._task, note=note)
-
-
-def run_parsed(
-    program: str,
-    parser: Callable[[], argparse.ArgumentParser],
-    argv: Sequence[str] | None,
-    interrupted: Callable[[argparse.Namespace], str] = lambda _: "",
-) -> int:
-    """Parse the arguments and do the work they name; its result, or 0, is the exit code.
-
-    `arguments.work` is `module:function`, a function of the arguments and a `Terminal`. Its module is imported only
-    then: torch alone takes seconds, and neither `--help` nor a wrong flag waits for it. The parser also gives `--quiet`
-    and `--debug`. `interrupted` is what to say of a run that is stopped.
-    """
-    try:
-        arguments = parser().parse_args(argv)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    module, _, function = arguments.work.partition(":")
-
-    def body(terminal: Terminal) -> int:
-        work: Callable[[argparse.Namespace, Terminal], int | None] = getattr(import_module(module), function)
-        return work(arguments, terminal) or 0
-
-    said = interrupted(arguments)
-    shown = getattr(arguments, "program", program)  # a subcommand may be named in what it says
-    return run_command(shown, body, quiet=arguments.quiet, debug=arguments.debug, interrupted=said)
 
 
 def run_command(
@@ -196,7 +193,7 @@ def run_command(
             log = folder / f"{program.replace(' ', '-')}.log"
             with _redirected(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)) as (out, messages):
                 terminal = Terminal(program, out, messages, quiet=quiet, log=log)
-                with _stoppable(terminal):
+                with _stoppable(terminal), terminal.open():
                     code = _guarded(terminal, body, debug=debug, interrupted=interrupted)
             if code == 0:
                 log.unlink(missing_ok=True)
@@ -233,6 +230,7 @@ def _stoppable(terminal: Terminal) -> Iterator[None]:
 def _guarded(terminal: Terminal, body: Callable[[Terminal], int], *, debug: bool, interrupted: str) -> int:
     """The one place where failures end."""
     try:
+        source_date()  # what is no moment is said here, before a library that reads the variable fails over it
         code = body(terminal)
         terminal.out.file.flush()
         return code
@@ -246,6 +244,8 @@ def _guarded(terminal: Terminal, body: Callable[[Terminal], int], *, debug: bool
         if terminal.stopped:  # a toolchain that is interrupted may raise an error of its own instead
             terminal.fail("; ".join(filter(None, ("interrupted", interrupted))))
             return INTERRUPTED
+        if isinstance(error, ModuleNotFoundError):
+            error = unavailable(error) or error
         if isinstance(error, ExportError):
             terminal.fail(str(error))
             return error.exit_code

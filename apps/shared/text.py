@@ -10,6 +10,16 @@ from rexnet_export.pipeline.core.records import Coverage, Measurement, NotMeasur
 DASH = "-"
 
 
+def done(what: str, next_step: str = "") -> str:
+    """What a command ends with that did what it was asked; one that did not ends with its error."""
+    return "; ".join(filter(None, (f"done: {what}", next_step)))
+
+
+def counted(count: int, thing: str) -> str:
+    """A number of things, as one says it."""
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+
+
 def int8_share(coverage: Coverage) -> str:
     """The INT8 share, rounded down: 100% means all of it."""
     return f"{math.floor(coverage.int8_mac_fraction * 100)}%"

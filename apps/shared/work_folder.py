@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from rexnet_export.pipeline.core.errors import UsageError
-from rexnet_export.pipeline.core.locks import is_owned, owned
+from rexnet_export.pipeline.machine.locks import is_owned, owned
 
 NEW, NAME = ".rexnet-new-", "rexnet-run-"
 LOGS = "*.log"

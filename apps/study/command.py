@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from rexnet_export.apps.shared.face import run_parsed
 from rexnet_export.apps.shared.flags import CommandParser, add_version
-from rexnet_export.apps.shared.terminal import run_parsed
 from rexnet_export.apps.study import control_command as study_control
 from rexnet_export.apps.study import table_command as study_table
 from rexnet_export.apps.study.rank import command as study_rank
@@ -15,7 +15,13 @@ from rexnet_export.apps.study.search import command as study_search
 
 PROGRAM = "rexnet-study"
 DESCRIPTION = "Reproduce what the ReXNet paper says: its family table, its rank study, its channel search."
-STUDIES = {"table": study_table, "rank": study_rank, "control": study_control, "search": study_search}
+# The face of each, and the module whose `run` does the work.
+STUDIES = {
+    "table": (study_table, "run_table"),
+    "rank": (study_rank, "rank.run_rank"),
+    "control": (study_control, "run_control"),
+    "search": (study_search, "search.run_search"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,10 +34,10 @@ def parser() -> argparse.ArgumentParser:
     p = CommandParser(prog=PROGRAM, description=DESCRIPTION)
     add_version(p)
     studies = p.add_subparsers(dest="study", required=True, metavar="STUDY")
-    for name, module in STUDIES.items():
+    for name, (module, work) in STUDIES.items():
         study = studies.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_options(study)
-        study.set_defaults(work=f"{module.__name__}:run", program=f"{PROGRAM} {name}")
+        study.set_defaults(work=f"rexnet_export.apps.study.{work}:run", program=f"{PROGRAM} {name}")
         study.add_argument("--quiet", action="store_true", help="no progress, only results")
         study.add_argument("--debug", action="store_true", help="show tracebacks")
     return p

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
+from rexnet_export.pipeline.core.outputs import LOGITS
+from rexnet_export.pipeline.model.architecture import Architecture, architecture
+from rexnet_export.pipeline.model.conv_batchnorm import ConvBatchNorm
 from rexnet_export.pipeline.model.published import FAMILY, PublishedModel
-from rexnet_export.pipeline.model.rexnet import (
-    Architecture,
-    ConvBatchNorm,
-    Cost,
-    LinearBottleneck,
-    ReXNet,
-    architecture,
-    cost,
-)
+from rexnet_export.pipeline.model.rexnet import Cost, LinearBottleneck, ReXNet, cost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +40,7 @@ class Row:
     cost: Cost
 
 
+@cache
 def family() -> tuple[Member, ...]:
     """Every published width and variant; tensors without memory, so that the widest takes no longer than the rest."""
     members = []
@@ -65,7 +62,8 @@ def layers(spec: Architecture, image_size: int = 224) -> tuple[Row, ...]:
         weight = module.weight[0] if isinstance(module, nn.Conv2d) else module.weight
         macs[module] = each * weight.numel()
 
-    def describe(name: str, module: nn.Module, x: Tensor, y: Tensor) -> None:
+    def describe(name: str, module: nn.Module, x: Tensor, given: Tensor | dict[str, Tensor]) -> None:
+        y = given[LOGITS] if isinstance(given, dict) else given  # a head gives its outputs by name
         inside = [m for m in module.modules() if m in macs]
         total = Cost(parameters=sum(p.numel() for p in module.parameters()), macs=sum(macs[m] for m in inside))
         rows.append(_row(name, module, x, y, total))

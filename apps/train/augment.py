@@ -41,7 +41,9 @@ class TrainingImages(Dataset[tuple[Tensor, int]]):
         labels = self._source.labels
         assert labels is not None, "training sources are opened with labels"
         rng = default_rng((*self._key, index))
-        pixels = augment(self._source.load(index), self._preprocess, self._augmentation, rng)
+        image = self._source.load(index)
+        assert isinstance(image, Image.Image), "training sources are opened as photos"
+        pixels = augment(image, self._preprocess, self._augmentation, rng)
         return torch.from_numpy(pixels), labels[index]
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rexnet_export.apps.shared.terminal import run_parsed
+from rexnet_export.apps.shared.face import run_parsed
 from rexnet_export.apps.train.options import PROGRAM, parser
 
 

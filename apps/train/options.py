@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -15,12 +14,14 @@ from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.records import CROP_MODES, INTERPOLATIONS, Preprocess
 from rexnet_export.pipeline.data.settle import FLAGS, Settled, settled, shown, size_of
 from rexnet_export.pipeline.export.options import EFFORTS, Options
+from rexnet_export.pipeline.machine.environment import usable_cores
 
 PROGRAM = "rexnet-train"
 DESCRIPTION = """Train a ReXNet on an image folder, IDX files or the bundled sample; give a trained one other classes
 (--from), or fine-tune it for INT8 (--qat)."""
 VARIANTS = ("v1", "lite", "r")  # spelled here because their own module imports torch
 WIDTHS = (0.1, 6.0)  # what can be read back from a checkpoint
+DEPTHS = (0.01, 4.0)  # ... too
 DISTIL = 1.0
 LEVELS = f"{', '.join(EFFORTS[:-1])} or {EFFORTS[-1]} (default: {Options().effort})"
 RECIPE_OPTIONS = {
@@ -43,7 +44,7 @@ RECIPES = {"imagenet": IMAGENET}
 KINDS = {"--recipe imagenet": IMAGENET, "--from": TRANSFER, "--qat": FINE_TUNING}
 OF_QAT = ("effort", "statistic", "distil")
 OF_A_NEW_HEAD = ("classes", "layer_decay", "frozen_epochs")
-DECIDED_BY_SHAPES = ("variant", "width", "no_se")
+DECIDED_BY_SHAPES = ("variant", "width", "depth", "no_se")
 OF_PREPROCESSING = {name: flag.removeprefix("--").replace("-", "_") for name, flag in FLAGS.items()}
 OF_THE_NETWORK = (*DECIDED_BY_SHAPES, *OF_PREPROCESSING.values(), "labels")
 
@@ -81,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--distil", type=float, help=f"share of the float network in --qat's loss (default {DISTIL:g})")
     p.add_argument("--variant", choices=VARIANTS, help="ReXNetV1, ReXNet-lite or rexnetr (default v1)")
     p.add_argument("--width", type=float, help="width multiplier (default 1.0)")
+    p.add_argument("--depth", type=float, help="depth multiplier, timm's depth_mult (default 1.0)")
     p.add_argument("--no-se", action="store_true", default=None, help="leave squeeze-excitation out")
     text = f"input pixels, or height and width, multiples of 16 (default {preprocess.size})"
     p.add_argument("--image-size", type=int, nargs="+", metavar=("PX", "W"), help=text)
@@ -93,29 +95,34 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--interpolation", choices=INTERPOLATIONS, help=f"(default {preprocess.interpolation})")
     for name in ("mean", "std"):
         text = f"of pixels in [0, 1] (default {shown(getattr(preprocess, name))})"
-        p.add_argument(f"--{name}", type=float, nargs=3, metavar=("R", "G", "B"), help=text)
+        p.add_argument(f"--{name}", type=float, nargs="+", metavar=("R", "G B"), help=text)
     for name, text in RECIPE_OPTIONS.items():
         default, *others = (_recipe_fields(chosen)[name] for chosen in (Recipe(), *KINDS.values()))
         said = [f"{kind} {other}" for kind, other in zip(KINDS, others, strict=True) if other != default]
         helped = f"{text} ({', '.join([f'default {default}', *said])})".strip()
         p.add_argument(f"--{name.replace('_', '-')}", type=type(default), help=helped)
-    p.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1), help="image loading processes")
+    p.add_argument("--workers", type=int, default=min(4, usable_cores()), help="image loading processes")
     p.add_argument("--output", type=Path, default=Path("rexnet-train-out"))
     p.add_argument("--resume", action="store_true", help="go on from the state in the output folder")
     p.add_argument("--quiet", action="store_true")
     p.add_argument("--debug", action="store_true", help="show tracebacks")
     add_version(p)
-    p.set_defaults(work="rexnet_export.apps.train.run_training:run")
+    p.set_defaults(settle=_settle, work="rexnet_export.apps.train.run_training:run")
     return p
 
 
-def chosen_recipe(options: argparse.Namespace) -> Recipe:
+def _settle(options: argparse.Namespace) -> None:
+    options.asked_recipe = _chosen_recipe(options)
+    _check_ranges(options)
+
+
+def _chosen_recipe(options: argparse.Namespace) -> Recipe:
     """The recipe of the kind of run, with what was asked for."""
     given = {name: value for name in RECIPE_OPTIONS if (value := getattr(options, name)) is not None}
     recipe = _starting_recipe(options)
     of_images = {field.name for field in fields(Augmentation)} & given.keys()
     augmentation = replace(recipe.augmentation, **{name: given.pop(name) for name in of_images})
-    if recipe != Recipe() and "epochs" in given:
+    if "epochs" in given:
         given.setdefault("warmup_epochs", min(recipe.warmup_epochs, given["epochs"] / 2))
         given.setdefault("frozen_epochs", min(recipe.frozen_epochs, max(0, given["epochs"] - 1)))
     return replace(recipe, augmentation=augmentation, **given)
@@ -141,7 +148,7 @@ def chosen_preprocess(options: argparse.Namespace, stated: Mapping[str, Any]) ->
     return settled(given, stated, {})
 
 
-def check_ranges(options: argparse.Namespace) -> None:
+def _check_ranges(options: argparse.Namespace) -> None:
     """Refuse what no run could honour, or what the kind of run does not know."""
     if options.max_bad_images is not None:
         check("max-bad-images", options.max_bad_images, "at least 0", allowed=options.max_bad_images >= 0)
@@ -161,9 +168,10 @@ def check_ranges(options: argparse.Namespace) -> None:
         refuse_given(
             options, ("classes",), "goes with --from, which gives a trained network other classes: leave it out"
         )
-    least, most = WIDTHS
-    if options.width is not None:
-        check("width", options.width, f"from {least} to {most}", allowed=least <= options.width <= most)
+    for name, (least, most) in (("width", WIDTHS), ("depth", DEPTHS)):
+        value = getattr(options, name)
+        if value is not None:
+            check(name, value, f"from {least} to {most}", allowed=least <= value <= most)
     if options.classes is not None:
         check("classes", options.classes, "at least 2", allowed=options.classes >= 2)
 

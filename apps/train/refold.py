@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rexnet_export.pipeline.model.rexnet import ConvBatchNorm, LinearBottleneck, ReXNet
+from rexnet_export.pipeline.model.conv_batchnorm import ConvBatchNorm
+from rexnet_export.pipeline.model.rexnet import LinearBottleneck, ReXNet
 
 STEM = frozenset({"stem.weight", "stem.bias"})
 
@@ -65,6 +66,7 @@ def _layers(network: ReXNet) -> Iterator[tuple[str, tuple[_Layer, nn.BatchNorm2d
             yield "penultimate", (module.conv, module.bn)
     if hasattr(network.head, "neck"):
         yield "neck", (network.head.neck.conv, network.head.neck.bn)
+    assert isinstance(network.head.fc, nn.Linear), "trained in INT8 are networks with one linear layer as head"
     yield "logits", (network.head.fc, None)
 
 

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import torch
 
+from rexnet_export.apps.shared.text import done
 from rexnet_export.apps.train.distributed import World, world
 from rexnet_export.apps.train.options import (
     DISTIL,
-    check_ranges,
     chosen_preprocess,
-    chosen_recipe,
     starting_options,
 )
 from rexnet_export.apps.train.qat import QatTrainer, require_one_process, starting_table
@@ -26,15 +25,16 @@ from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint, load, save_
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.files import writing
 from rexnet_export.pipeline.core.progress import Progress, Silent
-from rexnet_export.pipeline.core.records import Preprocess
-from rexnet_export.pipeline.data.label_files import read_labels
+from rexnet_export.pipeline.core.records import RGB, Preprocess, Reading
 from rexnet_export.pipeline.data.settle import shown
 from rexnet_export.pipeline.data.sources import ImageSource, training_images
 from rexnet_export.pipeline.data.subset import usable
 from rexnet_export.pipeline.export.inputs import bundled_checkpoint
 from rexnet_export.pipeline.graph.float_graph import float_graph
+from rexnet_export.pipeline.labels.label_files import read_labels
+from rexnet_export.pipeline.model.architecture import architecture, stages_at
 from rexnet_export.pipeline.model.published import IMAGENET_CLASSES, published_top1
-from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
+from rexnet_export.pipeline.model.rexnet import ReXNet
 
 LOG_FILE = "log.jsonl"
 PUBLISHED_PIXELS = 224
@@ -43,8 +43,7 @@ BAD_OF_TRAINING = 100  # one image in so many may be unusable
 
 def run(options: argparse.Namespace, progress: Progress) -> None:
     """Train, log every epoch to `log.jsonl`, and write `<model>.safetensors` at the end."""
-    recipe = chosen_recipe(options)
-    check_ranges(options)
+    recipe: Recipe = options.asked_recipe
 
     where = world()
     if not where.leads:
@@ -66,9 +65,10 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
             f"epoch {result.epoch}/{recipe.epochs}  loss {result.loss:.4f}  top-1 {result.top1:.2%}  "
             f"{result.images_per_second:,.0f} images/s"
         )
-    _save_final(options.output, trainer, labels, progress)
+    saved = _save_final(options.output, trainer, labels, progress)
     if published:
         progress.note(published)
+    progress.note(saved)
 
 
 def _published(options: argparse.Namespace, trainer: Trainer, classes: int) -> str | None:
@@ -78,7 +78,8 @@ def _published(options: argparse.Namespace, trainer: Trainer, classes: int) -> s
 
     assert isinstance(trainer.network, ReXNet)
     spec, pixels = trainer.network.spec, trainer.preprocess.size
-    top1 = published_top1(spec.variant, spec.width) if spec.squeezed or spec.variant == "lite" else None
+    known = spec.published_depth and (spec.squeezed or spec.variant == "lite")
+    top1 = published_top1(spec.variant, spec.width) if known else None
     if top1 is None:
         return f"expected: nothing was published of {spec.name}"
     said = f"expected: top-1 {top1:.1f}% on ImageNet-1k at {PUBLISHED_PIXELS} px, published of {spec.name}"
@@ -90,8 +91,8 @@ def _transferred(
     options: argparse.Namespace, recipe: Recipe, where: World, progress: Progress
 ) -> tuple[Trainer, tuple[str, ...]]:
     """A trained network with a new head, and its labels."""
-
-    checkpoint = load(options.start, options.weights, headless=True)
+    # Its head is replaced: what stands between its layers need not be known.
+    checkpoint = load(options.start, Reading(weights=options.weights, head_activation="none", headless=True))
     preprocess = _preprocess(options, checkpoint, progress)
     training, evaluation, labels = transfer_images(
         options.data, options.eval_data, _labels(options), options.classes, recipe.seed, strict=options.strict
@@ -108,14 +109,19 @@ def _trainer(
     options: argparse.Namespace, recipe: Recipe, where: World, progress: Progress
 ) -> tuple[Trainer, tuple[str, ...]]:
     """A new network, or the one whose run is resumed, and its labels."""
-
     preprocess = chosen_preprocess(options, asdict(Preprocess())).preprocess
     training, evaluation, labels = training_images(
         options.data, options.eval_data, _labels(options), strict=options.strict
     )
     training, evaluation = _usable(training, evaluation, options, progress)
     torch.manual_seed(recipe.seed)  # every process begins with the same weights
-    spec = architecture(options.variant or "v1", options.width or 1.0, classes=len(labels), use_se=not options.no_se)
+    spec = architecture(
+        options.variant or "v1",
+        options.width or 1.0,
+        classes=len(labels),
+        use_se=not options.no_se,
+        stages=stages_at(options.depth or 1.0),
+    )
     trainer = Trainer(ReXNet(spec), recipe, preprocess, training, evaluation, where)
     _open_output(options, trainer)
     return trainer, labels
@@ -125,9 +131,12 @@ def _fine_tuner(
     options: argparse.Namespace, recipe: Recipe, where: World, progress: Progress
 ) -> tuple[Trainer, tuple[str, ...]]:
     """A checkpoint under the table an export would choose, and its labels."""
-
     require_one_process(where)
-    checkpoint = load(options.start or str(bundled_checkpoint()), options.weights)
+    checkpoint = load(options.start or str(bundled_checkpoint()), Reading(weights=options.weights))
+    if not checkpoint.network.spec.plain:
+        raise UsageError(
+            "--qat trains a network with one linear layer as its head; this one has more: export it as it is"
+        )
     preprocess = _preprocess(options, checkpoint, progress)
     labels = checkpoint.labels or tuple(str(index) for index in range(checkpoint.network.spec.classes))
     training, evaluation, _ = training_images(options.data, options.eval_data, labels, strict=options.strict)
@@ -144,6 +153,9 @@ def _fine_tuner(
 
 def _preprocess(options: argparse.Namespace, checkpoint: LoadedCheckpoint, progress: Progress) -> Preprocess:
     """A trained network's; what it does not state is assumed aloud, after what its file has to tell."""
+    channels = checkpoint.network.spec.channels
+    if channels != RGB:
+        raise UsageError(f"the network takes {channels} channels, and training reads photos: export it as it is")
     for note in checkpoint.notes:
         progress.note(note)
     stated = checkpoint.stated.preprocess
@@ -157,7 +169,6 @@ def _usable(
     training: ImageSource, evaluation: ImageSource, options: argparse.Namespace, progress: Progress
 ) -> tuple[ImageSource, ImageSource]:
     """The images that can be decoded, all of them looked at before the first epoch; the others are named."""
-
     most = options.max_bad_images
     return (
         usable(training, len(training) // BAD_OF_TRAINING if most is None else most, progress),
@@ -165,13 +176,12 @@ def _usable(
     )
 
 
-def _save_final(folder: Path, trainer: Trainer, labels: tuple[str, ...], progress: Progress) -> None:
-    """Measure the averaged weights as they are stored; the leading process stores them."""
-
+def _save_final(folder: Path, trainer: Trainer, labels: tuple[str, ...], progress: Progress) -> str:
+    """Measure the averaged weights as they are stored; the leading process stores them. What it comes to is said."""
     final = trainer.finished()
     top1, images = trainer.top1(final.measured, progress), len(trainer.evaluation)
     if not trainer.world.leads:
-        return
+        return ""
     path = folder / f"{final.network.spec.name}.safetensors"
     metadata = {
         "recipe": json.dumps(asdict(trainer.recipe), sort_keys=True),
@@ -185,17 +195,16 @@ def _save_final(folder: Path, trainer: Trainer, labels: tuple[str, ...], progres
             path, final.network, labels=labels, preprocess=trainer.preprocess, metadata=metadata, half=final.half
         )
     stored = "half precision" if final.half else "INT8"
-    progress.note(f"{path}: top-1 {top1:.2%} on {images:,} images, as stored in {stored}")
+    said = f"{path} has top-1 {top1:.2%} on {images:,} images, as stored in {stored}"
+    return done(said, f"export it: rexnet-export --checkpoint {path} --calibration-data DIR")
 
 
 def _labels(options: argparse.Namespace) -> tuple[str, ...] | None:
-
     return read_labels(options.labels) if options.labels else None
 
 
 def _refuse_another_run(options: argparse.Namespace) -> None:
     """Before images are looked at, and minutes spent on a quantization table."""
-
     with writing(options.output):
         if not options.resume and (options.output / STATE_FILE).exists():
             raise UsageError(

@@ -8,16 +8,17 @@ from pathlib import Path
 from rexnet_export.pipeline.core.errors import DataError
 from rexnet_export.pipeline.data.sources import ImageSource, match_labels, open_source, training_images
 from rexnet_export.pipeline.data.subset import held_out
+from rexnet_export.pipeline.model.head import OTHERS
 from rexnet_export.pipeline.model.rexnet import ReXNet
 
 HELD_OUT = 0.2  # of the images of each class, where no evaluation images are given
-CLASSIFIER = "head.fc."
+HEADS = ("head.fc.", OTHERS)
 
 
 def with_new_head(network: ReXNet, classes: int) -> ReXNet:
     """The network with a fresh classifier; torch's random numbers decide its first weights."""
-    changed = ReXNet(replace(network.spec, classes=classes))
-    state = {name: values for name, values in network.state_dict().items() if not name.startswith(CLASSIFIER)}
+    changed = ReXNet(replace(network.spec, classes=classes, hidden=(), activation="none", others=()))
+    state = {name: values for name, values in network.state_dict().items() if not name.startswith(HEADS)}
     changed.load_state_dict(changed.state_dict() | state)
     return changed
 

@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rexnet_export.pipeline.core.progress import Step
     from rexnet_export.pipeline.export.report import Report
 
-__all__ = ["__version__", "export"]
-__version__ = version("rexnet-export")
+    __version__: str
+
+__all__ = ["__version__", "export", "tqdm_bars"]
+
+
+def __getattr__(name: str) -> str:
+    """`__version__`, looked up when it is asked for: no command waits for the list of installed packages."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import version  # noqa: PLC0415
+
+    return version("rexnet-export")
 
 
 def export(
-    checkpoint: str | Path | None = None, *, targets: str | list[str] | None = None, **options: object
+    checkpoint: str | Path | None = None,
+    *,
+    targets: str | list[str] | None = None,
+    progress: Callable[[Step], object] | None = None,
+    **options: object,
 ) -> Report:
     """Export a checkpoint (default: the bundled one) and return the report that `report.json` holds.
 
     `targets` are names as after `--target` (default all); other keywords are the fields of
-    `pipeline.export.options.Options`, for example `precision="int8"`, `calibration_data=...`, `output=...`. Raises the
-    errors of `pipeline.core.errors`; prints nothing of its own.
+    `pipeline.export.options.Options`, for example `precision="int8"`, `calibration_data=...`, `output=...`.
+    `progress` is called with each `Step` of the run; `rexnet_export.tqdm_bars()` is one that shows bars, in notebooks
+    too. Raises the errors of `pipeline.core.errors`; prints nothing of its own.
     """
-    # Imported here so that `import rexnet_export` stays instant: torch alone takes seconds.
-    from rexnet_export.apps.export.report_page import render  # noqa: PLC0415
-    from rexnet_export.pipeline.core.progress import Silent  # noqa: PLC0415
-    from rexnet_export.pipeline.export import export as run  # noqa: PLC0415
-    from rexnet_export.pipeline.export.options import Options, from_mapping  # noqa: PLC0415
-    from rexnet_export.targets import chosen  # noqa: PLC0415
+    from rexnet_export.pipeline.core.extras import require_module  # noqa: PLC0415 - `import rexnet_export` is instant
 
-    given = dict(options)
-    if checkpoint is not None:
-        given["checkpoint"] = checkpoint
-    if targets is not None:
-        given["target"] = targets
-    settled = Options(**from_mapping(given, "export()"))
-    return run.export(settled, chosen(settled.target, settled.precision), Silent(), render)
+    require_module("torch", "an export")
+    from rexnet_export.apps.export.python_call import run  # noqa: PLC0415 - the same
+
+    return run(checkpoint, targets, progress, options)
+
+
+def tqdm_bars() -> Callable[[Step], None]:
+    """A `progress` for `export` that shows one tqdm bar a stage, drawn by the notebook in Jupyter; needs tqdm."""
+    from rexnet_export.apps.export.tqdm_bars import TqdmBars  # noqa: PLC0415 - tqdm, which is not needed otherwise
+
+    return TqdmBars()

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+from pydantic import AfterValidator, ConfigDict
+
+from rexnet_export.pipeline.artifact.manifest import FileEntry, ManifestJson, require_member
+from rexnet_export.pipeline.artifact.provenance import require_stated
 from rexnet_export.pipeline.core.errors import ConversionError, UsageError
-from rexnet_export.pipeline.core.files import BACKBONE_FILE, MANIFEST_FILE, QPARAMS_FILE, REPORT_FILE
+from rexnet_export.pipeline.core.files import BACKBONE_FILE, MANIFEST_FILE, PROVENANCE_FILE, QPARAMS_FILE, REPORT_FILE
+from rexnet_export.pipeline.core.json_record import JsonRecord
 from rexnet_export.pipeline.core.records import StoredFile, stored_file
-from rexnet_export.pipeline.core.strict_json import read_json
-from rexnet_export.pipeline.core.text import excerpt
+from rexnet_export.pipeline.core.untrusted import read_untrusted
 
 MOST_RECORD_BYTES = 64 * 2**20
-LONGEST_NAME = 255  # bytes that a file system takes
-PACKAGES = frozenset({".mlpackage"})  # folders that are one artifact
+PACKAGES = frozenset({".mlpackage", ".openvino"})  # folders that are one artifact
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +34,26 @@ class Release:
     float_graphs: tuple[StoredFile, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Entry:
-    """What a manifest says of one file."""
+class _Made(JsonRecord):
+    """Of an artifact in a report only where it is."""
 
-    sha256: str
-    bytes: int | None
+    model_config = ConfigDict(extra="ignore")
+
+    artifact: Annotated[str, AfterValidator(require_member)]
+
+
+class _MadeOf(_Made):
+    """The same of a target, which has presets."""
+
+    presets: dict[str, _Made]
+
+
+class _Names(JsonRecord):
+    """Of a report only which files it speaks of."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    targets: dict[str, _MadeOf]
 
 
 def find_release(paths: tuple[Path, ...], suffixes: tuple[str, ...]) -> Release:
@@ -102,6 +119,7 @@ def altered(folder: Path, but: Collection[Path] = ()) -> list[str]:
     if not known and reports:
         return [f"it holds {reports[0]}, but no {MANIFEST_FILE} that vouches for it"]
     problems = [f"{MANIFEST_FILE} does not know {name}" for name in reports if name not in known]
+    problems += _misstated(folder)
     return problems + [
         problem
         for name, entry in known.items()
@@ -114,17 +132,30 @@ def digests(folder: Path) -> dict[str, str]:
     return {name: entry.sha256 for name, entry in _manifest(folder).items()}
 
 
-def _difference(path: Path, entry: _Entry) -> str | None:
+def _difference(path: Path, entry: FileEntry) -> str | None:
     """How a file differs from its entry; the size is asked first, as it costs nothing."""
     if not path.exists():
         return f"{path.name} is missing"
     try:
-        same_size = entry.bytes is None or path.is_dir() or path.stat().st_size == entry.bytes
+        same_size = path.is_dir() or path.stat().st_size == entry.bytes
         if same_size and stored_file(path).sha256 == entry.sha256:
             return None
     except OSError as error:
         return f"{path.name} cannot be read ({error.strerror})"
     return f"{path.name} is not what {MANIFEST_FILE} says"
+
+
+def _misstated(folder: Path) -> list[str]:
+    """Where there is provenance, it is of this manifest."""
+    try:
+        require_stated(folder, read_untrusted(folder / PROVENANCE_FILE, MOST_RECORD_BYTES))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        return [f"{PROVENANCE_FILE} cannot be read ({error.strerror})"]
+    except ConversionError as error:
+        return [f"{PROVENANCE_FILE}: {error}"]
+    return []
 
 
 def artifact_at(path: Path, target: str | None, suffixes: tuple[str, ...]) -> Path:
@@ -166,54 +197,33 @@ def _named_in_reports(folder: Path) -> list[str]:
 
 def _by_target(report: Path) -> dict[str, str]:
     """File names that a report gives, by target, or by target and preset."""
-    targets = _read(report).get("targets", {})
-    try:
-        files = {
-            f"{name} {preset}".strip(): file["artifact"]
-            for name, target in targets.items()
-            for preset, file in {"": target, **target["presets"]}.items()
-        }
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ConversionError(f"{report} is no report of rexnet-export; export again") from error
+    names = _read(report, _Names, "report")
+    files = {
+        f"{name} {preset}".strip(): file.artifact
+        for name, target in (names.targets if names else {}).items()
+        for preset, file in {"": target, **target.presets}.items()
+    }
     for name in files.values():
-        _require_member(report, name)
         if not (report.parent / name).exists():
             raise ConversionError(f"{report.parent / name} is missing, but {report.name} names it; export again")
     return files
 
 
-def _manifest(folder: Path) -> dict[str, _Entry]:
+def _manifest(folder: Path) -> dict[str, FileEntry]:
     """Digest and size of every file by its name; nothing where there is no manifest."""
-    path = folder / MANIFEST_FILE
-    files = _read(path).get("files", {})
+    content = _read(folder / MANIFEST_FILE, ManifestJson, "manifest")
+    return content.files if content else {}
+
+
+def _read[R: JsonRecord](path: Path, record: type[R], kind: str) -> R | None:
+    """A record of ours; None where there is no such file."""
     try:
-        found = {name: _Entry(sha256=str(file["sha256"]), bytes=file.get("bytes")) for name, file in files.items()}
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ConversionError(f"{path} is no manifest of rexnet-export; export again") from error
-    for name in found:
-        _require_member(path, name)
-    if path.exists() and not found:
-        raise ConversionError(f"{path} names no file; export again")
-    return found
-
-
-def _require_member(record: Path, name: object) -> None:
-    """A record may only speak of files beside it."""
-    plain = isinstance(name, str) and name.isprintable() and len(name.encode()) <= LONGEST_NAME
-    if not isinstance(name, str) or not plain or Path(name).name != name or name in {"", ".", ".."}:
-        raise ConversionError(f"{record} names {excerpt(repr(name))}, which is no file beside it; export again")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON object; an empty one where there is no such file."""
-    try:
-        content = read_json(path, MOST_RECORD_BYTES)
+        return record.parse(read_untrusted(path, MOST_RECORD_BYTES).decode("utf-8-sig"))
     except FileNotFoundError:
-        return {}
+        return None
     except OSError as error:
         raise ConversionError(f"{path} cannot be read ({error.strerror}); export again") from error
+    except UnicodeDecodeError as error:
+        raise ConversionError(f"{path} is not UTF-8 (byte {error.start}); export again") from error
     except ConversionError as error:
-        raise ConversionError(f"{path} is damaged ({error}); export again") from error
-    if not isinstance(content, dict):
-        raise ConversionError(f"{path} is damaged: it holds no object; export again")
-    return content
+        raise ConversionError(f"{path} is no {kind} of rexnet-export: {error}; export again") from error

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rexnet_export.pipeline.artifact.metadata import KEYS
 from rexnet_export.pipeline.core.errors import ConversionError
+from rexnet_export.pipeline.core.strict_json import strict_loads
 from rexnet_export.quantization.table.params import QuantParams
 
 KEY = "fingerprints"
@@ -83,8 +84,8 @@ def _read(metadata: Mapping[str, str]) -> dict[str, str]:
     if text is None:
         raise ConversionError(f"metadata has no {KEY!r}: the file was not written by this exporter; export it again")
     try:
-        found = json.loads(text) if len(text) <= LARGEST_TEXT else None
-    except (ValueError, RecursionError):
+        found = strict_loads(text, LARGEST_TEXT)
+    except ConversionError:
         found = None
     if isinstance(found, dict) and all(_is_entry(name, value) for name, value in found.items()):
         return found

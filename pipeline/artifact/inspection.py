@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 
 from rexnet_export.pipeline.artifact.fingerprints import Parameters, damaged
@@ -26,8 +26,10 @@ class Inspection:
         qparams: Callable[[], dict[str, QuantParams]],
         parameters: Callable[[], Parameters],
         altered: Callable[[], list[str]] | None = None,
+        compressed: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         """Where `altered` is not given, it follows from the metadata's fingerprints."""
+        self._compressed = compressed
         self._metadata, self._coverage, self._structure = metadata, coverage, structure
         self._qparams, self._parameters, self._altered = qparams, parameters, altered
 
@@ -63,3 +65,8 @@ class Inspection:
     def altered(self) -> list[str]:
         """Tensors that no longer have the fingerprint the file was written with; what else changed does not matter."""
         return damaged(self.metadata, self.qparams, self.parameters) if self._altered is None else self._altered()
+
+    @cached_property
+    def compressed(self) -> Mapping[str, str]:
+        """Weights that another tool has compressed since, by name, and in what form they are now."""
+        return self._compressed()

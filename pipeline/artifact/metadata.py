@@ -3,33 +3,43 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from importlib.metadata import version
+from typing import TypeGuard
 
 from rexnet_export.pipeline.core.errors import ConversionError
+from rexnet_export.pipeline.core.outputs import HEAD
 from rexnet_export.pipeline.core.records import (
     CROP_MODES,
     INTERPOLATIONS,
     Feature,
+    HeadOutput,
     ModelCard,
     Precision,
     Preprocess,
     Size,
 )
+from rexnet_export.pipeline.core.records import MOST_CHANNELS as MOST_IMAGE_CHANNELS
+from rexnet_export.pipeline.core.strict_json import strict_loads
 
 DIGESTS = ("float_onnx_sha256", "table_sha256")
 FEATURES = "features"
 MOST_CHANNELS = 2**16
+HEADS, NUMBERS = "heads", "numbers"
 FLOAT_TENSORS = "float_tensors"
 # All that `describe` may write: each changes what the file means or what it is taken for.
 KEYS = (
     *("model", "precision", "labels", "input_size", "resize", "crop_ratio", "interpolation", "mean", "std"),
-    *("checkpoint_sha256", "generator", FEATURES, FLOAT_TENSORS, *DIGESTS),
+    *("description", "version", "author", "license"),
+    *("checkpoint_sha256", "generator", FEATURES, HEADS, NUMBERS, FLOAT_TENSORS, *DIGESTS),
 )
 MAX_SIZE_DIGITS = 5
+MOST_TEXT = 64 * 2**20  # bytes of one entry
 LONGEST_SOURCE = 200
+VERSION_DIGITS = 12
+AUTHOR = "rexnet-export"
+LICENSE = "Code MIT; the weights keep the licence of their checkpoint."
 
 
 def describe(
@@ -55,11 +65,29 @@ def describe(
         "mean": json.dumps(preprocess.mean),
         "std": json.dumps(preprocess.std),
         "preprocess_source": json.dumps(dict(card.preprocess_source)),
+        **described_to_people(card, precision),
         "checkpoint_sha256": card.checkpoint_sha256,
         "generator": f"rexnet-export {version('rexnet-export')}",
         **({FEATURES: json.dumps(features)} if features else {}),
+        **({HEADS: json.dumps([asdict(head) for head in card.heads])} if card.heads else {}),
+        **({NUMBERS: str(card.numbers)} if card.numbers else {}),
         **({FLOAT_TENSORS: json.dumps(list(float_tensors))} if float_tensors else {}),
         **digests,
+    }
+
+
+def described_to_people(card: ModelCard, precision: Precision) -> dict[str, str]:
+    """What every format has a place of its own for; `version` are the first digits of the checkpoint's digest."""
+    kind = f"image classifier with {len(card.labels)} classes"
+    if card.features:
+        kind = f"backbone with {len(card.features)} outputs"
+    elif card.numbers:
+        kind = f"regression with {card.numbers} numbers"
+    return {
+        "description": f"{card.name}, {precision}: {kind}.",
+        "version": card.checkpoint_sha256[:VERSION_DIGITS],
+        "author": AUTHOR,
+        "license": LICENSE,
     }
 
 
@@ -76,9 +104,11 @@ def float_tensors_from(metadata: Mapping[str, str]) -> frozenset[str]:
 
 def card_from(metadata: Mapping[str, str]) -> ModelCard:
     """The card an artifact carries: the inverse of `describe`, for files that may come from anywhere."""
-    std = _three_numbers(metadata, "std")
+    mean, std = _channel_numbers(metadata, "mean"), _channel_numbers(metadata, "std")
     if min(std) <= 0:
-        raise _damaged(metadata, "std", "three numbers above 0")
+        raise _damaged(metadata, "std", "numbers above 0")
+    if len(mean) != len(std):
+        raise _damaged(metadata, "mean", f"{len(std)} numbers, as std has")
     return ModelCard(
         name=_text(metadata, "model"),
         labels=_labels(metadata),
@@ -87,12 +117,14 @@ def card_from(metadata: Mapping[str, str]) -> ModelCard:
             crop_mode=_one_of(metadata, "crop_mode", CROP_MODES),
             crop_ratio=_crop_ratio(metadata),
             interpolation=_one_of(metadata, "interpolation", INTERPOLATIONS),
-            mean=_three_numbers(metadata, "mean"),
+            mean=mean,
             std=std,
         ),
         preprocess_source=_source(metadata),
         checkpoint_sha256=_text(metadata, "checkpoint_sha256"),
         features=_features(metadata) if FEATURES in metadata else (),
+        heads=_heads(metadata) if HEADS in metadata else (),
+        numbers=_numbers(metadata) if NUMBERS in metadata else 0,
     )
 
 
@@ -105,10 +137,10 @@ def _text(metadata: Mapping[str, str], key: str) -> str:
 
 
 def _json(metadata: Mapping[str, str], key: str, wanted: str) -> object:
+    text = _text(metadata, key)
     try:
-        # Integers are read as floats: "1" is a fair crop ratio, and a thousand digits become inf, not memory.
-        return json.loads(_text(metadata, key), parse_int=float)
-    except (ValueError, RecursionError) as error:
+        return strict_loads(text, MOST_TEXT)
+    except ConversionError as error:
         raise _damaged(metadata, key, wanted) from error
 
 
@@ -120,36 +152,64 @@ def _labels(metadata: Mapping[str, str]) -> tuple[str, ...]:
     raise _damaged(metadata, "labels", wanted)
 
 
+def _entries[T](
+    metadata: Mapping[str, str], key: str, wanted: str, read: Callable[[object], T | None]
+) -> tuple[T, ...]:
+    """All entries of a list that is not empty, where `read` knows each."""
+    found = _json(metadata, key, wanted)
+    entries = [read(entry) for entry in found] if isinstance(found, list) else []
+    known = tuple(entry for entry in entries if entry is not None)
+    if not known or len(known) < len(entries):
+        raise _damaged(metadata, key, wanted)
+    return known
+
+
 def _features(metadata: Mapping[str, str]) -> tuple[Feature, ...]:
     wanted = "a JSON list of outputs with name, stride and channels"
-    found = _json(metadata, FEATURES, wanted)
-    features = [_feature(entry) for entry in found] if isinstance(found, list) else []
-    named = [feature for feature in features if feature is not None]
-    if named and len(named) == len(features):
-        return tuple(named)
-    raise _damaged(metadata, FEATURES, wanted)
+    return _entries(metadata, FEATURES, wanted, _feature)
 
 
 def _feature(entry: object) -> Feature | None:
     match entry:
-        case {"name": str(name), "stride": float(stride), "channels": float(channels)} if (
-            stride.is_integer() and channels.is_integer() and stride >= 1 and 1 <= channels <= MOST_CHANNELS
+        case {"name": str(name), "stride": int(stride), "channels": int(channels)} if (
+            not {type(stride), type(channels)} - {int} and stride >= 1 and 1 <= channels <= MOST_CHANNELS
         ):
-            return Feature(name=name, stride=int(stride), channels=int(channels))
+            return Feature(name=name, stride=stride, channels=channels)
     return None
 
 
-def _three_numbers(metadata: Mapping[str, str], key: str) -> tuple[float, float, float]:
-    wanted = "three finite numbers"
+def _heads(metadata: Mapping[str, str]) -> tuple[HeadOutput, ...]:
+    wanted = f"a JSON list of heads with a name that begins with {HEAD!r} and numbers"
+    return _entries(metadata, HEADS, wanted, _head)
+
+
+def _head(entry: object) -> HeadOutput | None:
+    match entry:
+        case {"name": str(name), "numbers": int(numbers)} if (
+            type(numbers) is int and name.startswith(HEAD) and name.isprintable() and 1 <= numbers <= MOST_CHANNELS
+        ):
+            return HeadOutput(name=name, numbers=numbers)
+    return None
+
+
+def _numbers(metadata: Mapping[str, str]) -> int:
+    wanted = "how many numbers the model gives"
+    numbers = _json(metadata, NUMBERS, wanted)
+    if type(numbers) is int and 1 <= numbers <= MOST_CHANNELS:
+        return numbers
+    raise _damaged(metadata, NUMBERS, wanted)
+
+
+def _channel_numbers(metadata: Mapping[str, str], key: str) -> tuple[float, ...]:
+    wanted = f"2 to {MOST_IMAGE_CHANNELS} finite numbers"
     numbers = _json(metadata, key, wanted)
-    if isinstance(numbers, list) and len(numbers) == 3 and all(map(_is_finite, numbers)):
-        red, green, blue = numbers
-        return red, green, blue
+    if isinstance(numbers, list) and 2 <= len(numbers) <= MOST_IMAGE_CHANNELS and all(map(_is_number, numbers)):
+        return tuple(map(float, numbers))
     raise _damaged(metadata, key, wanted)
 
 
-def _is_finite(value: object) -> bool:
-    return isinstance(value, float) and math.isfinite(value)
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _size_text(size: tuple[int, int]) -> str:
@@ -174,8 +234,8 @@ def _size(metadata: Mapping[str, str]) -> Size:
 def _crop_ratio(metadata: Mapping[str, str]) -> float:
     wanted = "a number above 0, at most 1"
     ratio = _json(metadata, "crop_ratio", wanted)
-    if isinstance(ratio, float) and 0 < ratio <= 1:
-        return ratio
+    if _is_number(ratio) and 0 < ratio <= 1:
+        return float(ratio)
     raise _damaged(metadata, "crop_ratio", wanted)
 
 

@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from rexnet_export.pipeline.artifact import fingerprints
 from rexnet_export.pipeline.artifact.fingerprints import Parameters
 from rexnet_export.pipeline.artifact.metadata import card_from
-from rexnet_export.pipeline.artifact.target import Session, Source, described
+from rexnet_export.pipeline.artifact.target import OutputSession, Source, described
 from rexnet_export.pipeline.core.errors import ConversionError, TargetUnavailable
+from rexnet_export.pipeline.core.outputs import answer, network_outputs
 from rexnet_export.pipeline.core.records import (
+    RGB,
     AtLeastOne,
     Count,
     Measurement,
@@ -82,21 +84,27 @@ class Golden:
     executed_by: str
 
 
-def sample_thumbnails() -> NDArray[np.uint8]:
-    """uint8 [4, 32, 32, 3] of the images that come with the package: a model must not carry its owner's images."""
+def sample_thumbnails(channels: int = RGB) -> NDArray[np.uint8]:
+    """uint8 [4, 32, 32, C] of the images that come with the package: a model must not carry its owner's images.
+
+    They are grey; where they are no photos, each channel is turned on, so that no two are the same.
+    """
     shape = Preprocess(size=THUMBNAIL, crop_ratio=1.0)
-    return next(batches(bundled("evaluation"), shape, range(GOLDEN_IMAGES), GOLDEN_IMAGES))
+    images = next(batches(bundled("evaluation"), shape, range(GOLDEN_IMAGES), GOLDEN_IMAGES))
+    if channels == RGB:
+        return images
+    return np.stack([np.roll(images[..., 0], 3 * channel, axis=2) for channel in range(channels)], axis=-1)
 
 
 def enlarge(small: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """uint8 [n, 32, 32, 3] -> [n, H, W, 3] by repeating pixels."""
+    """uint8 [n, 32, 32, C] -> [n, H, W, C] by repeating pixels."""
     down, across = (np.arange(side) * THUMBNAIL // side for side in shape)
     return np.ascontiguousarray(small[:, down[:, None], across[None, :]])
 
 
 def carried(
     source: Source,
-    open_file: Callable[[], Session],
+    open_file: Callable[[], OutputSession],
     qparams: Mapping[str, QuantParams],
     parameters: Parameters,
     metadata: Mapping[str, str] | None = None,
@@ -112,10 +120,10 @@ def carried(
     return golden | fingerprints.described(qparams, parameters, {**(metadata or described(source)), **golden})
 
 
-def describe_golden(session: Session, small: NDArray[np.uint8], shape: tuple[int, int]) -> dict[str, str]:
+def describe_golden(session: OutputSession, small: NDArray[np.uint8], shape: tuple[int, int]) -> dict[str, str]:
     """Execute a file on the enlarged thumbnails; the metadata entries that let it be compared with itself later."""
     images = enlarge(small, shape)
-    logits = session.run(images)
+    logits = answer(network_outputs(session.outputs(images)))
     if not np.isfinite(logits).all():
         raise ConversionError(f"{session.executed_by} gave logits that are not finite; check the checkpoint's weights")
     return {
@@ -126,12 +134,14 @@ def describe_golden(session: Session, small: NDArray[np.uint8], shape: tuple[int
     }
 
 
-def check(session: Session, metadata: Mapping[str, str], qparams: Mapping[str, QuantParams]) -> Measurement[SelfTest]:
+def check(
+    session: OutputSession, metadata: Mapping[str, str], qparams: Mapping[str, QuantParams]
+) -> Measurement[SelfTest]:
     """Execute a file on its own golden images; `qparams` are the file's own, for the step of INT8 logits."""
     golden = read_golden(metadata)
     if golden is None:
         return UNTESTED
-    logits = session.run(golden.images)
+    logits = answer(network_outputs(session.outputs(golden.images)))
     if logits.shape != golden.logits.shape:
         raise ConversionError(f"the model gives {logits.shape} logits, not {golden.logits.shape}; export it again")
     if not np.isfinite(logits).all():
@@ -176,9 +186,9 @@ def read_golden(metadata: Mapping[str, str]) -> Golden | None:
     if missing := sorted(set(KEYS) - set(present)):
         raise ConversionError(f"metadata has {present[0]!r} but no {missing[0]!r}: damaged; export the model again")
     card = card_from(metadata)
-    small = _thumbnails(metadata[IMAGES])
-    height, width = card.preprocess.shape
-    if len(small) * height * width * 3 > MOST_PIXELS:
+    (height, width), channels = card.preprocess.shape, card.preprocess.channels
+    small = _thumbnails(metadata[IMAGES], channels)
+    if len(small) * height * width * channels > MOST_PIXELS:
         raise ConversionError(
             f"metadata 'input_size' {height} x {width} is no size of an image classifier; export the model again"
         )
@@ -191,8 +201,8 @@ def read_golden(metadata: Mapping[str, str]) -> Golden | None:
     return Golden(images=images, logits=_logits(metadata[LOGITS], len(small), card.answers), executed_by=executed_by)
 
 
-def _thumbnails(text: str) -> NDArray[np.uint8]:
-    largest, image = MOST_IMAGES * THUMBNAIL**2 * 3, THUMBNAIL**2 * 3
+def _thumbnails(text: str, channels: int) -> NDArray[np.uint8]:
+    largest, image = MOST_IMAGES * THUMBNAIL**2 * channels, THUMBNAIL**2 * channels
     content = b""
     if len(text) <= 2 * largest:
         unpacking = zlib.decompressobj()
@@ -204,7 +214,7 @@ def _thumbnails(text: str) -> NDArray[np.uint8]:
         content = content if unpacking.eof else b""
     if not content or len(content) > largest or len(content) % image:
         raise _damaged(IMAGES, f"1 to {MOST_IMAGES} images of {THUMBNAIL} x {THUMBNAIL} pixels")
-    return np.frombuffer(content, np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL, 3)
+    return np.frombuffer(content, np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL, channels)
 
 
 def _logits(text: str, images: int, classes: int) -> NDArray[np.float32]:

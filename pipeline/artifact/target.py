@@ -13,17 +13,20 @@ from numpy.typing import NDArray
 from rexnet_export.pipeline.artifact.inspection import Inspection
 from rexnet_export.pipeline.artifact.metadata import describe
 from rexnet_export.pipeline.core.errors import ConversionError
-from rexnet_export.pipeline.core.records import Artifact, Coverage, ModelCard, Precision, StoredFile
+from rexnet_export.pipeline.core.outputs import declared
+from rexnet_export.pipeline.core.records import Artifact, Coverage, ModelCard, Precision, Reading, Scores, StoredFile
 from rexnet_export.quantization.table.table import QuantTable
 
 NAMED = 3
+READING = Reading()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """All a target may convert from: the checkpoint, its float ONNX, and for INT8 the table and QDQ ONNX.
 
-    `golden`: uint8 [n, 32, 32, 3] thumbnails every file carries, with its own logits, to test itself on.
+    `reading` says how the checkpoint was read. `golden`: uint8 [n, 32, 32, 3] thumbnails every file carries, with its
+    own logits, to test itself on.
     """
 
     card: ModelCard
@@ -34,6 +37,13 @@ class Source:
     table_sha256: str | None = None
     qdq_onnx: StoredFile | None = None
     golden: NDArray[np.uint8] | None = None
+    reading: Reading = READING
+    scores: Scores = "both"
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What a file is to declare: what leaves the network, with a classifier's scores where the logits are."""
+        return declared(self.card.outputs, self.scores) if self.card.labels else self.card.outputs
 
     @property
     def float_tensors(self) -> tuple[str, ...]:
@@ -75,7 +85,7 @@ class OutputSession(Session, Protocol):
 
     def outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """uint8 [N, S, S, 3] RGB -> what the file declares as outputs, by ONNX tensor name: [N, classes] or
-        [N, C, H, W], whatever the format's own layout."""
+        [N, C, H, W], whatever the format's own layout. `network_outputs` makes of them what the network gives."""
 
 
 def require_int8(artifact: Artifact, coverage: Coverage, float_tensors: Collection[str]) -> None:

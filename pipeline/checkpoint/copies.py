@@ -10,13 +10,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from rexnet_export.pipeline.checkpoint.pickle_values import NumpyArray, Record
-from rexnet_export.pipeline.checkpoint.stored_tensor import StoredTensor
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.text import excerpt
+from rexnet_export.pipeline.pickles.stored_tensor import StoredTensor
+from rexnet_export.pipeline.pickles.values import NumpyArray, Record
 
 DEEPEST = 12  # dictionaries in dictionaries, and modules in modules of a TorchScript program
-MOST_TENSORS = 100_000
 _STEM = re.compile(r"(?:^|\.)(stem\.conv|features\.0)\.weight$")
 _AVERAGED = re.compile(r"(^|[._])(ema|swa|averaged?|shadow)(?=[._\d]|$)", re.IGNORECASE)
 _TEACHER = re.compile(r"(^|[._])teacher(?=[._]|$)", re.IGNORECASE)

@@ -17,14 +17,15 @@ from typing import Any, BinaryIO, cast
 import torch
 from safetensors import SafetensorError, safe_open
 
-from rexnet_export.pipeline.checkpoint.onnx_weights import looks_like_onnx, read_onnx
-from rexnet_export.pipeline.checkpoint.pickle_values import Named, PickleRefused
-from rexnet_export.pipeline.checkpoint.restricted_pickle import load_pickle
-from rexnet_export.pipeline.checkpoint.stored_tensor import Storage, StoredTensor
+from rexnet_export.pipeline.checkpoint.onnx_weights import looks_like_onnx, read_onnx, weights_beside
 from rexnet_export.pipeline.core.errors import CheckpointError
+from rexnet_export.pipeline.core.records import StoredFile, stored_files
 from rexnet_export.pipeline.core.text import excerpt
 from rexnet_export.pipeline.core.untrusted import open_untrusted
 from rexnet_export.pipeline.model.rexnet import ReXNet
+from rexnet_export.pipeline.pickles.restricted_pickle import load_pickle
+from rexnet_export.pipeline.pickles.stored_tensor import Storage, StoredTensor
+from rexnet_export.pipeline.pickles.values import Named, PickleRefused
 
 LARGEST_HEADER = 32 << 20  # of safetensors: 400 tensors need 50 kB, a quantization table some hundreds
 LARGEST_PICKLE = 1 << 30
@@ -37,11 +38,13 @@ class FileContent:
     """A file's nested dictionaries with its tensors still stored, and the text metadata of safetensors.
 
     `check` raises `CheckpointError` where a network is not what the file computes; a state dict computes nothing.
+    `beside` are other files that hold some of it, as an ONNX file's weights may be.
     """
 
     values: object
     metadata: Mapping[str, str] = field(default_factory=dict)
     check: Callable[[ReXNet], None] = lambda _: None
+    beside: tuple[Path, ...] = ()
 
 
 def read_file(path: Path) -> FileContent:
@@ -54,9 +57,14 @@ def read_file(path: Path) -> FileContent:
     if start.startswith(b"\x80"):
         return FileContent(values=_guarded(path, _read_bare))
     if looks_like_onnx(start):
-        tensors, check = read_onnx(path)
-        return FileContent(values=tensors, check=check)
+        tensors, check, beside = read_onnx(path)
+        return FileContent(values=tensors, check=check, beside=beside)
     raise CheckpointError(f"{path} {_what(start)}")
+
+
+def stored_checkpoint(path: Path) -> StoredFile:
+    """A checkpoint's file with those that hold some of it, under the digest that loading it gives."""
+    return stored_files(path, weights_beside(path) if looks_like_onnx(_start(path)) else ())
 
 
 def _start(path: Path) -> bytes:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rexnet_export.pipeline.checkpoint.metadata import Stated, StatedPreprocess, state_preprocess
-from rexnet_export.pipeline.checkpoint.pickle_values import Record
-from rexnet_export.pipeline.core.errors import CheckpointError, first_line
+from rexnet_export.pipeline.core.errors import CheckpointError, ConversionError
+from rexnet_export.pipeline.core.strict_json import read_json
 from rexnet_export.pipeline.core.text import excerpt
+from rexnet_export.pipeline.pickles.values import Record
 
 CONFIG_FILE = "config.json"
 LARGEST_CONFIG = 16 << 20
-AVERAGE_POOLING = ("avg", "fast", "fastavg")
 # What timm's scripts fill in where a run set nothing, of every ReXNet; the two that were fine-tuned crop less.
 _TIMM_DEFAULTS = {
     "size": 224,
@@ -47,10 +46,10 @@ _LABEL_PLACES = ("args", "hyper_parameters", "config", "cfg", "meta")
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What one source says; `pooling` is timm's name for how the last feature map becomes one vector."""
+    """What one source says; `options` are what its network was built with, by timm's names."""
 
     stated: Stated = field(default_factory=Stated)
-    pooling: str | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
 
 
 def of_training(content: object, where: str) -> Settings:
@@ -70,10 +69,9 @@ def of_training(content: object, where: str) -> Settings:
             defaults = _TIMM_DEFAULTS | {"crop_ratio": _TIMM_CROPS.get(architecture, _TIMM_DEFAULTS["crop_ratio"])}
             preprocess = state_preprocess(defaults, "args", where)
         preprocess = state_preprocess(_of_timm(args), "args", where).over(preprocess)
-    pooling = args.get("gp")
     return Settings(
         stated=Stated(preprocess=preprocess, labels=labels, labels_source="checkpoint" if labels else None),
-        pooling=pooling if isinstance(pooling, str) else None,
+        options={**_values(content.get("hyper_parameters")), **args},
     )
 
 
@@ -96,13 +94,13 @@ def read_config(path: Path) -> Settings:
 
 def _read_object(path: Path) -> dict[str, object]:
     try:
-        with path.open("rb") as stream:
-            text = stream.read(LARGEST_CONFIG + 1)
-        content = json.loads(text.decode()) if len(text) <= LARGEST_CONFIG else None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON: {excerpt(first_line(error))}") from error
+        content = read_json(path, LARGEST_CONFIG)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    except ConversionError as error:
+        raise CheckpointError(f"{path} is not JSON: {excerpt(str(error))}") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} is not a JSON object of at most {LARGEST_CONFIG >> 20} MiB")
+        raise CheckpointError(f"{path} is not a JSON object")
     return content
 
 
@@ -112,24 +110,15 @@ def of_config(content: Mapping[str, object], where: str) -> Settings:
     for key in ("label_names", "labels"):
         if not isinstance(cfg.get(key), Mapping | list | None):
             raise CheckpointError(f"{key} of {where} are not a list of strings")
-    labels, pooling = label_names(cfg), content.get("global_pool")
+    labels = label_names(cfg)
     return Settings(
         stated=Stated(
             preprocess=state_preprocess(_of_timm(cfg), CONFIG_FILE, where),
             labels=labels,
             labels_source=CONFIG_FILE if labels else None,
         ),
-        pooling=pooling if isinstance(pooling, str) else None,
+        options=content,
     )
-
-
-def check_pooling(settings: Settings, where: str) -> None:
-    """Refuse a network that does not average its last feature map: that changes every logit."""
-    if settings.pooling and settings.pooling.lower() not in AVERAGE_POOLING:
-        raise CheckpointError(
-            f"{where} says that the network pools by {excerpt(settings.pooling)!r} (timm's --gp); only the average is "
-            "exported: train with --gp avg"
-        )
 
 
 def _values(value: object) -> Mapping[str, object]:

@@ -1,276 +1,291 @@
-"""Which tensors are a network's classifier, whatever they are called, and the one linear layer they amount to.
+"""Which tensors are a network's heads, whatever they are called, and what layers they amount to.
 
-A state dict says what layers hold, not how they are wired: what stores nothing (dropout, an activation) shows only as a
-gap in the numbers of a `Sequential`. What can be told exactly is folded, what cannot is refused.
+A state dict says what layers hold, not how they are wired: what stores nothing (dropout, an activation) shows only as
+a gap in the numbers of a `Sequential`. What can be told exactly is folded; an activation that may be is asked for.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
-import torch
-from torch import Tensor
-
-from rexnet_export.pipeline.checkpoint.stored_tensor import StoredTensor
-from rexnet_export.pipeline.core.errors import CheckpointError
+from rexnet_export.pipeline.checkpoint.head_layers import (
+    COSINE,
+    Layer,
+    Tensors,
+    grouped,
+    is_affine,
+    is_linear,
+    layer_of,
+    parent,
+    place,
+    refuse_strangers,
+)
+from rexnet_export.pipeline.checkpoint.head_names import head_names
+from rexnet_export.pipeline.core.errors import CheckpointError, UsageError
+from rexnet_export.pipeline.core.records import ACTIVATIONS, Reading
 from rexnet_export.pipeline.core.text import excerpt
+from rexnet_export.pipeline.model.head import OTHERS
+from rexnet_export.pipeline.pickles.stored_tensor import StoredTensor
 
-_NUMBER = re.compile(r"(\d+)")
-_COSINE = re.compile(r"(arc|cos|margin|proxy|proxies|centers?|prototypes?)", re.IGNORECASE)
-_NORMALIZATION = frozenset({"weight", "bias", "running_mean", "running_var", "num_batches_tracked"})
-MOST_LISTED = 4
-EPSILON = 1e-5  # torch's, of BatchNorm1d
+NONE, OWN = "none", "head."
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
-    """One module with tensors: a linear layer, or a BatchNorm over features."""
+class Chain:
+    """One head: stages that are one linear layer each, with an activation between them, and what was taken for granted.
+
+    `path` is where it stands in the file.
+    """
 
     path: str
-    tensors: Mapping[str, StoredTensor]
-    inputs: int
-    outputs: int
-    normalizes: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Classifier:
-    """Layers applied one after the other with nothing in between, and lines about what was taken for granted."""
-
-    layers: tuple[Layer, ...]
+    stages: tuple[tuple[Layer, ...], ...]
     used: frozenset[str]
     notes: tuple[str, ...] = ()
 
     @property
-    def classes(self) -> int:
-        """How many logits."""
-        return self.layers[-1].outputs
+    def outputs(self) -> int:
+        """How many numbers it gives."""
+        return self.stages[-1][-1].outputs
 
     @property
-    def inputs(self) -> int:
-        """How many features it takes."""
-        return self.layers[0].inputs
-
-    def weight(self) -> Tensor:
-        """[classes, features] of all layers as one."""
-        return self._folded()[0]
-
-    def bias(self) -> Tensor:
-        """[classes] of all layers as one; zeros where no layer has one."""
-        return self._folded()[1]
-
-    def _folded(self) -> tuple[Tensor, Tensor]:
-        weight, bias = _affine(self.layers[0])
-        for layer in self.layers[1:]:
-            after, added = _affine(layer)
-            weight, bias = after @ weight, after @ bias + added
-        return weight, bias
+    def hidden(self) -> tuple[int, ...]:
+        """Channels of the layers in front of the last."""
+        return tuple(stage[-1].outputs for stage in self.stages[:-1])
 
 
-def classifier(
-    inside: Mapping[str, StoredTensor], outside: Mapping[str, StoredTensor], features: int, where: str
-) -> Classifier | None:
-    """The head among the tensors in the network's own modules but its trunk's, or beside it; None for no head at all.
+@dataclass(frozen=True, kw_only=True)
+class Heads:
+    """The head whose outputs are the logits, and the others by name."""
 
-    Raises `CheckpointError` where layers cannot be put in order, or there are several heads.
+    logits: Chain
+    others: Mapping[str, Chain]
+    notes: tuple[str, ...]
+
+    @property
+    def used(self) -> frozenset[str]:
+        """Names of tensors of all of them."""
+        return frozenset[str]().union(self.logits.used, *(chain.used for chain in self.others.values()))
+
+
+def find_heads(
+    inside: Mapping[str, StoredTensor],
+    outside: Mapping[str, StoredTensor],
+    features: int,
+    reading: Reading,
+    where: str,
+) -> Heads | None:
+    """The heads among the tensors in the network's own modules but its trunk's, or beside it; None for no head at all.
+
+    Raises `CheckpointError` where layers cannot be put in order, or an activation may stand between them and none is
+    named; `UsageError` where `reading` names a head that there is not.
     """
-    own = _layers(inside, where)
-    first = [layer for layer in own if layer.inputs == features]
-    beside = _grouped(outside)
-    if not own:
-        return _beside(beside, features, where)
-    if not first:
+    own, beside = [layer_of(path, tensors, where) for path, tensors in grouped(inside).items()], grouped(outside)
+    chains = _own(own, beside, features, reading, where) if own else _beside(beside, features, reading, where)
+    return _chosen(chains, reading, where) if chains else None
+
+
+def _own(
+    own: list[Layer], beside: Mapping[str, Tensors], features: int, reading: Reading, where: str
+) -> tuple[Chain, ...]:
+    """Heads in the network's own modules, with linear ones beside it."""
+    starts = _starts(own, features)
+    if not starts:
         named = ", ".join(f"{layer.path} takes {layer.inputs}" for layer in own[:3])
         raise CheckpointError(f"{where}: no layer of its head takes the network's {features} features ({named})")
-    chain = _chain(own, features, where)
-    rivals = [path for path, found in beside.items() if _is_linear(found, features) and not _deeper(path, beside)]
-    if rivals and not _COSINE.search(rivals[0]):
-        raise _several([chain.layers[0].path, *rivals], features, where)
-    stacked = [path for path, found in beside.items() if _is_linear(found, chain.classes) and not _deeper(path, beside)]
-    if len(stacked) == 1 and chain.classes != features:
-        last = _layer(stacked[0], beside[stacked[0]], where)
-        note = (
-            f"{excerpt(stacked[0])} takes the {chain.classes} outputs of {excerpt(chain.layers[-1].path)}: folded into "
-            "one layer, as nothing in the file stands between them"
-        )
-        return Classifier(
-            layers=(*chain.layers, last), used=chain.used | frozenset(_names(last)), notes=(*chain.notes, note)
-        )
-    return chain
+    chains = _chains(own, starts, features, reading, where)
+    rivals = [path for path, found in beside.items() if is_linear(found, features) and not _deeper(path, beside)]
+    if rivals and not COSINE.search(rivals[0]):
+        others = [_chain([layer_of(path, beside[path], where)], features, reading, where) for path in rivals]
+        return (*chains, *others)
+    if len(chains) > 1 or chains[0].outputs == features:
+        return chains
+    (chain,) = chains
+    stacked = [path for path, found in beside.items() if is_linear(found, chain.outputs) and not _deeper(path, beside)]
+    if len(stacked) != 1:
+        return chains
+    last = layer_of(stacked[0], beside[stacked[0]], where)
+    refuse_strangers(beside, [last], where)
+    return (_stacked(chain, last, reading),)
 
 
-def _beside(found: Mapping[str, Mapping[str, StoredTensor]], features: int, where: str) -> Classifier | None:
-    """A head that stands beside a trunk without one, as wrappers have it; all between the two must be understood."""
+def _stacked(chain: Chain, last: Layer, reading: Reading) -> Chain:
+    """A wrapper's layer on the outputs of the network's own classifier."""
+    given = f"{excerpt(last.path)} takes the {chain.outputs} outputs of {excerpt(chain.stages[-1][-1].path)}"
+    used = chain.used | frozenset(last.names)
+    if reading.head_activation not in {None, NONE}:
+        note = f"{given}: with {reading.head_activation} between them, as --head-activation says"
+        return replace(chain, stages=(*chain.stages, (last,)), used=used, notes=(*chain.notes, note))
+    note = f"{given}: folded into one layer, as nothing in the file stands between them"
+    stages = (*chain.stages[:-1], (*chain.stages[-1], last))
+    return replace(chain, stages=stages, used=used, notes=(*chain.notes, note))
+
+
+def _beside(found: Mapping[str, Tensors], features: int, reading: Reading, where: str) -> tuple[Chain, ...]:
+    """Heads that stand beside a trunk without one, as wrappers have them; all between the two must be understood."""
     powers = [path for path, tensors in found.items() if set(tensors) == {"p"}]
     if powers:
         raise CheckpointError(
             f"{where} pools with a power ({excerpt(powers[0])}.p, GeM), where only the average is exported"
         )
-    linear = {path: tensors for path, tensors in found.items() if _is_affine(tensors)}
-    heads = [path for path, tensors in linear.items() if _is_linear(tensors, features)]
+    linear = {path: tensors for path, tensors in found.items() if is_affine(tensors)}
+    heads = [path for path, tensors in linear.items() if is_linear(tensors, features)]
     if not heads:
-        return None
-    if cosine := [path for path in heads if _COSINE.search(path)]:
+        return ()
+    if cosine := [path for path in heads if COSINE.search(path)]:
         raise CheckpointError(
             f"{where}: {excerpt(cosine[0])} compares angles with its classes, which is no linear layer; give weights "
             "with a plain classifier"
         )
-    starts = {_parent(path) for path in heads}
-    if len(starts) > 1:
-        raise _several(heads, features, where)
-    (start,) = starts
-    layers = [_layer(path, tensors, where) for path, tensors in linear.items()]
-    own = [layer for layer in layers if layer.path.startswith(start)]
-    before = [layer for layer in layers if layer not in own and layer.normalizes and layer.inputs == features]
-    after = [layer for layer in layers if layer not in (*own, *before) and layer.inputs == own[-1].outputs]
-    return _chain([*before, *own, *after], features, where)
+    layers = [layer_of(path, tensors, where) for path, tensors in linear.items()]
+    starts = _starts(layers, features)
+    refuse_strangers(found, [layer for members in starts.values() for layer in members], where)
+    return _chains(layers, starts, features, reading, where)
 
 
-def _several(heads: Iterable[str], features: int, where: str) -> CheckpointError:
-    named = ", ".join(excerpt(path) for path in list(heads)[:MOST_LISTED])
-    return CheckpointError(
-        f"{where} has several heads on the {features} features ({named}): one output is exported, so save the weights "
-        "without the others"
-    )
+def _starts(layers: Sequence[Layer], features: int) -> dict[str, list[Layer]]:
+    """Layers by the module they belong to, of those modules whose first linear layer takes the features.
+
+    Layers of one list that all take the features, and do not follow each other, are modules of their own.
+    """
+    modules: dict[str, list[Layer]] = {}
+    for layer in layers:
+        modules.setdefault(parent(layer.path), []).append(layer)
+    starts: dict[str, list[Layer]] = {}
+    for start, members in modules.items():
+        linear = [layer for layer in members if not layer.normalizes]
+        if not linear or linear[0].inputs != features:
+            continue
+        if len(linear) > 1 and all(layer.inputs == features != layer.outputs for layer in linear):
+            starts |= {layer.path: [layer] for layer in linear}
+        else:
+            starts[start] = members
+    return starts
 
 
-def _layers(tensors: Mapping[str, StoredTensor], where: str) -> list[Layer]:
-    return [_layer(path, found, where) for path, found in _grouped(tensors).items()]
+def _chains(
+    layers: Sequence[Layer], starts: Mapping[str, list[Layer]], features: int, reading: Reading, where: str
+) -> tuple[Chain, ...]:
+    """Every start with what belongs to it: a BatchNorm of the features before it, and behind a single one what follows.
+
+    Where several heads have layers outside their own modules nothing says whose they are.
+    """
+    taken = {layer.path for members in starts.values() for layer in members}
+    loose = [layer for layer in layers if layer.path not in taken]
+    before = [layer for layer in loose if layer.normalizes and layer.inputs == features]
+    loose = [layer for layer in loose if layer not in before]
+    chains = []
+    for members in starts.values():
+        behind = _behind(members[-1], loose)
+        if behind and len(starts) > 1:
+            raise CheckpointError(
+                f"{where} has several heads, and {excerpt(behind[0].path)} may belong to any of them; save each head "
+                "as one Sequential"
+            )
+        chains.append(_chain([*before, *members, *behind], features, reading, where))
+    return tuple(chains)
 
 
-def is_affine_name(name: str, tensors: Mapping[str, StoredTensor]) -> bool:
-    """Whether a tensor belongs to a module that is a linear layer or a BatchNorm."""
-    path = name.rpartition(".")[0]
-    start = f"{path}." if path else ""
-    module = {other.removeprefix(start): each for other, each in tensors.items() if other.rpartition(".")[0] == path}
-    return _is_affine(module)
+def _behind(last: Layer, loose: Sequence[Layer]) -> list[Layer]:
+    """Layers that can follow one another by what they take, in the order of their names."""
+    found: list[Layer] = []
+    waiting = list(loose)
+    while waiting:
+        following = next((layer for layer in waiting if layer.inputs == last.outputs), None)
+        if following is None:
+            break
+        waiting.remove(following)
+        found.append(following)
+        last = following
+    return found
 
 
-def _grouped(tensors: Mapping[str, StoredTensor]) -> dict[str, dict[str, StoredTensor]]:
-    """Tensors by module, modules in the order people count them (2 before 10)."""
-    modules: dict[str, dict[str, StoredTensor]] = {}
-    for name in sorted(tensors, key=_natural):
-        path, _, leaf = name.rpartition(".")
-        modules.setdefault(path, {})[leaf] = tensors[name]
-    return modules
-
-
-def _natural(name: str) -> tuple[tuple[int, str], ...]:
-    return tuple((int(part), "") if part.isdigit() and len(part) < 9 else (-1, part) for part in _NUMBER.split(name))
-
-
-def _is_affine(tensors: Mapping[str, StoredTensor]) -> bool:
-    return _matrix(tensors) is not None or _is_normalization(tensors)
-
-
-def _is_linear(tensors: Mapping[str, StoredTensor], inputs: int) -> bool:
-    shape = _matrix(tensors)
-    return shape is not None and shape[1] == inputs
-
-
-def _is_normalization(tensors: Mapping[str, StoredTensor]) -> bool:
-    return {"running_mean", "running_var"} <= set(tensors) <= _NORMALIZATION and all(
-        each.ndim <= 1 for each in tensors.values()
-    )
-
-
-def _matrix(tensors: Mapping[str, StoredTensor]) -> tuple[int, int] | None:
-    """[outputs, inputs] of a linear layer, or of a 1 x 1 convolution on pooled features."""
-    weight = tensors.get("weight")
-    if weight is None or not set(tensors) <= {"weight", "bias"} or min(weight.shape, default=0) < 1:
-        return None
-    if weight.ndim != 2 and (weight.ndim != 4 or weight.shape[2:] != (1, 1)):
-        return None
-    bias = tensors.get("bias")
-    return None if bias is not None and bias.shape != weight.shape[:1] else (weight.shape[0], weight.shape[1])
-
-
-def _layer(path: str, tensors: Mapping[str, StoredTensor], where: str) -> Layer:
-    shape = _matrix(tensors)
-    if shape is not None:
-        return Layer(path=path, tensors=tensors, inputs=shape[1], outputs=shape[0])
-    if _is_normalization(tensors):
-        width = tensors["running_mean"].shape[0]
-        return Layer(path=path, tensors=tensors, inputs=width, outputs=width, normalizes=True)
-    held = ", ".join(f"{excerpt(name)} {list(each.shape)}" for name, each in list(tensors.items())[:3])
-    raise CheckpointError(
-        f"{where}: {excerpt(path) or 'its head'} ({held}) is neither a linear layer nor a BatchNorm; give weights "
-        "whose head is a linear layer"
-    )
-
-
-def _chain(layers: list[Layer], features: int, where: str) -> Classifier:
-    """Layers in the order of their numbers, each taking what the one before gives."""
-    heads = [layer for layer in layers if layer.inputs == features and not layer.normalizes]
-    if len(heads) > 1 and not any(layer.inputs != features for layer in layers):
-        raise _several([layer.path for layer in heads], features, where)
+def _chain(layers: Sequence[Layer], features: int, reading: Reading, where: str) -> Chain:
+    """Layers in their order, each taking what the one before gives, cut where an activation stands."""
     width, notes = features, list(_unseen_before(layers[0]))
-    for before, layer in zip([None, *layers], layers, strict=False):
+    for layer in layers:
         if layer.inputs != width:
             raise CheckpointError(
                 f"{where}: {excerpt(layer.path)} takes {layer.inputs} numbers where {width} are given"
             )
         width = layer.outputs
-        if before is not None:
-            _check_gap(before, layer, where)
-    return Classifier(layers=tuple(layers), used=frozenset(_all_names(layers)), notes=tuple(notes))
-
-
-def _unseen_before(layer: Layer) -> Iterable[str]:
-    parent, number = _place(layer.path)
-    if number and number > 0 and parent is not None:
-        yield (
-            f"{excerpt(parent)}.0 to .{number - 1} store nothing: taken for dropout"
-            if number > 1
-            else (f"{excerpt(parent)}.0 stores nothing: taken for dropout")
+    cuts = [_cut(layers, first, second) for first, second in _linear_pairs(layers)]
+    places = [place for place in cuts if place is not None]
+    if places and reading.head_activation is None:
+        before, after = layers[places[0] - 1], layers[places[0]]
+        raise CheckpointError(
+            f"{where}: between {excerpt(before.path)} and {excerpt(after.path)} there may be an activation, which a "
+            f"state dict does not show: give --head-activation ({', '.join(ACTIVATIONS)})"
         )
-
-
-def _check_gap(before: Layer, layer: Layer, where: str) -> None:
-    """Only neighbours in one `Sequential` are known to have nothing between them; a BatchNorm's place is usual."""
-    (parent, first), (other, second) = _place(before.path), _place(layer.path)
-    neighbours = parent == other and first is not None and second == first + 1
-    if neighbours or before.normalizes:
-        return
-    raise CheckpointError(
-        f"{where}: between {excerpt(before.path)} and {excerpt(layer.path)} there may be an activation, which a state "
-        "dict does not show; only one linear layer, or neighbours in a Sequential, are exported"
+    if places and reading.head_activation != NONE and not reading.activation_stated:
+        named = ", ".join(excerpt(layers[place - 1].path) for place in places)
+        notes.append(f"{reading.head_activation} stands behind {named}, as --head-activation says")
+    ends = [0, *(places if reading.head_activation != NONE else ()), len(layers)]
+    return Chain(
+        path=parent(layers[0].path) if len(layers) > 1 else layers[0].path,
+        stages=tuple(tuple(layers[start:end]) for start, end in pairwise(ends)),
+        used=frozenset(name for layer in layers for name in layer.names),
+        notes=tuple(notes),
     )
 
 
-def _place(path: str) -> tuple[str | None, int | None]:
-    parent, _, last = path.rpartition(".")
-    return (parent, int(last)) if last.isdigit() and len(last) < 9 else (None, None)
+def _linear_pairs(layers: Sequence[Layer]) -> Iterable[tuple[int, int]]:
+    linear = [index for index, layer in enumerate(layers) if not layer.normalizes]
+    return pairwise(linear)
 
 
-def _parent(path: str) -> str:
-    parent, number = _place(path)
-    return path if number is None or not parent else parent + "."
+def _cut(layers: Sequence[Layer], first: int, second: int) -> int | None:
+    """Where an activation may stand between two linear layers: the index of the layer behind it.
+
+    Numbers of a `Sequential` show where something stores nothing; the first such place behind the linear layer is the
+    activation's, a later one dropout's. Names without numbers show nothing: there it stands last, behind a BatchNorm.
+    """
+    gaps = [index for index in range(first + 1, second + 1) if not _neighbours(layers[index - 1], layers[index])]
+    if not gaps:
+        return None
+    numbered = all(place(layer.path)[1] is not None for layer in layers[first : second + 1])
+    return gaps[0] if numbered else gaps[-1]
+
+
+def _neighbours(before: Layer, after: Layer) -> bool:
+    (mother, first), (other, second) = place(before.path), place(after.path)
+    return mother == other and first is not None and second == first + 1
+
+
+def _unseen_before(layer: Layer) -> Iterable[str]:
+    mother, number = place(layer.path)
+    if number and mother is not None:
+        more = f" to .{number - 1} store" if number > 1 else " stores"
+        yield f"{excerpt(mother)}.0{more} nothing: taken for dropout"
 
 
 def _deeper(path: str, found: Mapping[str, object]) -> bool:
     """Whether a layer is only the first of several in its `Sequential`, as a projection head's is."""
-    parent, _ = _place(path)
-    return parent is not None and sum(other.startswith(parent + ".") for other in found) > 1
+    mother, _ = place(path)
+    return mother is not None and sum(other.startswith(mother + ".") for other in found) > 1
 
 
-def _names(layer: Layer) -> list[str]:
-    return [f"{layer.path}.{leaf}" if layer.path else leaf for leaf in layer.tensors]
-
-
-def _all_names(layers: Iterable[Layer]) -> list[str]:
-    return [name for layer in layers for name in _names(layer)]
-
-
-def _affine(layer: Layer) -> tuple[Tensor, Tensor]:
-    """A layer as matrix and vector, float64."""
-    read: Callable[[str], Tensor] = lambda leaf: layer.tensors[leaf].read().double()  # noqa: E731
-    if not layer.normalizes:
-        weight = read("weight").flatten(1)
-        return weight, read("bias") if "bias" in layer.tensors else torch.zeros(len(weight), dtype=torch.float64)
-    scale = (read("running_var") + EPSILON).rsqrt()
-    scale = scale * read("weight") if "weight" in layer.tensors else scale
-    shift = read("bias") if "bias" in layer.tensors else torch.zeros_like(scale)
-    return torch.diag(scale), shift - read("running_mean") * scale
+def _chosen(chains: Sequence[Chain], reading: Reading, where: str) -> Heads:
+    """The head that `reading` names, else the first that gives more than one number; timm's own comes first."""
+    chains = sorted(chains, key=lambda chain: not f"{chain.path}.".startswith(OWN) or chain.path.startswith(OTHERS))
+    if len(chains) == 1 and reading.head is None:
+        return Heads(logits=chains[0], others={}, notes=chains[0].notes)
+    named = dict(zip(head_names([chain.path for chain in chains]), chains, strict=True))
+    offered = ", ".join(f"{name}: {chain.outputs}" for name, chain in named.items())
+    if reading.head is not None and reading.head not in named:
+        raise UsageError(f"--head {excerpt(reading.head)} names no head of {where}: choose one of {offered}")
+    written_here = chains[-1].path.startswith(OTHERS)
+    if written_here and reading.head is not None and named[reading.head] is not chains[0]:
+        raise UsageError(
+            f"--head {reading.head}: {where} says that its logits and labels are those of {next(iter(named))}; choose "
+            "in the checkpoint that it was made from"
+        )
+    classifying = [name for name, chain in named.items() if chain.outputs > 1 and not written_here]
+    name = reading.head or next(iter([*classifying, *named]))
+    notes = tuple(dict.fromkeys(note for chain in chains for note in chain.notes))
+    if reading.head is None and not written_here:
+        told = f"the file has {len(named)} heads ({offered}): the logits are those of {name}, the others are outputs"
+        notes = (f"{told} beside them; --head chooses", *notes)
+    others = {other: chain for other, chain in named.items() if other != name}
+    return Heads(logits=named[name], others=others, notes=notes)

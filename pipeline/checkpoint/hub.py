@@ -11,10 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from rexnet_export.pipeline.checkpoint.foreign_settings import CONFIG_FILE
+from rexnet_export.pipeline.checkpoint.reference import WEIGHT_FILES
 from rexnet_export.pipeline.core.errors import CheckpointError, TargetUnavailable, first_line
 
-PREFIX = "hf-hub:"
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 TIMEOUT_SECONDS = 10
 _REFERENCE = re.compile(r"hf-hub:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 

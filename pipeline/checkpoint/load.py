@@ -20,27 +20,32 @@ from rexnet_export.pipeline.checkpoint.copies import Copy, chosen, copies, group
 from rexnet_export.pipeline.checkpoint.file import read_file
 from rexnet_export.pipeline.checkpoint.foreign_settings import (
     CONFIG_FILE,
-    check_pooling,
     config_beside,
     of_training,
     read_config,
 )
+from rexnet_export.pipeline.checkpoint.heads import NONE
 from rexnet_export.pipeline.checkpoint.hub import fetch
 from rexnet_export.pipeline.checkpoint.metadata import (
     Stated,
+    check_channels,
     check_claims,
     check_label_count,
     encode,
+    head_activation,
     is_ours,
     read_stated,
     width_hint,
 )
 from rexnet_export.pipeline.checkpoint.reference import on_hub, weights_at
-from rexnet_export.pipeline.checkpoint.stored_tensor import StoredTensor
-from rexnet_export.pipeline.core.errors import CheckpointError
-from rexnet_export.pipeline.core.records import Preprocess, StoredFile, stored_file, write_whole
+from rexnet_export.pipeline.checkpoint.unseen_options import check_unseen
+from rexnet_export.pipeline.core.errors import CheckpointError, UsageError
+from rexnet_export.pipeline.core.records import Preprocess, Reading, StoredFile, stored_file, stored_files, write_whole
+from rexnet_export.pipeline.model.architecture import PUBLISHED, Architecture
 from rexnet_export.pipeline.model.rexnet import ReXNet
+from rexnet_export.pipeline.pickles.stored_tensor import StoredTensor
 
+USUAL = Reading()
 HALF_MAX = torch.finfo(torch.float16).max
 
 
@@ -68,51 +73,61 @@ class LoadedCheckpoint:
     @property
     def preprocess(self) -> Preprocess | None:
         """What is stated with the usual values in place of what is not; None where nothing is."""
-        given = self.stated.preprocess.fields()
+        given = self.stated.preprocess.fields(self.network.spec.channels)
         return Preprocess(**given) if given else None
 
 
-def load(reference: str, weights: str | None = None, *, headless: bool = False) -> LoadedCheckpoint:
+def load(reference: str, reading: Reading = USUAL) -> LoadedCheckpoint:
     """Load a file, a folder with weights in it, or a repository of the hub; `load_checkpoint` has the rest."""
     repository = on_hub(reference)
     if repository is None:
-        return load_checkpoint(weights_at(reference), weights=weights, headless=headless)
+        return load_checkpoint(weights_at(reference), reading)
     fetched = fetch(repository)
-    loaded = load_checkpoint(fetched.path, fetched.config, weights=weights, headless=headless)
+    loaded = load_checkpoint(fetched.path, reading, config=fetched.config)
     return replace(loaded, metadata={**loaded.metadata, "source": repository})
 
 
-def load_checkpoint(
-    path: Path, config: Path | None = None, *, weights: str | None = None, headless: bool = False
-) -> LoadedCheckpoint:
+def load_checkpoint(path: Path, reading: Reading = USUAL, *, config: Path | None = None) -> LoadedCheckpoint:
     """Load a checkpoint of any known key format; variant, width, classes and SE come from the tensors' shapes.
 
-    `config` is the `config.json` that comes with it; without, one beside the file serves if it is a ReXNet's. `weights`
-    names one of several networks in the file. `headless` allows files without a classifier.
+    `config` is the `config.json` that comes with it; without, one beside the file serves if it is a ReXNet's.
     """
     content = read_file(path)
     metadata = content.metadata
     stated = _stated(content.values, metadata, path, config)
-    copy, note = chosen(_copies(content.values, path), weights, str(path))
-    assembled = assemble(copy, width_hint(metadata), str(path))
+    copy, note = chosen(_copies(content.values, path), reading.weights, str(path))
+    if (activation := head_activation(metadata, str(path))) is not None:
+        if reading.head_activation not in {None, NONE, activation}:
+            raise UsageError(f"--head-activation {reading.head_activation}: {path} says {activation}; leave it out")
+        reading = replace(reading, head_activation=activation, activation_stated=True)
+    assembled = assemble(copy, width_hint(metadata), reading, str(path))
     content.check(assembled.network)
     spec = assembled.network.spec
     if assembled.headless:
         stated = replace(stated, labels=None, labels_source=None)
-        if not headless:
+        if not reading.headless:
             raise CheckpointError(
                 f"{path} has no classifier: use `rexnet-export backbone`, or give it one with `rexnet-train --from`"
             )
     check_claims(metadata, spec, str(path))
     check_label_count(stated.labels, spec, str(path))
+    check_channels(stated.preprocess, spec, str(path))
     origin = {"keys": "rexnet-export" if is_ours(metadata) else assembled.keys, "weights": copy.wrapper}
     return LoadedCheckpoint(
         network=assembled.network,
-        file=stored_file(path),
+        file=stored_files(path, content.beside),
         metadata={**metadata, **origin},
         stated=stated,
-        notes=(*((note,) if note else ()), *assembled.notes),
+        notes=(*((note,) if note else ()), *_depth_notes(spec, metadata), *assembled.notes),
     )
+
+
+def _depth_notes(spec: Architecture, metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """What is assumed of a network of another depth, where its file does not state it."""
+    if spec.published_depth or is_ours(metadata):
+        return ()
+    number = f"{len(spec.blocks)} blocks where a published ReXNet has {PUBLISHED.total}"
+    return (f"{number}: read as timm's depth_mult makes them, with strides {spec.strides}, which no tensor shows",)
 
 
 def _copies(values: object, path: Path) -> tuple[Copy, ...]:
@@ -133,8 +148,8 @@ def _stated(content: object, metadata: Mapping[str, str], path: Path, config: Pa
     """Our metadata, then the training run's own words, then `config.json`."""
     ours, training = read_stated(metadata, str(path)), of_training(content, str(path))
     beside = config_beside(path) if config is None else read_config(config)
-    check_pooling(training, str(path))
-    check_pooling(beside, f"{CONFIG_FILE} of {path}")
+    check_unseen(training.options, str(path))
+    check_unseen(beside.options, f"{CONFIG_FILE} of {path}")
     return ours.over(training.stated).over(beside.stated)
 
 

@@ -8,13 +8,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeGuard
 
-from rexnet_export.pipeline.core.errors import CheckpointError
-from rexnet_export.pipeline.core.records import CROP_MODES, INTERPOLATIONS, CropMode, Interpolation, Preprocess
+from rexnet_export.pipeline.core.errors import CheckpointError, ConversionError
+from rexnet_export.pipeline.core.records import (
+    ACTIVATIONS,
+    CROP_MODES,
+    INTERPOLATIONS,
+    MOST_CHANNELS,
+    RGB,
+    Activation,
+    CropMode,
+    Interpolation,
+    Preprocess,
+)
+from rexnet_export.pipeline.core.strict_json import strict_loads
 from rexnet_export.pipeline.core.text import excerpt
-from rexnet_export.pipeline.model.rexnet import Architecture
+from rexnet_export.pipeline.model.architecture import Architecture
 
 FORMAT = "rexnet-export"
 FORMAT_VERSION = "1"
+HEAD_ACTIVATION = "head_activation"
 QPARAMS_KEY = "qparams"  # where quantization-aware training leaves its table, as JSON
 LARGEST_SIZE = 4096
 
@@ -23,21 +35,23 @@ LARGEST_SIZE = 4096
 class StatedPreprocess:
     """What a checkpoint, and the files beside it, say of preprocessing; a field that nothing states is None.
 
-    `size` is (height, width); `mean` and `std` have three numbers, a one-channel network's repeated. `sources` tells by
-    field where its value was read: "metadata" (ours), "args" (timm's training options) or "config.json".
+    `size` is (height, width); `mean` and `std` have a number a channel, or one for all. `sources` tells by field
+    where its value was read: "metadata" (ours), "args" (timm's training options) or "config.json".
     """
 
     size: tuple[int, int] | None = None
     crop_ratio: float | None = None
     crop_mode: CropMode | None = None
     interpolation: Interpolation | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
 
-    def fields(self) -> dict[str, Any]:
-        """What is stated, as fields of `Preprocess`."""
-        return {name: value for name in STATED if (value := getattr(self, name)) is not None}
+    def fields(self, channels: int = RGB) -> dict[str, Any]:
+        """What is stated, as fields of `Preprocess`; one number serves for all channels."""
+        stated = {name: value for name in STATED if (value := getattr(self, name)) is not None}
+        alone = {name: stated[name] * channels for name in ("mean", "std") if len(stated.get(name, ())) == 1}
+        return stated | alone
 
     def over(self, other: StatedPreprocess) -> StatedPreprocess:
         """Both statements as one; where both say something this one wins."""
@@ -83,7 +97,20 @@ def _identity(spec: Architecture) -> dict[str, str]:
         "width": str(spec.width),
         "use_se": json.dumps(spec.squeezed),
         "classes": str(spec.classes),
+        **({HEAD_ACTIVATION: spec.activation} if spec.activation != "none" else {}),
+        **({} if spec.published_depth else {"strides": spec.strides}),
     }
+
+
+def head_activation(metadata: Mapping[str, str], where: str) -> Activation | None:
+    """What our metadata says to stand between a head's layers: nothing, where it speaks of none."""
+    if not is_ours(metadata):
+        return None
+    stated = metadata.get(HEAD_ACTIVATION, "none")
+    for known in ACTIVATIONS:
+        if stated == known:
+            return known
+    raise CheckpointError(f"{where} has {HEAD_ACTIVATION} {excerpt(repr(stated))}, not one of {', '.join(ACTIVATIONS)}")
 
 
 def is_ours(metadata: Mapping[str, str]) -> bool:
@@ -107,16 +134,28 @@ def check_claims(metadata: Mapping[str, str], spec: Architecture, where: str) ->
     if metadata.get("format_version") != FORMAT_VERSION:
         version = metadata.get("format_version")
         raise CheckpointError(f"{where} has format_version {version!r}, this release reads {FORMAT_VERSION}: update it")
-    for key, found in _identity(spec).items():
+    claims = _identity(spec) | ({"strides": spec.strides} if "strides" in metadata else {})
+    for key, found in claims.items():
         if metadata.get(key) != found:
             claim = metadata.get(key)
             raise CheckpointError(f"{where} says {key} {claim!r}, but its tensors say {found!r}: save it again")
 
 
 def check_label_count(labels: tuple[str, ...] | None, spec: Architecture, where: str) -> None:
-    """Refuse labels that are not one per class."""
-    if labels is not None and len(labels) != spec.classes:
+    """Refuse labels that are not one per class; of a network that gives numbers there are none."""
+    if labels and len(labels) != spec.classes:
         raise CheckpointError(f"{where} names {len(labels)} labels for a classifier of {spec.classes} classes")
+
+
+def check_channels(stated: StatedPreprocess, spec: Architecture, where: str) -> None:
+    """Refuse a mean or std that has neither one number nor one for each channel of the network's images."""
+    for name in ("mean", "std"):
+        numbers = getattr(stated, name)
+        if numbers is not None and len(numbers) not in (1, spec.channels):
+            raise CheckpointError(
+                f"preprocess of {where} has {name} {shown(numbers)}, not a number for each of the network's "
+                f"{spec.channels} channels"
+            )
 
 
 def read_labels(metadata: Mapping[str, str], where: str) -> tuple[str, ...] | None:
@@ -143,10 +182,9 @@ def read_stated(metadata: Mapping[str, str], where: str) -> Stated:
 
 def _from_json(text: str, what: str) -> object:
     try:
-        value: object = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return strict_loads(text)
+    except ConversionError as error:
         raise CheckpointError(f"{what} is not JSON: {error}") from error
-    return value
 
 
 def parse_labels(values: object, where: str) -> tuple[str, ...]:
@@ -176,9 +214,11 @@ def parse_preprocess(values: object, where: str) -> Preprocess:
     mode = values["crop_mode"]
     if mode not in CROP_MODES:
         raise CheckpointError(f"preprocess of {where} has crop_mode {mode!r}, not one of {', '.join(CROP_MODES)}")
-    mean, std = _channels(values, "mean", where), _channels(values, "std", where)
-    if min(std) <= 0:
-        raise CheckpointError(f"preprocess of {where} has std {std}, which must be positive")
+    mean, std = _numbers("mean")(values["mean"], where), _numbers("std")(values["std"], where)
+    if len(mean) != len(std) or len(mean) == 1:
+        raise CheckpointError(
+            f"preprocess of {where} has mean {shown(mean)} and std {shown(std)}, not a number each for every channel"
+        )
     return Preprocess(
         size=size, crop_mode=mode, crop_ratio=float(ratio), interpolation=interpolation, mean=mean, std=std
     )
@@ -214,16 +254,15 @@ def _one_of(name: str, choices: tuple[str, ...]) -> Callable[[object, str], str]
     return read
 
 
-def _numbers(name: str) -> Callable[[object, str], tuple[float, float, float]]:
-    def read(value: object, where: str) -> tuple[float, float, float]:
-        many = list(value) if isinstance(value, list | tuple) else [value]
-        numbers = [float(each) for each in many if _is_number(each)]
-        red, green, blue = numbers * 3 if len(numbers) == 1 else (*numbers, 0, 0, 0)[:3]
-        if len(numbers) != len(many) or len(many) not in (1, 3):
-            raise CheckpointError(f"preprocess of {where} has {name} {shown(value)}, not three numbers")
-        if name == "std" and min(red, green, blue) <= 0:
+def _numbers(name: str) -> Callable[[object, str], tuple[float, ...]]:
+    def read(value: object, where: str) -> tuple[float, ...]:
+        many = list(value[: MOST_CHANNELS + 1]) if isinstance(value, list | tuple) else [value]
+        numbers = tuple(float(each) for each in many if _is_number(each))
+        if not len(many) == len(numbers) <= MOST_CHANNELS or not numbers:
+            raise CheckpointError(f"preprocess of {where} has {name} {shown(value)}, not a number for each channel")
+        if name == "std" and min(numbers) <= 0:
             raise CheckpointError(f"preprocess of {where} has std {shown(value)}, which must be positive")
-        return red, green, blue
+        return numbers
 
     return read
 
@@ -244,14 +283,6 @@ def shown(value: object) -> str:
         return excerpt(repr(value))
     except ValueError:
         return "a number too long to print"
-
-
-def _channels(values: Mapping[str, object], key: str, where: str) -> tuple[float, float, float]:
-    match values[key]:
-        case [red, green, blue] if _is_number(red) and _is_number(green) and _is_number(blue):
-            return float(red), float(green), float(blue)
-        case other:
-            raise CheckpointError(f"preprocess of {where} has {key} {other!r}, not three numbers")
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:

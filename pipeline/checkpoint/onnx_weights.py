@@ -14,16 +14,19 @@ import torch
 from onnx import TensorProto, inliner, numpy_helper
 from torch import Tensor
 
+from rexnet_export.pipeline.checkpoint.key_formats import stages_of
 from rexnet_export.pipeline.checkpoint.onnx_evaluate import Layer, NotRecognised, evaluate
-from rexnet_export.pipeline.checkpoint.stored_tensor import StoredTensor, held
 from rexnet_export.pipeline.core.errors import CheckpointError
+from rexnet_export.pipeline.core.records import MOST_CHANNELS
 from rexnet_export.pipeline.core.text import excerpt
 from rexnet_export.pipeline.core.untrusted import open_untrusted, read_untrusted
-from rexnet_export.pipeline.model.rexnet import DEPTH, ReXNet
+from rexnet_export.pipeline.model.rexnet import ReXNet
+from rexnet_export.pipeline.pickles.stored_tensor import StoredTensor, held
 
 LARGEST_ONNX = (1 << 31) - 1  # protobuf's own limit
 MOST_FUNCTIONS = 200
 SMALLEST_SIDE, USUAL_SIDE, LARGEST_SIDE = 64, 64, 384
+DEPTHWISE = (1, 3, 3)  # of a weight, behind its channels
 TOLERANCE = 1e-4  # of the largest logit
 
 type Check = Callable[[ReXNet], None]
@@ -34,10 +37,12 @@ def looks_like_onnx(start: bytes) -> bool:
     return len(start) > 2 and start[0] == 8 and 0 < start[1] < 32
 
 
-def read_onnx(path: Path) -> tuple[dict[str, StoredTensor], Check]:
-    """The tensors by timm's names, and a check that the network made of them computes what the graph computes."""
+def read_onnx(path: Path) -> tuple[dict[str, StoredTensor], Check, tuple[Path, ...]]:
+    """The tensors by timm's names, a check that the network made of them computes what the graph computes, and files
+    beside the graph that hold some of them."""
     try:
         model = _parsed(path)
+        beside = _beside(model, path.parent)
         constants = {name: torch.from_numpy(array) for name, array in _constants(model, path.parent)}
         image = _image(model, constants)
         logits, layers = evaluate(model, image, constants)
@@ -54,14 +59,27 @@ def read_onnx(path: Path) -> tuple[dict[str, StoredTensor], Check]:
 
     def check(network: ReXNet) -> None:
         with torch.inference_mode():
-            found = network.eval()(image.expand(-1, 3, -1, -1))
+            found = network.eval()(image.expand(-1, network.spec.channels, -1, -1))
         if found.shape != logits.shape or not _close(found, logits):
             raise CheckpointError(
                 f"{path} is an ONNX file that computes something else than the ReXNet its weights make: give the "
                 "checkpoint it was exported from"
             )
 
-    return {name: held(tensor) for name, tensor in tensors.items()}, check
+    return {name: held(tensor) for name, tensor in tensors.items()}, check, beside
+
+
+def weights_beside(path: Path) -> tuple[Path, ...]:
+    """Files beside an ONNX graph that hold some of its weights; none where it is no graph that is read here."""
+    try:
+        return _beside(_parsed(path), path.parent)
+    except (CheckpointError, NotRecognised):
+        return ()
+
+
+def _beside(model: onnx.ModelProto, folder: Path) -> tuple[Path, ...]:
+    names = {name for name in map(_location, model.graph.initializer) if name and Path(name).name == name}
+    return tuple(sorted(folder / name for name in names))
 
 
 def _close(found: Tensor, expected: Tensor) -> bool:
@@ -96,6 +114,13 @@ def _constants(model: onnx.ModelProto, folder: Path) -> Iterator[tuple[str, obje
             raise NotRecognised(f"constant {tensor.name} is damaged") from error
 
 
+def _location(tensor: TensorProto) -> str | None:
+    """The file beside the graph that holds a tensor."""
+    if tensor.data_location != TensorProto.EXTERNAL:
+        return None
+    return next((entry.value for entry in tensor.external_data if entry.key == "location"), None)
+
+
 def _bring(tensor: TensorProto, folder: Path) -> None:
     """Read what lies in a file beside the graph, which must not lead anywhere else."""
     where = {entry.key: entry.value for entry in tensor.external_data}
@@ -119,7 +144,7 @@ def _image(model: onnx.ModelProto, constants: Mapping[str, Tensor]) -> Tensor:
     if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != TensorProto.FLOAT:
         raise NotRecognised("its input is not one float image")
     sizes = [dimension.dim_value for dimension in inputs[0].type.tensor_type.shape.dim]
-    if len(sizes) != 4 or sizes[1] not in (1, 3):
+    if len(sizes) != 4 or not 1 <= sizes[1] <= MOST_CHANNELS:
         raise NotRecognised(f"its input has the shape {sizes}")
     sides = [side or USUAL_SIDE for side in sizes[2:]]
     if not all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in sides) or (sizes[0] or 1) > 16:
@@ -138,9 +163,10 @@ def _named(layers: list[Layer]) -> Iterator[tuple[str, Tensor]]:
         return layer
 
     yield from _tensors("stem.conv", "stem.bn", following())
-    for index in range(DEPTH):
+    stages = stages_of(sum(tuple(layer.weight.shape[1:]) == DEPTHWISE for layer in layers[1:]))
+    for index in range(stages.total):
         path = f"features.{index}."
-        if index:
+        if index >= stages.unexpanded:
             yield from _tensors(f"{path}conv_exp.conv", f"{path}conv_exp.bn", following())
         yield from _tensors(f"{path}conv_dw.conv", f"{path}conv_dw.bn", following())
         layer = following()
@@ -149,7 +175,7 @@ def _named(layers: list[Layer]) -> Iterator[tuple[str, Tensor]]:
             yield from _tensors(f"{path}se.fc2", "", following())
             layer = following()
         yield from _tensors(f"{path}conv_pwl.conv", f"{path}conv_pwl.bn", layer)
-    yield from _tensors(f"features.{DEPTH}.conv", f"features.{DEPTH}.bn", following())
+    yield from _tensors(f"features.{stages.total}.conv", f"features.{stages.total}.bn", following())
     rest = list(waiting)
     if len(rest) == 2:
         yield from _tensors("head.neck.conv", "head.neck.bn", rest[0])

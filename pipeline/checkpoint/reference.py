@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from rexnet_export.pipeline.checkpoint.hub import PREFIX, WEIGHT_FILES
 from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.text import excerpt
 
-LOCAL = "local-dir:"
+LOCAL, PREFIX = "local-dir:", "hf-hub:"
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _SPELLINGS = re.compile(r"(hf[-_]hub:|hf://|https?://(www\.)?(huggingface\.co|hf\.co)/)", re.IGNORECASE)
 # Without a prefix only what names a ReXNet is one: `runs/best` is a file that is missing.
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]*rexnet[\w.-]*(@[\w./-]+)?", re.IGNORECASE)

@@ -11,6 +11,8 @@ from pathlib import Path
 from rexnet_export.pipeline.core.errors import CheckpointError, UsageError
 
 MANIFEST_FILE, QPARAMS_FILE, REPORT_FILE = "manifest.json", "qparams.json", "report.json"
+SBOM_FILE, PROVENANCE_FILE, SIGNATURE_FILE = "sbom.cdx.json", "provenance.intoto.json", "provenance.dsse.json"
+VOUCHING = (MANIFEST_FILE, PROVENANCE_FILE, SIGNATURE_FILE)  # what speaks of all files, and so of no own digest
 BACKBONE_FILE = "backbone.json"  # the report of `rexnet-export backbone`
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from rexnet_export.pipeline.core.records import NotMeasured
+from rexnet_export.pipeline.core.reproducible import source_date
 from rexnet_export.pipeline.core.text import harmless_json
 
 
 def now() -> str:
-    """The time of day, UTC, to the second, as ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    """The time of day, or `SOURCE_DATE_EPOCH`'s: UTC, to the second, as ISO 8601."""
+    return (source_date() or datetime.now(UTC)).isoformat(timespec="seconds")
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - any record in, JSON out

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
+from collections.abc import Callable, Iterator, Sized
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 
@@ -22,6 +23,44 @@ class Progress(Protocol):
 
     def note(self, text: str) -> None:
         """Say one line that stays."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """Where a run is: so many of a stage's units are done; without a stage, a `note` that a person should read."""
+
+    stage: str
+    done: int
+    total: int
+    unit: str
+    note: str
+
+
+class Told:
+    """Calls a function with each step of a run; what the function raises ends the run."""
+
+    def __init__(self, tell: Callable[[Step], object]) -> None:
+        self._tell = tell
+
+    @contextmanager
+    def stage(self, title: str, total: int, unit: str) -> Iterator[Bar]:
+        """Tell that the stage begins, and every advance."""
+        bar = _ToldBar(self._tell, Step(stage=title, done=0, total=total, unit=unit, note=""))
+        bar.advance(0)
+        yield bar
+
+    def note(self, text: str) -> None:
+        """Tell a line."""
+        self._tell(Step(stage="", done=0, total=0, unit="", note=text))
+
+
+class _ToldBar:
+    def __init__(self, tell: Callable[[Step], object], step: Step) -> None:
+        self._tell, self._step = tell, step
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self._step = replace(self._step, done=self._step.done + count, note=note)
+        self._tell(self._step)
 
 
 class Silent:

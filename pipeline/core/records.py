@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +26,12 @@ type Fraction = Annotated[float, Interval(ge=0, le=1)]
 
 MOST_BYTES = 2**40  # of any file that is given a digest: a device would never end
 
-type Precision = Literal["int8", "fp16", "fp32"]
+# `w8` and `w4` compute in float16 on weights of 8 and 4 bits.
+type Precision = Literal["int8", "fp16", "fp32", "w8", "w4"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision.__value__)
+# What a classifier's file gives for an image: logits, their softmax, or both.
+type Scores = Literal["logits", "probabilities", "both"]
+SCORES: tuple[Scores, ...] = get_args(Scores.__value__)
 
 type Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation.__value__)
@@ -35,8 +39,15 @@ INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation.__value__)
 type CropMode = Literal["center", "squash", "border"]
 CROP_MODES: tuple[CropMode, ...] = get_args(CropMode.__value__)
 
+type Activation = Literal["relu", "relu6", "silu", "hardswish", "tanh", "none"]
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation.__value__)
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+RGB = 3  # channels of a photo; images of other sensors have other numbers of them
+MOST_CHANNELS = 64
+type Channels = Annotated[tuple[float, ...], Len(2, MOST_CHANNELS)]
 
 
 type Size = int | tuple[int, int]  # pixels of a square's side, or height and width
@@ -48,20 +59,25 @@ class Preprocess:
 
     With PIL, the image is resized against `resize`, which is `floor(size / crop_ratio)`; `crop_mode` says how: `center`
     covers it, `squash` takes its shape, `border` fits into it, with the mean colour around. The middle `shape` is cut
-    out, and pixels in [0, 1] are normalised by `mean` and `std` (RGB order).
+    out, and pixels in [0, 1] are normalised by `mean` and `std`, one number each for every channel (RGB order).
     """
 
     size: Size = 224
     crop_mode: CropMode = "center"
     crop_ratio: float = 0.875
     interpolation: Interpolation = "bicubic"
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: Channels = IMAGENET_MEAN
+    std: Channels = IMAGENET_STD
 
     def __post_init__(self) -> None:
         """A square has one way to be written."""
         if isinstance(self.size, tuple) and self.size[0] == self.size[1]:
             object.__setattr__(self, "size", self.size[0])
+
+    @property
+    def channels(self) -> int:
+        """How many channels an image has: three of a photo."""
+        return len(self.mean)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -99,6 +115,15 @@ def stored_file(path: Path) -> StoredFile:
     return StoredFile(path=path, sha256=digest.hexdigest(), bytes=sum(m.stat().st_size for m in members))
 
 
+def stored_files(path: Path, beside: Sequence[Path]) -> StoredFile:
+    """A file whose content goes on in others beside it: one digest of all, as a folder's; without any its own."""
+    if not beside:
+        return stored_file(path)
+    files = [stored_file(each) for each in (path, *beside)]
+    digest = hashlib.sha256("".join(f"{each.path.name}\0{each.sha256}\n" for each in files).encode()).hexdigest()
+    return StoredFile(path=path, sha256=digest, bytes=sum(each.bytes for each in files))
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file that appears complete or not at all; what the disk refuses is the `OSError` it raised."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -128,10 +153,35 @@ class Feature:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeadOutput:
+    """A further output on the pooled features: its ONNX tensor, and how many numbers it gives for an image."""
+
+    name: str
+    numbers: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How a checkpoint is to be read where its tensors leave a choice; None takes what is usual, and says so.
+
+    `weights` names one of several networks, `head` the one of several heads whose outputs are the logits;
+    `head_activation` is what stands between a head's linear layers, and `activation_stated` whether the file itself
+    says so. `headless` allows a file without a classifier.
+    """
+
+    weights: str | None = None
+    head: str | None = None
+    head_activation: Activation | None = None
+    activation_stated: bool = False
+    headless: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelCard:
     """What every artifact says about itself; `preprocess_source` says by field of `preprocess` who stated it.
 
-    A network without its head has `features` as outputs, the finest first, and no labels.
+    A network without its head has `features` as outputs, the finest first, and no labels. One that gives `numbers` in
+    place of classes (regression) has no labels either. `heads` are outputs beside the logits.
     """
 
     name: str
@@ -140,16 +190,18 @@ class ModelCard:
     checkpoint_sha256: str
     preprocess_source: Mapping[str, str] = field(default_factory=dict)
     features: tuple[Feature, ...] = ()
+    heads: tuple[HeadOutput, ...] = ()
+    numbers: int = 0
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """What leaves the network, by ONNX tensor name."""
-        return tuple(feature.name for feature in self.features) or ("logits",)
+        return tuple(feature.name for feature in self.features) or ("logits", *(head.name for head in self.heads))
 
     @property
     def answers(self) -> int:
-        """How many numbers `run` gives for an image: one for each class, or the mean of each feature channel."""
-        return sum(feature.channels for feature in self.features) or len(self.labels)
+        """How many numbers `run` gives for an image: the logits', or the mean of each feature channel."""
+        return sum(feature.channels for feature in self.features) or self.numbers or len(self.labels)
 
 
 @dataclass(frozen=True, kw_only=True)

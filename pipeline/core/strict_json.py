@@ -27,11 +27,13 @@ def read_json(path: Path, most_bytes: int = MOST_BYTES) -> object:
         raise ConversionError(f"it is not UTF-8 (byte {error.start})") from error
 
 
-def strict_loads(text: str | bytes) -> object:
-    """Parse JSON without its liberties: no key twice, no NaN or infinity, no nesting or number without end.
+def strict_loads(text: str | bytes, most_bytes: int = MOST_BYTES) -> object:
+    """Parse JSON without its liberties: no key twice, no NaN or infinity, no nesting, number or text without end.
 
     Everything that is wrong with it is a `ConversionError`.
     """
+    if len(text) > most_bytes:
+        raise ConversionError(f"it has {len(text):,} bytes, more than {most_bytes:,}")
     try:
         found: object = json.loads(
             text,
@@ -78,7 +80,7 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _no_constant(name: str) -> float:
-    raise ConversionError(f"{name} is not a number a table can hold")
+    raise ConversionError(f"{name} is no number that JSON knows")
 
 
 def _integer(digits: str) -> int:
@@ -91,7 +93,7 @@ def _integer(digits: str) -> int:
 def _float(digits: str) -> float:
     value = float(digits)
     if not math.isfinite(value):
-        raise ConversionError(f"{digits[:20]} is not a number a table can hold")
+        raise ConversionError(f"{digits[:20]} is too large a number")
     return value
 
 

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 MOST_MEMBERS = 10_000  # files and folders of a package
+MOST_ARTIFACT = 2**31 - 1  # bytes of one file of an artifact: what protobuf and flatbuffers themselves can address
 
 
 def open_untrusted(path: Path, most_bytes: int, *, inside: Path | None = None) -> BinaryIO:

@@ -1,1 +1,1 @@
-"""Images, labels, preprocessing."""
+"""Images and their preprocessing."""

@@ -9,15 +9,14 @@ _STARTS = (
     (b"version https://git-lfs", "a Git LFS pointer: run `git lfs pull`"),
     (b"\x1f\x8b", "gzip: unpack it (gunzip, or tar -xzf)"),
     (b"PK\x03\x04", "a zip archive: unpack it"),
-    (b"PAR1", "a parquet table: save its images as files, one folder per class"),
-    (b"ARROW1", "an Arrow table: save its images as files, one folder per class"),
+    (b"PAR1", "a parquet table: name it, or its folder, as the data"),
+    (b"ARROW1", "an Arrow table: name its folder as the data"),
     (b"%PDF", "a PDF"),
     (b"BZh", "bzip2: unpack it (tar -xjf)"),
     (b"\xfd7zXZ", "xz: unpack it (tar -xJf)"),
 )
 _WEB = (b"<!doctype html", b"<html", b"<?xml")
 _HEIC = (b"heic", b"heix", b"hevc", b"mif1", b"heif")
-_TABLES = ("*.parquet", "*.arrow")
 _ARCHIVES = ("*.tar", "*.tar.*", "*.tgz", "*.zip")
 
 
@@ -28,7 +27,7 @@ def kind_of(head: bytes) -> str | None:
     if head[257:262] == b"ustar":
         return "a tar archive: unpack it (tar -xf)"
     if head[4:8] == b"ftyp" and head[8:12] in _HEIC:
-        return "HEIC: convert it to JPEG or PNG"
+        return "HEIC: run `pip install 'rexnet-export[data]'` to read it, or convert it to JPEG"
     return next((kind for start, kind in _STARTS if head.startswith(start)), None)
 
 
@@ -43,12 +42,6 @@ def kind_of_file(path: Path) -> str | None:
 
 def instead_of_images(folder: Path) -> str | None:
     """What a folder without images has that holds some."""
-    for pattern in _TABLES:
-        if found := next(folder.rglob(pattern), None):
-            return (
-                f"{found.name} is a table of a data set: save its images as files, one folder per class (Hugging Face: "
-                "`for i, row in enumerate(dataset): row['image'].save(f'{row[\"label\"]}/{i}.png')`)"
-            )
     for pattern in _ARCHIVES:
         if found := next(folder.rglob(pattern), None):
             return f"{found.name} is an archive: unpack it and name the folder it gives"

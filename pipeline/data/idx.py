@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rexnet_export.pipeline.core.errors import DataError
-from rexnet_export.pipeline.data.label_files import read_labels
+from rexnet_export.pipeline.labels.label_files import read_labels
 
 UNSIGNED_BYTE = 8
 GZIP_MAGIC = b"\x1f\x8b"

@@ -10,19 +10,28 @@ from PIL import Image, ImageOps
 
 from rexnet_export.pipeline.core.errors import DataError
 from rexnet_export.pipeline.core.records import Preprocess
+from rexnet_export.pipeline.data.decode import Picture
 
 
-def resize_and_crop(image: Image.Image, preprocess: Preprocess) -> NDArray[np.uint8]:
+def resize_and_crop(picture: Picture, preprocess: Preprocess) -> NDArray[np.uint8]:
     """RGB image of any size -> uint8 [H, W, 3], pixel for pixel what timm's evaluation transform gives.
 
     The crop's corner is rounded half to even, as in torchvision. EXIF rotation is not applied: timm and torchvision do
-    not apply it either, and the published accuracies were measured that way.
+    not apply it either, and the published accuracies were measured that way. Other channels are treated one by one,
+    which for PIL's 8 bit arithmetic is the same: [H, W, C].
     """
+    if isinstance(picture, Image.Image):
+        return _fitted(picture, preprocess, border_colour(preprocess))
+    bands = zip(picture, border_colour(preprocess), strict=True)
+    return np.stack([_fitted(band, preprocess, border) for band, border in bands], axis=2)
+
+
+def _fitted(image: Image.Image, preprocess: Preprocess, border: int | tuple[int, ...]) -> NDArray[np.uint8]:
     size = _resized(image.size, preprocess)
     if size != image.size:
         image = image.resize(size, Image.Resampling[preprocess.interpolation.upper()])
     if preprocess.crop_mode == "border":
-        image = _bordered(image, preprocess)
+        image = _bordered(image, preprocess, border)
     height, width = preprocess.shape
     left, top = round((image.width - width) / 2), round((image.height - height) / 2)
     return np.asarray(image.crop((left, top, left + width, top + height)))
@@ -47,17 +56,16 @@ def _resized(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:
     return resized
 
 
-def border_colour(preprocess: Preprocess) -> tuple[int, int, int]:
+def border_colour(preprocess: Preprocess) -> tuple[int, ...]:
     """The mean colour in bytes."""
-    red, green, blue = (min(255, max(0, round(255 * value))) for value in preprocess.mean)
-    return red, green, blue
+    return tuple(min(255, max(0, round(255 * value))) for value in preprocess.mean)
 
 
-def _bordered(image: Image.Image, preprocess: Preprocess) -> Image.Image:
+def _bordered(image: Image.Image, preprocess: Preprocess, border: int | tuple[int, ...]) -> Image.Image:
     """The image with the mean colour around it where it is smaller than the crop, the odd pixel right and below."""
     height, width = preprocess.shape
     right, down = max(0, width - image.width), max(0, height - image.height)
     if not right and not down:
         return image
     around = (right // 2, down // 2, right - right // 2, down - down // 2)
-    return ImageOps.expand(image, around, border_colour(preprocess))
+    return ImageOps.expand(image, around, border)

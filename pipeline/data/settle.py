@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rexnet_export.pipeline.core.errors import UsageError
-from rexnet_export.pipeline.core.records import CROP_MODES, INTERPOLATIONS, Preprocess, Size
+from rexnet_export.pipeline.core.records import CROP_MODES, INTERPOLATIONS, MOST_CHANNELS, RGB, Preprocess, Size
 
 FLAGS: Mapping[str, str] = {
     "size": "--image-size",
@@ -45,17 +45,33 @@ class Settled:
         )
 
 
-def settled(given: Mapping[str, Any], stated: Mapping[str, Any], by: Mapping[str, str]) -> Settled:
+def settled(given: Mapping[str, Any], stated: Mapping[str, Any], by: Mapping[str, str], channels: int = RGB) -> Settled:
     """The preprocessing by the first that states each field: flags, then the checkpoint, whose sources are in `by`.
 
-    The fields of `given` are checked; None is not given.
+    The fields of `given` are checked; None is not given. One number serves for all `channels` of an image; more must be
+    one a channel, and for images that are no photos there are no usual ones: `UsageError` asks for them.
     """
     asked = {name: value for name, value in given.items() if value is not None}
     check_given(asked)
     source = {
         name: BY_FLAGS if name in asked else by.get(name, "checkpoint") if name in stated else ASSUMED for name in FLAGS
     }
-    return Settled(preprocess=replace(Preprocess(), **{**stated, **asked}), source=source)
+    values = {**stated, **asked}
+    for name in ("mean", "std"):
+        values[name] = _for_channels(name, values.get(name), channels)
+    return Settled(preprocess=replace(Preprocess(), **values), source=source)
+
+
+def _for_channels(name: str, values: Sequence[float] | None, channels: int) -> tuple[float, ...]:
+    if values is None and channels == RGB:
+        values = getattr(Preprocess(), name)
+    if values is None or len(values) not in (1, channels):
+        found = "nothing states" if values is None else f"{shown(values)} is not"
+        raise UsageError(
+            f"{found} the {name} of the network's {channels} channels: give {FLAGS[name]} with {channels} numbers, or "
+            "one for all"
+        )
+    return tuple(values) * (channels if len(values) == 1 else 1)
 
 
 def check_given(given: Mapping[str, Any]) -> None:
@@ -102,8 +118,9 @@ def _ratio(value: float) -> str | None:
 
 
 def _colours(values: tuple[float, ...], least: float, wanted: str) -> str | None:
-    sound = len(values) == 3 and all(math.isfinite(value) and least < value < LARGEST_VALUE for value in values)
-    return None if sound else f"must be three numbers {wanted}, for red, green and blue in [0, 1]"
+    inside = all(math.isfinite(value) and least < value < LARGEST_VALUE for value in values)
+    sound = inside and 1 <= len(values) <= MOST_CHANNELS
+    return None if sound else f"must be numbers {wanted}, one for all channels or one each, of pixels in [0, 1]"
 
 
 _CHECKS: Mapping[str, Any] = {

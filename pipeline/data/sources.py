@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from rexnet_export.pipeline.core.errors import DataError, UsageError
 from rexnet_export.pipeline.core.progress import Progress, Silent
-from rexnet_export.pipeline.core.records import Preprocess
+from rexnet_export.pipeline.core.records import RGB, Preprocess
 from rexnet_export.pipeline.data.cures import kind_of_file
-from rexnet_export.pipeline.data.folder import FolderImages, open_folder
+from rexnet_export.pipeline.data.decode import Picture
+from rexnet_export.pipeline.data.encoded import EncodedImages
+from rexnet_export.pipeline.data.folder import open_folder
 from rexnet_export.pipeline.data.idx import idx_images, is_idx, open_idx
-from rexnet_export.pipeline.data.labels import class_indices, listed, quoted
+from rexnet_export.pipeline.data.packed import is_packed, open_packed
 from rexnet_export.pipeline.data.preprocess import resize_and_crop
+from rexnet_export.pipeline.labels.class_names import class_indices, listed, quoted
+from rexnet_export.pipeline.machine.environment import usable_cores
 
 type Split = Literal["calibration", "evaluation"]
 # Decoding is C code without the interpreter lock; more threads than this only fight over the disk.
@@ -59,17 +61,23 @@ class ImageSource(Protocol):
     def probe(self, index: int) -> None:
         """Look at all of it, without its pixels; `DataError` names the image when it cannot be used."""
 
-    def load(self, index: int) -> Image.Image:
-        """The image in RGB; `DataError` names it when it cannot be decoded."""
+    def load(self, index: int) -> Picture:
+        """The image, in RGB where it is a photo; `DataError` names it when it cannot be decoded."""
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A source that knows what becomes of its images."""
+
+    def prepared_pixels(self, index: int, preprocess: Preprocess) -> NDArray[np.uint8]:
+        """What `pixels_of` would give."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Relabelled:
-    """A source whose labels are a model's class indices."""
+class Wrapped:
+    """All of another source but its labels, which are for those to say that wrap it."""
 
     source: ImageSource
-    labels: tuple[int, ...]
-    class_names: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.source)
@@ -92,9 +100,17 @@ class Relabelled:
         """The source's look."""
         self.source.probe(index)
 
-    def load(self, index: int) -> Image.Image:
+    def load(self, index: int) -> Picture:
         """The source's image."""
         return self.source.load(index)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relabelled(Wrapped):
+    """A source whose labels are a model's class indices."""
+
+    labels: tuple[int, ...]
+    class_names: tuple[str, ...]
 
 
 def open_source(
@@ -103,22 +119,41 @@ def open_source(
     *,
     image_labels: Path | None = None,
     strict: bool = False,
+    channels: int = RGB,
 ) -> ImageSource:
-    """A folder of images (one sub-folder per class when labelled), an IDX file, or a folder with one IDX file.
+    """A folder of images (one sub-folder per class when labelled), an IDX file or a folder with one, WebDataset shards,
+    or the tables of a data set.
 
-    `image_labels` is a list of labels for images in one folder; `strict` refuses files that are no images.
+    `image_labels` is a list of labels for images in one folder; `strict` refuses files that are no images; `channels`
+    is how many every image has, three of a photo.
     """
     if path.is_file() and is_idx(path):
-        return open_idx(path, labelled=labelled)
+        return with_channels(open_idx(path, labelled=labelled), channels)
+    if is_packed(path):
+        if image_labels is not None:
+            raise DataError(f"{path} brings its labels; leave --eval-labels {image_labels} out")
+        return with_channels(open_packed(path, labelled=labelled), channels)
     if not path.is_dir():
         problem = _no_folder(path) if path.exists() else "does not exist"
-        raise DataError(f"data {path} {problem}; name a folder of images or an idx3-ubyte file")
+        raise DataError(f"data {path} {problem}; name a folder of images, shards, tables or an idx3-ubyte file")
     idx = sorted(entry for entry in path.glob("*ubyte*") if is_idx(entry))
     if len(idx) > 1:
         raise DataError(f"{path} holds several IDX image files ({quoted([entry.name for entry in idx])}); name one")
     if idx:
-        return open_idx(idx[0], labelled=labelled)
-    return open_folder(path, labelled=labelled, image_labels=image_labels, strict=strict)
+        return with_channels(open_idx(idx[0], labelled=labelled), channels)
+    return open_folder(path, labelled=labelled, image_labels=image_labels, strict=strict, channels=channels)
+
+
+def with_channels(source: ImageSource, channels: int) -> ImageSource:
+    """The same images, each with so many channels; `DataError` where they are photos or greys and cannot have them."""
+    if channels == RGB:
+        return source
+    if isinstance(source, EncodedImages):
+        return replace(source, channels=channels)
+    raise DataError(
+        f"{source.name} holds grey images, and the network takes {channels} channels: give a folder of uint8 arrays "
+        f"[H, W, {channels}] (.npy), or of TIFF files with {channels} grey pages"
+    )
 
 
 def _no_folder(path: Path) -> str:
@@ -126,12 +161,12 @@ def _no_folder(path: Path) -> str:
         return f"is {kind}"
     if path.suffix.lower() in {".csv", ".tsv", ".json"}:
         return "is a list; give the images' folder as --eval-data and the list as --eval-labels"
-    return "is neither a folder nor an IDX file"
+    return "is no folder"
 
 
 def remarks(source: ImageSource) -> tuple[str, ...]:
     """Lines on what was not taken from the folder that a source is made of."""
-    if isinstance(source, FolderImages):
+    if isinstance(source, EncodedImages):
         return source.remarks
     inner: ImageSource | None = getattr(source, "source", None)
     return () if inner is None else remarks(inner)
@@ -239,7 +274,7 @@ def check_images(
 def batches(
     source: ImageSource, preprocess: Preprocess, indices: Sequence[int], batch: int
 ) -> Iterator[NDArray[np.uint8]]:
-    """The chosen images in order, as uint8 [n, S, S, 3] with n = `batch` except in the last.
+    """The chosen images in order, as uint8 [n, H, W, C] with n = `batch` except in the last.
 
     Images are decoded on all cores, at most two batches ahead of the reader, so memory does not grow with the
     number of images. Undecodable images are collected over what is already being decoded, then named together.
@@ -266,10 +301,17 @@ def batches(
 
 
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_WORKERS), thread_name_prefix="images")
+    return ThreadPoolExecutor(min(usable_cores(), MOST_WORKERS), thread_name_prefix="images")
 
 
 def _pixels(source: ImageSource, preprocess: Preprocess, index: int) -> NDArray[np.uint8]:
+    if isinstance(source, Prepares):
+        return source.prepared_pixels(index, preprocess)
+    return pixels_of(source, preprocess, index)
+
+
+def pixels_of(source: ImageSource, preprocess: Preprocess, index: int) -> NDArray[np.uint8]:
+    """One image decoded, resized and cropped, uint8 [S, S, 3]; `DataError` names it where that cannot be done."""
     image = source.load(index)
     try:
         return resize_and_crop(image, preprocess)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import Image
-
 from rexnet_export.pipeline.core.progress import Progress
+from rexnet_export.pipeline.data.decode import Picture
 from rexnet_export.pipeline.data.sources import ImageSource, check_images, choose, remarks
 
 
@@ -50,7 +49,7 @@ class Subset:
         """The source's look."""
         self.source.probe(self.indices[index])
 
-    def load(self, index: int) -> Image.Image:
+    def load(self, index: int) -> Picture:
         """The source's image."""
         return self.source.load(self.indices[index])
 

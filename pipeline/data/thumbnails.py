@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from PIL import Image
 
+from rexnet_export.pipeline.core.records import RGB
+from rexnet_export.pipeline.data.decode import Picture
 from rexnet_export.pipeline.data.sources import ImageSource
 
 LARGEST, SMALLEST = 160, 96  # pixels of the longer side
@@ -18,7 +20,8 @@ def thumbnails(source: ImageSource, ids: Iterable[str]) -> dict[str, bytes]:
     return {id_: _png(source.load(index)) for index, id_ in enumerate(source.ids) if id_ in wanted}
 
 
-def _png(image: Image.Image) -> bytes:
+def _png(picture: Picture) -> bytes:
+    image = picture if isinstance(picture, Image.Image) else _shown(picture)
     if max(image.size) > LARGEST:
         image.thumbnail((LARGEST, LARGEST))
     elif max(image.size) < SMALLEST:
@@ -27,3 +30,8 @@ def _png(image: Image.Image) -> bytes:
     content = io.BytesIO()
     image.save(content, format="PNG", optimize=True)
     return content.getvalue()
+
+
+def _shown(bands: tuple[Image.Image, ...]) -> Image.Image:
+    """The first three channels as colours, or the first of two."""
+    return Image.merge("RGB", bands[:RGB]) if len(bands) >= RGB else bands[0]

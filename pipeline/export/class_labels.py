@@ -5,17 +5,27 @@ from __future__ import annotations
 from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint
 from rexnet_export.pipeline.core.errors import DataError
 from rexnet_export.pipeline.core.records import Preprocess
-from rexnet_export.pipeline.data.label_files import read_labels
 from rexnet_export.pipeline.data.sources import ImageSource
 from rexnet_export.pipeline.export.class_order import settle_order
 from rexnet_export.pipeline.export.options import Options
+from rexnet_export.pipeline.labels.label_files import read_labels
+
+
+def gives_numbers(checkpoint: LoadedCheckpoint, options: Options) -> bool:
+    """Whether the outputs are no classes: as `--regression` or the checkpoint says, or because there is one."""
+    if options.regression or checkpoint.labels == ():
+        return True
+    return checkpoint.network.spec.classes == 1 and options.labels is None
 
 
 def settle_labels(
     checkpoint: LoadedCheckpoint, options: Options, evaluation: ImageSource | None, preprocess: Preprocess
 ) -> tuple[tuple[str, ...], str | None]:
-    """One label per class in the network's order, and a line on what nobody stated."""
+    """One label per class in the network's order, and a line on what nobody stated; none where it gives numbers."""
     classes = checkpoint.network.spec.classes
+    if gives_numbers(checkpoint, options):
+        what = "one number, which is no class" if classes == 1 else f"{classes} numbers, not classes"
+        return (), f"the network gives {what} (regression): top-1 is not measured"
     labels = read_labels(options.labels) if options.labels else checkpoint.labels
     if labels is not None:
         if len(labels) != classes:

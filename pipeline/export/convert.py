@@ -11,6 +11,7 @@ from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import Artifact, ModelCard, Precision, StoredFile
 from rexnet_export.pipeline.export.inputs import Inputs
+from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.export.quantize import Quantized
 
 
@@ -23,18 +24,20 @@ def require_targets(targets: Sequence[Target], precision: Precision) -> None:
 
 
 def source_of(
-    card: ModelCard, precision: Precision, inputs: Inputs, float_onnx: StoredFile, quantized: Quantized | None
+    card: ModelCard, options: Options, inputs: Inputs, float_onnx: StoredFile, quantized: Quantized | None
 ) -> Source:
     """What the targets convert; quantizing may have rewritten the float graph."""
     return Source(
         card=card,
-        precision=precision,
+        precision=options.precision,
         checkpoint=inputs.checkpoint.file,
         float_onnx=quantized.float_onnx if quantized else float_onnx,
         table=quantized.table if quantized else None,
         table_sha256=quantized.table_file.sha256 if quantized else None,
         qdq_onnx=quantized.qdq if quantized else None,
-        golden=sample_thumbnails(),
+        golden=sample_thumbnails(card.preprocess.channels),
+        reading=inputs.reading,
+        scores=options.scores,
     )
 
 

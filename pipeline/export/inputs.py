@@ -10,13 +10,16 @@ from pathlib import Path
 from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint, load
 from rexnet_export.pipeline.checkpoint.metadata import QPARAMS_KEY
 from rexnet_export.pipeline.core.errors import DataError, UsageError
+from rexnet_export.pipeline.core.outputs import HEAD
 from rexnet_export.pipeline.core.progress import Progress
-from rexnet_export.pipeline.core.records import ModelCard
+from rexnet_export.pipeline.core.records import RGB, HeadOutput, ModelCard, Reading
+from rexnet_export.pipeline.data.prepared import prepared
 from rexnet_export.pipeline.data.selection import Images, checked, labelled_images
 from rexnet_export.pipeline.data.settle import settled
-from rexnet_export.pipeline.data.sources import ImageSource, bundled, choose, open_source, remarks
-from rexnet_export.pipeline.export.class_labels import settle_labels
+from rexnet_export.pipeline.data.sources import ImageSource, bundled, choose, open_source, remarks, with_channels
+from rexnet_export.pipeline.export.class_labels import gives_numbers, settle_labels
 from rexnet_export.pipeline.export.options import Options
+from rexnet_export.pipeline.machine.shared_work import SharedWork
 from rexnet_export.pipeline.model.backbone import features
 
 BUNDLED_CHECKPOINT = "rexnet_100-fashion-mnist-64.safetensors"
@@ -27,13 +30,25 @@ BAD_OF_CALIBRATION = 100  # one image in so many may be unusable
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """A loaded checkpoint, its card, the images to calibrate and to evaluate on, and notices on what was assumed."""
+    """A loaded checkpoint, its card, the images to calibrate and to evaluate on, and notices on what was assumed.
+
+    `reading` says how the checkpoint was read; `work` is what other exports share, where some do.
+    """
 
     checkpoint: LoadedCheckpoint
+    reading: Reading
     card: ModelCard
     calibration: Images | None
     evaluation: Images
     notices: tuple[str, ...] = ()
+    work: SharedWork | None = None
+
+    def sharing(self, work: SharedWork | None) -> Inputs:
+        """The same, for an export that shares what it prepares and computes with others."""
+        if work is None:
+            return self
+        calibration = self.calibration and prepared(self.calibration, work)
+        return replace(self, calibration=calibration, evaluation=prepared(self.evaluation, work), work=work)
 
 
 def gather(options: Options, progress: Progress | None = None, *, headless: bool = False) -> Inputs:
@@ -41,43 +56,60 @@ def gather(options: Options, progress: Progress | None = None, *, headless: bool
 
     `headless` allows a checkpoint without a classifier.
     """
-    checkpoint = load(options.checkpoint or str(bundled_checkpoint()), options.weights, headless=headless)
+    reading = options.reading(headless=headless)
+    checkpoint = load(options.checkpoint or str(bundled_checkpoint()), reading)
     stated = checkpoint.stated.preprocess
-    preprocess = settled(options.preprocess, stated.fields(), stated.sources)
+    channels = checkpoint.network.spec.channels
+    preprocess = settled(options.preprocess, stated.fields(), stated.sources, channels)
+    numbers = gives_numbers(checkpoint, options)
+    if numbers:
+        _refuse_classes(options, "a network that gives numbers")
     labelled = (
-        open_source(options.eval_data, labelled=True, image_labels=options.eval_labels, strict=options.strict)
-        if options.eval_data
+        open_source(
+            options.eval_data,
+            labelled=True,
+            image_labels=options.eval_labels,
+            strict=options.strict,
+            channels=channels,
+        )
+        if options.eval_data and not numbers
         else None
     )
     labels, named = settle_labels(checkpoint, options, labelled, preprocess.preprocess)
+    spec = checkpoint.network.spec
     card = ModelCard(
-        name=checkpoint.network.spec.name,
+        name=spec.name,
         labels=labels,
         preprocess=preprocess.preprocess,
         preprocess_source=preprocess.source,
         checkpoint_sha256=checkpoint.file.sha256,
+        heads=tuple(HeadOutput(name=f"{HEAD}{each.name}", numbers=each.outputs) for each in spec.others),
+        numbers=spec.classes if numbers else 0,
     )
-    samples_fit = labels == bundled("evaluation").class_names
+    samples_fit = channels == RGB and labels == bundled("evaluation").class_names
     # A checkpoint from quantization-aware training brings its table, unless other images are asked for.
     brings_table = QPARAMS_KEY in checkpoint.metadata and options.calibration_data is None
     calibrates = options.precision == "int8" and options.qparams is None and not brings_table
-    source = _calibration(options, samples_fit=samples_fit, needed=calibrates)
+    source = _calibration(options, channels, samples_fit=samples_fit, needed=calibrates)
     if labelled is None and samples_fit:
         labelled = bundled("evaluation")
     calibration = _first(source, options, progress, held_back=labelled is None) if source and calibrates else None
     evaluation = (
         labelled_images(labelled, card, options.eval_images, options.seed, options.max_bad_images or 0, progress)
         if labelled
-        else _held_back(source, options, progress)
+        else _unlabelled(options.eval_data, options, channels, progress)
+        if options.eval_data
+        else _held_back(source or with_channels(bundled("evaluation"), channels), options, progress)
     )
     return Inputs(
         checkpoint=checkpoint,
+        reading=reading,
         card=card,
         calibration=calibration,
         evaluation=evaluation,
         notices=_lines(
             preprocess.assumption,
-            named,
+            None if headless else named,  # a backbone has no classes to name
             *checkpoint.notes,
             *(remarks(source) if source else ()),
             *(remarks(labelled) if labelled else ()),
@@ -93,19 +125,27 @@ def gather_backbone(options: Options, progress: Progress) -> Inputs:
 
     Features are compared with the float network's, which needs no labels: any folder of images will do.
     """
-    if options.labels:
-        raise UsageError(f"--labels {options.labels}: a backbone has no classes; leave it out")
-    if options.max_drop is not None:
-        raise UsageError(f"--max-drop {options.max_drop:g}: a backbone has no top-1; leave it out")
+    _refuse_classes(options, "a backbone")
     inputs = gather(replace(options, eval_data=None), progress, headless=True)
     spec = inputs.checkpoint.network.spec
-    card = replace(inputs.card, name=f"{inputs.card.name}_features", labels=(), features=features(spec))
-    evaluation = _unlabelled(options.eval_data, options, progress) if options.eval_data else inputs.evaluation
+    card = replace(
+        inputs.card, name=f"{inputs.card.name}_features", labels=(), features=features(spec), heads=(), numbers=0
+    )
+    evaluation = inputs.evaluation
+    if options.eval_data:
+        evaluation = _unlabelled(options.eval_data, options, spec.channels, progress)
     return replace(inputs, card=card, evaluation=replace(evaluation, labels=None))
 
 
-def _unlabelled(folder: Path, options: Options, progress: Progress) -> Images:
-    source = open_source(folder, labelled=False, strict=options.strict)
+def _refuse_classes(options: Options, network: str) -> None:
+    """What asks for classes has no meaning for a network that has none."""
+    for name in options.of_classes:
+        flag, value = f"--{name.replace('_', '-')}", getattr(options, name)
+        raise UsageError(f"{flag} {value}: {network} has no classes; leave it out")
+
+
+def _unlabelled(folder: Path, options: Options, channels: int, progress: Progress | None) -> Images:
+    source = open_source(folder, labelled=False, strict=options.strict, channels=channels)
     indices = tuple(sorted(choose(source, options.eval_images or len(source), options.seed)))
     return checked(Images(source=source, indices=indices, labels=None), options.max_bad_images or 0, progress)
 
@@ -127,9 +167,9 @@ def bundled_checkpoint() -> Path:
     return Path(str(files("rexnet_export.assets").joinpath(BUNDLED_CHECKPOINT)))
 
 
-def _calibration(options: Options, *, samples_fit: bool, needed: bool) -> ImageSource | None:
+def _calibration(options: Options, channels: int, *, samples_fit: bool, needed: bool) -> ImageSource | None:
     if options.calibration_data:
-        return open_source(options.calibration_data, labelled=False, strict=options.strict)
+        return open_source(options.calibration_data, labelled=False, strict=options.strict, channels=channels)
     if samples_fit:
         return bundled("calibration")
     if needed:
@@ -154,14 +194,13 @@ def _first(source: ImageSource, options: Options, progress: Progress | None, *, 
     return checked(images, most_bad, progress)
 
 
-def _held_back(source: ImageSource | None, options: Options, progress: Progress | None) -> Images:
+def _held_back(source: ImageSource, options: Options, progress: Progress | None) -> Images:
     """Unlabelled images to measure agreement on: the calibration images' other end, or the bundled ones."""
-    chosen = source or bundled("evaluation")
-    count = _held_back_count(len(chosen))
+    count = _held_back_count(len(source))
     if options.eval_images:
         count = min(count, options.eval_images)
-    order = choose(chosen, len(chosen), options.seed)
-    images = Images(source=chosen, indices=tuple(order[-count:]), labels=None)
+    order = choose(source, len(source), options.seed)
+    images = Images(source=source, indices=tuple(order[-count:]), labels=None)
     return checked(images, options.max_bad_images or 0, progress)
 
 

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from rexnet_export.pipeline.core.errors import UsageError, first_line
-from rexnet_export.pipeline.core.records import INTERPOLATIONS, PRECISIONS, Precision, Size
+from rexnet_export.pipeline.core.records import (
+    ACTIVATIONS,
+    INTERPOLATIONS,
+    PRECISIONS,
+    SCORES,
+    Precision,
+    Reading,
+    Scores,
+    Size,
+)
 from rexnet_export.pipeline.core.text import excerpt
 from rexnet_export.pipeline.core.untrusted import read_untrusted
 from rexnet_export.pipeline.data.settle import check_given, size_of
@@ -20,12 +29,13 @@ SEEDS = 2**32
 LARGEST_CONFIG = 2**20
 LARGEST_NUMBER = 2**63
 FAST, HIGH = "fast", "high"
-RGB = ("R", "G", "B")
+EACH = ("R", "G B")
 ORDERS = ("string", "natural")
+DEFAULT_SCORES: Scores = "both"
 EFFORTS = (FAST, "default", HIGH)
 
 
-type Colours = tuple[float, float, float]
+type Colours = tuple[float, ...]
 
 
 def _option[T](default: T, text: str, metavar: str | tuple[str, ...] | None = None) -> T:
@@ -43,8 +53,18 @@ class Options:
     weights: str | None = _option(
         None, "which of several networks in the checkpoint, such as model or state_dict_ema (default: averaged)", "NAME"
     )
+    head: str | None = _option(
+        None, "which of several heads gives the logits; the others are outputs beside them", "NAME"
+    )
+    head_activation: str | None = _option(
+        None, f"what stands between the linear layers of a head: {', '.join(ACTIVATIONS)}", "NAME"
+    )
+    regression: bool = _option(default=False, text="the head gives numbers, not classes: there is no top-1")
     target: tuple[str, ...] = _option(("all",), "what to make; may be given several times")
     precision: Precision = _option("int8", "number format of weights and activations")
+    scores: Scores = _option(
+        DEFAULT_SCORES, "what a TFLite or ONNX file gives: logits, probabilities (their softmax) or both", "WHICH"
+    )
     calibration_data: Path | None = _option(None, "folder of images like those the model will see", "DIR")
     calibration_images: int = _option(512, "how many of them INT8 is decided by", "N")
     effort: str = _option("default", "how hard INT8 is searched for: fast, default or high", "LEVEL")
@@ -82,8 +102,12 @@ class Options:
     interpolation: str | None = _option(
         None, f"of the resize: {', '.join(INTERPOLATIONS)} (default: the checkpoint's)", "NAME"
     )
-    mean: Colours | None = _option(None, "of the training images in [0, 1] (default: the checkpoint's)", RGB)
-    std: Colours | None = _option(None, "of the training images in [0, 1] (default: the checkpoint's)", RGB)
+    mean: Colours | None = _option(
+        None, "of the training images in [0, 1], by channel or one for all (default: the checkpoint's)", EACH
+    )
+    std: Colours | None = _option(
+        None, "of the training images in [0, 1], by channel or one for all (default: the checkpoint's)", EACH
+    )
     labels: Path | None = _option(
         None, "class names in class order: lines, JSON or CSV (default: the checkpoint's, else the folders')", "FILE"
     )
@@ -96,7 +120,9 @@ class Options:
     def __post_init__(self) -> None:
         """Refuse values no run could honour."""
         _one_of("precision", self.precision, PRECISIONS)
+        _one_of("scores", self.scores, SCORES)
         _one_of("effort", self.effort, EFFORTS)
+        self._check_head()
         if self.statistic is not None:
             check_statistic(self.statistic)
         for name in ("calibration_images", "eval_images"):
@@ -124,13 +150,34 @@ class Options:
             **{name: getattr(self, name) for name in ("crop_mode", "crop_ratio", "interpolation", "mean", "std")},
         }
 
+    def reading(self, *, headless: bool = False) -> Reading:
+        """How the checkpoint is to be read; `headless` allows one without a classifier."""
+        activation = next((known for known in ACTIVATIONS if known == self.head_activation), None)
+        return Reading(weights=self.weights, head=self.head, head_activation=activation, headless=headless)
+
+    @property
+    def of_classes(self) -> tuple[str, ...]:
+        """Names of what was asked for and means something of classes alone."""
+        names = ("labels", "max_drop", "class_order", "eval_labels")
+        return tuple(name for name in names if getattr(self, name) is not None) + (
+            ("scores",) if self.scores != DEFAULT_SCORES else ()
+        )
+
+    def _check_head(self) -> None:
+        if self.head_activation is not None:
+            _one_of("head-activation", self.head_activation, ACTIVATIONS)
+        if not self.regression:
+            return
+        for name in self.of_classes:
+            raise UsageError(f"--regression and --{_flag(name)}: numbers have no classes; leave one out")
+
     def _check_max_drop(self) -> None:
         if self.max_drop is None:
             return
         if not 0.0 < self.max_drop <= 100.0:
             raise UsageError(f"--max-drop {self.max_drop:g}: must be above 0 and at most 100 percentage points")
         if self.precision != "int8":
-            raise UsageError(f"--max-drop {self.max_drop:g}: {self.precision} quantizes nothing; leave one out")
+            raise UsageError(f"--max-drop {self.max_drop:g}: only --int8 has layers to leave in float; leave one out")
         if self.qparams is not None:
             raise UsageError(
                 f"--max-drop {self.max_drop:g}: the table {self.qparams} decides what is in float; leave one out"
@@ -139,13 +186,17 @@ class Options:
 
 def read_config(path: Path) -> dict[str, Any]:
     """Options of a TOML file by field name; unknown keys and wrong types are `UsageError`."""
+    return from_mapping(read_toml(path, f"--config {path}"), f"--config {path}")
+
+
+def read_toml(path: Path, named: str) -> dict[str, Any]:
+    """A TOML file as it is; `named` is what messages call it."""
     try:
-        table = tomllib.loads(read_untrusted(path, LARGEST_CONFIG).decode())
+        return tomllib.loads(read_untrusted(path, LARGEST_CONFIG).decode())
     except OSError as error:
-        raise UsageError(f"--config {path}: {error.strerror}; check the path") from error
+        raise UsageError(f"{named}: {error.strerror}; check the path") from error
     except (ValueError, RecursionError) as error:  # ValueError: no TOML, no UTF-8, or an integer of 4,301 digits
-        raise UsageError(f"--config {path} is not TOML: {first_line(error)}") from error
-    return from_mapping(table, f"--config {path}")
+        raise UsageError(f"{named} is not TOML: {first_line(error)}") from error
 
 
 def from_mapping(values: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -181,7 +232,7 @@ def _texts(value: object) -> tuple[str, ...] | None:
 
 
 def _colours(value: object) -> tuple[float, ...] | None:
-    numbers = [_fraction(number) for number in value] if isinstance(value, list | tuple) else [None]
+    numbers = [_fraction(number) for number in (value if isinstance(value, list | tuple) else [value])]
     return None if None in numbers else tuple(map(float, numbers))  # type: ignore[arg-type]
 
 
@@ -222,7 +273,7 @@ _READERS: Mapping[str, Callable[[object], object | None]] = {
     "float": _fraction,
     "Path": _path,
 }
-_NAMES = {"tuple[str, ...]": "list of texts", "Colours": "list of three numbers", "Size": "whole number or two"}
+_NAMES = {"tuple[str, ...]": "list of texts", "Colours": "number or list of numbers", "Size": "whole number or two"}
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from rexnet_export.pipeline.artifact.export_folder import digests
 from rexnet_export.pipeline.core.errors import ConversionError, UsageError
-from rexnet_export.pipeline.core.files import MANIFEST_FILE
-from rexnet_export.pipeline.core.locks import held, is_owned, owned
+from rexnet_export.pipeline.core.files import MANIFEST_FILE, VOUCHING
 from rexnet_export.pipeline.core.progress import Progress
+from rexnet_export.pipeline.machine.locks import held, is_owned, owned
 
 UNFINISHED = ".unfinished-"
 PREVIOUS = ".previous"  # the older export, while the files of a new one are moved in
@@ -180,7 +180,7 @@ def _require_alone(output: Path) -> None:
 
 def _strangers(output: Path, but: set[str]) -> list[str]:
     """What lies in a folder that its manifest does not know and that is not called as one of `but`."""
-    known = {*_known(output), *but, MANIFEST_FILE, PREVIOUS}
+    known = {*_known(output), *but, *VOUCHING, PREVIOUS}
     return sorted(path.name for path in output.iterdir() if path.name not in known and not _is_ours(path))
 
 
@@ -191,7 +191,7 @@ def _is_ours(path: Path) -> bool:
 def _known(folder: Path) -> set[str]:
     """Files of an export; none where its manifest is missing or damaged."""
     try:
-        return {*digests(folder), MANIFEST_FILE}
+        return {*digests(folder), *VOUCHING}
     except ConversionError:
         return set()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint
@@ -79,7 +80,7 @@ def calibrate(
     """
     card, plain = inputs.card, onnx.load(float_onnx.path)
     whole = tapped(float_graph(inputs.checkpoint.network, card.preprocess), card.features) if card.features else plain
-    found = find_table(whole, images, card.preprocess, options, progress)
+    found = find_table(whole, images, card.preprocess, options, progress, inputs.work)
     quality = _quality(found.searched, progress) if found.searched else None
     model, table, mixed = found.model, found.table, None
     if options.max_drop is not None:
@@ -102,6 +103,7 @@ def _quality(searched: Searched, progress: Progress) -> Quality:
         hurt = sensitivities(draft.model, draft.table, judge, bar.advance)
     return Quality(
         images=len(judge.images),
+        classes=len(np.unique(judge.reference.argmax(1))),
         trials=draft.trials,
         spreads=spreads(draft.original, draft.statistics),
         cuts=draft.cuts,

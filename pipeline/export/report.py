@@ -1,16 +1,17 @@
-"""`report.json` and `manifest.json`: what was made, and what was measured of it."""
+"""`report.json`: what was made, and what was measured of it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from rexnet_export.pipeline.core.environment import environment
-from rexnet_export.pipeline.core.json import now, plain
-from rexnet_export.pipeline.core.records import Measurement, ModelCard, NotMeasured, Precision, StoredFile
+from rexnet_export.pipeline.core.json import now
+from rexnet_export.pipeline.core.records import Measurement, ModelCard, NotMeasured, Precision
 from rexnet_export.pipeline.export.preprocess_check import PreprocessCheck
+from rexnet_export.pipeline.export.report_display import html_table, one_line
 from rexnet_export.pipeline.export.report_json import (
     BackboneJson,
     CalibrationResult,
@@ -24,6 +25,7 @@ from rexnet_export.pipeline.export.report_json import (
     OutputParityJson,
     PreprocessCheckJson,
     QualityJson,
+    RegressionJson,
     ReportJson,
     ScoreJson,
     SensitivityJson,
@@ -34,7 +36,10 @@ from rexnet_export.pipeline.export.report_json import (
 )
 from rexnet_export.pipeline.graph.float_tracer import LOGITS
 from rexnet_export.pipeline.graph.parity import Parity
+from rexnet_export.pipeline.machine.environment import recorded_environment
+from rexnet_export.pipeline.proof.class_accuracy import ClassAccuracy
 from rexnet_export.pipeline.proof.flips import Flips
+from rexnet_export.pipeline.proof.image_noise import ImageNoise
 from rexnet_export.pipeline.proof.results import FileResult, Reference, StageResult, TargetResult
 from rexnet_export.pipeline.proof.tensor_noise import Layers
 from rexnet_export.quantization.calibration.channel_spread import Spread
@@ -43,31 +48,33 @@ from rexnet_export.quantization.search.choose_groups import Cut
 from rexnet_export.quantization.search.mixed_precision import Changes, Mixed
 from rexnet_export.quantization.search.search import Trial
 from rexnet_export.quantization.search.sensitivity import Sensitivity
+from rexnet_export.quantization.table.table import QuantTable
 
-SCHEMA_VERSION = 1
 NOT_CALIBRATED = NotMeasured(reason="only INT8 is calibrated")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """How INT8 was searched for, judged by `images` that no range comes from.
+    """How INT8 was searched for, judged by `images` that no range comes from; the float network sees `classes` in them.
 
     What was tried and kept; how even channels were and are; what groups of channels would save and cost, layer by
     layer; what each tensor damages.
     """
 
     images: int
+    classes: int
     trials: tuple[Trial, ...]
     spreads: tuple[Spread, ...]
     cuts: tuple[Cut, ...]
     sensitivities: tuple[Sensitivity, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Report:
     """All that one export found; `created` is fixed with the record, so every rendering of it says the same.
 
-    `notices` are what a person has to know before any figure: what was assumed, and what looks wrong.
+    `notices` are what a person has to know before any figure: what was assumed, and what looks wrong. `output` is the
+    folder that the files are in.
     """
 
     card: ModelCard
@@ -80,15 +87,27 @@ class Report:
     calibration: CalibrationResult | None
     quality: Measurement[Quality]
     mixed: Measurement[Mixed]
+    table: QuantTable | None
     targets: Mapping[str, TargetResult]
     layers: Layers
     flips: Measurement[Flips]
-    seconds: Mapping[str, float]
+    classes: Measurement[tuple[ClassAccuracy, ...]]
+    image_noise: Mapping[str, Measurement[ImageNoise]]
+    seconds: Measurement[Mapping[str, float]]
+    output: Path
     created: str = field(default_factory=now)
 
     def to_json(self) -> dict[str, Any]:
         """The content of `report.json`; what was not measured is `{"not_measured": reason}`."""
         return _report_json(self).to_json()
+
+    def __repr__(self) -> str:
+        """One line; notebooks show `_repr_html_`."""
+        return one_line(self)
+
+    def _repr_html_(self) -> str:
+        """A row a file, for notebooks."""
+        return html_table(self)
 
 
 def _report_json(report: Report) -> ReportJson:
@@ -107,16 +126,21 @@ def _report_json(report: Report) -> ReportJson:
         targets={name: _target(result, report.card) for name, result in report.targets.items()},
         layers=dict(report.layers),
         flips=report.flips,
-        seconds={stage: round(seconds, 2) for stage, seconds in report.seconds.items()},
-        environment=environment(),
+        classes=report.classes,
+        image_noise=dict(report.image_noise),
+        seconds=report.seconds
+        if isinstance(report.seconds, NotMeasured)
+        else {stage: round(seconds, 2) for stage, seconds in report.seconds.items()},
+        environment=recorded_environment(),
     )
 
 
 def _model(card: ModelCard) -> ModelJson:
-    """A classifier has no features and does not speak of them."""
+    """A classifier has no features and does not speak of them; heads and numbers are said where there are any."""
+    said = {key: value for key, value in vars(card).items() if value or key not in {"features", "heads", "numbers"}}
     if card.features:
-        return BackboneJson(**vars(card))
-    return ModelJson(**{key: value for key, value in vars(card).items() if key != "features"})
+        return BackboneJson(**said)
+    return RegressionJson(**said) if card.numbers else ModelJson(**said)
 
 
 def _preprocess_check(judged: Measurement[PreprocessCheck]) -> Measurement[PreprocessCheckJson]:
@@ -155,6 +179,7 @@ def _quality(quality: Measurement[Quality]) -> Measurement[QualityJson]:
         return quality
     return QualityJson(
         images=quality.images,
+        classes=quality.classes,
         trials=tuple(TrialJson(name=each.name, kept=each.kept, **vars(_score(each.score))) for each in quality.trials),
         channel_ranges=quality.spreads,
         groups=tuple(
@@ -218,13 +243,14 @@ def _file(result: FileResult, card: ModelCard) -> FileJson:
         sha256=result.file.sha256,
         bytes=result.file.bytes,
         executed_by=result.executed_by,
-        outputs=_outputs(result) if card.features else None,
+        outputs=_outputs(result) if card.features or card.heads else None,
         accuracy=result.accuracy,
         agreement_with_reference=result.agreement_with_reference,
         int8_mac_fraction=coverage if isinstance(coverage, NotMeasured) else coverage.int8_mac_fraction,
         float_ops=coverage if isinstance(coverage, NotMeasured) else coverage.float_ops,
         logit_sqnr_db=result.logit_sqnr_db,
         latency=result.latency,
+        float_latency=result.float_latency,
     )
 
 
@@ -233,13 +259,3 @@ def _outputs(result: FileResult) -> Measurement[dict[str, OutputJson]]:
     if isinstance(result.outputs, NotMeasured):
         return result.outputs
     return {each.name: OutputJson(sqnr_db=each.sqnr_db, largest_difference=each.largest) for each in result.outputs}
-
-
-def manifest(files: Mapping[str, StoredFile], inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Every file of the output folder with size and digest, and what they were made from."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "inputs": plain(inputs),
-        "files": {name: {"sha256": f.sha256, "bytes": f.bytes} for name, f in sorted(files.items())},
-        "environment": environment(),
-    }

@@ -7,21 +7,24 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from rexnet_export.pipeline.core.environment import Environment
 from rexnet_export.pipeline.core.json_record import JsonRecord, Sha256
 from rexnet_export.pipeline.core.records import (
     AtLeastOne,
     Count,
     Feature,
     Fraction,
+    HeadOutput,
     Measurement,
     NotNegative,
     Precision,
     Preprocess,
     Text,
 )
+from rexnet_export.pipeline.machine.environment import Environment
+from rexnet_export.pipeline.proof.class_accuracy import ClassAccuracy
 from rexnet_export.pipeline.proof.evaluate import Accuracy
 from rexnet_export.pipeline.proof.flips import Flips
+from rexnet_export.pipeline.proof.image_noise import ImageNoise
 from rexnet_export.pipeline.proof.latency import Latency
 from rexnet_export.pipeline.proof.results import ReadBack, Reference
 from rexnet_export.pipeline.proof.tensor_noise import TensorNoise
@@ -47,6 +50,15 @@ class ModelJson(JsonRecord):
     checkpoint_sha256: Sha256
     preprocess_source: dict[PreprocessField, Text]
     """By field of `preprocess`, who stated it: flags, a source of the checkpoint's, or assumed."""
+    heads: Annotated[tuple[HeadOutput, ...] | None, Field(exclude_if=_absent)] = None
+    """Outputs beside the logits."""
+
+
+class RegressionJson(ModelJson):
+    """A network that gives numbers for an image, and has no labels."""
+
+    labels: tuple[()]
+    numbers: AtLeastOne
 
 
 class BackboneJson(ModelJson):
@@ -141,6 +153,8 @@ class QualityJson(JsonRecord):
     """How INT8 was searched for, judged by `images` that no range comes from."""
 
     images: AtLeastOne
+    classes: AtLeastOne
+    """That the float network sees in these images."""
     trials: tuple[TrialJson, ...]
     channel_ranges: tuple[Spread, ...]
     """Of tensors that were evened out: channel ranges over the tensor's, at 0, 10, 50, 90 and 100 % of channels."""
@@ -194,7 +208,7 @@ class FileJson(JsonRecord):
     sha256: Sha256
     bytes: AtLeastOne
     executed_by: Measurement[Text]
-    outputs: Annotated[Measurement[dict[str, OutputJson]] | None, Field(exclude_if=_absent)]
+    outputs: Annotated[Measurement[dict[str, OutputJson]] | None, Field(exclude_if=_absent)] = None
     accuracy: Measurement[Accuracy]
     agreement_with_reference: Measurement[Fraction]
     int8_mac_fraction: Measurement[Fraction]
@@ -202,6 +216,8 @@ class FileJson(JsonRecord):
     """Float operators left between input and logits, as name (type)."""
     logit_sqnr_db: Measurement[float]
     latency: Measurement[Latency]
+    float_latency: Measurement[Latency]
+    """Of the float file of the same format, timed in the same rounds; that file is not kept."""
 
 
 class _PreciseJson(JsonRecord):
@@ -231,7 +247,7 @@ class ReportJson(JsonRecord):
     """UTC, when all measurements were done."""
     notices: tuple[Text, ...]
     """What a person has to know before any figure: what was assumed, and what looks wrong."""
-    model: ModelJson | BackboneJson
+    model: ModelJson | RegressionJson | BackboneJson
     preprocess_check: Measurement[PreprocessCheckJson]
     precision: Precision
     """What was asked for; a target may say otherwise of itself."""
@@ -248,5 +264,9 @@ class ReportJson(JsonRecord):
     """By target: SQNR of every tensor against the float graph's, on a few images, in the network's order."""
     flips: Measurement[Flips]
     """Images for which an artifact chooses another class than the reference; the listed flip in most files."""
-    seconds: dict[str, NotNegative]
+    classes: Measurement[tuple[ClassAccuracy, ...]]
+    """Of every class that has images: top-1 of the reference and each file, and the SQNR of the file's logits."""
+    image_noise: dict[str, Measurement[ImageNoise]]
+    """By file: SQNR of single images' logits, and those far below the median."""
+    seconds: Measurement[dict[str, NotNegative]]
     environment: Environment

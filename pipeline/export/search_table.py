@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +20,12 @@ from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import batches, images_sha256
 from rexnet_export.pipeline.export.max_drop import judges_for
 from rexnet_export.pipeline.export.options import FAST, HIGH, Options
+from rexnet_export.pipeline.machine.environment import usable_cores
+from rexnet_export.pipeline.machine.shared_work import SharedWork
 from rexnet_export.quantization.calibration.check import check_images, check_statistics
 from rexnet_export.quantization.calibration.observe import TensorStatistics, observe
 from rexnet_export.quantization.calibration.statistic_names import AUTO
+from rexnet_export.quantization.calibration.stored_statistics import from_arrays, to_arrays
 from rexnet_export.quantization.learned.adaround import learn_rounding
 from rexnet_export.quantization.learned.logit_slopes import logit_slopes
 from rexnet_export.quantization.onnx.simulate import Simulator, simulator
@@ -69,12 +73,17 @@ class FoundTable:
 
 
 def find_table(
-    model: onnx.ModelProto, images: Images, preprocess: Preprocess, options: Options, progress: Progress
+    model: onnx.ModelProto,
+    images: Images,
+    preprocess: Preprocess,
+    options: Options,
+    progress: Progress,
+    work: SharedWork | None = None,
 ) -> FoundTable:
     """Decide every scale of a float graph from images, as hard as `--effort` says.
 
     Beyond `--effort fast` a third of the images set no range: they judge what the others propose. With `--max-drop`
-    enough are held back to judge that as well.
+    enough are held back to judge that as well. `work` is what other exports share.
     """
     judges = _judges(options, len(images.indices))
     held = judges_for(options.max_drop, judges, len(images.indices))
@@ -91,7 +100,7 @@ def find_table(
         statistic=statistic,
         seed=options.seed,
     )
-    observed, searched = partial(_observed, seen, preprocess, progress), None
+    observed, searched = partial(_observed, seen, preprocess, progress, work), None
     if judges:
         evidence = Evidence(
             observe=observed,
@@ -129,9 +138,20 @@ def _searched(model: onnx.ModelProto, evidence: Evidence, options: Options, prog
 
 
 def _observed(
+    images: Images, preprocess: Preprocess, progress: Progress, work: SharedWork | None, model: onnx.ModelProto
+) -> dict[str, TensorStatistics]:
+    """What every tensor of a float graph was over the images; found once where work is shared."""
+    if work is None:
+        return _statistics(images, preprocess, progress, model)
+    graph = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+    chosen = images_sha256(images.source, images.indices)
+    key = ["statistics", graph, chosen, repr(preprocess), f"{usable_cores()} threads"]
+    return from_arrays(work.once(key, lambda: to_arrays(_statistics(images, preprocess, progress, model))))
+
+
+def _statistics(
     images: Images, preprocess: Preprocess, progress: Progress, model: onnx.ModelProto
 ) -> dict[str, TensorStatistics]:
-    """What every tensor of a float graph was over the images."""
     ids = [images.source.ids[index] for index in images.indices]
     with tempfile.TemporaryDirectory() as folder, progress.stage("calibrating", len(ids), "images") as bar:
         path = Path(folder) / "observed.onnx"

@@ -5,34 +5,33 @@ Every node is named after its one output tensor, and those names are the keys of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from rexnet_export.pipeline.artifact.metadata import describe
 from rexnet_export.pipeline.core.errors import ConversionError, DataError, UsageError
 from rexnet_export.pipeline.core.records import ModelCard, Preprocess, StoredFile, stored_file, write_whole
+from rexnet_export.pipeline.graph.body import Body, Weights
+from rexnet_export.pipeline.graph.heads import write_heads
 from rexnet_export.pipeline.graph.outputs import cut
-from rexnet_export.pipeline.model.rexnet import ConvBatchNorm, Head, LinearBottleneck, ReXNet, SqueezeExcite
-
-type Weights = NDArray[np.float64]
+from rexnet_export.pipeline.model.conv_batchnorm import ConvBatchNorm
+from rexnet_export.pipeline.model.head import Head
+from rexnet_export.pipeline.model.rexnet import LinearBottleneck, ReXNet, SqueezeExcite
 
 OPSET = 18
 IR_VERSION = 8  # the one opset 18 came with; newer ones lock out older runtimes for nothing
 SMALLEST, STEP = 32, 16  # pixels that every side is a multiple of
 PIXEL_SCALE = 1 / 256  # a power of two: pixel * scale is exact even in float16
 WHITE = 255
-RELU6_MAX = 6.0
 
 
 def write_float_onnx(network: ReXNet, card: ModelCard, path: Path) -> StoredFile:
     """Write the float graph of what the card's outputs need, with its metadata; `path` appears whole or not at all."""
-    if not card.features and len(card.labels) != network.spec.classes:
+    if not card.features and card.answers != network.spec.classes:
         raise DataError(
             f"{len(card.labels)} labels for {network.spec.classes} classes of {card.name}; "
             "give one label per class with --labels"
@@ -50,15 +49,19 @@ def write_float_onnx(network: ReXNet, card: ModelCard, path: Path) -> StoredFile
 
 
 def float_graph(network: ReXNet, preprocess: Preprocess) -> onnx.ModelProto:
-    """uint8 `image` [batch, H, W, 3] -> float32 `logits` [batch, classes], BatchNorm and normalisation folded in."""
-    (height, width), classes = _checked(preprocess.shape), network.spec.classes
-    body = _Body(relu6_only=network.spec.variant == "lite")
-    _head(body, network.head, _features(body, network, _image(body, preprocess, network.stem)))
+    """uint8 `image` [batch, H, W, C] -> float32 `logits` [batch, classes], BatchNorm and normalisation folded in.
+
+    Further heads are outputs behind the logits.
+    """
+    height, width = _checked(preprocess.shape)
+    body = Body(relu6_only=network.spec.variant == "lite")
+    pooled = _pooled(body, network.head, _features(body, network, _image(body, preprocess, network.stem)))
+    outputs = write_heads(body, network.head, pooled)
     graph = helper.make_graph(
         body.nodes,
         network.spec.name,
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", height, width, 3])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])],
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", height, width, preprocess.channels])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", count]) for name, count in outputs.items()],
         body.initializers,
     )
     model = helper.make_model(
@@ -82,71 +85,7 @@ def _checked(shape: tuple[int, int]) -> tuple[int, int]:
     return shape
 
 
-class _Body:
-    """Nodes and initializers in the order they are written."""
-
-    def __init__(self, *, relu6_only: bool) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: list[onnx.TensorProto] = []
-        self._relu6_only = relu6_only
-        self._relu6_bounds = [
-            self.constant("relu6.min", np.float32(0)),
-            self.constant("relu6.max", np.float32(RELU6_MAX)),
-        ]
-
-    def constant(self, name: str, value: NDArray[np.generic] | np.generic) -> str:
-        """Store an initializer; returns its name."""
-        array = np.asarray(value)
-        if not np.isfinite(array).all():
-            raise ConversionError(
-                f"{name} is not finite once BatchNorm and normalisation are folded; use another checkpoint"
-            )
-        self.initializers.append(numpy_helper.from_array(array, name))
-        return name
-
-    def node(self, op: str, name: str, inputs: Sequence[str], **attributes: int | str | Sequence[int]) -> str:
-        """Append a node with one output of the same name; returns that name."""
-        node = helper.make_node(op, inputs, [name], name)
-        node.attribute.extend(helper.make_attribute(key, value) for key, value in sorted(attributes.items()))
-        self.nodes.append(node)
-        return name
-
-    def parameters(self, name: str, weight: Weights, bias: Weights) -> list[str]:
-        """Store a node's weight and bias, rounded to float32 once."""
-        with np.errstate(over="ignore"):  # refused by name when it is stored
-            return [
-                self.constant(f"{name}.weight", weight.astype(np.float32)),
-                self.constant(f"{name}.bias", bias.astype(np.float32)),
-            ]
-
-    def conv(self, name: str, source: str, folded: tuple[Weights, Weights], conv: nn.Conv2d) -> str:
-        """A convolution with the geometry of `conv` and already folded parameters."""
-        (down, across), strides = conv.kernel_size, conv.stride
-        above, left = (int(padding) for padding in conv.padding)
-        return self.node(
-            "Conv",
-            name,
-            [source, *self.parameters(name, *folded)],
-            kernel_shape=[down, across],
-            strides=list(strides),
-            pads=[above, left, above, left],
-            dilations=[1, 1],
-            group=conv.groups,
-        )
-
-    def relu6(self, name: str, source: str) -> str:
-        """min(max(x, 0), 6)."""
-        return self.node("Clip", name, [source, *self._relu6_bounds])
-
-    def activation(self, source: str) -> str:
-        """The variant's own activation: SiLU as x * sigmoid(x), in ReXNet-lite ReLU6."""
-        if self._relu6_only:
-            return self.relu6(f"{source}.relu6", source)
-        sigmoid = self.node("Sigmoid", f"{source}.sigmoid", [source])
-        return self.node("Mul", f"{source}.silu", [source, sigmoid])
-
-
-def _image(body: _Body, preprocess: Preprocess, stem: ConvBatchNorm) -> str:
+def _image(body: Body, preprocess: Preprocess, stem: ConvBatchNorm) -> str:
     pads = body.constant("input.constant_channel.pads", np.array([0, 0, 0, 0, 0, 0, 0, 1], np.int64))
     white = body.constant("input.constant_channel.value", np.uint8(WHITE))
     body.node("Pad", "input.constant_channel", ["image", pads, white], mode="constant")
@@ -187,7 +126,7 @@ def _float64(tensor: Tensor | None) -> Weights:
     return values
 
 
-def _features(body: _Body, network: ReXNet, source: str) -> str:
+def _features(body: Body, network: ReXNet, source: str) -> str:
     for index, module in enumerate(network.features):
         if isinstance(module, LinearBottleneck):
             source = _block(body, f"features.{index}", source, module)
@@ -196,7 +135,7 @@ def _features(body: _Body, network: ReXNet, source: str) -> str:
     return body.node("GlobalAveragePool", "pool", [source])
 
 
-def _block(body: _Body, name: str, source: str, block: LinearBottleneck) -> str:
+def _block(body: Body, name: str, source: str, block: LinearBottleneck) -> str:
     wide = source
     if block.block.expands:
         wide = body.activation(body.conv(f"{name}.expand", source, _folded(block.conv_exp), block.conv_exp.conv))
@@ -214,7 +153,7 @@ def _block(body: _Body, name: str, source: str, block: LinearBottleneck) -> str:
     return body.node("Add", f"{name}.residual", [narrow, source])
 
 
-def _gated(body: _Body, name: str, wide: str, se: SqueezeExcite) -> str:
+def _gated(body: Body, name: str, wide: str, se: SqueezeExcite) -> str:
     pooled = body.node("GlobalAveragePool", f"{name}.pool", [wide])
     squeezed = body.conv(f"{name}.squeeze", pooled, _fold(se.fc1, se.bn), se.fc1)
     squeezed = body.node("Relu", f"{name}.squeeze.relu", [squeezed])
@@ -223,9 +162,8 @@ def _gated(body: _Body, name: str, wide: str, se: SqueezeExcite) -> str:
     return body.node("Mul", f"{name}.gated", [wide, gate])
 
 
-def _head(body: _Body, head: Head, pooled: str) -> None:
+def _pooled(body: Body, head: Head, pooled: str) -> str:
+    """What the heads read: the pooled features, in ReXNet-lite behind its neck."""
     if hasattr(head, "neck"):
-        pooled = body.relu6("neck.relu6", body.conv("neck", pooled, _folded(head.neck), head.neck.conv))
-    flat = body.node("Flatten", "flatten", [pooled], axis=1)
-    parameters = body.parameters("logits", _float64(head.fc.weight), _float64(head.fc.bias))
-    body.node("Gemm", "logits", [flat, *parameters], transB=1)
+        return body.relu6("neck.relu6", body.conv("neck", pooled, _folded(head.neck), head.neck.conv))
+    return pooled

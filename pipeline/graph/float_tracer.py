@@ -15,7 +15,7 @@ from onnx import TensorProto
 
 from rexnet_export.pipeline.core.errors import ConversionError, first_line
 from rexnet_export.pipeline.core.images import require_images
-from rexnet_export.pipeline.core.onnx_session import open_session, session_options
+from rexnet_export.pipeline.machine.onnx_session import open_session, session_options
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -35,7 +35,7 @@ class FloatTracer:
     name: str
     tensors: tuple[str, ...]
     inputs: Mapping[str, tuple[str, ...]]
-    size: tuple[int, int]
+    shape: tuple[int, int, int]
     timed: bool = False
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -55,7 +55,7 @@ class FloatTracer:
         return found
 
     def _checked(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        require_images(images, self.size)
+        require_images(images, self.shape)
         return np.ascontiguousarray(images)
 
 
@@ -67,7 +67,7 @@ def float_trace(onnx_path: Path) -> FloatTracer:
     names = tuple(node.output[0] for node in nodes)
     known = {value.name: value for value in (*model.graph.value_info, *model.graph.output)}
     (image,) = model.graph.input
-    height, width = (dimension.dim_value for dimension in image.type.tensor_type.shape.dim[1:3])
+    height, width, channels = (dimension.dim_value for dimension in image.type.tensor_type.shape.dim[1:])
     del model.graph.output[:]
     model.graph.output.extend(known[name] for name in names)
     return FloatTracer(
@@ -76,7 +76,7 @@ def float_trace(onnx_path: Path) -> FloatTracer:
         name=onnx_path.name,
         tensors=names,
         inputs={node.output[0]: tuple(name for name in node.input if name in names) for node in nodes},
-        size=(height, width),
+        shape=(height, width, channels),
     )
 
 

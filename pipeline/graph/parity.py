@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.core.errors import ConversionError, first_line
+from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.images import require_images
-from rexnet_export.pipeline.core.onnx_session import exact_options, open_session
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.graph.float_tracer import LOGITS, float_trace
+from rexnet_export.pipeline.graph.onnx_outputs import Values, onnx_outputs
 from rexnet_export.pipeline.model.backbone import Backbone, named_outputs
 from rexnet_export.pipeline.model.rexnet import ReXNet
-
-type Values = NDArray[np.float32]
 
 TOLERANCE = 1e-4
 PIXELS_AT_ONCE = 8 * 224 * 224
@@ -72,7 +70,7 @@ def check_parity(
     to each other than torch's are to ONNX Runtime's. Puts `network` in evaluation mode. `ids` names the images in
     errors; without them they are numbered from 0.
     """
-    require_images(images, preprocess.shape)
+    require_images(images, (*preprocess.shape, preprocess.channels))
     parity = Parity(outputs={}, same_top1=None, n=0)
     overturned = 0
     for expected, actual in _output_pairs(network, onnx_path, images, preprocess, ids):
@@ -140,21 +138,7 @@ def _not_finite(onnx_path: Path, pixels: NDArray[np.uint8], image: str, output: 
 
 
 def _torch_outputs(network: ReXNet | Backbone, pixels: NDArray[np.uint8], preprocess: Preprocess) -> dict[str, Values]:
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocess.mean, preprocess.std))
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (preprocess.mean, preprocess.std))
     with torch.inference_mode():
         outputs = named_outputs(network, (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - mean) / std)
     return {name: values.numpy() for name, values in outputs.items()}
-
-
-def onnx_outputs(onnx_path: Path) -> Callable[[NDArray[np.uint8]], dict[str, Values]]:
-    """ONNX Runtime on the CPU, its integers exact: uint8 [n, S, S, 3] -> every output by name."""
-    session = open_session(onnx_path, onnx_path.name, exact_options(threads=0))
-
-    def run(pixels: NDArray[np.uint8]) -> dict[str, Values]:
-        names = [output.name for output in session.get_outputs()]
-        try:
-            return dict(zip(names, session.run(names, {"image": pixels}), strict=True))
-        except Exception as error:
-            raise ConversionError(f"ONNX Runtime cannot run {onnx_path.name}: {first_line(error)}") from error
-
-    return run

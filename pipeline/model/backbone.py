@@ -9,17 +9,18 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from rexnet_export.pipeline.core.records import Feature
-from rexnet_export.pipeline.model.rexnet import BLOCK_STRIDES, Architecture, LinearBottleneck, ReXNet
+from rexnet_export.pipeline.model.architecture import Architecture
+from rexnet_export.pipeline.model.rexnet import LinearBottleneck, ReXNet
 
 STEM_STRIDE = 2
 FIRST_STRIDE = 4
 
 
-def last_blocks() -> dict[int, int]:
+def last_blocks(spec: Architecture) -> dict[int, int]:
     """By stride 4, 8, 16 and 32, the index of the last block that works at it."""
     found, stride = {}, STEM_STRIDE
-    for index, step in enumerate(BLOCK_STRIDES):
-        stride *= step
+    for index, block in enumerate(spec.blocks):
+        stride *= block.stride
         found[stride] = index
     return {stride: index for stride, index in found.items() if stride >= FIRST_STRIDE}
 
@@ -32,7 +33,7 @@ def features(spec: Architecture) -> tuple[Feature, ...]:
             stride=stride,
             channels=spec.blocks[index].outputs,
         )
-        for stride, index in last_blocks().items()
+        for stride, index in last_blocks(spec).items()
     )
 
 
@@ -53,7 +54,7 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """[N, 3, S, S] normalised -> [N, C, S / stride, S / stride] for strides 4, 8, 16, 32; S a multiple of 16."""
-        wanted, found = set(last_blocks().values()), []
+        wanted, found = set(last_blocks(self.spec).values()), []
         x = self.act(self.stem(x))
         for index, block in enumerate(self.features):
             x = block(x)
@@ -63,7 +64,7 @@ class Backbone(nn.Module):
 
 
 def named_outputs(network: ReXNet | Backbone, x: Tensor) -> dict[str, Tensor]:
-    """What leaves a network on normalised [N, 3, S, S], by ONNX tensor name: the logits, or a backbone's maps."""
+    """What leaves a network on normalised [N, C, H, W], by ONNX tensor name: heads' outputs or a backbone's maps."""
     if isinstance(network, Backbone):
         return {output.name: values for output, values in zip(network.outputs, network(x), strict=True)}
-    return {"logits": network(x)}
+    return network.outputs(x)

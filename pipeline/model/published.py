@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from rexnet_export.pipeline.model.rexnet import Variant
+from rexnet_export.pipeline.model.architecture import Variant
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -11,9 +12,12 @@ from numpy.typing import NDArray
 
 from rexnet_export.pipeline.core.outputs import answer
 from rexnet_export.pipeline.core.records import Preprocess
+from rexnet_export.pipeline.machine.torch_threads import side_by_side
 from rexnet_export.pipeline.model.backbone import Backbone, named_outputs
 from rexnet_export.pipeline.model.normalize import Normalize
 from rexnet_export.pipeline.model.rexnet import ReXNet
+
+PIXELS_AT_ONCE = 2**17  # 32 images of 64 x 64: activations stay in the cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +40,15 @@ class TorchSession:
         """uint8 [N, S, S, 3] -> float32 logits [N, classes]; of a backbone the mean of every channel."""
         return answer(self.outputs(images))
 
-    @torch.inference_mode()
     def outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """uint8 [N, S, S, 3] -> the logits [N, classes], or a backbone's maps [N, C, H, W], by ONNX tensor name."""
+        count = max(1, PIXELS_AT_ONCE // math.prod(self.preprocess.shape))
+        if self.device.type != "cpu" or len(images) <= count:
+            return self._outputs(images)
+        return side_by_side(self._outputs, images, count)
+
+    @torch.inference_mode()
+    def _outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         pixels = Normalize(self.preprocess, self.device)(torch.from_numpy(images))
         with (
             # cuDNN rounds float32 to TF32 unless told not to, and a reference must not be rounded.

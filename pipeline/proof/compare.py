@@ -28,6 +28,7 @@ UNLABELLED = NotMeasured(reason="the images have no labels")
 EQUAL = NotMeasured(reason="no value differs, so there is no noise to measure")
 SILENT = NotMeasured(reason="the reference is zero throughout")
 NO_GRID = NotMeasured(reason="the tensor is not quantized")
+LOGARITHMS = NotMeasured(reason="a file gives probabilities alone, so all are compared by their logarithm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,7 @@ class Loss:
 
 
 def compare_logits(
-    logits: Mapping[str, Logits], labels: NDArray[np.int64] | None, scale: float | None
+    logits: Mapping[str, Logits], labels: NDArray[np.int64] | None, scale: Measurement[float]
 ) -> LogitComparison:
     """Compare the logits [n, classes] of artifacts pair by pair, in steps of `scale` where they have one."""
     shapes = {name: values.shape for name, values in logits.items()}
@@ -108,13 +109,13 @@ def compare_logits(
     )
 
 
-def _logit_difference(names: tuple[str, str], one: Logits, other: Logits, scale: float | None) -> LogitDifference:
+def _logit_difference(names: tuple[str, str], one: Logits, other: Logits, scale: Measurement[float]) -> LogitDifference:
     apart = _distance(one, other, " or ".join(names))
     return LogitDifference(
         names=names,
         agreement=float((one.argmax(1) == other.argmax(1)).mean()),
         largest=float(apart.max()),
-        steps=NO_GRID if scale is None else _Steps(scale).add(apart).summary(),
+        steps=scale if isinstance(scale, NotMeasured) else _Steps(scale).add(apart).summary(),
     )
 
 

@@ -13,7 +13,7 @@ from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import AtLeastOne, Drop, Fraction, Preprocess
 from rexnet_export.pipeline.data.sources import ImageSource, batches
-from rexnet_export.pipeline.proof.paired_statistics import sqnr_db, upper_limit
+from rexnet_export.pipeline.proof.paired_statistics import lower_limit, sqnr_db, upper_limit
 
 BATCH = 64
 
@@ -22,12 +22,16 @@ type Logits = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """Top-1 of an artifact and of the float reference on the same `n` labelled images; drops are fractions."""
+    """Top-1 of an artifact and of the float reference on the same `n` labelled images; drops are fractions.
+
+    The limits are one-sided: of 100 runs 95 lie above the lower one, and 95 below the upper one.
+    """
 
     n: AtLeastOne
     top1: Fraction
     reference_top1: Fraction
     drop: Drop
+    drop_lower_95: Drop
     drop_upper_95: Drop
 
 
@@ -70,6 +74,7 @@ def accuracy(logits: Logits, reference: Logits, labels: NDArray[np.int64]) -> Ac
         top1=float(right.mean()),
         reference_top1=float(reference_right.mean()),
         drop=(worse - better) / n,
+        drop_lower_95=lower_limit(worse, better, n),
         drop_upper_95=upper_limit(worse, better, n),
     )
 

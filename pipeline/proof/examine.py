@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -13,12 +13,20 @@ from rexnet_export.pipeline.artifact.export_folder import Release
 from rexnet_export.pipeline.artifact.inspection import Inspection
 from rexnet_export.pipeline.artifact.metadata import card_from, float_tensors_from
 from rexnet_export.pipeline.artifact.self_test import SelfTest
-from rexnet_export.pipeline.artifact.target import Session, require_int8
+from rexnet_export.pipeline.artifact.target import OutputSession, require_int8
 from rexnet_export.pipeline.core.errors import ConversionError, ExportError, TargetUnavailable
 from rexnet_export.pipeline.core.files import MANIFEST_FILE
-from rexnet_export.pipeline.core.records import Artifact, Coverage, Measurement, ModelCard, NotMeasured, StoredFile
-from rexnet_export.pipeline.data.labels import listed
-from rexnet_export.pipeline.proof.prove import differences
+from rexnet_export.pipeline.core.records import (
+    PRECISIONS,
+    Artifact,
+    Coverage,
+    Measurement,
+    ModelCard,
+    NotMeasured,
+    StoredFile,
+)
+from rexnet_export.pipeline.labels.class_names import listed
+from rexnet_export.pipeline.proof.read_back import differences
 from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.quantization.table.table_file import load_table
 
@@ -27,7 +35,7 @@ UNVOUCHED = NotMeasured(reason="consistent with itself only: no manifest.json be
 UNREAD = NotMeasured(reason="the file cannot be read")
 
 
-class File(Session, Protocol):
+class File(OutputSession, Protocol):
     """One artifact, opened where a crash harms nobody else."""
 
     @property
@@ -48,7 +56,8 @@ class File(Session, Protocol):
 class Finding:
     """What one file showed; without `problems` it is consistent with itself, and computes what it did when written.
 
-    `vouched_by` says what besides the file itself knows its digest.
+    `vouched_by` says what besides the file itself knows its digest; `compressed` the weights that another tool
+    stores in other forms now.
     """
 
     name: str
@@ -63,12 +72,28 @@ class Finding:
     qparams: Mapping[str, QuantParams]
     vouched_by: Measurement[str]
     float_onnx_sha256: str | None = None
+    compressed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def step(self) -> float | None:
         """The scale of its logits, where they are INT8."""
         logits = self.qparams.get(LOGITS)
         return logits.scale[0] if logits else None
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What another tool has made of the file's weights since, and what that did to its logits."""
+        by_form: dict[str, list[str]] = {}
+        for name, form in self.compressed.items():
+            by_form.setdefault(form, []).append(name)
+        lines = [f"compressed since it was written: {listed(names)} to {form}" for form, names in by_form.items()]
+        tested = self.self_test
+        if lines and isinstance(tested, SelfTest):
+            apart = f"up to {tested.largest_difference:.3g} from those it gave then"
+            lines.append(
+                f"its logits on its golden images are {apart}, top-1 the same on {tested.same_top1} of {tested.n}"
+            )
+        return tuple(lines)
 
 
 def examine(file: File, name: str, stored: StoredFile, release: Release) -> Finding:
@@ -81,12 +106,13 @@ def examine(file: File, name: str, stored: StoredFile, release: Release) -> Find
     if wanted is None and any(path.parent == file.path.parent for path in release.digests):
         problems.add(f"{MANIFEST_FILE} beside it does not know it")
     inspection = file.inspect()
-    if altered := problems.asked(lambda: inspection.altered):
+    compressed = problems.asked(lambda: inspection.compressed) or {}
+    if altered := [name for name in problems.asked(lambda: inspection.altered) or () if name not in compressed]:
         problems.add(f"{listed(altered)} {'is' if len(altered) == 1 else 'are'} not what the exporter wrote")
     metadata = problems.asked(lambda: inspection.metadata)
     card = problems.asked(lambda: card_from(metadata)) if metadata is not None else None
     if metadata is None or card is None:
-        return _unread(name, stored, problems)
+        return _unread(name, stored, problems, vouched)
     qparams = problems.asked(lambda: inspection.qparams) if metadata.get("precision") == "int8" else {}
     coverage = problems.asked(lambda: inspection.coverage)
     if coverage is not None:
@@ -94,7 +120,7 @@ def examine(file: File, name: str, stored: StoredFile, release: Release) -> Find
     held: Measurement[bool] = UNREAD
     if qparams is not None:
         held = problems.asked(lambda: _holds_table(metadata, qparams, release, problems)) or False
-    executed_by, self_test = _executed(file, metadata, qparams or {}, problems)
+    executed_by, self_test = _executed(file, metadata, qparams or {}, problems, compressed=bool(compressed))
     return Finding(
         name=name,
         file=stored,
@@ -108,6 +134,7 @@ def examine(file: File, name: str, stored: StoredFile, release: Release) -> Find
         qparams=qparams or {},
         vouched_by=vouched,
         float_onnx_sha256=metadata.get("float_onnx_sha256"),
+        compressed=compressed,
     )
 
 
@@ -116,6 +143,7 @@ class _Problems:
 
     def __init__(self) -> None:
         self._found: dict[str, None] = {}
+        self.unread = UNREAD
 
     @property
     def found(self) -> tuple[str, ...]:
@@ -125,35 +153,39 @@ class _Problems:
         self._found[problem] = None
 
     def asked[T](self, question: Callable[[], T]) -> T | None:
-        """The answer, or None and the reason among the problems."""
+        """The answer, or None and the reason among the problems, unless it is what this machine lacks."""
         try:
             return question()
+        except TargetUnavailable as error:  # nothing is wrong with the file
+            self.unread = NotMeasured(reason=str(error))
         except ExportError as error:
             self.add(str(error))
-            return None
+        return None
 
 
-def _unread(name: str, stored: StoredFile, problems: _Problems) -> Finding:
+def _unread(name: str, stored: StoredFile, problems: _Problems, vouched: Measurement[str]) -> Finding:
+    """Nothing but its digest is known of a file."""
+    reason = problems.unread
     return Finding(
         name=name,
         file=stored,
         problems=problems.found,
-        card=UNREAD,
-        precision=UNREAD,
-        executed_by=UNREAD,
-        self_test=UNREAD,
-        holds_table=UNREAD,
-        coverage=UNREAD,
+        card=reason,
+        precision=reason,
+        executed_by=reason,
+        self_test=reason,
+        holds_table=reason,
+        coverage=reason,
         qparams={},
-        vouched_by=UNVOUCHED,
+        vouched_by=vouched if reason != UNREAD else UNVOUCHED,
     )
 
 
 def _artifact(metadata: Mapping[str, str], stored: StoredFile) -> Artifact:
     precision = metadata.get("precision")
-    if precision not in {"int8", "fp16", "fp32"}:
-        raise ConversionError(f"precision {precision!r} is none of int8, fp16, fp32; export it again")
-    return Artifact(target="", precision=precision, file=stored)  # type: ignore[arg-type]
+    if precision not in PRECISIONS:
+        raise ConversionError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}; export it again")
+    return Artifact(target="", precision=precision, file=stored)
 
 
 def _holds_table(
@@ -177,7 +209,12 @@ def _holds_table(
 
 
 def _executed(
-    file: File, metadata: Mapping[str, str], qparams: Mapping[str, QuantParams], problems: _Problems
+    file: File,
+    metadata: Mapping[str, str],
+    qparams: Mapping[str, QuantParams],
+    problems: _Problems,
+    *,
+    compressed: bool,
 ) -> tuple[Measurement[str], Measurement[SelfTest]]:
     try:
         executed_by: Measurement[str] = file.executed_by
@@ -187,7 +224,7 @@ def _executed(
     except ExportError as error:
         problems.add(str(error))
         return NotMeasured(reason=str(error)), NotMeasured(reason=str(error))
-    if not isinstance(tested, NotMeasured) and not tested.passed:
+    if not isinstance(tested, NotMeasured) and not tested.passed and not compressed:
         steps, largest = tested.largest_steps, tested.largest_difference
         apart = f"{largest:.3g}" if steps is None else f"{steps:.0f} quantization steps"
         problems.add(

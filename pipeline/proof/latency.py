@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from time import perf_counter_ns
+from functools import partial
+from itertools import pairwise
+from statistics import median as middle
+from time import perf_counter_ns, process_time_ns
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.core.environment import processor
 from rexnet_export.pipeline.core.errors import InvalidMeasurement
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import AtLeastOne, NotNegative
-from rexnet_export.pipeline.core.torch_threads import one_torch_thread
+from rexnet_export.pipeline.machine.environment import processor
+from rexnet_export.pipeline.machine.torch_threads import one_torch_thread
+from rexnet_export.pipeline.timing.blocks import kernel_times, steady, timed, turns
+from rexnet_export.pipeline.timing.summary import median, quantile
 
 WARM_UP = 5
 ROUNDS = 50
+KERNEL = 11  # runs of the reference kernel after each round
+OWN_SHARE = 0.9  # of a run's time, which a processor must have worked for it
+QUIET_SHARE = 0.75  # of all runs, and of all rounds; the device runner asks for the same share of its pairs
 MILLISECOND = 1e6  # nanoseconds
 
 
@@ -42,29 +49,48 @@ def measure(
     *,
     rounds: int = ROUNDS,
     clock: Callable[[], int] = perf_counter_ns,
+    worked: Callable[[], int] = process_time_ns,
 ) -> dict[str, Latency]:
     """Time every way to run on the same image [1, S, S, 3], once a round, each round in another random order.
 
-    What slows the machine for a while slows all of them, so ratios hold even where the milliseconds do not.
+    What slows the machine for a while slows all of them, so ratios hold even where the milliseconds do not. On a
+    busy machine there is no number: `InvalidMeasurement` where more than a quarter of the runs waited for a processor,
+    or the reference kernel changed its speed over more than a quarter of the rounds.
     """
     if len(image) != 1 or rounds < 1:
         raise InvalidMeasurement(f"latency is of one image in 1 or more rounds, not {len(image)} images in {rounds}")
-    order, random_order = list(runs), random.Random(0)  # noqa: S311 - an order of work, not a secret
     spent: dict[str, list[int]] = {name: [] for name in runs}
+    waited, kernels = 0, []
     # The other runtimes are opened with one thread each.
     with one_torch_thread(), progress.stage("timing", rounds, "rounds") as bar:
         for run in runs.values():
             for _ in range(WARM_UP):
                 run(image)
-        for _ in range(rounds):
-            random_order.shuffle(order)
+        kernels.append(_kernel(clock))
+        for _, order in zip(range(rounds), turns(list(runs), seed=0), strict=False):
             for name in order:
-                start = clock()
-                runs[name](image)
-                spent[name].append(clock() - start)
+                before = worked()
+                spent[name] += timed(partial(runs[name], image), 1, clock=clock)
+                waited += worked() - before < OWN_SHARE * spent[name][-1]
+            kernels.append(_kernel(clock))
             bar.advance()
+    for trouble in _troubles(waited / (rounds * len(runs)), kernels):
+        raise InvalidMeasurement(f"the machine was busy: {trouble}; time again when it is quiet")
     machine = processor()
     return {name: _summary(durations, machine) for name, durations in spent.items()}
+
+
+def _kernel(clock: Callable[[], int]) -> int:
+    return round(middle(kernel_times(KERNEL, dropped=2, clock=clock)))
+
+
+def _troubles(waited: float, kernels: list[int]) -> Iterator[str]:
+    """What speaks against the durations, if anything does."""
+    if waited > 1 - QUIET_SHARE:
+        yield f"{waited:.0%} of the runs waited for a processor"
+    changed = sum(not steady(*pair) for pair in pairwise(kernels)) / (len(kernels) - 1)
+    if changed > 1 - QUIET_SHARE:
+        yield f"its speed changed over {changed:.0%} of the rounds"
 
 
 def ratio(slower: Latency, faster: Latency) -> float:
@@ -73,10 +99,9 @@ def ratio(slower: Latency, faster: Latency) -> float:
 
 
 def _summary(nanoseconds: list[int], machine: str) -> Latency:
-    p50, p90 = np.percentile(nanoseconds, [50, 90]) / MILLISECOND
     return Latency(
-        p50_ms=float(p50),
-        p90_ms=float(p90),
+        p50_ms=median(nanoseconds) / MILLISECOND,
+        p90_ms=quantile(nanoseconds, 0.9) / MILLISECOND,
         n=len(nanoseconds),
         machine=machine,
         samples_ms=tuple(round(spent / MILLISECOND, 4) for spent in nanoseconds),

@@ -11,16 +11,14 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.stats import binomtest, norm
+from scipy.special import bdtrc, ndtr, ndtri
 
 RESAMPLES = 10_000
 
 
 def mcnemar_p(worse: int, better: int) -> float:
     """One-sided p of "the candidate is not worse": McNemar's test, exact by the binomial distribution."""
-    discordant = worse + better
-    return float(binomtest(worse, discordant, 0.5, alternative="greater").pvalue) if discordant else 1.0
+    return float(bdtrc(worse - 1, worse + better, 0.5)) if worse else 1.0
 
 
 def drop_upper_limit(worse: int, better: int, images: int, confidence: float = 0.95) -> float:
@@ -29,9 +27,11 @@ def drop_upper_limit(worse: int, better: int, images: int, confidence: float = 0
     `worse` images the reference has right and the candidate wrong, `better` the other way round, of `images`.
     Tango, Statistics in Medicine 17 (1998) 891-908.
     """
+    from scipy.optimize import brentq  # noqa: PLC0415 - slow to import
+
     if worse - better == images:
         return 1.0
-    quantile = float(norm.ppf(confidence))
+    quantile = float(ndtri(confidence))
     observed = (worse - better) / images
     return float(brentq(lambda drop: _tango_z(worse, better, images, drop) + quantile, observed, 1 - 1e-9))
 
@@ -43,6 +43,19 @@ def upper_limit(worse: int, better: int, images: int, confidence: float = 0.95) 
     return drop_upper_limit(worse, better, images, confidence)
 
 
+def lower_limit(worse: int, better: int, images: int, confidence: float = 0.95) -> float:
+    """The other side of `upper_limit`: a drop above it is shown."""
+    return -upper_limit(better, worse, images, confidence)
+
+
+def margin_p(worse: int, better: int, images: int, margin: float) -> float:
+    """One-sided p of "the drop is `margin` (fraction) or more": below alpha exactly where `upper_limit` at 1 - alpha
+    is below the margin, so that claims on several candidates can be corrected."""
+    if worse + better == 0:
+        return math.exp(images * math.log1p(-margin))
+    return 1.0 if worse - better == images else float(ndtr(_tango_z(worse, better, images, margin)))
+
+
 def drop_lower_limit(worse: int, better: int, images: int, confidence: float = 0.95) -> float:
     """One-sided lower limit of the accuracy drop: the upper limit with the sides changed."""
     return -drop_upper_limit(better, worse, images, confidence)
@@ -51,6 +64,15 @@ def drop_lower_limit(worse: int, better: int, images: int, confidence: float = 0
 def no_discordance_limit(images: int, confidence: float = 0.95) -> float:
     """Exact one-sided upper limit of the drop where no image differs: at that rate none would in 5 of 100 tries."""
     return -math.expm1(math.log1p(-confidence) / images)
+
+
+def share_limits(right: int, images: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Two-sided limits of a share such as top-1: Wilson's score interval."""
+    z = float(ndtri(0.5 + confidence / 2))
+    share, spread = right / images, z * z / images
+    middle = share + spread / 2
+    half = z * math.sqrt(share * (1 - share) / images + spread / (4 * images))
+    return (middle - half) / (1 + spread), (middle + half) / (1 + spread)
 
 
 def ratio_limits(

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from rexnet_export.pipeline.artifact.inspection import Inspection
 from rexnet_export.pipeline.artifact.metadata import card_from
-from rexnet_export.pipeline.core.errors import DataError, UsageError
+from rexnet_export.pipeline.core.errors import ConversionError, DataError, UsageError
+from rexnet_export.pipeline.core.outputs import LOG_PROBABILITIES, LOGITS, log_softmax, network_outputs
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import ModelCard
 from rexnet_export.pipeline.data.folder import FolderImages, open_folder
@@ -30,8 +30,8 @@ class OpenedFile(Protocol):
     def inspect(self) -> Inspection:
         """What it says of itself."""
 
-    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 [N, H, W, 3] RGB -> float32 logits [N, classes]."""
+    def outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """uint8 [N, H, W, 3] RGB -> float32 logits [N, classes] and what other heads give, by ONNX tensor name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,23 +44,24 @@ class Guess:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """One photo and its best classes, the best first."""
+    """One photo and its best classes, the best first; `numbers` are what heads without classes give, by output."""
 
     photo: str
     guesses: tuple[Guess, ...]
+    numbers: Mapping[str, tuple[float, ...]]
 
 
 def predict(file: OpenedFile, photos: Sequence[Path], top: int, progress: Progress) -> Iterator[Prediction]:
     """Answers for photos, and for all photos in folders, in their order.
 
-    `UsageError` for a file without classes, `DataError` for what is no photo.
+    `UsageError` for a backbone, `DataError` for what is no photo.
     """
     if top < 1:
         raise UsageError(f"--top {top}: how many classes to show is 1 or more")
     card = card_from(file.inspect().metadata)
     if card.features:
         raise UsageError(f"{file.path.name} is a backbone: it gives features, not classes")
-    sources = [_source(photo) for photo in photos]
+    sources = [_source(photo, card.preprocess.channels) for photo in photos]
     with progress.stage("predicting", sum(map(len, sources)), "photos") as bar:
         for photo, source in zip(photos, sources, strict=True):
             names = [str(photo / name) if photo.is_dir() else str(photo) for name in source.ids]
@@ -68,12 +69,25 @@ def predict(file: OpenedFile, photos: Sequence[Path], top: int, progress: Progre
             bar.advance(len(source))
 
 
-def _source(photo: Path) -> FolderImages:
+def _source(photo: Path, channels: int) -> FolderImages:
     if photo.is_dir():
-        return open_folder(photo, labelled=False)
+        return open_folder(photo, labelled=False, channels=channels)
     if not photo.exists():
         raise DataError(f"{photo} does not exist; name photos, or folders of them")
-    return FolderImages(root=photo.parent, ids=(photo.name,))
+    return FolderImages(root=photo.parent, ids=(photo.name,), channels=channels)
+
+
+def _outputs(file: OpenedFile, pixels: NDArray[np.uint8], card: ModelCard) -> dict[str, NDArray[np.float32]]:
+    """What the file gives, which must be what it says of itself."""
+    given = network_outputs(file.outputs(pixels))
+    # Either has the same softmax.
+    outputs = {LOGITS if name == LOG_PROBABILITIES else name: values for name, values in given.items()}
+    sizes = {LOGITS: card.answers, **{head.name: head.numbers for head in card.heads}}
+    found = {name: values.shape for name, values in outputs.items()}
+    if found != {name: (len(pixels), count) for name, count in sizes.items()}:
+        answered = ", ".join(f"{name} {list(shape[1:])}" for name, shape in found.items())
+        raise ConversionError(f"{file.path.name} says it gives {sizes} and answers {answered}; export it again")
+    return outputs
 
 
 def _answers(
@@ -81,8 +95,18 @@ def _answers(
 ) -> Iterator[Prediction]:
     place = 0
     for pixels in batches(source, card.preprocess, range(len(source)), BATCH):
-        for probabilities in softmax(file.run(pixels).astype(np.float64), axis=1):
-            best = probabilities.argsort()[::-1][:top]
-            guesses = tuple(Guess(label=card.labels[index], probability=float(probabilities[index])) for index in best)
-            yield Prediction(photo=names[place], guesses=guesses)
+        outputs = _outputs(file, pixels, card)
+        numbers = {name: values for name, values in outputs.items() if name != LOGITS or not card.labels}
+        for row, logits in enumerate(outputs[LOGITS]):
+            yield Prediction(
+                photo=names[place],
+                guesses=_best(logits, card, top) if card.labels else (),
+                numbers={name: tuple(values[row].tolist()) for name, values in numbers.items()},
+            )
             place += 1
+
+
+def _best(logits: NDArray[np.float32], card: ModelCard, top: int) -> tuple[Guess, ...]:
+    probabilities = np.exp(log_softmax(logits[None])[0])
+    best = probabilities.argsort()[::-1][:top]
+    return tuple(Guess(label=card.labels[index], probability=float(probabilities[index])) for index in best)

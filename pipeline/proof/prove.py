@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.artifact.metadata import card_from
 from rexnet_export.pipeline.artifact.target import OutputSession, Source, Target, require_int8
-from rexnet_export.pipeline.core.errors import ConversionError, TargetUnavailable
-from rexnet_export.pipeline.core.outputs import answer
+from rexnet_export.pipeline.core.errors import InvalidMeasurement, TargetUnavailable
+from rexnet_export.pipeline.core.outputs import LOG_PROBABILITIES, alike, answer, log_probabilities, network_outputs
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import Artifact, Measurement, ModelCard, NotMeasured, Preprocess, StoredFile
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import batches, images_sha256
 from rexnet_export.pipeline.proof import evaluate
+from rexnet_export.pipeline.proof.class_accuracy import ClassAccuracy, class_accuracies
 from rexnet_export.pipeline.proof.compare import TensorComparison, TensorDifference
 from rexnet_export.pipeline.proof.evaluate import Logits
 from rexnet_export.pipeline.proof.flips import Flips, flips
+from rexnet_export.pipeline.proof.float_forms import float_forms
+from rexnet_export.pipeline.proof.image_noise import ImageNoise, image_noise
 from rexnet_export.pipeline.proof.latency import Latency, measure
 from rexnet_export.pipeline.proof.onnx_stages import UNLABELLED, StageName, open_stages, stage_results
-from rexnet_export.pipeline.proof.results import FileResult, ReadBack, Reference, StageResult, TargetResult
+from rexnet_export.pipeline.proof.read_back import read_back
+from rexnet_export.pipeline.proof.results import FileResult, Reference, StageResult, TargetResult
 from rexnet_export.pipeline.proof.tensor_noise import Layers, tensor_noise
-from rexnet_export.quantization.table.params import QuantParams
-from rexnet_export.quantization.table.table import QuantTable
 
 REFERENCE = "reference"
-BIAS_BITS = 32
 NO_CLASSES = NotMeasured(reason="a network without its head has no classes; its outputs are compared one by one")
+NUMBERS = NotMeasured(reason="the network gives numbers, not classes")
 IDENTICAL = NotMeasured(reason="the logits equal the reference's, so there is no noise to measure")
 
 
@@ -43,6 +44,8 @@ class Proof:
     targets: Mapping[str, TargetResult]
     layers: Layers
     flips: Measurement[Flips]
+    classes: Measurement[tuple[ClassAccuracy, ...]]
+    image_noise: Mapping[str, Measurement[ImageNoise]]
     logits: Mapping[str, Logits]
 
 
@@ -57,7 +60,10 @@ class _Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
-    """What one session gave: its answers [n, answers], and each output beside the reference's."""
+    """What one session gave: its answers [n, answers], and each output beside the reference's.
+
+    Of the reference itself there is nothing beside it, but where a file stands for it.
+    """
 
     answers: Logits
     outputs: tuple[TensorDifference, ...]
@@ -70,11 +76,13 @@ def prove(
     images: Images,
     source: Source,
     progress: Progress,
+    *,
+    untimed: NotMeasured | None = None,
 ) -> Proof:
     """Read every file back, and execute those that can be executed here beside the reference on the same images.
 
     `graphs` are the ONNX graphs the artifacts were made from; they run too. What speaks of classes is not measured of
-    a network without a head.
+    a network without a head; `untimed` is why no durations are, where they are not.
     """
     card = source.card
     candidates = {
@@ -84,14 +92,23 @@ def prove(
     sessions = {name: c.session for name, c in candidates.items() if not isinstance(c.session, NotMeasured)}
     runs = _run(reference, open_stages(graphs) | sessions, images, card.preprocess, progress)
     first = next(batches(images.source, card.preprocess, images.indices[:1], 1))
-    timed = {name: session.outputs for name, session in sessions.items() if session.timed}
-    latencies = measure(timed, first, progress) if timed else {}
+    timed = {name: session for name, session in sessions.items() if untimed is None and session.timed}
+    latencies, float_latencies = _latencies(artifacts, timed, source, first, progress)
     traced = {target.name: sessions[target.name] for target, _ in artifacts if target.name in sessions}
     results = {
-        name: _file_result(candidate, images, runs.get(name), runs[REFERENCE].answers, latencies.get(name), source)
+        name: _file_result(
+            candidate,
+            images,
+            runs.get(name),
+            runs[REFERENCE].answers,
+            (latencies.get(name) or untimed, float_latencies.get(name) or untimed),
+            source,
+        )
         for name, candidate in candidates.items()
     }
     logits = {} if card.features else {name: run.answers for name, run in runs.items()}
+    beside = {name: _beside(runs[name], runs[REFERENCE].answers) for name in sessions}
+    ids = [images.source.ids[index] for index in images.indices]
     return Proof(
         reference=Reference(
             executed_by=reference.executed_by,
@@ -111,16 +128,26 @@ def prove(
             for target, artifact in artifacts
         },
         layers=tensor_noise(source.float_onnx.path, traced, images, card.preprocess),
-        flips=NO_CLASSES if card.features else _flips(logits, sessions, images, card),
+        flips=_no_classes(card)
+        or flips(logits[REFERENCE], {name: logits[name] for name in sessions}, ids, images.labels, card.labels),
+        classes=_of_classes(card, images) or _by_class(logits, beside, images, card),
+        image_noise={}
+        if card.features
+        else {name: _no_classes(card) or image_noise(beside[name], logits[name], ids) for name in sessions},
         logits=logits,
     )
 
 
-def _of_classes(card: ModelCard, images: Images) -> NotMeasured | None:
-    """Why top-1 is not measured, if it is not."""
+def _no_classes(card: ModelCard) -> NotMeasured | None:
+    """Why nothing is said of classes, if nothing is."""
     if card.features:
         return NO_CLASSES
-    return UNLABELLED if images.labels is None else None
+    return NUMBERS if card.numbers else None
+
+
+def _of_classes(card: ModelCard, images: Images) -> NotMeasured | None:
+    """Why top-1 is not measured, if it is not."""
+    return _no_classes(card) or (UNLABELLED if images.labels is None else None)
 
 
 def _labels(images: Images) -> NDArray[np.int64]:
@@ -128,9 +155,16 @@ def _labels(images: Images) -> NDArray[np.int64]:
     return images.labels
 
 
-def _flips(logits: Mapping[str, Logits], sessions: Iterable[str], images: Images, card: ModelCard) -> Flips:
-    ids = [images.source.ids[index] for index in images.indices]
-    return flips(logits[REFERENCE], {name: logits[name] for name in sessions}, ids, images.labels, card.labels)
+def _by_class(
+    logits: Mapping[str, Logits], beside: Mapping[str, Logits], images: Images, card: ModelCard
+) -> tuple[ClassAccuracy, ...]:
+    files = {name: logits[name] for name in beside}
+    return class_accuracies(logits[REFERENCE], files, beside, _labels(images), card.labels)
+
+
+def _beside(run: _Run, reference: Logits) -> Logits:
+    """The reference's answers as the file gives them: by their logarithm where it has probabilities alone."""
+    return log_probabilities(reference) if any(o.name == LOG_PROBABILITIES for o in run.outputs) else reference
 
 
 def _run(
@@ -151,21 +185,48 @@ def _run(
     twin = next((name for name in same if _equal_outputs(sessions[name].outputs(few), expected)), None)
     running = {name: session for name, session in sessions.items() if name != twin}
     answers: dict[str, list[Logits]] = {name: [] for name in (REFERENCE, *running)}
-    comparisons = {name: TensorComparison({}) for name in (REFERENCE, *running)}
+    comparisons = {name: TensorComparison({}) for name in (*running, *([REFERENCE] if twin else []))}
     with progress.stage(f"running {1 + len(running)} networks", len(images.indices), "images") as bar:
         for pixels in batches(images.source, preprocess, images.indices, evaluate.BATCH):
             expected = reference.outputs(pixels)
             for name, collected in answers.items():
                 session = reference if name == REFERENCE else running[name]
-                outputs = expected if name == REFERENCE else session.outputs(pixels)
+                outputs = expected if name == REFERENCE else network_outputs(session.outputs(pixels))
                 collected.append(evaluate.finite(answer(outputs), f"{name}: {session.executed_by}"))
-                comparisons[name].add(expected, outputs)
+                if name in comparisons:
+                    comparisons[name].add(alike(expected, outputs), outputs)
             bar.advance(len(pixels))
     runs = {
-        name: _Run(answers=np.concatenate(parts), outputs=comparisons[name].result().tensors)
+        name: _Run(
+            answers=np.concatenate(parts),
+            outputs=comparisons[name].result().tensors if name in comparisons else (),
+        )
         for name, parts in answers.items()
     }
     return runs | ({twin: runs[REFERENCE]} if twin else {})
+
+
+def _latencies(
+    artifacts: Sequence[tuple[Target, Artifact]],
+    timed: Mapping[str, OutputSession],
+    source: Source,
+    image: NDArray[np.uint8],
+    progress: Progress,
+) -> tuple[dict[str, Measurement[Latency]], dict[str, Measurement[Latency]]]:
+    """Of each file, and of the float file beside it, all in the same rounds; on a busy machine the reason for none."""
+    if not timed:
+        return {}, {}
+    with float_forms(artifacts, source, timed) as beside:
+        runs = {name: session.outputs for name, session in (*timed.items(), *beside.sessions.items())}
+        found: dict[str, Measurement[Latency]] = {}
+        try:
+            found |= measure(runs, image, progress)
+        except InvalidMeasurement as error:
+            found |= dict.fromkeys(runs, NotMeasured(reason=str(error)))
+    own = {name: found[name] for name in timed}
+    return own, {
+        name: name_of if isinstance(name_of, NotMeasured) else found[name_of] for name, name_of in beside.of.items()
+    }
 
 
 def _equal_outputs(one: Mapping[str, Logits], other: Mapping[str, Logits]) -> bool:
@@ -187,11 +248,16 @@ def _candidate(target: Target, artifact: Artifact) -> _Candidate:
 
 
 def _file_result(
-    candidate: _Candidate, images: Images, run: _Run | None, reference: Logits, latency: Latency | None, source: Source
+    candidate: _Candidate,
+    images: Images,
+    run: _Run | None,
+    reference: Logits,
+    latency: tuple[Measurement[Latency] | None, Measurement[Latency] | None],
+    source: Source,
 ) -> FileResult:
     coverage = candidate.target.inspect(candidate.artifact).coverage
     require_int8(candidate.artifact, coverage, source.float_tensors)
-    session, classes = candidate.session, NO_CLASSES if source.card.features else None
+    session = candidate.session
     if isinstance(session, NotMeasured) or run is None:
         assert isinstance(session, NotMeasured)
         return FileResult(
@@ -203,79 +269,20 @@ def _file_result(
             logit_sqnr_db=session,
             coverage=coverage,
             latency=session,
+            float_latency=session,
         )
+    reference = _beside(run, reference)
     sqnr = evaluate.logit_sqnr_db(run.answers, reference)
+    no_device = NotMeasured(reason=f"the speed of the {session.executed_by} is not a device's")
+    own, beside = latency
     return FileResult(
         file=candidate.artifact.file,
         executed_by=session.executed_by,
         outputs=run.outputs,
         accuracy=_of_classes(source.card, images) or evaluate.accuracy(run.answers, reference, _labels(images)),
-        agreement_with_reference=classes or evaluate.agreement(run.answers, reference),
-        logit_sqnr_db=classes or (sqnr if math.isfinite(sqnr) else IDENTICAL),
+        agreement_with_reference=_no_classes(source.card) or evaluate.agreement(run.answers, reference),
+        logit_sqnr_db=NO_CLASSES if source.card.features else sqnr if math.isfinite(sqnr) else IDENTICAL,
         coverage=coverage,
-        latency=latency or NotMeasured(reason=f"the speed of the {session.executed_by} is not a device's"),
-    )
-
-
-def read_back(target: Target, artifact: Artifact, card: ModelCard, table: QuantTable | None) -> Measurement[ReadBack]:
-    """Compare what the file stores with the card and the table; the error names the first tensors that differ."""
-    path = artifact.file.path
-    inspection = target.inspect(artifact)
-    if card_from(inspection.metadata) != card:
-        raise ConversionError(f"{path.name} does not say the labels and preprocessing it was given; report this")
-    if table is None or artifact.precision != "int8":
-        return NotMeasured(reason="only INT8 artifacts hold the quantization table")
-    stored = inspection.qparams
-    differing = differences(table, stored)
-    if differing:
-        raise ConversionError(
-            f"{path.name} does not hold the quantization table: {len(differing)} tensors differ, first "
-            f"{', '.join(differing[:3])}; report this with the checkpoint"
-        )
-    return ReadBack(
-        tensors=sum(entry.params is not None and name in stored for name, entry in table.tensors.items()),
-        rounded_to_float16=len(rounded_to_float16(table, stored)),
-    )
-
-
-def differences(table: QuantTable, stored: Mapping[str, QuantParams]) -> list[str]:
-    """Tensors whose stored parameters are missing or not the table's, compared as float32, or that it leaves in float.
-
-    A scale rounded to float16 is the table's (see `rounded_to_float16`). Biases count where the format stores them as
-    integers; Core ML takes the float values those stand for.
-    """
-    integer_biases = any(params.bits == BIAS_BITS for params in stored.values())
-    unwanted = [name for name in table.float_tensors if name in stored]
-    return unwanted + [
-        name
-        for name, entry in table.tensors.items()
-        if entry.params is not None
-        and (entry.params.bits != BIAS_BITS or integer_biases)
-        and (name not in stored or not (_equal(entry.params, stored[name]) or _rounded(entry.params, stored[name])))
-    ]
-
-
-def rounded_to_float16(table: QuantTable, stored: Mapping[str, QuantParams]) -> list[str]:
-    """Tensors whose scale the file holds as the nearest float16, as Core ML's compute type asks for: none where the
-    table's scales are float16 numbers, as ours are."""
-    return [
-        name
-        for name, entry in table.tensors.items()
-        if entry.params is not None and name in stored and _rounded(entry.params, stored[name])
-    ]
-
-
-def _rounded(wanted: QuantParams, stored: QuantParams) -> bool:
-    if wanted.bits != 8 or _equal(wanted, stored):
-        return False
-    with np.errstate(over="ignore"):
-        half = np.array(wanted.scale).astype(np.float16)
-    return _equal(replace(wanted, scale=tuple(half.astype(np.float64).tolist())), stored)
-
-
-def _equal(one: QuantParams, other: QuantParams) -> bool:
-    return (
-        one.zero_point == other.zero_point
-        and one.bits == other.bits
-        and np.array_equal(np.array(one.scale, np.float32), np.array(other.scale, np.float32))
+        latency=own or no_device,
+        float_latency=beside or no_device,
     )

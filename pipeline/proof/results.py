@@ -11,18 +11,22 @@ from rexnet_export.pipeline.core.records import (
     Coverage,
     Fraction,
     Measurement,
+    NotMeasured,
     Precision,
     StoredFile,
     Text,
 )
 from rexnet_export.pipeline.proof.compare import TensorDifference
 from rexnet_export.pipeline.proof.evaluate import Accuracy
-from rexnet_export.pipeline.proof.latency import Latency
+from rexnet_export.pipeline.proof.latency import Latency, ratio
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileResult:
-    """What was measured of one file; `outputs` are compared with the reference's, in the network's order."""
+    """What was measured of one file; `outputs` are compared with the reference's, in the network's order.
+
+    `float_latency` is that of the float file of the same format, which is made for this and not kept.
+    """
 
     file: StoredFile
     executed_by: Measurement[str]
@@ -32,6 +36,18 @@ class FileResult:
     logit_sqnr_db: Measurement[float]
     coverage: Measurement[Coverage]
     latency: Measurement[Latency]
+    float_latency: Measurement[Latency]
+
+    @property
+    def speed_up(self) -> Measurement[float]:
+        """How many times as fast an INT8 file is as the float file of its format, both timed in turns."""
+        if isinstance(self.latency, NotMeasured):
+            return self.latency
+        return (
+            self.float_latency
+            if isinstance(self.float_latency, NotMeasured)
+            else ratio(self.float_latency, self.latency)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,20 +9,20 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rexnet_export.pipeline.artifact.export_folder import Release, find_release, stored
 from rexnet_export.pipeline.artifact.self_test import SelfTest
+from rexnet_export.pipeline.artifact.signature import require_signed
 from rexnet_export.pipeline.artifact.target import Session
 from rexnet_export.pipeline.core.errors import ConversionError, UsageError
 from rexnet_export.pipeline.core.files import MANIFEST_FILE
+from rexnet_export.pipeline.core.outputs import log_probabilities
 from rexnet_export.pipeline.core.progress import Progress, counted
-from rexnet_export.pipeline.core.records import Measurement, ModelCard, NotMeasured, Text
+from rexnet_export.pipeline.core.records import RGB, Measurement, ModelCard, NotMeasured, Text
 from rexnet_export.pipeline.data.selection import Images, labelled_images
 from rexnet_export.pipeline.data.sources import batches, bundled, open_source
 from rexnet_export.pipeline.graph.float_tracer import FloatTracer, float_trace
 from rexnet_export.pipeline.proof import compare
+from rexnet_export.pipeline.proof.careful_session import Careful
 from rexnet_export.pipeline.proof.compare import LogitComparison, Loss, TraceComparison
 from rexnet_export.pipeline.proof.evaluate import run_sessions
 from rexnet_export.pipeline.proof.examine import File, Finding, examine
@@ -37,25 +37,33 @@ SHA256 = re.compile("[0-9A-Fa-f]{64}")
 class Request:
     """What to prove, and on which images: all of `eval_data` unless `eval_images` says fewer.
 
-    `expect` is the SHA-256 that the one path must have: a file's own, a package's, or that of a folder's manifest.
+    `eval_labels` is the list of labels of images that lie in one folder.
+    `expect` is the SHA-256 that the one path must have: a file's own, a package's, or that of a folder's manifest;
+    `trusted` the public key that must have signed the one folder.
     """
 
     paths: tuple[Path, ...]
     eval_data: Path | None = None
+    eval_labels: Path | None = None
     eval_images: int | None = None
     trace_images: int = 4
     seed: int = 0
     expect: str | None = None
+    trusted: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers no run could honour."""
         for flag, count in (("eval-images", self.eval_images), ("trace-images", self.trace_images)):
             if count is not None and count < 1:
                 raise UsageError(f"--{flag} {count}: must be at least 1")
+        if self.eval_labels is not None and self.eval_data is None:
+            raise UsageError(f"--eval-labels {self.eval_labels}: name the images' folder with --eval-data")
         if self.expect is not None and not SHA256.fullmatch(self.expect):
             raise UsageError(f"--expect {self.expect!a}: a SHA-256 is 64 hexadecimal digits")
         if self.expect is not None and len(self.paths) != 1:
             raise UsageError(f"--expect is the digest of one file or folder, and {len(self.paths)} are named")
+        if self.trusted is not None and (len(self.paths) != 1 or not (self.paths[0] / MANIFEST_FILE).is_file()):
+            raise UsageError("--trusted is the key of one folder that rexnet-export wrote; name that alone")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +91,10 @@ class Verification:
 
     @property
     def proven(self) -> bool:
-        """Whether every file is one that something else vouches for, was executed, and has no problem."""
+        """Whether every file is one that something else vouches for, as it was written, executed, without a problem."""
         return not self.problems and all(
-            isinstance(f.self_test, SelfTest) and not isinstance(f.vouched_by, NotMeasured) for f in self.findings
+            isinstance(f.self_test, SelfTest) and not isinstance(f.vouched_by, NotMeasured) and not f.compressed
+            for f in self.findings
         )
 
     @property
@@ -102,6 +111,7 @@ def verify(
     `open_file` opens one where its crash harms nobody (`targets.isolation.isolated_file`). Files of different
     checkpoints are refused.
     """
+    signed_by = require_signed(request.paths[0], request.trusted) if request.trusted else None
     release = find_release(request.paths, suffixes)
     expected = _require_expected(request)
     names = _names(release.artifacts)
@@ -111,7 +121,7 @@ def verify(
         with progress.stage("examining", len(files), "files") as bar:
             for name, file in files.items():
                 finding = examine(file, name, stored(file.path), release)
-                findings.append(replace(finding, vouched_by=EXPECTED) if file.path == expected else finding)
+                findings.append(_vouched(finding, signed_by, expected=file.path == expected))
                 bar.advance(1, name)
         _require_one_network([finding for finding in findings if not finding.problems])
         sound = [f for f in findings if not f.problems and not isinstance(f.executed_by, NotMeasured)]
@@ -119,6 +129,13 @@ def verify(
             nothing = NotMeasured(reason="no file is fit to be run")
             return Verification(findings=tuple(findings), images=nothing, logits=nothing, tensors=nothing)
         return _compared(request, tuple(findings), {f.name: (f, files[f.name]) for f in sound}, release, progress)
+
+
+def _vouched(finding: Finding, signed_by: str | None, *, expected: bool) -> Finding:
+    """The strongest that vouches for a file."""
+    if signed_by is not None:
+        return replace(finding, vouched_by=f"signature of {signed_by[:16]}")
+    return replace(finding, vouched_by=EXPECTED) if expected else finding
 
 
 def _require_expected(request: Request) -> Path | None:
@@ -146,45 +163,23 @@ def _compared(
     images = _images(request, card)
     if isinstance(images, NotMeasured):
         return Verification(findings=findings, images=images, logits=images, tensors=images)
-    sessions = {name: _Careful(file, len(card.labels)) for name, (_, file) in sound.items()}
+    sessions = {name: Careful(file, card.answers) for name, (_, file) in sound.items()}
     logits = run_sessions(sessions, images.source, card.preprocess, images.indices, progress)
     failed = {name: session.failure for name, session in sessions.items() if session.failure}
     findings = tuple(_with_problem(finding, failed.get(finding.name)) for finding in findings)
     sound = {name: pair for name, pair in sound.items() if name not in failed}
     steps = [finding.step for finding, _ in sound.values() if finding.step is not None]
+    step: Measurement[float] = max(steps) if steps else compare.NO_GRID
     left = {name: logits[name] for name in sound}
+    if any(sessions[name].gives_logarithms for name in left):
+        step, left = compare.LOGARITHMS, {name: log_probabilities(values) for name, values in left.items()}
     nothing = NotMeasured(reason="every file stopped while it was run")
     return Verification(
         findings=findings,
         images=images.source.name,
-        logits=compare.compare_logits(left, images.labels, max(steps, default=None)) if left else nothing,
+        logits=compare.compare_logits(left, images.labels, step) if left else nothing,
         tensors=_tensors(request, card, sound, release, images, progress),
     )
-
-
-class _Careful:
-    """A session whose failure is kept instead of raised; it gives zeros from then on."""
-
-    def __init__(self, file: File, classes: int) -> None:
-        self._file, self._classes = file, classes
-        self.failure = ""
-        self.executed_by, self.timed = file.executed_by, file.timed
-
-    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The file's logits while it lives."""
-        if not self.failure:
-            try:
-                logits = self._file.run(images)
-                if np.isfinite(logits).all():
-                    return logits
-                self.failure = f"{self.executed_by} gave logits that are not finite"
-            except ConversionError as error:
-                self.failure = str(error)
-        return np.zeros((len(images), self._classes), np.float32)
-
-    def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """The file's own."""
-        return self._file.trace(images)
 
 
 def _with_problem(finding: Finding, problem: str | None) -> Finding:
@@ -261,9 +256,16 @@ def _images(request: Request, card: ModelCard) -> Measurement[Images]:
         return NotMeasured(
             reason="a backbone classifies nothing; `rexnet-export backbone` compares its outputs on images"
         )
+    if card.numbers:
+        return NotMeasured(reason="the model gives numbers, not classes; `rexnet-export` compares them with float")
     if request.eval_data is not None:
-        source = open_source(request.eval_data, labelled=True)
-    elif card.labels == bundled("evaluation").class_names:
+        source = open_source(
+            request.eval_data,
+            labelled=True,
+            image_labels=request.eval_labels,
+            channels=card.preprocess.channels,
+        )
+    elif card.preprocess.channels == RGB and card.labels == bundled("evaluation").class_names:
         source = bundled("evaluation")
     else:
         return NotMeasured(reason="no images: give --eval-data (the bundled ones only serve the bundled labels)")

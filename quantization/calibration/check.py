@@ -69,7 +69,7 @@ def _duplicates(images: NDArray[np.uint8], ids: Sequence[str]) -> list[str]:
 
 def _blank(images: NDArray[np.uint8], ids: Sequence[str]) -> list[str]:
     """Images of one colour: broken files and closed shutters."""
-    flat = images.reshape(len(images), -1, 3)
+    flat = images.reshape(len(images), -1, images.shape[-1])
     blank = np.flatnonzero((flat == flat[:, :1]).all(axis=(1, 2)))
     if not len(blank):
         return []
@@ -79,9 +79,9 @@ def _blank(images: NDArray[np.uint8], ids: Sequence[str]) -> list[str]:
 
 def _unlike_training(images: NDArray[np.uint8], preprocess: Preprocess) -> list[str]:
     """Normalised training images have mean 0 and standard deviation 1 in every channel; near-by images nearly so."""
-    pixels = images.reshape(-1, 3)
+    pixels = images.reshape(-1, preprocess.channels)
     # By histogram, not by a float copy of all the images.
-    counts = np.stack([np.bincount(pixels[:, channel], minlength=PIXEL_MAX + 1) for channel in range(3)])
+    counts = np.stack([np.bincount(channel, minlength=PIXEL_MAX + 1) for channel in pixels.T])
     levels = (np.arange(PIXEL_MAX + 1) / PIXEL_MAX - np.array(preprocess.mean)[:, None]) / np.array(preprocess.std)[
         :, None
     ]

@@ -6,7 +6,6 @@ Every number kept merges exactly, so neither the order of the images nor their g
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from rexnet_export.pipeline.core.errors import ConversionError, first_line
-from rexnet_export.pipeline.core.onnx_session import open_session, session_options
+from rexnet_export.pipeline.machine.environment import usable_cores
+from rexnet_export.pipeline.machine.onnx_session import open_session, session_options
 from rexnet_export.quantization.calibration.sigmoid_limits import Span, spans
 from rexnet_export.quantization.onnx.simulate import MOST_WORKERS, groups
 from rexnet_export.quantization.onnx.view import view
@@ -77,7 +77,7 @@ def observe(
     totals: dict[str, TensorStatistics] = {}
     images = 0
     # ONNX Runtime and numpy both release the interpreter lock, so groups run side by side.
-    with ThreadPoolExecutor(min(MOST_WORKERS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(MOST_WORKERS, usable_cores())) as pool:
         for batch in batches:
             pieces = list(groups(batch))
             firsts = accumulate(map(len, pieces[:-1]), initial=images)

@@ -1,5 +1,7 @@
 """How strongly the logits answer to the values of a tensor: what turns its rounding into their noise.
 
+Where a network has several heads, the numbers of all count as logits, in one unit.
+
 A rounding error is as likely up as down and knows nothing of its neighbours', so to first order a tensor alone in INT8
 gives the logits z a mean squared error of
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnx
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rexnet_export.pipeline.machine.torch_threads import one_torch_thread
 from rexnet_export.quantization.calibration.observe import TensorStatistics
 from rexnet_export.quantization.calibration.sigmoid_limits import spans
 from rexnet_export.quantization.calibration.slopes import Slopes, summed
@@ -32,19 +34,50 @@ def logit_slopes(
     useful = spans(graph)
     generator = torch.Generator().manual_seed(0)
     few = within(images, MOST_PIXELS, FEWEST_IMAGES)
-    totals: dict[str, Slopes] = {}
-    for group in groups(few):
+    rows = [value for value in model.graph.output if _is_row(value)]
+    numbers = sum(value.type.tensor_type.shape.dim[1].dim_value for value in rows)
+
+    def of_group(group: NDArray[np.uint8], signs: Tensor) -> dict[str, Slopes]:
         tensors = _computed(graph, group)
-        logits = tensors[model.graph.output[0].name]
-        values = [tensors[name] for name in names]
-        for probe in range(PROBES):
-            signs = torch.randint(0, 2, logits.shape, generator=generator) * 2.0 - 1.0
-            found = torch.autograd.grad(logits, values, signs, retain_graph=probe + 1 < PROBES, materialize_grads=True)
-            for name, value, slope in zip(names, values, found, strict=True):
-                squared = (slope.square() / (logits.shape[1] * PROBES * len(few))).numpy()
-                part = summed(value.detach().numpy(), squared, statistics[name], useful.get(name))
-                totals[name] = totals[name] + part if name in totals else part
+        logits, values = _alike([tensors[value.name] for value in rows]), [tensors[name] for name in names]
+        parts: list[dict[str, Slopes]] = []
+        for probe, signed in enumerate(signs):
+            found = torch.autograd.grad(logits, values, signed, retain_graph=probe + 1 < PROBES, materialize_grads=True)
+            squares = [(slope.square() / (numbers * PROBES * len(few))).numpy() for slope in found]
+            parts.append(
+                {
+                    name: summed(value.detach().numpy(), squared, statistics[name], useful.get(name))
+                    for name, value, squared in zip(names, values, squares, strict=True)
+                }
+            )
+        return _added(parts)
+
+    parts = list(groups(few))
+    signs = [torch.randint(0, 2, (PROBES, len(part), numbers), generator=generator) * 2.0 - 1.0 for part in parts]
+    with one_torch_thread() as threads, ThreadPoolExecutor(threads) as pool:
+        return _added(pool.map(of_group, parts, signs))
+
+
+def _added(parts: Iterable[Mapping[str, Slopes]]) -> dict[str, Slopes]:
+    """Sums by tensor, in the order of the parts."""
+    totals: dict[str, Slopes] = {}
+    for part in parts:
+        totals = {name: totals[name] + slopes if name in totals else slopes for name, slopes in part.items()}
     return totals
+
+
+def _is_row(value: onnx.ValueInfoProto) -> bool:
+    """Whether an output is logits or another head's numbers; a backbone's maps are neither."""
+    return len(value.type.tensor_type.shape.dim) == 2
+
+
+def _alike(outputs: list[Tensor]) -> Tensor:
+    """All heads' numbers [N, all] in one unit: the others' are made as large as the logits, so that all count."""
+    logits, *others = outputs
+    size = logits.detach().square().mean().sqrt()
+    sizes = [other.detach().square().mean().sqrt().clamp_min(torch.finfo().tiny) for other in others]
+    scaled = [other * (size / own) for other, own in zip(others, sizes, strict=True)]
+    return torch.cat([logits, *scaled], dim=1)
 
 
 def _computed(graph: GraphView, images: NDArray[np.uint8]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rexnet_export.pipeline.core.errors import ConversionError
-from rexnet_export.quantization.onnx.view import GraphView
+from rexnet_export.quantization.onnx.view import GraphView, attributes_of
 from rexnet_export.quantization.scheme.scheme import WEIGHTED
 
 
@@ -45,7 +45,7 @@ def last_uses(graph: tuple[Step, ...]) -> tuple[frozenset[str], ...]:
 
 
 def _step(node: onnx.NodeProto, graph: GraphView) -> Step:
-    attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    attributes = attributes_of(node)
     weighted = node.op_type in WEIGHTED
     return Step(
         op=node.op_type,

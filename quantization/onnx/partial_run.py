@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,7 +11,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from rexnet_export.pipeline.core.onnx_session import exact_options, open_session
+from rexnet_export.pipeline.machine.environment import usable_cores
+from rexnet_export.pipeline.machine.onnx_session import exact_options, open_session
 from rexnet_export.quantization.onnx.simulate import MOST_WORKERS, groups
 
 type Tensors = dict[str, NDArray[Any]]
@@ -46,9 +46,14 @@ class Walk:
         return part(self.model, self.position, len(self.model.graph.node))
 
     def finish(self, rest: onnx.ModelProto) -> Callable[[list[Tensors]], NDArray[np.float32]]:
-        """The network's output for held tensors, by what `rest` returned, changed or as it was."""
+        """The network's first output for held tensors, by what `rest` returned, changed or as it was.
+
+        Where other outputs are computed later, it may be held already.
+        """
         output = self.model.graph.output[0].name
-        run: Callable[[list[Tensors]], list[Tensors]] = Runner(rest) if rest.graph.node else list
+        if output not in {value.name for value in rest.graph.output} or not rest.graph.node:
+            return lambda held: np.concatenate([group[output] for group in held])
+        run = Runner(rest)
         return lambda held: np.concatenate([group[output] for group in run(held)])
 
 
@@ -63,7 +68,7 @@ class Runner:
 
     def __call__(self, held: list[Tensors]) -> list[Tensors]:
         """The part's outputs for every group of images; what it does not read may be among the inputs."""
-        with ThreadPoolExecutor(min(MOST_WORKERS, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(min(MOST_WORKERS, usable_cores())) as pool:
             return list(pool.map(self._run, held))
 
     def _run(self, group: Tensors) -> Tensors:

@@ -6,7 +6,6 @@ INT8 is simulated by the UINT8 QDQ graph with ONNX Runtime's optimizations: inte
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ import onnx
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.core.errors import ConversionError, first_line
-from rexnet_export.pipeline.core.onnx_session import exact_options, open_session
+from rexnet_export.pipeline.machine.environment import usable_cores
+from rexnet_export.pipeline.machine.onnx_session import exact_options, open_session
 
 MOST_WORKERS = 4
 GROUP_PIXELS = 2**17
@@ -84,7 +84,7 @@ def run(model: onnx.ModelProto, images: NDArray[np.uint8]) -> Logits:
         return found
 
     # ONNX Runtime releases the interpreter lock, so groups run side by side.
-    with ThreadPoolExecutor(min(MOST_WORKERS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(MOST_WORKERS, usable_cores())) as pool:
         return np.concatenate(list(pool.map(run_group, groups(images))))
 
 

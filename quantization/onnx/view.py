@@ -9,7 +9,7 @@ from typing import Any
 
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from rexnet_export.pipeline.core.errors import ConversionError
 
@@ -46,6 +46,11 @@ def view(model: onnx.ModelProto) -> GraphView:
         inputs=frozenset(value.name for value in graph.input),
         outputs=frozenset(value.name for value in graph.output),
     )
+
+
+def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
+    """A node's attributes by name; one that is left out is not there."""
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 def model_sha256(model: onnx.ModelProto) -> str:

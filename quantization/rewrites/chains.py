@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from rexnet_export.quantization.onnx.view import GraphView
+from rexnet_export.quantization.onnx.view import GraphView, attributes_of
 
 _PASSING = frozenset({"Relu", "Add", "Pad", "GlobalAveragePool"})
 _CHANNEL_AXIS, _RANK = 1, 4
@@ -132,7 +132,7 @@ def _width(node: onnx.NodeProto, graph: GraphView, known: Mapping[str, int]) -> 
 
 def _padded(node: onnx.NodeProto, graph: GraphView, known: Mapping[str, int]) -> int | None:
     """Width after zeros were added behind the channels; None for any other padding."""
-    attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    attributes = attributes_of(node)
     # Neither a value other than zero nor axes have a form here that keeps factors.
     plain = attributes.get("mode", b"constant") == b"constant" and not any(node.input[2:])
     if not plain or node.input[1] not in graph.constants:

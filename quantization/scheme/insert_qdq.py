@@ -22,10 +22,13 @@ from rexnet_export.quantization.table.table import QuantTable, TensorEntry
 type Integers = Literal["int8", "uint8"]
 
 
-def insert_qdq(model: onnx.ModelProto, table: QuantTable, integers: Integers = "int8") -> onnx.ModelProto:
+def insert_qdq(
+    model: onnx.ModelProto, table: QuantTable, integers: Integers = "int8", *, moved: bool = True
+) -> onnx.ModelProto:
     """Write the table into its float model; with `uint8`, all integers of 8 bits and their zero points are 128 higher.
 
-    Weights too: x86 without VNNI adds products of uint8 and int8 in 16 bits, which saturate in silence.
+    Weights too: x86 without VNNI adds products of uint8 and int8 in 16 bits, which saturate in silence. What only moves
+    numbers (Pad, Flatten, Concat) moves integers, or, where not `moved`, has its own Q and DQ as the rest.
     """
     if (digest := model_sha256(model)) != table.model_sha256:
         raise ConversionError(
@@ -34,7 +37,7 @@ def insert_qdq(model: onnx.ModelProto, table: QuantTable, integers: Integers = "
     graph = view(model)
     if differing := sorted(plan(graph).keys() ^ table.tensors.keys()):
         raise ConversionError(f"the table and the model do not both have {differing[0]}; make the table again")
-    rewriting = _Rewriting(graph, table, integers)
+    rewriting = _Rewriting(graph, table, integers, moved=moved)
     for node in model.graph.node:
         rewriting.add(node)
     quantized = onnx.ModelProto()
@@ -52,11 +55,12 @@ def insert_qdq(model: onnx.ModelProto, table: QuantTable, integers: Integers = "
 class _Rewriting:
     """New nodes and initializers, and where consumers now read each tensor (`readable`)."""
 
-    def __init__(self, graph: GraphView, table: QuantTable, integers: Integers) -> None:
+    def __init__(self, graph: GraphView, table: QuantTable, integers: Integers, *, moved: bool) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self._graph = graph
         self._table = table
+        self._moved = SHARING if moved else frozenset[str]()
         self._type = np.dtype(integers)
         self._shift = -INT8_MIN if self._type == np.uint8 else 0
         self._readable: dict[str, str] = {}
@@ -103,7 +107,7 @@ class _Rewriting:
         self._dequantize(name, scale, zero_point)
 
     def _moves_integers(self, node: onnx.NodeProto) -> bool:
-        return node.op_type in SHARING and self._table.tensors[node.output[0]].params is not None
+        return node.op_type in self._moved and self._table.tensors[node.output[0]].params is not None
 
     def _add_image(self, node: onnx.NodeProto, entry: TensorEntry) -> None:
         name = node.output[0]

@@ -18,7 +18,7 @@ from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.quantization.calibration import sigmoid_limits as sigmoid
 from rexnet_export.quantization.calibration.observe import TensorStatistics
 from rexnet_export.quantization.calibration.ranges import ObservedRange, ranged
-from rexnet_export.quantization.onnx.view import GraphView, model_sha256, view
+from rexnet_export.quantization.onnx.view import GraphView, attributes_of, model_sha256, view
 from rexnet_export.quantization.table.params import (
     INT8_MIN,
     QuantParams,
@@ -139,7 +139,7 @@ def _computed(node: onnx.NodeProto, graph: GraphView) -> TensorEntry:
 
 
 def _parameter_plan(node: onnx.NodeProto, graph: GraphView) -> dict[str, TensorEntry]:
-    attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    attributes = attributes_of(node)
     if node.op_type == "Gemm" and (not attributes.get("transB") or {"alpha", "beta", "transA"} & attributes.keys()):
         raise ConversionError(f"Gemm {node.name} must be x @ weight.T + bias (transB=1 alone); rewrite it")
     for position in (1, 2):

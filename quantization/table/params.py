@@ -48,6 +48,12 @@ class QuantParams:
         found: NDArray[np.float32] = steps * scale
         return found
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """What the lowest and the highest integer of a whole tensor's parameters stand for; exact in float32."""
+        (scale,), (zero_point,) = self.scale, self.zero_point
+        return (INT8_MIN - zero_point) * scale, (INT8_MAX - zero_point) * scale
+
     def _along_axis(self, rank: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         shape = [1] * rank
         if self.axis is not None:

@@ -65,6 +65,15 @@ class QuantTable:
         """The activations, weights and biases that stay in float, in name order."""
         return tuple(sorted(name for name, entry in self.tensors.items() if entry.decision == "float"))
 
+    def require_stored(self, found: Mapping[str, QuantParams]) -> None:
+        """Refuse what was read back from a file just written, unless it is this table's parameters, all and no more."""
+        wanted = {name: entry.params for name, entry in self.tensors.items() if entry.params is not None}
+        for name in wanted.keys() | found.keys():
+            if wanted.get(name) != found.get(name):
+                raise ConversionError(
+                    f"{name}: the table says {wanted.get(name)}, the file {found.get(name)}; report this model"
+                )
+
     def integers(self, name: str, real: NDArray[np.floating]) -> NDArray[np.int64]:
         """What the parameter `name`, in the float model `real` (ONNX layout), is stored as in every artifact."""
         entry = self.tensors.get(name)

@@ -13,12 +13,14 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.json_record import JsonRecord, Sha256
 from rexnet_export.pipeline.core.records import AtLeastOne, Count, Positive, Text, write_whole
+from rexnet_export.pipeline.core.untrusted import read_untrusted
 from rexnet_export.quantization.table.params import INT8_MAX, INT8_MIN, QuantParams
 from rexnet_export.quantization.table.rewrites import Rewrite
 from rexnet_export.quantization.table.rounding_mask import check_mask
 from rexnet_export.quantization.table.table import Calibration, QuantTable, TensorEntry
 
 SCHEMA_VERSION = 2
+MOST_BYTES = 256 * 2**20
 
 
 def _ordered(ends: tuple[float, float]) -> tuple[float, float]:
@@ -195,7 +197,7 @@ def table_text(table: QuantTable) -> str:
 def load_table(path: Path) -> QuantTable:
     """Read a table written by `save_table`; anything unexpected is a `ConversionError` naming where it is."""
     try:
-        return parse_table(path.read_text(encoding="utf-8"))
+        return parse_table(read_untrusted(path, MOST_BYTES).decode())
     except OSError as error:
         raise ConversionError(f"cannot read the quantization table {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # JSON and UTF-8 errors are ValueErrors

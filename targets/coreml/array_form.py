@@ -33,6 +33,8 @@ def _take_an_array(spec: Model) -> None:
         from coremltools.proto.FeatureTypes_pb2 import ArrayFeatureType  # noqa: PLC0415
 
     (image,) = spec.description.input
+    if not image.type.HasField("imageType"):
+        return  # of other channels than a photo's: an array already
     height, width = image.type.imageType.height, image.type.imageType.width
     image.type.Clear()
     image.type.multiArrayType.shape.extend([1, 3, height, width])

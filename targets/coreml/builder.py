@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from rexnet_export.pipeline.core.errors import ConversionError
+from rexnet_export.quantization.table.params import for_weights
+from rexnet_export.targets.coreml.compress import WeightForm, palettes
 from rexnet_export.targets.coreml.package import type_name
 
 if TYPE_CHECKING:
@@ -42,9 +44,12 @@ class Lowering:
     """What is translated so far, by ONNX tensor name: MIL variables, the scale and zero point of integer ones,
     the integers behind real ones (read only when something uses them), and constants."""
 
-    def __init__(self, builder: type[Builder], graph: onnx.GraphProto, dtype: type[np.floating]) -> None:
+    def __init__(
+        self, builder: type[Builder], graph: onnx.GraphProto, dtype: type[np.floating], weights: WeightForm
+    ) -> None:
         self.mb = builder
         self.dtype = dtype
+        self.weights = weights
         self.outputs = tuple(value.name for value in graph.output)
         self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
         self.variables: dict[str, Var] = {}
@@ -59,10 +64,10 @@ class Lowering:
         value = self.dtype(WHITE * PIXEL_SCALE)
         self.variables[INPUT] = self.mb.pad(x=image, pad=pad, mode="constant", constant_val=value, name=INPUT)
 
-    def finish(self) -> tuple[Var, ...]:
-        """float32 logits and their softmax, or a backbone's outputs in float32."""
+    def finish(self, *, classifies: bool) -> tuple[Var, ...]:
+        """The outputs in float32, and behind them the softmax of the first where that has classes."""
         outputs = tuple(self._output(name) for name in self.outputs)
-        if self.outputs != (LOGITS,):
+        if not classifies:
             return outputs
         return *outputs, self.mb.softmax(x=outputs[0], axis=-1, name=PROBABILITIES)
 
@@ -109,10 +114,40 @@ class Lowering:
         )
 
     def parameters(self, node: onnx.NodeProto) -> dict[str, Any]:
-        """Weight (stored as integers, or rounded here) and bias of a Conv or Gemm, under their own names."""
+        """Weight (in integers where the graph has them, else as asked for) and bias of a Conv or Gemm."""
         _, weight, bias = node.input
         stored = self.variables.get(weight)
-        return {"weight": self.constant(weight) if stored is None else stored, "bias": self.constant(bias)}
+        return {"weight": self._weight(weight) if stored is None else stored, "bias": self.constant(bias)}
+
+    def _weight(self, tensor: str) -> Var:
+        """A real weight under its own name, compressed in the form asked for."""
+        if self.weights == "integers":
+            return self._integers(tensor)
+        compressed = palettes(self.constants[tensor]) if self.weights == "palettes" else None
+        if compressed is None:
+            return self.constant(tensor)
+        from coremltools.converters.mil.mil import types  # noqa: PLC0415
+
+        numbers, others = compressed.numbers, [1] * (compressed.indices.ndim - 1)
+        looked_up = self.mb.constexpr_lut_to_dense(
+            indices=compressed.indices.astype(types.nptype_from_builtin(types.uint4)),
+            lut=numbers.reshape(len(numbers), *others, numbers.shape[1], 1),
+            name=mil_name(f"{tensor}.palette"),
+        )
+        return self.mb.constexpr_blockwise_shift_scale(
+            data=looked_up, scale=compressed.scales.reshape(-1, *others), name=mil_name(tensor)
+        )
+
+    def _integers(self, tensor: str) -> Var:
+        values = self.constants[tensor]
+        params = for_weights(values)
+        return self.mb.constexpr_affine_dequantize(
+            quantized_data=params.quantize(values).astype(np.int8),
+            scale=np.array(params.scale, self.dtype),
+            zero_point=np.array(params.zero_point, np.int8),
+            axis=0,
+            name=mil_name(tensor),
+        )
 
     def stored_scale(self, tensor: str) -> NDArray[np.floating]:
         """Scales in the compute type, which must hold them exactly: every format stores the same numbers."""

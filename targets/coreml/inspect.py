@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -12,19 +12,25 @@ from numpy.typing import NDArray
 
 from rexnet_export.pipeline.artifact.structure import Structure, islands
 from rexnet_export.pipeline.core.errors import ConversionError
-from rexnet_export.pipeline.core.records import Coverage, Feature, NotMeasured, stored_file
+from rexnet_export.pipeline.core.records import RGB, Coverage, ModelCard, NotMeasured, stored_file
 from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.targets.coreml.builder import IMAGE, INPUT, LOGITS, mil_name, onnx_name
-from rexnet_export.targets.coreml.package import WEIGHTS, Package, type_name
+from rexnet_export.targets.coreml.package import SPECIFICATIONS, WEIGHTS, Package, expanded, is_stored, type_name
 
 if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Operation, Var
 
-OPSET = "CoreML7"  # iOS 17
 LABEL = "classLabel"
 _CLAMPS = ("clip", "relu", "relu6")
 _PRODUCTS = ("conv", "linear")
-_NO_ARITHMETIC = ("cast", "const", "constexpr_affine_dequantize", "dequantize", "quantize")
+_APPENDED = ("_palettized_pcs", "_quantized", "_palettized", "_sparsified")
+# How our own files compress weights, by precision; small ones and those left in float stay as they are.
+_OURS = {
+    "int8": "constexpr_affine_dequantize",
+    "w8": "constexpr_affine_dequantize",
+    "w4": "constexpr_blockwise_shift_scale",
+}
+_NO_ARITHMETIC = ("cast", "dequantize", "quantize")
 
 
 def stored_qparams(package: Package) -> dict[str, QuantParams]:
@@ -43,7 +49,7 @@ def _stored(package: Package) -> Iterator[tuple[str, QuantParams]]:
         elif op.op_type == "dequantize":
             yield onnx_name(op.input.name).removesuffix(".q"), _params(op)
         elif op.op_type == "constexpr_affine_dequantize":
-            yield onnx_name(op.outputs[0].name), _params(op)
+            yield _parameter(op.outputs[0]), _params(op)
 
 
 def _params(op: Operation) -> QuantParams:
@@ -54,20 +60,63 @@ def _params(op: Operation) -> QuantParams:
     return QuantParams(scale=tuple(scale.tolist()), zero_point=tuple(zero_point.tolist()), axis=axis)
 
 
+def weights_of(package: Package) -> dict[str, Var]:
+    """What convolutions and linear layers multiply with, by ONNX tensor name."""
+    products = (op for op in package.operations if op.op_type in _PRODUCTS)
+    return {_parameter(op.weight): op.weight for op in products}
+
+
+def _parameter(var: Var) -> str:
+    """The ONNX name of a weight or bias; coremltools appends to it what it did."""
+    name = onnx_name(var.name)
+    for ending in _APPENDED:
+        name = name.removesuffix(ending)
+    return name
+
+
+def compressed_since(package: Package) -> dict[str, str]:
+    """Weights that are compressed otherwise than our files of the package's precision do it, by name: their form."""
+    ours = {"const", _OURS.get(package.metadata.get("precision", ""), "const")}
+    return {name: _form(var.op) for name, var in weights_of(package).items() if var.op and var.op.op_type not in ours}
+
+
+def _form(op: Operation) -> str:
+    match op.op_type:
+        case "constexpr_affine_dequantize":
+            return "8-bit integers"
+        case "constexpr_blockwise_shift_scale" if op.data.op is not None and op.data.op.op_type != "const":
+            return _form(op.data.op)
+        case "constexpr_blockwise_shift_scale":
+            return f"{type_name(op.data)} integers in blocks"
+        case "constexpr_lut_to_dense":
+            return f"palettes of {op.lut.shape[-2] if len(op.lut.shape) > 1 else op.lut.shape[0]} numbers"
+        case "constexpr_sparse_to_dense":
+            return "sparse numbers"
+    return str(op.op_type)
+
+
 def stored_parameters(package: Package) -> dict[str, NDArray[np.generic]]:
     """Weights (integers where they are quantized) and biases (real numbers, always) by ONNX tensor name."""
     found: dict[str, NDArray[np.generic]] = {}
     for op in package.operations:
         if op.op_type in _PRODUCTS:
             for var in (op.inputs[key] for key in ("weight", "bias") if op.inputs.get(key) is not None):
-                integers = var.op is not None and var.op.op_type == "constexpr_affine_dequantize"
-                values = var.op.quantized_data.val if integers else var.val
-                if values is None:
+                if var.op is None or not is_stored(var.op):
                     raise ConversionError(
                         f"{package.path}: {onnx_name(var.name)} is computed, not stored; export again"
                     )
-                found[onnx_name(var.name)] = np.asarray(values)
+                found[_parameter(var)] = _stored_values(var)
     return found
+
+
+def _stored_values(var: Var) -> NDArray[np.generic]:
+    """Real numbers or integers as they lie in the file; of a palette the real numbers that it stands for."""
+    match var.op.op_type:
+        case "const":
+            return np.asarray(var.val)
+        case "constexpr_affine_dequantize":
+            return np.asarray(var.op.quantized_data.val)
+    return expanded(var)
 
 
 def count_arithmetic(package: Package) -> Coverage:
@@ -108,7 +157,7 @@ def _between_input_and_outputs(package: Package) -> list[Operation]:
         between = operations[names.index(INPUT) + 1 : last + 1]
     except ValueError as error:
         raise ConversionError(f"{package.path} has no {INPUT!r} or not its outputs; export it again") from error
-    return [op for op in between if op.op_type not in _NO_ARITHMETIC]
+    return [op for op in between if op.op_type not in _NO_ARITHMETIC and not is_stored(op)]
 
 
 def _is_integer(op: Operation) -> bool:
@@ -143,60 +192,62 @@ def _reals(op: Operation) -> list[Var]:
 
 
 def real_outputs(package: Package) -> tuple[str, ...]:
-    """The MIL names of what the program is run for: the logits, or all outputs of a backbone."""
-    declared = tuple(output.name for output in package.spec.description.output)
-    return (LOGITS,) if LOGITS in declared or not declared else declared
+    """The MIL names of what the program is run for: all outputs but the classifier's own, the logits first."""
+    description = package.spec.description
+    own = {description.predictedFeatureName, description.predictedProbabilitiesName}
+    declared = [output.name for output in description.output if output.name not in own]
+    return tuple(sorted(declared, key=lambda name: name != LOGITS)) or (LOGITS,)
 
 
-def check_backbone(package: Package, shape: tuple[int, int], features: Sequence[Feature]) -> None:
-    """The promises of a backbone: iOS 17, an RGB image in, every feature map out, and no classifier."""
-    spec = package.spec
-    image = spec.description.input[0]
+def check_interface(package: Package, card: ModelCard, specification: int) -> None:
+    """The promises an application relies on: the system's version, an image in, all outputs out; of classes, label and
+    probabilities too."""
+    spec, (height, width) = package.spec, card.preprocess.shape
+    outputs = {output.name: output.type for output in spec.description.output}
+    classes = [LABEL, f"{LABEL}_probs"] if card.labels else []
+    shapes = {mil_name(f.name): [1, f.channels, -(-height // f.stride), -(-width // f.stride)] for f in card.features}
+    if not card.features:
+        shapes = {LOGITS: [1, card.answers], **{mil_name(head.name): [1, head.numbers] for head in card.heads}}
     found = {
+        "specification version": spec.specificationVersion,
         "opset": spec.mlProgram.functions["main"].opset,
-        "input": (image.name, image.type.imageType.width, image.type.imageType.height),
-        **{output.name: list(output.type.multiArrayType.shape) for output in spec.description.output},
-    }
-    wanted = {
-        "opset": OPSET,
-        "input": (IMAGE, shape[1], shape[0]),
-        **{mil_name(f.name): [1, f.channels, *(-(-side // f.stride) for side in shape)] for f in features},
-    }
-    if set(found) != set(wanted):
-        raise ConversionError(f"{package.path} gives {sorted(found)}, expected {sorted(wanted)}")
-    _same(package, found, wanted)
-
-
-def check_interface(package: Package, shape: tuple[int, int], labels: int) -> None:
-    """The promises an application relies on: iOS 17, an RGB image in, label, probabilities and logits out."""
-    spec = package.spec
-    image, outputs = spec.description.input[0], {output.name: output.type for output in spec.description.output}
-    logits = outputs[LOGITS].multiArrayType if LOGITS in outputs else None
-    found = {
-        "opset": spec.mlProgram.functions["main"].opset,
-        "input": (image.name, image.type.imageType.width, image.type.imageType.height),
+        "input": image_shape(package),
         "outputs": sorted(outputs),
-        "logits": list(logits.shape) if logits else None,
+        "labels": len(class_labels(package)) if classes else 0,
         "predicted feature": spec.description.predictedFeatureName,
-        "labels": len(class_labels(package)),
+        **{name: list(kind.multiArrayType.shape) for name, kind in outputs.items() if name not in classes},
     }
     wanted = {
-        "opset": OPSET,
-        "input": (IMAGE, shape[1], shape[0]),
-        "outputs": [LABEL, f"{LABEL}_probs", LOGITS],
-        "logits": [1, labels],
-        "predicted feature": LABEL,
-        "labels": labels,
+        "specification version": specification,
+        "opset": SPECIFICATIONS[specification],
+        "input": (height, width, card.preprocess.channels),
+        "outputs": sorted([*shapes, *classes]),
+        "labels": len(card.labels),
+        "predicted feature": LABEL if classes else "",
+        **shapes,
     }
     _same(package, found, wanted)
+
+
+def image_shape(package: Package) -> tuple[int, int, int]:
+    """Height, width and channels of what the program takes: a colour image, or an array [1, C, H, W] of others."""
+    inputs = {feature.name: feature.type for feature in package.spec.description.input}
+    if set(inputs) == {IMAGE}:
+        kind = inputs[IMAGE]
+        if kind.HasField("imageType"):
+            return kind.imageType.height, kind.imageType.width, RGB
+        shape = tuple(kind.multiArrayType.shape)
+        if len(shape) == 4 and shape[0] == 1 and shape[1] != RGB:
+            return shape[2], shape[3], shape[1]
+    raise ConversionError(f"{package.path} takes {sorted(inputs)}, not one image named {IMAGE!r}; export it again")
 
 
 def class_labels(package: Package) -> tuple[str, ...]:
-    """The labels of the classifier, by class index."""
+    """The labels of the classifier, by class index; none where there is none."""
     for op in package.operations:
         if op.op_type == "classify":
             return tuple(op.classes.val)
-    raise ConversionError(f"{package.path} has no classifier; export it again")
+    return ()
 
 
 def check_operations(package: Package, products: dict[str, int]) -> None:

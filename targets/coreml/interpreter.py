@@ -7,9 +7,6 @@ Apple's kernels, which may fuse integers or add up in another order.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,13 +17,14 @@ from torch import Tensor
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.images import require_images
 from rexnet_export.pipeline.core.outputs import answer
+from rexnet_export.pipeline.machine.torch_threads import side_by_side
 from rexnet_export.targets.coreml.builder import IMAGE, LOGITS, onnx_name
-from rexnet_export.targets.coreml.inspect import class_labels, real_outputs
+from rexnet_export.targets.coreml.inspect import class_labels, image_shape, real_outputs
 from rexnet_export.targets.coreml.interpreter_program import CLASSIFIER, Arithmetic, MilProgram
 from rexnet_export.targets.coreml.package import Package
 
 PIXELS_AT_ONCE = 2**16  # 16 images of 64 x 64: activations stay in the cache, and calls cost little beside them
-_CHANNELS = {"RGB": (0, 1, 2), "BGR": (2, 1, 0)}
+_COLOURS = {"RGB": (0, 1, 2), "BGR": (2, 1, 0)}
 _SPELLINGS = (".q", ".float", ".half")  # of an ONNX tensor: its integers, and its real numbers before their last form
 
 
@@ -46,9 +44,10 @@ class MilSession:
     timed = False
 
     def __init__(self, package: Package, *, arithmetic: Arithmetic = "program") -> None:
-        self._size, self._channels = _image(package)
+        self._shape, self._order = image_shape(package), _order(package)
         self._names = real_outputs(package)
-        self._labels, self._probabilities = _classifier(package) if self._names == (LOGITS,) else ((), "")
+        classifies = bool(package.spec.description.predictedFeatureName)
+        self._labels, self._probabilities = _classifier(package) if classifies else ((), "")
         self._wanted = {*self._names, *filter(None, [self._probabilities])}
         self._program = MilProgram(package, self._wanted, arithmetic=arithmetic)
 
@@ -74,7 +73,7 @@ class MilSession:
 
         Holds them all in memory: for a few images.
         """
-        require_images(images, self._size)
+        require_images(images, self._shape)
         found: dict[str, Tensor] = {}
         for step, result in self._program.execute({IMAGE: self._pixels(images)}):
             name = onnx_name(step.output)
@@ -86,12 +85,9 @@ class MilSession:
         return {name: np.ascontiguousarray(value.numpy()) for name, value in found.items()}
 
     def _outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        require_images(images, self._size)
-        count = max(1, PIXELS_AT_ONCE // math.prod(self._size))
-        batches = [images[start : start + count] for start in range(0, len(images), count)]
-        with _one_thread_an_operation() as threads, ThreadPoolExecutor(threads) as pool:
-            parts = list(pool.map(self._batch, batches))
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        require_images(images, self._shape)
+        count = max(1, PIXELS_AT_ONCE // math.prod(self._shape[:2]))
+        return side_by_side(self._batch, images, count)
 
     @torch.inference_mode()
     def _batch(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
@@ -99,37 +95,22 @@ class MilSession:
         return {step.output: result.numpy() for step, result in results if step.output in self._wanted}
 
     def _pixels(self, images: NDArray[np.uint8]) -> Tensor:
-        """An image as Core ML hands it to the program: float32 [N, 3, S, S] in 0..255. Channels stay last in memory."""
-        return torch.from_numpy(np.take(images, self._channels, axis=3)).permute(0, 3, 1, 2).float()
+        """An image as Core ML hands it to the program: float32 [N, C, H, W] in 0..255. Channels stay last in memory."""
+        return torch.from_numpy(np.take(images, self._order, axis=3)).permute(0, 3, 1, 2).float()
 
 
-@contextmanager
-def _one_thread_an_operation() -> Iterator[int]:
-    """Batches side by side, each on one thread, in place of threads that wait for each other in every operation.
-
-    Yields the number of threads there is room for.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _image(package: Package) -> tuple[tuple[int, int], tuple[int, ...]]:
-    """Height and width of the image, and its RGB channels in the order the program wants them.
+def _order(package: Package) -> tuple[int, ...]:
+    """The image's channels in the order the program wants them; an array's are in its own.
 
     Scale and bias of the image are operations of the program; the specification says no more of it than this.
     """
-    inputs = {feature.name: feature.type for feature in package.spec.description.input}
-    if set(inputs) != {IMAGE} or not inputs[IMAGE].HasField("imageType"):
-        raise ConversionError(f"{package.path} takes {sorted(inputs)}, not one image named {IMAGE!r}; export it again")
-    kind = inputs[IMAGE].imageType
-    colours = kind.ColorSpace.Name(kind.colorSpace)
-    if colours not in _CHANNELS:
+    kind = package.spec.description.input[0].type
+    if not kind.HasField("imageType"):
+        return tuple(range(kind.multiArrayType.shape[1]))
+    colours = kind.imageType.ColorSpace.Name(kind.imageType.colorSpace)
+    if colours not in _COLOURS:
         raise ConversionError(f"{package.path} takes a {colours} image, no colour one; export it again")
-    return (kind.height, kind.width), _CHANNELS[colours]
+    return _COLOURS[colours]
 
 
 def _classifier(package: Package) -> tuple[tuple[str, ...], str]:

@@ -17,12 +17,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from rexnet_export.pipeline.core.errors import ConversionError
-from rexnet_export.targets.coreml.package import type_name
+from rexnet_export.targets.coreml.package import expanded, is_stored, type_name
 
 if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Operation, Var
 
-CONSTANTS = ("const", "constexpr_affine_dequantize")
 RANGES: Mapping[str, tuple[int, int]] = {"int8": (-128, 127), "uint8": (0, 255)}
 _DATA = ("x", "y", "input", "weight", "bias", "values")
 _FLOATS = ("fp16", "fp32")
@@ -38,13 +37,18 @@ def arguments(op: Operation) -> tuple[Var, ...]:
 
 def is_constant(var: Var) -> bool:
     """Whether a variable is stored in the file, not computed."""
-    return var.op is not None and var.op.op_type in CONSTANTS
+    return var.op is not None and is_stored(var.op)
 
 
 def constant(var: Var) -> Tensor:
-    """The value of a constant in float32, stored integers as the weights they stand for."""
+    """The value of a constant in float32, stored integers as the weights they stand for.
+
+    Palettes and what else compresses weights are expanded by coremltools, which only looks numbers up there.
+    """
     if var.op.op_type == "const":
         return torch.from_numpy(np.asarray(var.val, np.float32))
+    if var.op.op_type != "constexpr_affine_dequantize":
+        return torch.from_numpy(np.asarray(expanded(var), np.float32))
     stored = var.op.quantized_data
     return reals_of(var.op, stored.rank)(torch.from_numpy(np.asarray(stored.val, np.float32)))
 

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.targets.coreml.interpreter_operations import (
-    CONSTANTS,
     OPERATIONS,
     RANGES,
     Kernel,
@@ -20,7 +19,7 @@ from rexnet_export.targets.coreml.interpreter_operations import (
     is_constant,
     reals_of,
 )
-from rexnet_export.targets.coreml.package import Package, type_name
+from rexnet_export.targets.coreml.package import Package, is_stored, type_name
 
 if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Operation, Var
@@ -68,7 +67,7 @@ class MilProgram:
 
 def _computed(package: Package, results: Set[str]) -> list[Operation]:
     """The operations that compute tensors, all of them known, the wanted ones among them."""
-    operations = [op for op in package.operations if op.op_type not in (*CONSTANTS, CLASSIFIER)]
+    operations = [op for op in package.operations if op.op_type != CLASSIFIER and not is_stored(op)]
     for op in operations:
         if op.op_type not in OPERATIONS:
             raise ConversionError(f"{package.path}: the interpreter has no {op.op_type} ({op.outputs[0].name})")

@@ -13,34 +13,42 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from rexnet_export.pipeline.core.errors import ConversionError
+from rexnet_export.pipeline.core.records import RGB
+from rexnet_export.quantization.onnx.view import attributes_of
 from rexnet_export.targets.coreml.builder import INPUT, PIXEL_SCALE, WHITE, Lowering, mil_name
+from rexnet_export.targets.coreml.compress import WeightForm
 
 if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Program, Var
 
 
-def lower(model: onnx.ModelProto, *, half: bool) -> Program:
-    """An iOS 17 MIL program: `image` float32 [1, 3, H, W], pixel / 256 -> float32 `logits` and `probabilities`, or
-    a backbone's outputs.
+def lower(model: onnx.ModelProto, *, half: bool, classifies: bool, weights: WeightForm = "real") -> Program:
+    """A MIL program for iOS 17, or 18 where weights are palettes: `image` float32 [1, C, H, W] -> outputs in float32.
 
-    `half` computes in float16; scales of a QDQ graph are stored in the same type.
+    An RGB image comes as pixel / 256, of which coremltools makes operations; other arrays are 0 to 255.
+
+    With `classifies` their first, the logits, also give `probabilities`. `half` computes in float16; scales of a QDQ
+    graph are stored in the same type. `weights` is how a float graph's are stored.
     """
     from coremltools import target  # noqa: PLC0415
     from coremltools.converters.mil import Builder  # noqa: PLC0415
 
-    height, width = (dimension.dim_value for dimension in model.graph.input[0].type.tensor_type.shape.dim[1:3])
+    height, width, channels = (d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim[1:])
     body = _body(model.graph)
+    system = target.iOS18 if weights == "palettes" else target.iOS17
 
-    @Builder.program(input_specs=[Builder.TensorSpec(shape=(1, 3, height, width))], opset_version=target.iOS17)  # type: ignore[untyped-decorator]
+    @Builder.program(input_specs=[Builder.TensorSpec(shape=(1, channels, height, width))], opset_version=system)  # type: ignore[untyped-decorator]
     def program(image: Var) -> tuple[Var, ...]:
-        lowering = Lowering(Builder, model.graph, np.float16 if half else np.float32)
+        lowering = Lowering(Builder, model.graph, np.float16 if half else np.float32, weights)
+        if channels != RGB:
+            image = Builder.mul(x=image, y=np.float32(PIXEL_SCALE), name="image__scaled")
         lowering.start(image)
         for node in body:
             _translate(lowering, node)
-        return lowering.finish()
+        return lowering.finish(classifies=classifies)
 
     lowered: Program = program
     return lowered
@@ -91,7 +99,7 @@ def _dequantize(lowering: Lowering, node: onnx.NodeProto) -> None:
             quantized_data=_int8(values, integers),
             scale=lowering.stored_scale(scale),
             zero_point=_int8(lowering.constants[zero_point], zero_point),
-            axis=_attributes(node)["axis"],
+            axis=attributes_of(node)["axis"],
             name=mil_name(integers.removesuffix(".q")),
         )
 
@@ -103,7 +111,7 @@ def _int8(values: NDArray[Any], name: str) -> NDArray[np.int8]:
 
 
 def _conv(lowering: Lowering, node: onnx.NodeProto) -> None:
-    attributes = _attributes(node)
+    attributes = attributes_of(node)
     top, left, bottom, right = attributes.get("pads", [0, 0, 0, 0])
     lowering.variables[node.output[0]] = lowering.mb.conv(
         x=lowering.value(node.input[0]),
@@ -118,7 +126,7 @@ def _conv(lowering: Lowering, node: onnx.NodeProto) -> None:
 
 
 def _gemm(lowering: Lowering, node: onnx.NodeProto) -> None:
-    attributes = _attributes(node)
+    attributes = attributes_of(node)
     if attributes.pop("transB", 0) != 1 or set(attributes.values()) - {1.0, 0}:
         raise ConversionError(f"node {node.name!r}: only Gemm with transB=1 and factors 1 is a linear layer in Core ML")
     lowering.variables[node.output[0]] = lowering.mb.linear(
@@ -141,7 +149,7 @@ def _pad(lowering: Lowering, node: onnx.NodeProto) -> None:
 def _concat(lowering: Lowering, node: onnx.NodeProto) -> None:
     real = lowering.mb.concat(
         values=[_real(lowering, source) for source in node.input],
-        axis=_attributes(node)["axis"],
+        axis=attributes_of(node)["axis"],
         name=mil_name(node.output[0].removesuffix(".q")),
     )
     _moved(lowering, node, real)
@@ -200,10 +208,6 @@ def _plain(operator: str) -> Operator:
         lowering.variables[node.output[0]] = build(**inputs, name=lowering.name(node))
 
     return lower_plain
-
-
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 type Operator = Callable[[Lowering, onnx.NodeProto], None]

@@ -7,14 +7,19 @@ import logging
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rexnet_export.pipeline.core.errors import ConversionError, first_line
 from rexnet_export.pipeline.core.records import file_sha256
+from rexnet_export.pipeline.core.strict_json import read_json
+from rexnet_export.pipeline.core.untrusted import MOST_ARTIFACT, read_untrusted
 from rexnet_export.targets.coreml.weight_file import FILE, check_weights
 
 if TYPE_CHECKING:
@@ -25,7 +30,8 @@ MANIFEST = "Manifest.json"
 MODEL = "com.apple.CoreML/model.mlmodel"
 WEIGHTS = "com.apple.CoreML/weights"
 GENERATOR = "rexnet-export"
-SPECIFICATION = 8  # iOS 17
+SPECIFICATIONS = {8: "CoreML7", 9: "CoreML8"}  # iOS 17 and 18: the operations that their programs are written in
+MOST_MANIFEST = 2**16  # bytes: it names two files
 _IDENTIFIERS = uuid.uuid5(uuid.NAMESPACE_DNS, "rexnet-export")
 
 
@@ -64,11 +70,14 @@ def quiet() -> Iterator[None]:
 
 
 def seal(path: Path, spec: Model) -> None:
-    """Write `spec` into a package coremltools has saved, and identifiers that follow from the content."""
+    """Write `spec` into a package coremltools has saved, and identifiers that follow from the content.
+
+    coremltools writes the manifest again whenever it opens a package: in the same order, it stays the same file.
+    """
     model = path / "Data" / MODEL
     model.unlink()  # coremltools leaves it readable by its owner only
     model.write_bytes(spec.SerializeToString(deterministic=True))
-    (path / MANIFEST).write_text(json.dumps(_manifest(path), indent=4) + "\n")
+    (path / MANIFEST).write_text(json.dumps(_manifest(path), indent=4, sort_keys=True) + "\n")
 
 
 def read_package(path: Path) -> Package:
@@ -97,16 +106,20 @@ def _read_spec(path: Path) -> Model:
 
     spec = proto.Model_pb2.Model()
     try:
-        spec.ParseFromString((path / "Data" / MODEL).read_bytes())
+        spec.ParseFromString(read_untrusted(path / "Data" / MODEL, MOST_ARTIFACT, inside=path))
     except OSError as error:
         raise ConversionError(f"{path} is no complete Core ML package ({error}); export it again") from error
     except Exception as error:  # protobuf's decoders share no exception type
         raise ConversionError(f"{path} holds no readable model ({first_line(error)}); export it again") from error
     if spec.WhichOneof("Type") != "mlProgram":
         raise ConversionError(f"{path} holds {spec.WhichOneof('Type') or 'nothing'}, no ML program; export it again")
-    if spec.specificationVersion != SPECIFICATION:
-        version = f"{spec.specificationVersion}, not {SPECIFICATION} (iOS 17)"
+    if spec.specificationVersion not in SPECIFICATIONS:
+        version = f"{spec.specificationVersion}, not 8 (iOS 17) or 9 (iOS 18)"
         raise ConversionError(f"{path} has specification version {version}; export it again")
+    opsets = {function.opset for function in spec.mlProgram.functions.values()}
+    if opsets - {SPECIFICATIONS[spec.specificationVersion]}:
+        told = f"{', '.join(sorted(opsets))} in specification version {spec.specificationVersion}"
+        raise ConversionError(f"{path} is written in the operations {told}; export it again")
     return spec
 
 
@@ -128,6 +141,26 @@ def _read_program(path: Path, spec: Model) -> Package:
     return Package(path=path, spec=spec, program=program)
 
 
+def is_stored(op: Operation) -> bool:
+    """Whether an operation computes nothing at run time: it holds a constant, as it is or compressed."""
+    return str(op.op_type) == "const" or str(op.op_type).startswith("constexpr_")
+
+
+def expanded(var: Var) -> NDArray[np.generic]:
+    """The values of a weight that is stored compressed; what coremltools cannot expand is a `ConversionError`."""
+    try:
+        op = var.op
+        if op.op_type == "constexpr_lut_to_dense" and op.lut.val is None:
+            # coremltools moves a channel's scale into the table, and then does not expand what it made.
+            table = op.lut.op.materialized_val_inference()
+            axis = None if op.vector_axis is None else op.vector_axis.val
+            return np.asarray(op.decompress(op.indices.val, table, axis))
+        return np.asarray(op.materialized_val_inference())
+    except Exception as error:  # coremltools has no exception type of its own
+        reason = f"{var.op.op_type} of {var.name} cannot be expanded ({first_line(error)})"
+        raise ConversionError(f"{reason}; export it again") from error
+
+
 def type_name(variable: Var) -> str:
     """The element type of a MIL variable: `fp16`, `fp32`, `int8` ..."""
     from coremltools.converters.mil.mil import types  # noqa: PLC0415
@@ -137,14 +170,28 @@ def type_name(variable: Var) -> str:
 
 
 def _check_content(path: Path) -> None:
-    """The identifiers are digests, so a part that is cut or altered after writing no longer fits the manifest."""
+    """The identifiers are digests, so a part that is cut or altered after writing no longer fits the manifest.
+
+    Those that coremltools writes, as when it compresses a package, are random: of its content fingerprints tell more.
+    """
     try:
-        manifest = json.loads((path / MANIFEST).read_text())
-        intact = manifest == _manifest(path)
-    except (OSError, ValueError) as error:
+        found = read_json(path / MANIFEST, MOST_MANIFEST)
+        intact = found == _manifest(path) or _is_coremltools_own(found)
+    except (OSError, ConversionError) as error:
         raise ConversionError(f"{path} is no complete Core ML package ({error}); export it again") from error
     if not intact:
         raise ConversionError(f"{path} was damaged or edited: its content no longer fits {MANIFEST}; export it again")
+
+
+def _is_coremltools_own(manifest: object) -> bool:
+    entries = manifest.get("itemInfoEntries") if isinstance(manifest, dict) else None
+    return isinstance(entries, dict) and len(entries) == 2 and all(map(_is_random, entries))
+
+
+def _is_random(identifier: str) -> bool:
+    with suppress(ValueError):
+        return uuid.UUID(identifier).version == 4
+    return False
 
 
 def _manifest(path: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,24 +16,26 @@ from PIL import Image
 
 from rexnet_export.pipeline.artifact.fingerprints import damaged
 from rexnet_export.pipeline.artifact.inspection import Inspection
+from rexnet_export.pipeline.artifact.metadata import card_from
 from rexnet_export.pipeline.artifact.self_test import carried
 from rexnet_export.pipeline.artifact.target import OutputSession, Source, described, require_int8
-from rexnet_export.pipeline.core.errors import ConversionError, TargetUnavailable
+from rexnet_export.pipeline.core.errors import ConversionError
+from rexnet_export.pipeline.core.extras import require_module
 from rexnet_export.pipeline.core.outputs import answer
 from rexnet_export.pipeline.core.records import (
     PRECISIONS,
+    RGB,
     Artifact,
     Precision,
     StoredFile,
     stored_file,
 )
-from rexnet_export.quantization.table.params import QuantParams
-from rexnet_export.quantization.table.table import QuantTable
 from rexnet_export.targets.coreml.builder import IMAGE, LOGITS, PIXEL_SCALE, PROBABILITIES, mil_name, onnx_name
+from rexnet_export.targets.coreml.check import check
+from rexnet_export.targets.coreml.compress import FORMS
 from rexnet_export.targets.coreml.inspect import (
-    check_backbone,
-    check_interface,
-    check_operations,
+    class_labels,
+    compressed_since,
     count_arithmetic,
     real_outputs,
     stored_parameters,
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
 
 class CoreML:
-    """INT8 (weights and activations), float16 or float32 in an `.mlpackage`."""
+    """INT8 (weights and activations), float16 or float32, or float16 on INT8 or 4-bit weights, in an `.mlpackage`."""
 
     name = "coreml"
     precisions: tuple[Precision, ...] = PRECISIONS
@@ -58,8 +59,7 @@ class CoreML:
 
     def require(self) -> None:
         """Core ML packages are written by coremltools."""
-        if find_spec("coremltools") is None:
-            raise TargetUnavailable("coremltools is not installed; run: pip install coremltools==9.0")
+        require_module("coremltools", "Core ML")
 
     def convert(self, source: Source, folder: Path, stem: str) -> Artifact:
         """Write `folder/stem.mlpackage`, read it back, and compare it with what it should be."""
@@ -79,7 +79,7 @@ class CoreML:
         package = read_package(path)
         artifact = Artifact(target=self.name, precision=source.precision, file=stored_file(path))
         require_int8(artifact, count_arithmetic(package), source.float_tensors)
-        _check(package, model, source)
+        check(package, model, source, _specification(source))
         proof = carried(source, lambda: _session(package), stored_qparams(package), stored_parameters(package))
         spec.description.metadata.userDefined.update(proof)
         seal(path, spec)
@@ -90,18 +90,35 @@ class CoreML:
         self.require()
         return _session(read_package(artifact.file.path))
 
+    def preload(self) -> None:
+        """For `targets.isolation`: what reading and running a package imports."""
+        from rexnet_export.targets.coreml.toolchain import import_alone  # noqa: PLC0415
+
+        import_alone()
+        from rexnet_export.targets.coreml import interpreter  # noqa: F401, PLC0415 - after: it imports torch
+
     def inspect(self, artifact: Artifact) -> Inspection:
         """The saved program; `altered` also where the manifest no longer fits."""
         path = artifact.file.path
         package = cache(lambda: read_package(path))
         return Inspection(
-            metadata=lambda: dict(package().metadata),
+            metadata=lambda: _described(package()),
             coverage=lambda: count_arithmetic(package()),
             structure=lambda: structure(package()),
             qparams=lambda: stored_qparams(package()),
             parameters=lambda: stored_parameters(package()),
             altered=lambda: _altered(read_altered(path)),
+            compressed=lambda: compressed_since(package()),
         )
+
+
+def _described(package: Package) -> dict[str, str]:
+    """What the package says of itself; its classifier must have the labels that are said."""
+    metadata = dict(package.metadata)
+    card = card_from(metadata)
+    if list(class_labels(package)) != _distinct(card.labels):
+        raise ConversionError(f"{package.path}: its classifier has other labels than it says; export it again")
+    return metadata
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,12 +142,19 @@ class _CoreMLSession:
 
     def outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """uint8 [N, S, S, 3] RGB -> the declared outputs, float32 [N, classes] or [N, C, H, W]."""
-        found = [self.model.predict({IMAGE: Image.fromarray(image)}) for image in images]
+        found = [self.model.predict({IMAGE: _given(image)}) for image in images]
         return {onnx_name(n): np.concatenate([each[n] for each in found], dtype=np.float32) for n in self.names}
 
     def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """The outputs: Core ML shows no tensor that is not declared one."""
         return self.outputs(images)
+
+
+def _given(image: NDArray[np.uint8]) -> Image.Image | NDArray[np.float32]:
+    """uint8 [H, W, C] as Core ML takes it."""
+    if image.shape[2] == RGB:
+        return Image.fromarray(image)
+    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32)
 
 
 def _altered(package: Package) -> list[str]:
@@ -161,25 +185,37 @@ def _save(model: onnx.ModelProto, source: Source, path: Path) -> Model:
     """
     import coremltools as ct  # noqa: PLC0415
 
-    height, width = source.card.preprocess.shape
-    program = lower(model, half=source.precision != "fp32")
+    channels = source.card.preprocess.channels
+    shape = (1, channels, *source.card.preprocess.shape)
+    classifies = bool(source.card.labels)
+    weights = FORMS.get(source.precision, "real")
+    program = lower(model, half=source.precision != "fp32", classifies=classifies, weights=weights)
     converted = ct.convert(
         program,
         convert_to="mlprogram",
         inputs=[
-            ct.ImageType(name=IMAGE, shape=(1, 3, height, width), scale=PIXEL_SCALE, color_layout=ct.colorlayout.RGB)
+            ct.ImageType(name=IMAGE, shape=shape, scale=PIXEL_SCALE, color_layout=ct.colorlayout.RGB)
+            if channels == RGB
+            else ct.TensorType(name=IMAGE, shape=shape, dtype=np.float32)  # Core ML's images are colours or greys
         ],
-        classifier_config=None
-        if source.card.features
-        else ct.ClassifierConfig(_distinct(source.card.labels), predicted_probabilities_output=PROBABILITIES),
+        classifier_config=ct.ClassifierConfig(
+            _distinct(source.card.labels), predicted_probabilities_output=PROBABILITIES
+        )
+        if classifies
+        else None,
         # The program already computes in its own types; FLOAT32 only keeps coremltools from casting again.
         compute_precision=ct.precision.FLOAT32,
-        minimum_deployment_target=ct.target.iOS17,
+        minimum_deployment_target=ct.target(_specification(source)),
         pass_pipeline=ct.PassPipeline.EMPTY,
         skip_model_load=True,
         package_dir=str(path),
     )
     return converted.get_spec()
+
+
+def _specification(source: Source) -> int:
+    """The oldest version whose programs hold what the file needs: palettes of groups came with iOS 18."""
+    return 9 if FORMS.get(source.precision) == "palettes" else 8
 
 
 def _distinct(labels: tuple[str, ...]) -> list[str]:
@@ -193,39 +229,22 @@ def _describe(spec: Model, source: Source) -> None:
     metadata = description.metadata
     metadata.userDefined.clear()  # coremltools' conversion date would make every file differ
     metadata.userDefined.update(described(source))
-    metadata.author = "rexnet-export"
-    metadata.license = "Code MIT; the weights keep the licence of their checkpoint."
-    height, width = card.preprocess.shape
+    metadata.shortDescription = metadata.userDefined["description"]
+    metadata.versionString = metadata.userDefined["version"]
+    metadata.author = metadata.userDefined["author"]
+    metadata.license = metadata.userDefined["license"]
+    (height, width), channels = card.preprocess.shape, card.preprocess.channels
+    kind = f"RGB image, {width} x {height}" if channels == RGB else f"[1, {channels}, {height}, {width}], 0 to 255"
     texts = {
-        IMAGE: f"RGB image, {width} x {height}; normalisation is inside the model.",
+        IMAGE: f"{kind}; normalisation is inside the model.",
         LOGITS: "Logits [1, classes], in the order of the labels.",
         description.predictedFeatureName: "Most likely label.",
         description.predictedProbabilitiesName: "Probability of each label.",
+        **{mil_name(head.name): f"A further head [1, {head.numbers}]." for head in card.heads},
     }
-    kind = f"image classifier with {len(card.labels)} classes"
     if card.features:
-        kind = f"backbone with {len(card.features)} outputs"
         texts |= {mil_name(f.name): f"Features [1, {f.channels}, H, W] at stride {f.stride}." for f in card.features}
-    metadata.shortDescription = f"{card.name}, {source.precision}: {kind}."
+    elif card.numbers:
+        texts[LOGITS] = f"Numbers [1, {card.numbers}]."
     for feature in (*description.input, *description.output):
         feature.shortDescription = texts[feature.name]
-
-
-def _check(package: Package, model: onnx.ModelProto, source: Source) -> None:
-    """Refuse a package that is not the graph it came from, or does not store the table."""
-    operators = Counter(node.op_type for node in model.graph.node)
-    if source.card.features:
-        check_backbone(package, source.card.preprocess.shape, source.card.features)
-    else:
-        check_interface(package, source.card.preprocess.shape, len(source.card.labels))
-    check_operations(package, {"conv": operators["Conv"], "linear": operators["Gemm"]})
-    if source.precision == "int8" and source.table is not None:
-        _check_table(stored_qparams(package), source.table)
-
-
-def _check_table(stored: dict[str, QuantParams], table: QuantTable) -> None:
-    for name, entry in table.tensors.items():
-        if entry.params is None or entry.params.bits != 8 or entry.decision == "fused":
-            continue
-        if stored.get(name) != entry.params:
-            raise ConversionError(f"Core ML stores other parameters for {name} than the table; report this as a bug")

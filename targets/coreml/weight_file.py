@@ -13,6 +13,7 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from rexnet_export.pipeline.core.errors import ConversionError
+from rexnet_export.pipeline.core.untrusted import MOST_ARTIFACT, read_untrusted
 
 if TYPE_CHECKING:
     from coremltools.proto.MIL_pb2 import Block, Value
@@ -23,7 +24,18 @@ _HEADER = Struct("<II56x")  # number of values, version
 _METADATA = Struct("<IIQQ40x")  # magic number, element type, bytes, offset
 _VERSION = 2
 _MAGIC = 0xDEADBEEF
-_TYPES = {"FLOAT16": (1, 2), "FLOAT32": (2, 4), "UINT8": (3, 1), "INT8": (4, 1)}  # code in the file, bytes an element
+_TYPES = {  # code in the file, bits of an element; elements of less than a byte lie packed
+    "FLOAT16": (1, 16),
+    "FLOAT32": (2, 32),
+    "UINT8": (3, 8),
+    "INT8": (4, 8),
+    "INT4": (8, 4),
+    "UINT1": (9, 1),
+    "UINT2": (10, 2),
+    "UINT4": (11, 4),
+    "UINT3": (12, 3),
+    "UINT6": (13, 6),
+}
 
 
 def check_weights(package: Path, spec: Model, weights: Path) -> None:
@@ -31,7 +43,7 @@ def check_weights(package: Path, spec: Model, weights: Path) -> None:
     stored = list(_stored_values(spec))
     if not stored:
         return
-    content = weights.read_bytes()
+    content = read_untrusted(weights, MOST_ARTIFACT, inside=package)
     if len(content) < _HEADER.size or _HEADER.unpack_from(content)[1] != _VERSION:
         raise ConversionError(f"{package}: {FILE} is no weight file of version {_VERSION}; export it again")
     for name, value in stored:
@@ -54,8 +66,8 @@ def _fault(content: bytes, value: Value) -> str | None:
     if offset + size > len(content):
         return f"ends at byte {offset + size}, beyond its end at {len(content)}"
     kind, shape = DataType.Name(declared.dataType), [dimension.constant.size for dimension in declared.dimensions]
-    expected, width = _TYPES.get(kind, (None, 0))
-    if (code, size) != (expected, prod(shape) * width):
+    expected, bits = _TYPES.get(kind, (None, 0))
+    if (code, size) != (expected, -(-prod(shape) * bits // 8)):
         return f"has {size} bytes of type {code}, which is not {kind} {shape}"
     return None
 

@@ -6,23 +6,25 @@ from collections import Counter
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
 from rexnet_export.pipeline.artifact.inspection import Inspection
 from rexnet_export.pipeline.artifact.metadata import describe
 from rexnet_export.pipeline.artifact.self_test import carried
 from rexnet_export.pipeline.artifact.structure import Structure
 from rexnet_export.pipeline.artifact.target import OutputSession, Source
+from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint, load_checkpoint, save_checkpoint
 from rexnet_export.pipeline.core.errors import CheckpointError
-from rexnet_export.pipeline.core.records import PRECISIONS, Artifact, Coverage, NotMeasured, Precision, Preprocess
+from rexnet_export.pipeline.core.records import Artifact, Coverage, NotMeasured, Precision, Preprocess
+from rexnet_export.pipeline.machine.torch_threads import one_torch_thread
+from rexnet_export.pipeline.model.rexnet import cost
+from rexnet_export.pipeline.model.torch_session import open_reference
 from rexnet_export.targets.ort.session import open_session
 from rexnet_export.targets.ort.target import Ort
-
-if TYPE_CHECKING:
-    from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
 
@@ -35,22 +37,20 @@ class Gpu:
     """
 
     name = "gpu"
-    precisions: tuple[Precision, ...] = PRECISIONS
+    precisions: tuple[Precision, ...] = ("int8", "fp16", "fp32")
     suffixes = (".safetensors",)
 
     def require(self) -> None:
-        """torch is always there: it reads the checkpoint."""
+        """Weights are read, written and run by torch, which this module has imported."""
 
     def convert(self, source: Source, folder: Path, stem: str) -> Artifact:  # noqa: ARG002 - the file is not INT8
         """Write `MODEL-fp32.safetensors` (or fp16) with labels, preprocessing and digests inside."""
-        from rexnet_export.pipeline.checkpoint.load import load_checkpoint, save_checkpoint  # noqa: PLC0415
-
         precision: Precision = "fp16" if source.precision == "fp16" else "fp32"
         described = describe(source.card, precision=precision, float_onnx_sha256=source.float_onnx.sha256)
         save = partial(
             save_checkpoint,
             folder / f"{source.card.name}-{precision}.safetensors",
-            load_checkpoint(source.checkpoint.path).network,
+            load_checkpoint(source.checkpoint.path, source.reading).network,
             labels=source.card.labels,
             preprocess=source.card.preprocess,
             half=precision == "fp16",
@@ -58,7 +58,8 @@ class Gpu:
         presets = {"onnxruntime": source.float_onnx} if has_cuda_provider() else {}
         written = Artifact(target=self.name, precision=precision, file=save(metadata=described), presets=presets)
         stored = self.inspect(written)
-        proof = carried(source, lambda: self.open(written), {}, stored.parameters, stored.metadata)
+        with one_torch_thread():  # sums of few images depend on how many share them
+            proof = carried(source, lambda: self.open(written), {}, stored.parameters, stored.metadata)
         return replace(written, file=save(metadata=described | proof))
 
     def open(self, artifact: Artifact, *, threads: int | None = None) -> OutputSession:
@@ -66,11 +67,7 @@ class Gpu:
         if _is_onnx(artifact):
             return open_session(artifact.file.path, CUDA_PROVIDER)
         if threads is not None:
-            import torch  # noqa: PLC0415 - takes seconds
-
             torch.set_num_threads(threads)
-        from rexnet_export.pipeline.model.torch_session import open_reference  # noqa: PLC0415
-
         loaded = _load(artifact)
         return open_reference(loaded.network, _preprocess(loaded), half=artifact.precision == "fp16")
 
@@ -92,8 +89,6 @@ class Gpu:
 
 
 def _coverage(loaded: LoadedCheckpoint) -> Coverage:
-    from rexnet_export.pipeline.model.rexnet import cost  # noqa: PLC0415
-
     modules = loaded.network.named_modules()
     layers = [(name, type(layer).__name__) for name, layer in modules if not list(layer.children())]
     return Coverage(
@@ -115,8 +110,6 @@ def _structure(loaded: LoadedCheckpoint) -> Structure:
 
 
 def _stored(loaded: LoadedCheckpoint) -> dict[str, NDArray[np.generic]]:
-    from safetensors.numpy import load_file  # noqa: PLC0415
-
     stored: dict[str, NDArray[np.generic]] = load_file(loaded.file.path)
     return stored
 
@@ -133,8 +126,6 @@ def _is_onnx(artifact: Artifact) -> bool:
 
 
 def _load(artifact: Artifact) -> LoadedCheckpoint:
-    from rexnet_export.pipeline.checkpoint.load import load_checkpoint  # noqa: PLC0415 - torch takes seconds to import
-
     return load_checkpoint(artifact.file.path)
 
 

@@ -6,7 +6,6 @@ against damage and accidents; it is no sandbox against code that attacks the mac
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -20,9 +19,10 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from rexnet_export.pipeline.artifact.inspection import Inspection
-from rexnet_export.pipeline.core import child, errors
+from rexnet_export.pipeline.core import errors
 from rexnet_export.pipeline.core.errors import ConversionError, ExportError, ProcessEnded, UsageError
 from rexnet_export.targets import SUFFIXES, TARGETS
+from rexnet_export.targets.isolation.file_process import start
 from rexnet_export.targets.isolation.worker import (
     IMAGES,
     NANOSECONDS,
@@ -46,12 +46,7 @@ class IsolatedFile:
     def __init__(self, path: Path, *, threads: int | None = None, answer_within_s: float = ANSWER_WITHIN_S) -> None:
         self.path = path
         self._patience = answer_within_s
-        arguments = (target_of(path), str(path), *(() if threads is None else (str(threads),)))
-        command = child.command("rexnet_export.targets.isolation.worker", *arguments)
-        # A session of its own: Ctrl-C reaches the parent alone, which then closes this.
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
-        )
+        self._process = start(target_of(path), path, threads)
         self._late = False
         self._said: Mapping[str, Any] | None = None
 
@@ -82,9 +77,16 @@ class IsolatedFile:
         _, arrays = self._ask("run", {IMAGES: images})
         return arrays["logits"].astype(np.float32, copy=False)
 
+    def outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """uint8 [N, S, S, 3] RGB -> what the file declares, by ONNX tensor name (`OutputSession.outputs`)."""
+        return self._tensors("outputs", images)
+
     def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """Every activation as real numbers, by ONNX tensor name."""
-        _, arrays = self._ask("trace", {IMAGES: images})
+        return self._tensors("trace", images)
+
+    def _tensors(self, question: str, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        _, arrays = self._ask(question, {IMAGES: images})
         return {name: values.astype(np.float32, copy=False) for name, values in arrays.items()}
 
     def time_block(self, image: NDArray[np.uint8], *, dropped: int, counted: int) -> tuple[int, ...]:
@@ -99,12 +101,10 @@ class IsolatedFile:
 
     def close(self) -> None:
         """End the process."""
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                with suppress(BrokenPipeError):  # a question it never read
-                    stream.close()
+        self._process.end()
+        for stream in (self._process.questions, self._process.answers):
+            with suppress(BrokenPipeError):  # a question it never read
+                stream.close()
 
     def __enter__(self) -> IsolatedFile:
         return self
@@ -125,14 +125,11 @@ class IsolatedFile:
         return self._said
 
     def _ask(self, question: str, given: Arrays | None = None) -> tuple[Any, Arrays]:
-        questions, answers = self._process.stdin, self._process.stdout
-        assert questions is not None
-        assert answers is not None
         with self._limited():
             try:
-                send_message(questions, {"ask": question}, given or {})
-                message = read_message(answers)
-            except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+                send_message(self._process.questions, {"ask": question}, given or {})
+                message = read_message(self._process.answers)
+            except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, ConversionError) as error:
                 raise self._ended(question) from error
         if message is None:
             raise self._ended(question)
@@ -157,8 +154,7 @@ class IsolatedFile:
         self._process.kill()
 
     def _ended(self, question: str) -> ProcessEnded:
-        self._process.kill()
-        code = self._process.wait()
+        code = self._process.end()
         if self._late:
             how = f"gave no answer in {self._patience:g} s"
         elif code < 0:
@@ -170,8 +166,8 @@ class IsolatedFile:
 
 def target_of(path: Path) -> str:
     """The name of the target whose files end like this; `UsageError` where none does."""
-    for name, target in TARGETS.items():
-        if path.suffix in target.suffixes:
+    for name, listing in TARGETS.listings.items():
+        if path.suffix in listing.suffixes:
             return name
     raise UsageError(f"{path} is no artifact by its name: artifacts end in {', '.join(SUFFIXES)}")
 

@@ -11,7 +11,8 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rexnet_export.targets.ort.format import ALIGNMENT, IDENTIFIER, Table, tools
+from rexnet_export.targets.ort.format import ALIGNMENT, IDENTIFIER, Table
+from rexnet_export.targets.ort.schema import schema
 
 MARGIN = 1 << 14  # bytes for the new front; the builder grows where that is too few
 
@@ -21,8 +22,7 @@ type Builder = Any  # flatbuffers and the schema's Python classes come without t
 def canonical(content: bytes) -> bytes:
     """Rewrite a `.ort` file that ONNX Runtime has just written; the model in it is untouched."""
     flatbuffers = importlib.import_module("flatbuffers")
-    tools()
-    session = _schema("InferenceSession")
+    session = schema("InferenceSession")
     old = session.InferenceSession.GetRootAs(bytearray(content), 0)
     model = old.Model()._tab
     start = min(model.Pos, model.Pos - model.Get(flatbuffers.number_types.SOffsetTFlags, model.Pos))
@@ -41,44 +41,44 @@ def canonical(content: bytes) -> bytes:
 
 
 def _resolver(builder: Builder, old: Table) -> int:
-    schema = _schema("KernelTypeStrResolver")
+    table = schema("KernelTypeStrResolver")
     operators = [old.OpKernelTypeStrArgs(i) for i in range(old.OpKernelTypeStrArgsLength())]
     entries = [_operator(builder, operator) for operator in sorted(operators, key=lambda entry: entry.OpId())]
-    vector = _vector(builder, schema.KernelTypeStrResolverStartOpKernelTypeStrArgsVector, entries)
-    schema.KernelTypeStrResolverStart(builder)
-    schema.KernelTypeStrResolverAddOpKernelTypeStrArgs(builder, vector)
-    return int(schema.KernelTypeStrResolverEnd(builder))
+    vector = _vector(builder, table.KernelTypeStrResolverStartOpKernelTypeStrArgsVector, entries)
+    table.KernelTypeStrResolverStart(builder)
+    table.KernelTypeStrResolverAddOpKernelTypeStrArgs(builder, vector)
+    return int(table.KernelTypeStrResolverEnd(builder))
 
 
 def _operator(builder: Builder, old: Table) -> int:
-    schema = _schema("OpIdKernelTypeStrArgsEntry")
+    table = schema("OpIdKernelTypeStrArgsEntry")
     types = [old.KernelTypeStrArgs(i) for i in range(old.KernelTypeStrArgsLength())]
     entries = [_type(builder, entry) for entry in sorted(types, key=lambda entry: entry.KernelTypeStr())]
-    vector = _vector(builder, schema.OpIdKernelTypeStrArgsEntryStartKernelTypeStrArgsVector, entries)
+    vector = _vector(builder, table.OpIdKernelTypeStrArgsEntryStartKernelTypeStrArgsVector, entries)
     name = builder.CreateString(old.OpId())
-    schema.OpIdKernelTypeStrArgsEntryStart(builder)
-    schema.OpIdKernelTypeStrArgsEntryAddOpId(builder, name)
-    schema.OpIdKernelTypeStrArgsEntryAddKernelTypeStrArgs(builder, vector)
-    return int(schema.OpIdKernelTypeStrArgsEntryEnd(builder))
+    table.OpIdKernelTypeStrArgsEntryStart(builder)
+    table.OpIdKernelTypeStrArgsEntryAddOpId(builder, name)
+    table.OpIdKernelTypeStrArgsEntryAddKernelTypeStrArgs(builder, vector)
+    return int(table.OpIdKernelTypeStrArgsEntryEnd(builder))
 
 
 def _type(builder: Builder, old: Table) -> int:
-    schema = _schema("KernelTypeStrArgsEntry")
+    table = schema("KernelTypeStrArgsEntry")
     entries = [_argument(builder, old.Args(i)) for i in range(old.ArgsLength())]
-    vector = _vector(builder, schema.KernelTypeStrArgsEntryStartArgsVector, entries)
+    vector = _vector(builder, table.KernelTypeStrArgsEntryStartArgsVector, entries)
     name = builder.CreateString(old.KernelTypeStr())
-    schema.KernelTypeStrArgsEntryStart(builder)
-    schema.KernelTypeStrArgsEntryAddKernelTypeStr(builder, name)
-    schema.KernelTypeStrArgsEntryAddArgs(builder, vector)
-    return int(schema.KernelTypeStrArgsEntryEnd(builder))
+    table.KernelTypeStrArgsEntryStart(builder)
+    table.KernelTypeStrArgsEntryAddKernelTypeStr(builder, name)
+    table.KernelTypeStrArgsEntryAddArgs(builder, vector)
+    return int(table.KernelTypeStrArgsEntryEnd(builder))
 
 
 def _argument(builder: Builder, old: Table) -> int:
-    schema = _schema("ArgTypeAndIndex")
-    schema.ArgTypeAndIndexStart(builder)
-    schema.ArgTypeAndIndexAddArgType(builder, old.ArgType())
-    schema.ArgTypeAndIndexAddIndex(builder, old.Index())
-    return int(schema.ArgTypeAndIndexEnd(builder))
+    table = schema("ArgTypeAndIndex")
+    table.ArgTypeAndIndexStart(builder)
+    table.ArgTypeAndIndexAddArgType(builder, old.ArgType())
+    table.ArgTypeAndIndexAddIndex(builder, old.Index())
+    return int(table.ArgTypeAndIndexEnd(builder))
 
 
 def _vector(builder: Builder, start: Callable[[Builder, int], int], offsets: Sequence[int]) -> int:
@@ -86,7 +86,3 @@ def _vector(builder: Builder, start: Callable[[Builder, int], int], offsets: Seq
     for offset in reversed(offsets):
         builder.PrependUOffsetTRelative(offset)
     return int(builder.EndVector())
-
-
-def _schema(table: str) -> Table:
-    return importlib.import_module(f"ort_flatbuffers_py.fbs.{table}")

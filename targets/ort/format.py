@@ -6,12 +6,10 @@ before it is read here.
 
 from __future__ import annotations
 
-import importlib
-import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import ModuleType
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,8 @@ from numpy.typing import NDArray
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.records import Coverage
 from rexnet_export.quantization.table.params import INT8_MIN, QuantParams, for_bias
+from rexnet_export.targets.ort.moves import as_moves
+from rexnet_export.targets.ort.schema import schema
 
 IDENTIFIER = b"ORTM"
 ALIGNMENT = 8  # the writer pads a file to its widest scalar; a cut of fewer bytes loses nothing but shows here
@@ -80,33 +80,22 @@ class Graph:
     outputs: tuple[str, ...]
 
 
-def tools() -> ModuleType:
-    """`onnxruntime.tools.ort_format_model`, which also puts the schema's package on the import path."""
-    root, silent = logging.getLogger(), logging.NullHandler()
-    root.addHandler(silent)  # with a handler there, the module does not set up the whole program's logging
-    try:
-        module = importlib.import_module("onnxruntime.tools.ort_format_model")
-    finally:
-        root.removeHandler(silent)
-    logging.getLogger("ort_format_model.utils").setLevel(logging.WARNING)
-    return module
-
-
+@lru_cache(maxsize=2)  # an export reads its own two files seven times
 def parse(content: bytes) -> Graph:
     """The graph of a `.ort` file that ONNX Runtime has verified."""
-    tools()
-    root = importlib.import_module("ort_flatbuffers_py.fbs.InferenceSession").InferenceSession
+    root = schema("InferenceSession").InferenceSession
     graph = root.GetRootAs(bytearray(content), 0).Model().Graph()
     nodes = tuple(_node(graph.Nodes(i)) for i in range(graph.NodesLength()))
     values = [graph.NodeArgs(i) for i in range(graph.NodeArgsLength())]
     tensors = {value.Name().decode(): _tensor_type(value) for value in values if value.Type() is not None}
-    return Graph(
+    read = Graph(
         nodes=nodes,
         constants=dict(_constant(graph.Initializers(i)) for i in range(graph.InitializersLength())),
         types={name: tensor.ElemType() for name, tensor in tensors.items()},
         shapes={name: _shape(tensors[name]) for node in nodes if node.op in _CONVS for name in node.outputs},
         outputs=tuple(graph.Outputs(i).decode() for i in range(graph.OutputsLength())),
     )
+    return as_moves(read)
 
 
 def _node(node: Table) -> Node:
@@ -128,7 +117,7 @@ def _constant(tensor: Table) -> tuple[str, NDArray[np.generic]]:
 
 
 def _tensor_type(value: Table) -> Table:
-    tensor_type = importlib.import_module("ort_flatbuffers_py.fbs.TensorTypeAndShape").TensorTypeAndShape()
+    tensor_type = schema("TensorTypeAndShape").TensorTypeAndShape()
     table = value.Type().Value()
     tensor_type.Init(table.Bytes, table.Pos)
     return tensor_type
@@ -153,7 +142,7 @@ def plain(name: str) -> str:
 
 def is_read_back(name: str) -> bool:
     """Whether a real value is a tensor's integers read back, or what they were made of where the tensor is an end."""
-    return re.search(r"\.(dq(/duplicated)*|float)$", plain(name)) is not None
+    return re.search(r"(\.dq|\.float|/duplicated)$", plain(name)) is not None
 
 
 def count(graph: Graph) -> Coverage:
@@ -183,9 +172,10 @@ def _macs(node: Node, graph: Graph) -> int:
 
 
 def float_nodes(graph: Graph) -> Iterator[Node]:
-    """Operators that `count` calls float."""
-    exempt = {*graph.outputs, *_zero_point_moves(graph)}
-    for node in graph.nodes:
+    """Operators that `count` calls float; the logits' softmax is none, as it follows the logits."""
+    scores = [node for node in graph.nodes if node.op == "Softmax" and node.outputs[0] in graph.outputs]
+    exempt = {*graph.outputs, *_zero_point_moves(graph), *(node.inputs[0] for node in scores)}
+    for node in [node for node in graph.nodes if node not in scores]:
         computes_float = any(graph.types.get(name) in FLOAT_TYPES for name in (*node.outputs, *node.inputs[:1]))
         is_exempt = node.op in {"DequantizeLinear", "QuantizeLinear"} and not exempt.isdisjoint(node.outputs)
         if computes_float and not is_exempt:

@@ -15,12 +15,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.core import onnx_session
 from rexnet_export.pipeline.core.errors import ConversionError, first_line
 from rexnet_export.pipeline.core.images import require_images
-from rexnet_export.pipeline.core.onnx_session import CPU
-from rexnet_export.pipeline.core.outputs import answer, are_outputs
+from rexnet_export.pipeline.core.outputs import answer, are_outputs, network_outputs
 from rexnet_export.pipeline.core.records import StoredFile, stored_file
+from rexnet_export.pipeline.core.untrusted import MOST_ARTIFACT, read_untrusted
+from rexnet_export.pipeline.machine import onnx_session
+from rexnet_export.pipeline.machine.onnx_session import CPU
 from rexnet_export.targets.ort.canonical import canonical
 from rexnet_export.targets.ort.format import ALIGNMENT, IDENTIFIER
 from rexnet_export.targets.ort.trace import OrtTracer, open_tracer
@@ -42,7 +43,7 @@ class OrtSession:
     path: Path
     provider: str
     names: tuple[str, ...]
-    size: tuple[int, int]
+    shape: tuple[int, int, int]
     batch: int
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -51,7 +52,7 @@ class OrtSession:
 
     def outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """uint8 [N, S, S, 3] RGB -> the declared outputs, float32 [N, classes] or [N, C, H, W]."""
-        require_images(images, self.size)
+        require_images(images, self.shape)
         parts = [images[start : start + self.batch] for start in range(0, len(images), self.batch)]
         if len(parts) == 1:
             return self._outputs(parts[0])
@@ -65,8 +66,8 @@ class OrtSession:
         INT8 and every `.ort` give the logits of `run` bit for bit. A float `.onnx` runs in this processor's blocked
         layout, which has no tensors to compare: it is traced in the plain one, and the logits' last bits differ.
         """
-        require_images(images, self.size)
-        return self._tracer.trace(images) if self.provider == CPU else self.outputs(images)
+        require_images(images, self.shape)
+        return self._tracer.trace(images) if self.provider == CPU else network_outputs(self.outputs(images))
 
     @cached_property
     def _tracer(self) -> OrtTracer:
@@ -86,7 +87,7 @@ class OrtSession:
 def open_session(path: Path, provider: str = CPU, *, threads: int = 1) -> OrtSession:
     """Open a `.ort` or `.onnx` file of ours, whole and with the contract's input and output."""
     session = _session(file_content(path), path.name, _options(threads), provider)
-    shape = _image_shape(session, path.name)
+    batch, height, width, channels = _image_shape(session, path.name)
     where = "" if provider == CPU else f" ({provider})"
     return OrtSession(
         session=session,
@@ -94,15 +95,15 @@ def open_session(path: Path, provider: str = CPU, *, threads: int = 1) -> OrtSes
         path=path,
         provider=provider,
         names=tuple(value.name for value in session.get_outputs()),
-        size=(int(shape[1]), int(shape[2])),
-        batch=1 if shape[0] == 1 else IMAGES_AT_ONCE,
+        shape=(int(height), int(width), int(channels)),
+        batch=1 if batch == 1 else IMAGES_AT_ONCE,
     )
 
 
 def file_content(path: Path) -> bytes:
     """The bytes of a `.ort` or `.onnx` file, refused where they cannot be a whole one."""
     try:
-        content = path.read_bytes()
+        content = read_untrusted(path, MOST_ARTIFACT)
     except OSError as error:
         raise ConversionError(f"cannot read {path}: {error.strerror}; export the model again") from error
     whole = content[4:8] == IDENTIFIER and len(content) % ALIGNMENT == 0 if path.suffix == ".ort" else bool(content)
@@ -152,13 +153,14 @@ def _image_shape(session: InferenceSession, name: str) -> Sequence[int | str]:
     inputs, outputs = session.get_inputs(), session.get_outputs()
     image, ends = [(value.name, value.type) for value in inputs], {value.name: value.type for value in outputs}
     shape: Sequence[int | str] = inputs[0].shape if inputs else ()
-    whole = len(shape) == 4 and isinstance(shape[1], int) and isinstance(shape[2], int) and shape[3] == 3
+    whole = len(shape) == 4 and all(isinstance(side, int) for side in shape[1:])
     if (
         image != [("image", "tensor(uint8)")]
         or set(ends.values()) != {"tensor(float)"}
         or not (are_outputs(ends) and whole)
     ):
         raise ConversionError(
-            f"{name} does not take `image` [n, H, W, 3] and give `logits` or features; it was not exported here"
+            f"{name} does not take `image` [n, H, W, C] and give logits, probabilities or features; it was not "
+            "exported here"
         )
     return shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,14 +15,17 @@ from rexnet_export.pipeline.artifact.inspection import Inspection
 from rexnet_export.pipeline.artifact.self_test import carried
 from rexnet_export.pipeline.artifact.target import OutputSession, Source, described, require_int8
 from rexnet_export.pipeline.core.errors import ConversionError, TargetUnavailable, first_line
+from rexnet_export.pipeline.core.outputs import LOGITS, PROBABILITIES
 from rexnet_export.pipeline.core.records import Artifact, Precision, StoredFile, stored_file
 from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
 from rexnet_export.targets.ort import format as ort_format
 from rexnet_export.targets.ort.format import Graph, count, parameters, quantization
-from rexnet_export.targets.ort.session import open_session, optimized
+from rexnet_export.targets.ort.npu import npu_graph
+from rexnet_export.targets.ort.schema import tools
+from rexnet_export.targets.ort.session import file_content, open_session, optimized
 from rexnet_export.targets.ort.structure import structure
 
-X86 = "x86"
+X86, NPU = "x86", "npu"
 
 
 class Ort:
@@ -40,8 +43,9 @@ class Ort:
     def convert(self, source: Source, folder: Path, stem: str) -> Artifact:
         """Write `stem.ort` for ARM and the `x86` preset, the `.onnx` of each, and the ARM file's operator list.
 
-        ARM takes INT8 activations; x86 has faster kernels for the same table in UINT8. In float32 the preset is the
-        `.onnx`, which ONNX Runtime optimizes for the processor it meets.
+        ARM takes INT8 activations; x86 has faster kernels for the same table in UINT8. The `npu` preset is the graph
+        that execution providers of NPUs take whole; there is none where the table leaves layers in float. In float32
+        the preset is the `.onnx`, which ONNX Runtime optimizes for the processor it meets.
         """
         self.require()
         if source.precision == "int8":
@@ -61,11 +65,15 @@ class Ort:
         unsigned = insert_qdq(onnx.load(source.float_onnx.path), source.table, "uint8")
         plain, mobile = _pair(onnx.load(source.qdq_onnx.path), source, folder, stem)
         plain_x86, x86 = _pair(unsigned, source, folder, f"{stem}-{X86}")
+        presets = {X86: x86}
+        if not source.float_tensors:
+            for_npus = npu_graph(onnx.load(source.float_onnx.path), source.table)
+            presets[NPU] = _alone(for_npus, source, folder / f"{stem}-{NPU}.onnx")
         return Artifact(
             target=self.name,
             precision="int8",
             file=mobile,
-            presets={X86: x86},
+            presets=presets,
             companions=(plain, plain_x86, _required_operators(mobile.path)),
         )
 
@@ -73,6 +81,10 @@ class Ort:
         """Load a `.ort` or `.onnx` file into ONNX Runtime's CPU provider."""
         self.require()
         return open_session(artifact.file.path, threads=threads or 1)
+
+    def preload(self) -> None:
+        """For `targets.isolation`: what running a file imports."""
+        import onnxruntime  # noqa: F401, PLC0415
 
     def inspect(self, artifact: Artifact) -> Inspection:
         """The optimized graph and the file's `metadata_props`; a `.onnx` is optimized first, as it is at run time."""
@@ -104,6 +116,7 @@ def _pair(model: onnx.ModelProto, source: Source, folder: Path, stem: str) -> tu
     ONNX Runtime writes metadata only together with the graph it optimizes, so that is done twice.
     """
     plain, mobile = folder / f"{stem}.onnx", folder / f"{stem}.ort"
+    model = _with_scores(model, source.outputs)
     _write(_described(model, source), plain)
     optimized(plain, mobile)
     graph = _parsed(mobile)
@@ -118,9 +131,36 @@ def _pair(model: onnx.ModelProto, source: Source, folder: Path, stem: str) -> tu
     return _write(_described(model, source, for_plain), plain), stored_file(mobile)
 
 
+def _alone(model: onnx.ModelProto, source: Source, path: Path) -> StoredFile:
+    """Write a `.onnx` of which there is no `.ort`, then again with what it says of itself."""
+    artifact = Artifact(target=Ort.name, precision=source.precision, file=_write(_described(model, source), path))
+    graph = _optimized_graph(path)
+    require_int8(artifact, count(graph), source.float_tensors)
+    proof = carried(source, lambda: open_session(path), quantization(graph), parameters(graph))
+    return _write(_described(model, source, proof), path)
+
+
+def _with_scores(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
+    """The graph with exactly these outputs: the softmax of its logits beside them, or in their place."""
+    if PROBABILITIES not in outputs:
+        return model
+    ends = {value.name: value for value in model.graph.output}
+    ends[PROBABILITIES] = onnx.ValueInfoProto()
+    ends[PROBABILITIES].CopyFrom(ends[LOGITS])
+    ends[PROBABILITIES].name = PROBABILITIES
+    model.graph.node.append(onnx.helper.make_node("Softmax", [LOGITS], [PROBABILITIES], PROBABILITIES, axis=1))
+    declared = [ends[name] for name in outputs]
+    del model.graph.output[:]
+    model.graph.output.extend(declared)
+    return model
+
+
 def _described(model: onnx.ModelProto, source: Source, proof: Mapping[str, str] | None = None) -> onnx.ModelProto:
     del model.metadata_props[:]
-    onnx.helper.set_model_props(model, described(source) | dict(proof or {}))
+    stated = described(source)
+    model.doc_string = stated["description"]
+    model.producer_name, _, model.producer_version = stated["generator"].partition(" ")
+    onnx.helper.set_model_props(model, stated | dict(proof or {}))
     return model
 
 
@@ -132,7 +172,7 @@ def _write(model: onnx.ModelProto, path: Path) -> StoredFile:
 def _required_operators(ort_path: Path) -> StoredFile:
     """The operators and types a reduced build of ONNX Runtime needs, for its `--include_ops_by_config`."""
     path = ort_path.with_suffix(".required_operators_and_types.config")
-    ort_format.tools().create_config_from_models([ort_path], path, enable_type_reduction=True)
+    tools().create_config_from_models([ort_path], path, enable_type_reduction=True)
     path.write_text(path.read_text(encoding="utf-8").replace(str(ort_path), ort_path.name), encoding="utf-8")
     return stored_file(path)
 
@@ -146,6 +186,6 @@ def _optimized_graph(path: Path) -> Graph:
 
 def _parsed(path: Path) -> Graph:
     try:
-        return ort_format.parse(path.read_bytes())
+        return ort_format.parse(file_content(path))
     except (AttributeError, IndexError, TypeError, ValueError, struct.error) as error:
         raise ConversionError(f"{path.name} is damaged: {first_line(error)}; export the model again") from error

@@ -6,7 +6,6 @@ with the same attributes and constants, run by the same kernels when nothing is 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -17,10 +16,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from rexnet_export.pipeline.core.errors import ConversionError, first_line
-from rexnet_export.pipeline.core.onnx_session import open_session
+from rexnet_export.pipeline.core.outputs import PROBABILITIES
+from rexnet_export.pipeline.machine.onnx_session import open_session
+from rexnet_export.quantization.onnx.view import attributes_of
 from rexnet_export.quantization.table.params import INT8_MIN, QuantParams
 from rexnet_export.targets.ort import format as ort_format
 from rexnet_export.targets.ort.format import FLOAT_TYPES, Graph, Table
+from rexnet_export.targets.ort.schema import schema
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
@@ -90,8 +92,7 @@ def open_tracer(content: bytes, options: SessionOptions) -> OrtTracer:
 
 def rebuilt(content: bytes, graph: Graph) -> onnx.ModelProto:
     """The file's graph as an ONNX model, nodes sorted so that each follows what it reads."""
-    ort_format.tools()
-    root = importlib.import_module("ort_flatbuffers_py.fbs.InferenceSession").InferenceSession
+    root = schema("InferenceSession").InferenceSession
     stored = root.GetRootAs(bytearray(content), 0).Model()
     nodes = [_node(stored.Graph().Nodes(i)) for i in range(stored.Graph().NodesLength())]
     imports = [stored.OpsetImport(i) for i in range(stored.OpsetImportLength())]
@@ -173,6 +174,8 @@ def _values(model: onnx.ModelProto, graph: Graph) -> Iterator[_Value]:
         (output,) = node.output
         layouts[output] = _layout(node, layouts)
         element = graph.types[output]
+        if output == PROBABILITIES:
+            continue
         if element in _INTEGERS and output in names:
             tensor, grid = names[output], params.get(names[output])
         elif element in FLOAT_TYPES and not ort_format.is_read_back(output):
@@ -184,9 +187,10 @@ def _values(model: onnx.ModelProto, graph: Graph) -> Iterator[_Value]:
 
 
 def _layout(node: onnx.NodeProto, layouts: Mapping[str, Layout]) -> Layout:
-    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    attributes = attributes_of(node)
     if node.op_type == "Transpose":
         return "NHWC" if tuple(attributes["perm"]) == _TO_NHWC else "NCHW"
     if node.op_type in _PLACED:
         return "NHWC" if attributes.get("channels_last") or node.op_type.startswith("Nhwc") else "NCHW"
-    return layouts[node.input[0]]
+    # The scale and zero point of what a QLinearConcat joins stand in front.
+    return layouts[node.input[2 if node.op_type == "QLinearConcat" else 0]]

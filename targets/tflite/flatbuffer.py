@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.core.errors import ConversionError
+from rexnet_export.pipeline.core.untrusted import MOST_ARTIFACT, read_untrusted
 from rexnet_export.quantization.table.params import QuantParams
 
 if TYPE_CHECKING:
@@ -272,7 +273,7 @@ def _aligned(buffer: BufferT) -> Callable[[Builder], int]:
 def read_graph(path: Path) -> Graph:
     """Read a `.tflite` file; anything but one whole graph is a `ConversionError`."""
     try:
-        content = path.read_bytes()
+        content = read_untrusted(path, MOST_ARTIFACT)
     except OSError as error:
         raise ConversionError(f"cannot read {path}: {error.strerror}; export the model again") from error
     if content[4:8] != IDENTIFIER:

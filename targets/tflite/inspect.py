@@ -93,9 +93,11 @@ def _macs(graph: Graph, operator: OperatorT) -> int:
 
 
 def float_operators(graph: Graph) -> Iterator[OperatorT]:
-    """Operators that touch float tensors, conversions of the image and of the logits aside."""
+    """Operators that touch float tensors, conversions of the image and of the logits, and the logits' softmax aside."""
     inputs, outputs = set(graph.subgraph.inputs), set(graph.subgraph.outputs)
-    for operator in graph.operators:
+    scores = [o for o in graph.operators if graph.kind(o) == "SOFTMAX" and o.outputs[0] in outputs]
+    outputs |= {operator.inputs[0] for operator in scores}
+    for operator in [operator for operator in graph.operators if operator not in scores]:
         kind, source, result = graph.kind(operator), operator.inputs[0], operator.outputs[0]
         converts = kind in {"QUANTIZE", "DEQUANTIZE"} and (
             source in inputs or result in outputs or graph.is_constant(source)

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from rexnet_export.pipeline.core.errors import ConversionError
+from rexnet_export.quantization.onnx.view import attributes_of
 from rexnet_export.targets.tflite.flatbuffer import Graph
 from rexnet_export.targets.tflite.onnx2tf import NHWC, lowered
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import OperatorT
 
-CORE_INPUT, OUTPUT, PADDED = "input", "logits", ".padded"
+CORE_INPUT, PADDED = "input", ".padded"
 SAME, VALID = 0, 1
 _ACTIVATIONS = {"Clip": "RELU6", "Relu": "RELU"}
 _KINDS = {
@@ -169,7 +170,7 @@ class _Matching:
                 yield operator, None
 
     def _conv(self, node: onnx.NodeProto) -> Iterator[tuple[OperatorT, OperatorT | None]]:
-        attributes = _attributes(node)
+        attributes = attributes_of(node)
         kind = "CONV_2D" if attributes["group"] == 1 else "DEPTHWISE_CONV_2D"
         source, strides = self._place(node.input[0]), attributes["strides"]
         above, left, below, right = attributes["pads"]
@@ -212,12 +213,8 @@ class _Matching:
         return self._places[name]
 
 
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-
-
 def _permutation(node: onnx.NodeProto, rank: int) -> tuple[int, ...]:
     """ONNX [out, in, h, w] -> TFLite [out, h, w, in], depthwise [1, h, w, out]; a matrix stays [out, in]."""
     if rank != 4:
         return tuple(range(rank))
-    return NHWC if _attributes(node)["group"] == 1 else (1, 2, 3, 0)
+    return NHWC if attributes_of(node)["group"] == 1 else (1, 2, 3, 0)

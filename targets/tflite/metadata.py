@@ -16,8 +16,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rexnet_export.pipeline.artifact.metadata import card_from
 from rexnet_export.pipeline.core.errors import ConversionError
-from rexnet_export.pipeline.core.records import ModelCard
+from rexnet_export.pipeline.core.outputs import LOGITS, PROBABILITIES
+from rexnet_export.pipeline.core.records import RGB, ModelCard
+from rexnet_export.pipeline.core.strict_json import strict_loads
+from rexnet_export.pipeline.core.untrusted import MOST_ARTIFACT, open_untrusted
 from rexnet_export.targets.tflite.flatbuffer import Graph
 
 if TYPE_CHECKING:
@@ -25,18 +29,27 @@ if TYPE_CHECKING:
 
 TASK_ENTRY, OWN_ENTRY = "TFLITE_METADATA", "rexnet_export"
 LABELS_FILE = "labels.txt"
-LARGEST_LABELS = 2**24
+MOST_TEXT = 256 * 2**20  # bytes of our own description
 _IDENTIFIER = b"M001"
 _PARSER_VERSION = "1.0.0"
 _AXIS_LABELS, _RGB = 2, 1
 _IMAGE_PROPERTIES, _NORMALIZATION = 2, 1  # members of the unions ContentProperties and ProcessUnitOptions
+_STATED = {1: "description", 2: "version", 4: "author", 5: "license"}  # fields of ModelMetadata, of our description
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_MEANINGS = {LOGITS: "score of each class before softmax", PROBABILITIES: "probability of each class"}
 
 
-def entries(card: ModelCard, described: Mapping[str, str]) -> dict[str, bytes]:
-    """The file's metadata entries: the standard one, and our own description as JSON."""
+def by_position(outputs: Sequence[str]) -> tuple[str, ...]:
+    """Probabilities first: Android's task libraries and MediaPipe compare a threshold with the first output, and people
+    read the first of a classifier's heads."""
+    return tuple(sorted(outputs, key=lambda name: name != PROBABILITIES))
+
+
+def entries(card: ModelCard, described: Mapping[str, str], outputs: Sequence[str]) -> dict[str, bytes]:
+    """The file's metadata entries: the standard one, which names its outputs in their order, and our own description
+    as JSON."""
     return {
-        TASK_ENTRY: _task_metadata(card),
+        TASK_ENTRY: _task_metadata(card, described, outputs),
         OWN_ENTRY: json.dumps(dict(described), sort_keys=True).encode(),
     }
 
@@ -48,17 +61,25 @@ def with_labels(model: bytes, card: ModelCard) -> bytes:
             raise ConversionError(f"label {label!r} is not one line of text, as TFLite's label file needs; rename it")
     content = io.BytesIO(model)
     with zipfile.ZipFile(content, "a") as members:  # appending makes the archive's offsets count from the file's start
-        members.writestr(zipfile.ZipInfo(LABELS_FILE, _EPOCH), "\n".join(card.labels) + "\n")
+        members.writestr(zipfile.ZipInfo(LABELS_FILE, _EPOCH), _label_file(card))
     return content.getvalue()
 
 
-def read_labels(path: Path) -> tuple[str, ...]:
-    """The labels behind a model: the last bytes of the file, so that reading them also shows that it is whole."""
+def _label_file(card: ModelCard) -> str:
+    return "\n".join(card.labels) + "\n"
+
+
+def require_labels(path: Path, described: Mapping[str, str]) -> None:
+    """`ConversionError` unless the label file behind a model names the classes that its description names.
+
+    They are the last bytes of the file, so that reading them also shows that it is whole.
+    """
+    wanted = _label_file(card_from(described)).encode()
     try:
-        with zipfile.ZipFile(path) as members:
-            if members.getinfo(LABELS_FILE).file_size > LARGEST_LABELS:
-                raise ConversionError(f"{path.name}: {LABELS_FILE} is larger than any list of labels; export it again")
-            return tuple(members.read(LABELS_FILE).decode().splitlines())
+        with open_untrusted(path, MOST_ARTIFACT) as stream, zipfile.ZipFile(stream) as members:
+            size = members.getinfo(LABELS_FILE).file_size
+            if size != len(wanted) or members.read(LABELS_FILE) != wanted:
+                raise ConversionError(f"{path.name}: {LABELS_FILE} is not what its labels are; export the model again")
     except (OSError, zipfile.BadZipFile, zlib.error, KeyError, ValueError, NotImplementedError, RuntimeError) as error:
         raise ConversionError(f"{path} has no readable {LABELS_FILE} at its end; export the model again") from error
 
@@ -69,44 +90,58 @@ def read_description(graph: Graph) -> dict[str, str]:
     if content is None:
         raise ConversionError(f"the file has no {OWN_ENTRY} metadata: not exported by rexnet-export; export it again")
     try:
-        described = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        described = strict_loads(content, MOST_TEXT)
+    except ConversionError as error:
         raise ConversionError(f"the file's {OWN_ENTRY} metadata is damaged; export the model again") from error
-    if not isinstance(described, dict) or not all(isinstance(value, str) for value in described.values()):
+    texts = described if isinstance(described, dict) else {}
+    found = {key: value for key, value in texts.items() if isinstance(value, str)}
+    if not found or len(found) < len(texts):
         raise ConversionError(f"the file's {OWN_ENTRY} metadata is no map of texts; export the model again")
-    return described
+    return found
 
 
-def _task_metadata(card: ModelCard) -> bytes:
+def _task_metadata(card: ModelCard, described: Mapping[str, str], outputs: Sequence[str]) -> bytes:
     import flatbuffers  # noqa: PLC0415
 
     table = _Tables(flatbuffers.Builder(1024))
     # Pixels go in as they are: normalisation is inside the model, so the reader's own must be (x - 0) / 1.
     normalization = table.table({0: table.floats([0.0]), 1: table.floats([1.0])})
     unit = table.table({0: ("int8", _NORMALIZATION), 1: normalization})
-    content = table.table({0: ("int8", _IMAGE_PROPERTIES), 1: table.table({0: ("int8", _RGB)})})
+    (height, width), channels = card.preprocess.shape, card.preprocess.channels
+    kind, content = f"image of {channels} channels", {}
+    if channels == RGB:
+        kind = "RGB image"
+        properties = table.table({0: ("int8", _RGB)})
+        content = {3: table.table({0: ("int8", _IMAGE_PROPERTIES), 1: properties})}
     image = table.table(
         {
             0: table.text("image"),
-            1: table.text(f"RGB image, {card.preprocess.shape[1]} x {card.preprocess.shape[0]} pixels"),
-            3: content,
+            1: table.text(f"{kind}, {width} x {height} pixels"),
+            **content,
             4: table.tables([unit]),
             5: table.table({0: table.floats([255.0]), 1: table.floats([0.0])}),
         }
     )
-    outputs = _features(table, card) if card.features else [_logits(table)]
-    subgraph = table.table({2: table.tables([image]), 3: table.tables(outputs)})
-    model = table.table({0: table.text(card.name), 3: table.tables([subgraph]), 7: table.text(_PARSER_VERSION)})
+    ends = _features(table, card) if card.features else [_output(table, card, name) for name in outputs]
+    subgraph = table.table({2: table.tables([image]), 3: table.tables(ends)})
+    stated = {field: table.text(described[key]) for field, key in _STATED.items()}
+    model = table.table(
+        {0: table.text(card.name), **stated, 3: table.tables([subgraph]), 7: table.text(_PARSER_VERSION)}
+    )
     return table.finished(model)
 
 
-def _logits(table: _Tables) -> int:
+def _output(table: _Tables, card: ModelCard, name: str) -> int:
+    if name not in _MEANINGS:
+        return table.table({0: table.text(name), 1: table.text("a further head")})
+    if card.numbers:
+        return table.table({0: table.text(name), 1: table.text("numbers, no classes")})
     labels = table.table({0: table.text(LABELS_FILE), 2: ("int8", _AXIS_LABELS)})
     feature = table.table({0: ("int8", 1), 1: table.table({})})
     return table.table(
         {
-            0: table.text("logits"),
-            1: table.text("score of each class before softmax"),
+            0: table.text(name),
+            1: table.text(_MEANINGS[name]),
             3: feature,
             6: table.tables([labels]),
         }

@@ -5,14 +5,15 @@ from __future__ import annotations
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from rexnet_export.pipeline.core import child
 from rexnet_export.pipeline.core.errors import ConversionError
+from rexnet_export.pipeline.machine import child
 from rexnet_export.targets.tflite.flatbuffer import Graph, read_graph
 
 TIMEOUT_S = 600
@@ -22,9 +23,18 @@ NHWC = (0, 2, 3, 1)
 def lowered(core: onnx.ModelProto) -> Graph:
     """The float TFLite graph of a graph without its image front, with its outputs, feature maps as NHWC."""
     with tempfile.TemporaryDirectory(prefix="rexnet-export-") as folder:
-        graph = read_graph(_onnx2tf(_for_onnx2tf(core), Path(folder)))
+        written = Path(folder) / "written.tflite"
+        written.write_bytes(_converted(_for_onnx2tf(core).SerializeToString(deterministic=True)))
+        graph = read_graph(written)
     _maps_put_out(graph, [_is_map(value) for value in core.graph.output])
     return graph
+
+
+@lru_cache(maxsize=1)
+def _converted(model: bytes) -> bytes:
+    """What onnx2tf writes; the INT8 file and the float file that is timed beside it are made of the same graph."""
+    with tempfile.TemporaryDirectory(prefix="rexnet-export-") as folder:
+        return run_onnx2tf(onnx.load_from_string(model), Path(folder)).read_bytes()
 
 
 def _for_onnx2tf(core: onnx.ModelProto) -> onnx.ModelProto:
@@ -76,8 +86,11 @@ def _maps_put_out(graph: Graph, is_map: Sequence[bool]) -> None:
     graph.operators[:] = [operator for operator in graph.operators if int(operator.outputs[0]) not in means]
 
 
-def _onnx2tf(model: onnx.ModelProto, folder: Path) -> Path:
-    """Run onnx2tf in a process of its own: it prints, rewrites its input file, and ends the process on errors."""
+def run_onnx2tf(model: onnx.ModelProto, folder: Path) -> Path:
+    """The float TFLite file that onnx2tf makes of a model, in `folder`.
+
+    It runs in a process of its own: it prints, rewrites its input file, and ends the process on errors.
+    """
     source, log = folder / "core.onnx", folder / "onnx2tf.log"
     onnx.save(model, source)
     command = child.command("onnx2tf", "-i", str(source), "-o", str(folder), "-n", "-tb", "flatbuffer_direct")

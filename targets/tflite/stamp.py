@@ -6,9 +6,12 @@ what another quantizer makes of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from rexnet_export.pipeline.core.errors import ConversionError
+from rexnet_export.pipeline.core.outputs import LOGITS, PROBABILITIES
 from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.quantization.table.table import QuantTable
 from rexnet_export.targets.tflite.flatbuffer import Graph
@@ -105,8 +108,9 @@ def halve(lowered: Lowered) -> None:
     graph.operators[:0] = expanding
 
 
-def attach_ends(lowered: Lowered) -> None:
-    """uint8 `image` in, float32 outputs (`logits`, or a backbone's) out, around a graph in float or INT8.
+def attach_ends(lowered: Lowered, outputs: Sequence[str]) -> None:
+    """uint8 `image` in, these float32 outputs (a classifier's scores, or a backbone's) out, around a graph in float or
+    INT8.
 
     The file says one image; `resize_tensor_input` makes it any number.
     """
@@ -114,7 +118,9 @@ def attach_ends(lowered: Lowered) -> None:
     _free_batch(graph)
     image = _attach_image(graph, lowered.activations[CORE_INPUT])
     ends = {name: _attach_output(graph, name, lowered.activations[name]) for name in lowered.outputs}
-    graph.set_signature({IMAGE: image}, ends)
+    if PROBABILITIES in outputs:
+        ends[PROBABILITIES] = _attach_softmax(graph, ends[LOGITS])
+    graph.set_signature({IMAGE: image}, {name: ends[name] for name in outputs})
     graph.set_versions(VERSIONS)
     graph.model.description, graph.subgraph.name = "rexnet-export", "main"
 
@@ -137,17 +143,25 @@ def _attach_output(graph: Graph, name: str, core: int) -> int:
     return final
 
 
+def _attach_softmax(graph: Graph, logits: int) -> int:
+    probabilities = graph.add_tensor(PROBABILITIES, "FLOAT32", graph.shape(logits))
+    softmax = graph.operator("SOFTMAX", [logits], probabilities, "SoftmaxOptions")
+    softmax.builtinOptions.beta = 1.0
+    graph.operators.append(softmax)
+    return probabilities
+
+
 def _attach_image(graph: Graph, core: int) -> int:
     """Pixels times 1/256, then the constant channel that makes zero padding stand for the normalised image's zero.
 
     Both are exact. The channel is appended after the conversion: appended before, LiteRT needs 8 % longer for the
     whole front; a CONCATENATION with a constant is as fast, but adds size^2 values to the file.
     """
-    _, height, width, _ = graph.shape(core)
+    *grid, channels = graph.shape(core)
     params, kind = graph.quantization(core), graph.type(core)
-    image = graph.add_tensor(IMAGE, "UINT8", (1, height, width, 3))
+    image = graph.add_tensor(IMAGE, "UINT8", (*grid, channels - 1))
     graph.quantize(image, PIXEL, "UINT8")
-    pixels = graph.add_tensor(f"{CORE_INPUT}{PIXELS}", kind, (1, height, width, 3))
+    pixels = graph.add_tensor(f"{CORE_INPUT}{PIXELS}", kind, (*grid, channels - 1))
     white = WHITE_VALUE * PIXEL.scale[0]
     if params is None:
         value = graph.add_constant(f"{CORE_INPUT}{WHITE}", np.array(white, np.float32))

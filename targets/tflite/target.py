@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,15 +20,16 @@ from numpy.typing import NDArray
 from rexnet_export.pipeline.artifact.inspection import Inspection
 from rexnet_export.pipeline.artifact.self_test import carried
 from rexnet_export.pipeline.artifact.target import OutputSession, Source, described, require_int8
-from rexnet_export.pipeline.core.errors import ConversionError, TargetUnavailable, first_line
+from rexnet_export.pipeline.core.errors import ConversionError, first_line
+from rexnet_export.pipeline.core.extras import require_module
 from rexnet_export.pipeline.core.images import require_images
 from rexnet_export.pipeline.core.outputs import answer, are_outputs
 from rexnet_export.pipeline.core.records import Artifact, Precision, stored_file
 from rexnet_export.quantization.table.table import QuantTable
 from rexnet_export.targets.tflite.flatbuffer import Graph, read_graph
 from rexnet_export.targets.tflite.inspect import count_arithmetic, stored_parameters, stored_qparams
-from rexnet_export.targets.tflite.match_onnx import OUTPUT, Lowered, lower
-from rexnet_export.targets.tflite.metadata import entries, read_description, read_labels, with_labels
+from rexnet_export.targets.tflite.match_onnx import Lowered, lower
+from rexnet_export.targets.tflite.metadata import by_position, entries, read_description, require_labels, with_labels
 from rexnet_export.targets.tflite.stamp import IMAGE, attach_ends, halve, stamp
 from rexnet_export.targets.tflite.structure import structure
 from rexnet_export.targets.tflite.trace import Traced, traced
@@ -49,9 +49,8 @@ class Tflite:
 
     def require(self) -> None:
         """onnx2tf lowers the graph; ai-edge-litert has the file format and the runtime."""
-        for module, package in (("onnx2tf", "onnx2tf==2.6.9"), ("ai_edge_litert", "ai-edge-litert==2.1.2")):
-            if find_spec(module) is None:
-                raise TargetUnavailable(f"TFLite needs {package.split('==')[0]}; run: pip install {package}")
+        for module in ("onnx2tf", "ai_edge_litert"):
+            require_module(module, "TFLite")
 
     def convert(self, source: Source, folder: Path, stem: str) -> Artifact:
         """Write `stem.tflite`, labels and metadata inside; INT8 is read back and compared with the table."""
@@ -63,7 +62,7 @@ class Tflite:
             stamp(lowered, source.table)
         elif source.precision == "fp16":
             halve(lowered)
-        attach_ends(lowered)
+        attach_ends(lowered, by_position(source.outputs))
         path = folder / f"{stem}.tflite"
         _write(lowered.graph, path, source)
         stored = _read(path)
@@ -77,8 +76,12 @@ class Tflite:
 
     def open(self, artifact: Artifact, *, threads: int | None = None) -> OutputSession:
         """Load the file into LiteRT with its XNNPACK kernels."""
-        self.require()
+        require_module("ai_edge_litert", "TFLite")
         return open_session(artifact.file.path, threads=threads or 1)
+
+    def preload(self) -> None:
+        """For `targets.isolation`: what reading and running a file imports."""
+        from ai_edge_litert import interpreter, schema_py_generated  # noqa: F401, PLC0415
 
     def inspect(self, artifact: Artifact) -> Inspection:
         """The file's one graph, its labels and its metadata."""
@@ -99,7 +102,7 @@ class TfliteSession:
     interpreters: tuple[Interpreter, ...]
     executed_by: str
     path: Path
-    size: tuple[int, int]
+    shape: tuple[int, int, int]
     timed: bool = True
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -108,7 +111,7 @@ class TfliteSession:
 
     def outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """uint8 [N, S, S, 3] RGB -> the declared outputs, float32 [N, classes] or [N, C, H, W]."""
-        require_images(images, self.size)
+        require_images(images, self.shape)
         if len(images) == 1:
             return _declared(self.interpreters[0], images)
         parts = np.array_split(images, min(len(images), len(self.interpreters)))
@@ -118,7 +121,7 @@ class TfliteSession:
 
     def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """Every activation as real numbers, [N, C, H, W] or [N, C], by ONNX name, in the file's order."""
-        require_images(images, self.size)
+        require_images(images, self.shape)
         copy, interpreter = self._traced
         parts = [copy.real(_outputs(interpreter, pixels)) for pixels in images]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -137,22 +140,23 @@ def open_session(path: Path, *, threads: int = 1) -> TfliteSession:
     ends = {graph.name(i): graph.type(i) for i in graph.subgraph.outputs}
     if image != [(IMAGE, "UINT8")] or set(ends.values()) != {"FLOAT32"} or not are_outputs(ends):
         raise ConversionError(
-            f"{path.name} does not take uint8 {IMAGE} and give {OUTPUT} or features; it was not exported here"
+            f"{path.name} does not take uint8 {IMAGE} and give logits, probabilities or features; it was not exported "
+            "here"
         )
-    _, height, width, _ = graph.shape(int(graph.subgraph.inputs[0]))
+    _, height, width, channels = graph.shape(int(graph.subgraph.inputs[0]))
     with _native_stderr_hidden():
         interpreters = tuple(_interpreter(str(path), path.name, threads) for _ in range(WORKERS))
     return TfliteSession(
         interpreters=interpreters,
         executed_by=f"LiteRT {version('ai-edge-litert')}",
         path=path,
-        size=(height, width),
+        shape=(height, width, channels),
     )
 
 
 def _read(path: Path) -> Graph:
     graph = read_graph(path)
-    read_labels(path)
+    require_labels(path, read_description(graph))
     return graph
 
 
@@ -202,19 +206,13 @@ def _native_stderr_hidden() -> Iterator[None]:
 
 
 def _write(graph: Graph, path: Path, source: Source, proof: Mapping[str, str] | None = None) -> None:
-    graph.set_metadata(entries(source.card, described(source) | dict(proof or {})))
+    graph.set_metadata(entries(source.card, described(source) | dict(proof or {}), by_position(source.outputs)))
     path.write_bytes(with_labels(graph.written(), source.card))
 
 
 def _compare(graph: Graph, lowered: Lowered, table: QuantTable) -> None:
     """Everything the table says about this network, scales to integers, is in the file, and nothing else is."""
-    wanted = {name: entry.params for name, entry in table.tensors.items() if entry.params is not None}
-    found = stored_qparams(graph)
-    for name in wanted.keys() | found.keys():
-        if wanted.get(name) != found.get(name):
-            raise ConversionError(
-                f"{name}: the table says {wanted.get(name)}, the file {found.get(name)}; report this model"
-            )
+    table.require_stored(stored_qparams(graph))
     indices = {graph.name(index): index for index in graph.indices()}
     for name, parameter in lowered.parameters.items():
         is_float = table.tensors[name].decision == "float"

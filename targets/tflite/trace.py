@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rexnet_export.pipeline.core.outputs import PROBABILITIES
 from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.targets.tflite.flatbuffer import Graph
 from rexnet_export.targets.tflite.match_onnx import PADDED
 from rexnet_export.targets.tflite.stamp import IMAGE, LEFT, PIXELS, QUANTIZED, READ
 
-_NOT_IN_ONNX = (PADDED, PIXELS, QUANTIZED, READ, LEFT)
+_NOT_IN_ONNX = (PADDED, PIXELS, QUANTIZED, READ, LEFT, PROBABILITIES)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,13 +15,15 @@ import pytest
 import quantizer_table
 import torch
 from ablation import TITLES
+from depths import SHORT
 
 from rexnet_export.pipeline.checkpoint.load import save_checkpoint
 from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.data.sources import bundled
 from rexnet_export.pipeline.export.options import Options
-from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
+from rexnet_export.pipeline.model.architecture import architecture
+from rexnet_export.pipeline.model.rexnet import ReXNet
 from rexnet_export.quantization.search.search import search
 
 
@@ -67,7 +69,7 @@ def test_every_row_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     torch.manual_seed(0)
     save_checkpoint(
         tmp_path / "small.safetensors",
-        ReXNet(architecture(width=0.5, classes=10)).eval(),
+        ReXNet(architecture(width=0.5, classes=10, stages=SHORT)).eval(),
         labels=bundled("evaluation").class_names,
         preprocess=Preprocess(size=32, crop_ratio=1.0),
         metadata={},

@@ -14,6 +14,7 @@ import pytest
 import quantizer_table
 import quantizers
 import torch
+from depths import SHORT
 from networks import Network
 from quantizer_table import Result
 
@@ -23,13 +24,14 @@ from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import NotMeasured, Preprocess
 from rexnet_export.pipeline.data.sources import bundled
 from rexnet_export.pipeline.export.options import Options
-from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
+from rexnet_export.pipeline.model.architecture import architecture
+from rexnet_export.pipeline.model.rexnet import ReXNet
 from rexnet_export.pipeline.proof.evaluate import Accuracy, Logits
 from rexnet_export.pipeline.proof.latency import Latency
 from rexnet_export.pipeline.proof.paired_statistics import sqnr_db
 
 SIZE = 32
-ACCURACY = Accuracy(n=100, top1=0.9, reference_top1=0.92, drop=0.02, drop_upper_95=0.05)
+ACCURACY = Accuracy(n=100, top1=0.9, reference_top1=0.92, drop=0.02, drop_lower_95=0.01, drop_upper_95=0.05)
 RESULT = Result(
     accuracy=ACCURACY,
     agreement=0.97,
@@ -44,7 +46,7 @@ RESULT = Result(
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    network = ReXNet(architecture(width=0.5, classes=10)).eval()
+    network = ReXNet(architecture(width=0.5, classes=10, stages=SHORT)).eval()
     for name, module in network.named_modules():
         if isinstance(module, torch.nn.BatchNorm2d) and ".se." not in name:
             module.momentum = None  # the average of what it sees, so that logits depend on the image

@@ -9,12 +9,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import onnx
+from depths import SHORT
 from numpy.typing import NDArray
 from random_networks import random_network
 
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.graph.float_graph import float_graph
-from rexnet_export.pipeline.model.rexnet import Variant
+from rexnet_export.pipeline.model.architecture import Stages, Variant
 from rexnet_export.quantization.calibration.observe import observe
 from rexnet_export.quantization.scheme.scheme import decide, observed_tensors
 from rexnet_export.quantization.table.rewrites import Rewrite
@@ -23,9 +24,12 @@ from rexnet_export.quantization.table.table import Calibration, QuantTable
 PREPROCESS = Preprocess(size=32)
 
 
-def calibrated_network(variant: Variant) -> SimpleNamespace:
-    """A seeded random `network`, its float `model`, `images` uint8 [12, 32, 32, 3] and `table`."""
-    network = random_network(variant, 0.25)
+def calibrated_network(variant: Variant, stages: Stages = SHORT) -> SimpleNamespace:
+    """A seeded random `network`, its float `model`, `images` uint8 [12, 32, 32, 3] and `table`.
+
+    A lite of any width would have more weights in its last layers than in all others together.
+    """
+    network = random_network(variant, 0.25, penultimate=96 if variant == "lite" else None, stages=stages)
     model = float_graph(network, PREPROCESS)
     images = np.random.default_rng(0).integers(0, 256, (12, PREPROCESS.size, PREPROCESS.size, 3), dtype=np.uint8)
     images[:6] //= 4

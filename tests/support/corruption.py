@@ -5,16 +5,25 @@ from __future__ import annotations
 import importlib
 import shutil
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
+from xml.etree import ElementTree
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from rexnet_export.pipeline.core.records import ModelCard
+from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.targets.coreml.builder import mil_name
-from rexnet_export.targets.coreml.package import MODEL, WEIGHTS, seal
+from rexnet_export.targets.coreml.package import MODEL as COREML_MODEL
+from rexnet_export.targets.coreml.package import WEIGHTS, seal
+from rexnet_export.targets.openvino.inspect import stored_qparams
+from rexnet_export.targets.openvino.ir import MODEL, read_ir
+from rexnet_export.targets.openvino.ir import WEIGHTS as NUMBERS
+from rexnet_export.targets.openvino.lower import limits
 from rexnet_export.targets.ort import format as ort_format
 from rexnet_export.targets.tflite.flatbuffer import Graph, read_graph
 from rexnet_export.targets.tflite.metadata import with_labels
@@ -31,12 +40,22 @@ def damage(path: Path, folder: Path, tensor: str, part: Part, change: Change, ca
         case ".mlpackage":
             shutil.copytree(path, copy, dirs_exist_ok=True)
             _damage_coreml(copy, tensor, part, change)
+        case ".openvino":
+            shutil.copytree(path, copy, dirs_exist_ok=True)
+            _damage_openvino(copy, tensor, part, change)
         case ".tflite":
             graph = read_graph(path)
             _damage_tflite(graph, tensor, part, change)
             copy.write_bytes(with_labels(graph.written(), card))
         case ".ort":
             copy.write_bytes(_damaged_ort(path.read_bytes(), tensor, part, change))
+        case ".onnx":
+            model = onnx.load(path)
+            name = f"{tensor}.q" if part == "values" else f"{tensor}.q.{part}"
+            (stored,) = (initializer for initializer in model.graph.initializer if initializer.name == name)
+            values = numpy_helper.to_array(stored)
+            stored.CopyFrom(numpy_helper.from_array(change(values).astype(values.dtype).reshape(values.shape), name))
+            copy.write_bytes(model.SerializeToString(deterministic=True))
     return copy
 
 
@@ -45,7 +64,7 @@ def _damage_coreml(package: Path, tensor: str, part: Part, change: Change) -> No
     weights = package / "Data" / WEIGHTS / "weight.bin"
     blob = bytearray(weights.read_bytes())
     spec = model()
-    spec.ParseFromString((package / "Data" / MODEL).read_bytes())
+    spec.ParseFromString((package / "Data" / COREML_MODEL).read_bytes())
     block = spec.mlProgram.functions["main"].block_specializations["CoreML7"]
     for value in list(_coreml_places(block.operations, mil_name(tensor), part)):
         dtype = {10: "<f2", 11: "<f4", 21: "i1"}[value.type.tensorType.dataType]
@@ -71,6 +90,33 @@ def _coreml_places(operations: Sequence[Any], name: str, part: Part) -> Iterator
             op.type == "dequantize" and op.inputs["input"].arguments[0].name == f"{name}__q"
         ):
             yield constants[op.inputs[part].arguments[0].name]
+
+
+def _damage_openvino(folder: Path, tensor: str, part: Part, change: Change) -> None:
+    graph = read_ir(folder)
+    if part == "values":
+        numbers = {tensor: change(graph.constants[tensor].ravel())}
+    elif tensor in graph.constants:
+        numbers = {f"{tensor}.scale": change(graph.constants[f"{tensor}.scale"].ravel())}
+    else:
+        params = stored_qparams(graph)[tensor]
+        stored = {"scale": np.float32(params.scale), "zero_point": np.int64(params.zero_point)}
+        stored |= {part: change(stored[part])}
+        low, high = limits(QuantParams(**{name: tuple(values.tolist()) for name, values in stored.items()}))
+        _, *places = graph.layers[tensor].inputs
+        numbers = dict(zip(places, np.float32([low, high, low, high]), strict=True))
+    _store_openvino(folder, {name: values.astype(graph.constants[name].dtype) for name, values in numbers.items()})
+
+
+def _store_openvino(folder: Path, numbers: Mapping[str, Any]) -> None:
+    """Constants behind all others, as OpenVINO stores equal ones once."""
+    tree, blob = ElementTree.parse(folder / MODEL), bytearray((folder / NUMBERS).read_bytes())  # noqa: S314 - our own
+    for layer in tree.getroot().iterfind("layers/layer"):
+        if layer.attrib["name"] in numbers:
+            layer.find("data").set("offset", str(len(blob)))  # type: ignore[union-attr]
+            blob += numbers[layer.attrib["name"]].tobytes()
+    (folder / NUMBERS).write_bytes(blob)
+    tree.write(folder / MODEL)
 
 
 def _damage_tflite(graph: Graph, tensor: str, part: Part, change: Change) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,15 +20,33 @@ DONE, REFUSED, UNEXPECTED = 0, 3, 4
 MOST_CALLS = 2_000
 
 
-def at_call(work: Callable[[], object], folder: Path, number: int, fault: Fault) -> int | None:
-    """Run the work in a process of its own whose call `number` below the folder is faulted; its exit code.
+@dataclass
+class _Armed:
+    """Which call of the work that runs now is faulted; Python never forgets a hook, so this one is told."""
 
-    Negative: the signal that ended it; None: the work had fewer calls and is done.
+    folder: str
+    number: int
+    fault: Fault
+    seen: int = -1
+
+
+_armed: _Armed | None = None
+_hooked = False
+
+
+def at_call(work: Callable[[], object], folder: Path, number: int, fault: Fault) -> int | None:
+    """Run the work whose call `number` below the folder is faulted; its exit code.
+
+    What is killed is a process of its own. Negative: the signal that ended it; None: the work had fewer calls and is
+    done.
     """
-    child = os.fork()
-    if child == 0:
-        os._exit(_child(work, str(folder), number, fault))
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if fault == "fail":
+        code = _ended(work, _Armed(str(folder), number, fault))
+    else:
+        child = os.fork()
+        if child == 0:
+            os._exit(_ended(work, _Armed(str(folder), number, fault)))
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return None if code == DONE + 100 else code
 
 
@@ -53,40 +72,45 @@ def at_every_call(
     raise AssertionError(f"more than {MOST_CALLS} calls")
 
 
-def _child(work: Callable[[], object], folder: str, number: int, fault: Fault) -> int:
+def _ended(work: Callable[[], object], armed: _Armed) -> int:
     """The work with its fault; what comes out is DONE, REFUSED for a deliberate failure, UNEXPECTED else."""
     from rexnet_export.pipeline.core.errors import ExportError  # noqa: PLC0415 - the child's own
 
-    seen = -1
-
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal seen
-        if event not in EVENTS or not (event == "faults.fsync" or _is_below(folder, arguments)):
-            return
-        seen += 1
-        if seen == number:
-            if fault == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-
+    global _armed, _hooked  # noqa: PLW0603 - as the hook is the interpreter's
     fsync = os.fsync
 
     def announced(descriptor: int) -> None:
         sys.audit("faults.fsync", descriptor)
         fsync(descriptor)
 
-    os.fsync = announced
-    sys.addaudithook(hook)
+    if not _hooked:
+        sys.addaudithook(_hook)
+        _hooked = True
+    os.fsync, _armed = announced, armed
     try:
         work()
     except (ExportError, OSError):
         code = REFUSED
-    except BaseException as error:  # noqa: BLE001 - whatever it is, the parent is told
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the caller is told
         os.write(2, f"{error!r}\n".encode())
         code = UNEXPECTED
     else:
         code = DONE
-    return code if seen >= number else DONE + 100
+    finally:
+        os.fsync, _armed = fsync, None
+    return code if armed.seen >= armed.number else DONE + 100
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if _armed is None or event not in EVENTS:
+        return
+    if not (event == "faults.fsync" or _is_below(_armed.folder, arguments)):
+        return
+    _armed.seen += 1
+    if _armed.seen == _armed.number:
+        if _armed.fault == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def _is_below(folder: str, arguments: tuple[Any, ...]) -> bool:

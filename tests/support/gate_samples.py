@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from manifests import vouch
 from numpy.typing import NDArray
 from report_samples import made, report
 
@@ -56,13 +57,6 @@ def write_files(folder: Path, content: Mapping[str, Any], arrays: Mapping[str, A
     (folder / "report.json").write_text(json.dumps(content))
     np.savez_compressed(folder / "predictions.npz", **arrays)
     return vouch(folder)
-
-
-def vouch(folder: Path) -> Path:
-    """Write the manifest anew."""
-    files = {path.name: {"sha256": file_sha256(path)} for path in folder.iterdir() if path.name != "manifest.json"}
-    (folder / "manifest.json").write_text(json.dumps({"schema_version": 1, "files": files}))
-    return folder
 
 
 def _artifact(folder: Path, entry: dict[str, Any], key: str) -> None:

@@ -1,5 +1,7 @@
 """What ONNX Runtime makes of a graph, and a package beside it."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -26,7 +28,12 @@ def run(model: onnx.ModelProto, names: list[str], images: Images) -> dict[str, N
 def onnx_logits(graph: StoredFile | None, images: Images) -> Reals:
     """What the graph says."""
     assert graph
-    return run(onnx.load(graph.path), [LOGITS], images)[LOGITS]
+    return logits_of(graph.path, images)
+
+
+def logits_of(path: Path, images: Images) -> Reals:
+    """What an ONNX file says node by node: with QDQ, float arithmetic between integers."""
+    return run(onnx.load(path), [LOGITS], images)[LOGITS]
 
 
 def every_tensor(graph: StoredFile | None, images: Images) -> dict[str, NDArray[np.generic]]:
@@ -40,7 +47,7 @@ def every_tensor(graph: StoredFile | None, images: Images) -> dict[str, NDArray[
 
 
 def signal_to_noise(reference: Reals, candidate: Reals) -> float:
-    """In decibels, of what differs between images."""
+    """In decibels, of what differs between images: a constant offset of the logits would flatter."""
     reference, candidate = reference - reference.mean(0), candidate - candidate.mean(0)
     return float(10 * np.log10(np.sum(reference**2) / np.sum((reference - candidate) ** 2)))
 

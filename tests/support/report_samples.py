@@ -9,8 +9,10 @@ from rexnet_export.pipeline.core.records import Coverage, ModelCard, NotMeasured
 from rexnet_export.pipeline.export.report import Quality, Report
 from rexnet_export.pipeline.export.report_json import CalibrationResult
 from rexnet_export.pipeline.graph.parity import OutputParity, Parity
+from rexnet_export.pipeline.proof.class_accuracy import ClassAccuracy
 from rexnet_export.pipeline.proof.evaluate import Accuracy
 from rexnet_export.pipeline.proof.flips import Choice, FlippedImage, Flips
+from rexnet_export.pipeline.proof.image_noise import ImageNoise, NoisyImage
 from rexnet_export.pipeline.proof.latency import Latency
 from rexnet_export.pipeline.proof.results import FileResult, ReadBack, Reference, StageResult, TargetResult
 from rexnet_export.pipeline.proof.tensor_noise import TensorNoise
@@ -20,10 +22,11 @@ from rexnet_export.quantization.search.choose_groups import Cut
 from rexnet_export.quantization.search.mixed_precision import Changes, FloatUnit, Mixed
 from rexnet_export.quantization.search.search import Trial
 from rexnet_export.quantization.search.sensitivity import QUIET, Sensitivity
+from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.quantization.table.rewrites import ChannelGrouping
-from rexnet_export.quantization.table.table import Calibration, QuantTable
+from rexnet_export.quantization.table.table import Calibration, QuantTable, TensorEntry
 
-SEEN = Accuracy(n=10_000, top1=1.0, reference_top1=0.9025, drop=-0.0975, drop_upper_95=0.1)
+SEEN = Accuracy(n=10_000, top1=1.0, reference_top1=0.9025, drop=-0.0975, drop_lower_95=-0.1, drop_upper_95=0.1)
 LAYERS = (
     TensorNoise(tensor="stem", sqnr_db=35.0),
     TensorNoise(tensor="stem.silu", sqnr_db=30.0),
@@ -31,6 +34,7 @@ LAYERS = (
 )
 SEARCHED = Quality(
     images=170,
+    classes=2,
     trials=(
         Trial(name="plain", score=Score(sqnr_db=15.1, agreement=0.95), kept=True),
         Trial(name="grouped", score=Score(sqnr_db=28.7, agreement=1.0), kept=True),
@@ -82,6 +86,9 @@ def made(name: str) -> FileResult:
         latency=Latency(
             p50_ms=1234.567, p90_ms=2000.0, n=50, machine="a <machine>", samples_ms=(1200.0, 1234.567, 2000.0)
         ),
+        float_latency=Latency(
+            p50_ms=2962.961, p90_ms=3000.0, n=50, machine="a <machine>", samples_ms=(2900.0, 2962.961, 3000.0)
+        ),
     )
 
 
@@ -105,6 +112,14 @@ def report(**artifacts: FileResult) -> Report:
         calibration=CalibrationResult(source="photos", images=64, images_sha256="b" * 64, statistic="min-max", seed=0),
         quality=NotMeasured(reason="--effort fast"),
         mixed=NotMeasured(reason="no --max-drop"),
+        table=QuantTable(
+            model_sha256="0" * 64,
+            calibration=LEFT.table.calibration,
+            tensors={
+                "stem": TensorEntry(params=QuantParams(scale=(0.25,), zero_point=(-28,)), decision="observed"),
+                "stem.silu": TensorEntry(params=None, decision="float"),
+            },
+        ),
         targets={
             name: TargetResult(
                 precision="int8",
@@ -136,4 +151,25 @@ def report(**artifacts: FileResult) -> Report:
             ),
         ),
         seconds={"proof": 1.234},
+        classes=(
+            ClassAccuracy(
+                label="a",
+                n=60,
+                reference=0.9,
+                files=dict.fromkeys(artifacts, 0.9),
+                sqnr_db=dict.fromkeys(artifacts, 31.2),
+            ),
+            ClassAccuracy(
+                label="b",
+                n=40,
+                reference=0.95,
+                files=dict.fromkeys(artifacts, 0.75),
+                sqnr_db=dict.fromkeys(artifacts, 24.9),
+            ),
+        ),
+        image_noise={
+            name: ImageNoise(median_db=31.0, far_worse=1, worst=(NoisyImage(id="<photo> 7.png", sqnr_db=18.5),))
+            for name in artifacts
+        },
+        output=Path("out"),
     )

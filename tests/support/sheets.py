@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import get_args
 
-from rexnet_export.apps.gate.outputs.sheet import Metric, Row, Sheet, Status
+from rexnet_export.apps.gate.outputs.sheet import Metric, Row, Sheet
+from rexnet_export.apps.gate.words import Status, Words
 from rexnet_export.apps.shared.html.flips import Card
 
 STATUSES: tuple[Status, ...] = get_args(Status.__value__)
@@ -26,9 +27,7 @@ def row(status: Status, target: str = "ort x86", check: str = "", message: str =
     return Row(
         target=target,
         check=check or status,
-        status=status,
-        verdict=status.upper(),
-        message=message,
+        words=Words(verdict=status.upper(), status=status, reason=message),
         figures={"top-1": "93.45%", "drop": "+0.01"},
     )
 
@@ -38,7 +37,7 @@ def sheet(*rows: Row, **changed: object) -> Sheet:
     content: dict[str, object] = {
         "command": "rexnet-gate check",
         "title": "rexnet_100 int8, 10,000 images",
-        "verdict": "FAIL",
+        "words": Words(verdict="FAIL", status="failed", reason="ort x86 is worse"),
         "created": "2026-11-24T12:00:00+00:00",
         "rows": rows or tuple(map(row, STATUSES)),
         "metrics": (
@@ -68,9 +67,14 @@ def canary_sheet() -> Sheet:
     """A sheet whose every text is hostile."""
     bad = CANARY_TEXT
     return sheet(
-        Row(target=bad, check=bad, status="failed", verdict=bad, message=bad, figures={bad: bad}),
+        Row(
+            target=bad,
+            check=bad,
+            words=Words(verdict=bad, status="failed", reason=bad, next_step=bad),
+            figures={bad: bad},
+        ),
         title=bad,
-        verdict=bad,
+        words=Words(verdict=bad, status="failed", reason=bad, next_step=bad),
         notes=(bad,),
         metrics=(
             Metric(subject=bad, measure=bad, value=1.0, unit=bad, better="smaller", lower=0.5, upper=2.0, allowed=1.5),

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rexnet_export.pipeline.core.records import Preprocess
-from rexnet_export.pipeline.model.rexnet import ConvBatchNorm, LinearBottleneck, ReXNet
+from rexnet_export.pipeline.model.conv_batchnorm import ConvBatchNorm
+from rexnet_export.pipeline.model.rexnet import LinearBottleneck, ReXNet
 
 
 def chain_twin(network: ReXNet, seed: int = 0, spread: float = 16.0) -> ReXNet:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from depths import SHORT
 from random_networks import random_network
 from synthetic_images import Blobs
 from torch import distributed
@@ -25,7 +26,9 @@ def train(rank: int, processes: int, folder: Path) -> None:
     if processes > 1:
         rendezvous = f"file://{folder}/rendezvous"
         distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=processes)
-    network = random_network("v1", 0.25).double()  # float32 sums in another order, and training magnifies that
+    network = random_network(
+        "v1", 0.25, stages=SHORT
+    ).double()  # float32 sums in another order, and training magnifies that
     network.head.dropout.p = 0.0  # each process draws masks of its own
     where = World(rank=rank, size=processes, device=torch.device("cpu"))
     trainer = Trainer(network, RECIPE, Preprocess(size=32), Blobs(IMAGES, 10), Blobs(HELD_BACK, 10), where)

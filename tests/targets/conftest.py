@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from depths import SHORT
 from lively_networks import blotches, lively
 from numpy.typing import NDArray
 from shared import ArtifactOf, shared
@@ -18,7 +19,8 @@ from rexnet_export.pipeline.artifact.target import Source
 from rexnet_export.pipeline.checkpoint.load import save_checkpoint
 from rexnet_export.pipeline.core.records import Artifact, ModelCard, Precision, Preprocess, stored_file
 from rexnet_export.pipeline.graph.float_graph import write_float_onnx
-from rexnet_export.pipeline.model.rexnet import Architecture, ReXNet, architecture
+from rexnet_export.pipeline.model.architecture import Architecture, architecture, stages_at
+from rexnet_export.pipeline.model.rexnet import ReXNet
 from rexnet_export.quantization.calibration.observe import observe
 from rexnet_export.quantization.rewrites.rewrite import apply
 from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
@@ -29,15 +31,23 @@ from rexnet_export.quantization.table.table import Calibration
 from rexnet_export.targets import TARGETS
 
 PREPROCESS = Preprocess(size=32, crop_ratio=1.0, interpolation="bilinear", mean=(0.5, 0.4, 0.3))
-GROUPS = {"stem": 2, "features.1.expand": 2, "features.3.expand": 3, "features.15.expand": 4, "penultimate": 2}
+GROUPS = {"stem": 2, "features.1.expand": 2, "features.3.expand": 3, "features.5.expand": 4, "penultimate": 2}
+DEEP_GROUPS = {"stem": 2, "features.1.expand": 2, "features.3.expand": 3, "features.8.expand": 4, "penultimate": 2}
 LABELS = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot ✓")
 
 
 @pytest.fixture(scope="session")
 def network() -> ReXNet:
-    """ReXNet of width 0.5, in eval mode, with lively BatchNorm statistics."""
+    """ReXNet of width 0.5 and six blocks, in eval mode, with lively BatchNorm statistics."""
     torch.manual_seed(0)
-    return lively(ReXNet(architecture(width=0.5, classes=len(LABELS))), PREPROCESS)
+    return lively(ReXNet(architecture(width=0.5, classes=len(LABELS), stages=SHORT)), PREPROCESS)
+
+
+@pytest.fixture(scope="session")
+def deep_network() -> ReXNet:
+    """The same with nine blocks, which have room for islands between others."""
+    torch.manual_seed(0)
+    return lively(ReXNet(architecture(width=0.5, classes=len(LABELS), stages=stages_at(0.35))), PREPROCESS)
 
 
 @pytest.fixture(scope="session")
@@ -75,32 +85,32 @@ def layer(name: str, *rest: str) -> tuple[str, ...]:
 FIRST, LAST = layer("stem", "sigmoid", "silu"), ("logits",)
 MIDDLE = (*layer("features.4.project"), "features.4.residual.pad", "features.4.residual")
 NEIGHBOURS = (
-    *layer("features.7.expand", "sigmoid", "silu"),
-    "features.7.depthwise",
-    *layer("features.7.squeeze", "relu"),
-    *(f"features.7.{part}" for part in ("pool", "excite", "gate", "gated", "relu6")),
+    *layer("features.6.expand", "sigmoid", "silu"),
+    "features.6.depthwise",
+    *layer("features.6.squeeze", "relu"),
+    *(f"features.6.{part}" for part in ("pool", "excite", "gate", "gated", "relu6")),
 )
 STRIDED = ("features.1.depthwise", "features.1.relu6")
-SHORT = ("features.9.project",)  # reads INT8 and gives INT8: no activation is float
+ALONE = ("features.7.project",)  # reads INT8 and gives INT8: no activation is float
 
 
 @pytest.fixture(scope="session")
 def mixed_sources(
-    network: ReXNet, images: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
+    deep_network: ReXNet, images: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[Precision, Source]:
     """The network with islands of float: first and last layer, in the middle, neighbours, strided, and one layer."""
-    islands = (*FIRST, *LAST, *MIDDLE, *NEIGHBOURS, *STRIDED, *SHORT)
-    return made(network, images, tmp_path_factory.mktemp("mixed"), {}, islands)
+    islands = (*FIRST, *LAST, *MIDDLE, *NEIGHBOURS, *STRIDED, *ALONE)
+    return made(deep_network, images, tmp_path_factory.mktemp("mixed"), {}, islands)
 
 
 @pytest.fixture(scope="session")
 def grouped_mixed_sources(
-    network: ReXNet, images: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
+    deep_network: ReXNet, images: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[Precision, Source]:
     """Islands where channels are in groups: one group alone, and a whole block with all that joins its groups."""
     one_group = [f"features.3.expand.{part}g1" for part in ("", "sigmoid.", "silu.")]
-    islands = [*one_group, "features.15."]
-    return made(network, images, tmp_path_factory.mktemp("grouped-mixed"), GROUPS, islands)
+    islands = [*one_group, "features.8."]
+    return made(deep_network, images, tmp_path_factory.mktemp("grouped-mixed"), DEEP_GROUPS, islands)
 
 
 @pytest.fixture(scope="session")
@@ -152,6 +162,17 @@ def rectangular_sources(
     return made(network, tall, folder, {}, preprocess=preprocess, golden=images[:2])
 
 
+@pytest.fixture(scope="session")
+def channel_sources(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReXNet, Mapping[Precision, Source]]:
+    """The same for a network whose images have four channels, beside that network."""
+    preprocess = replace(PREPROCESS, mean=(0.5, 0.4, 0.3, 0.6), std=(0.2, 0.3, 0.25, 0.3))
+    torch.manual_seed(0)
+    network = lively(ReXNet(replace(architecture(width=0.5, classes=6, stages=SHORT), channels=4)), preprocess)
+    images = blotches(19, 32, seed=2, channels=4)
+    folder = tmp_path_factory.mktemp("channels")
+    return network, made(network, images, folder, {}, preprocess=preprocess, golden=images[:2])
+
+
 def made(
     network: ReXNet,
     images: NDArray[np.uint8],
@@ -190,6 +211,8 @@ def made(
     return {
         "fp32": full,
         "fp16": replace(full, precision="fp16"),
+        "w8": replace(full, precision="w8"),
+        "w4": replace(full, precision="w4"),
         "int8": replace(
             full,
             precision="int8",

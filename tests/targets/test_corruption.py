@@ -17,7 +17,7 @@ from rexnet_export.pipeline.artifact.self_test import SelfTest, check
 from rexnet_export.pipeline.artifact.target import Source
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.records import Artifact, Precision, stored_file
-from rexnet_export.pipeline.proof.prove import differences
+from rexnet_export.pipeline.proof.read_back import differences
 from rexnet_export.quantization.table.params import for_bias
 from rexnet_export.quantization.table.table import QuantTable
 from rexnet_export.targets import TARGETS
@@ -28,14 +28,14 @@ from rexnet_export.targets.tflite.metadata import with_labels
 
 type Sources = Mapping[Precision, Source]
 
-FILES = ("coreml", "tflite", "ort", "ort-x86")
+FILES = ("coreml", "tflite", "ort", "ort-x86", "ort-npu", "openvino")
 LAYER = "features.2.depthwise"
 
 
 @pytest.fixture(scope="module")
 def files(artifact_of: ArtifactOf) -> Mapping[str, Artifact]:
     found = {}
-    for name in ("coreml", "tflite", "ort"):
+    for name in ("coreml", "tflite", "ort", "openvino"):
         artifact = artifact_of(name, "int8", "plain")
         found[name] = artifact
         found |= {f"{name}-{preset}": replace(artifact, file=file) for preset, file in artifact.presets.items()}

@@ -11,9 +11,10 @@ import pytest
 from small_export import FEW, small_checkpoint
 
 from rexnet_export import targets
+from rexnet_export.apps.export import options
 from rexnet_export.apps.export.command import main
 from rexnet_export.pipeline.core.errors import TargetUnavailable
-from rexnet_export.targets import TARGETS, chosen, registered
+from rexnet_export.targets import OURS, TARGETS, chosen, registered
 
 ROOT = Path(__file__).parents[2]
 ENTRY = "[rexnet_export.targets]\nwrapped = wrapped_target:Wrapped\n"
@@ -101,28 +102,29 @@ class Stops(Taken):
         (TakesAName, "there is a target 'tflite' already"),
         (TakesASuffix, "files that end in .ort are those of target 'ort'"),
         (HasABadName, "'all' is no name of a target: use lower-case letters, digits and _"),
-        (HasNoPrecision, "its precisions are (), not one or more of int8, fp16, fp32"),
+        (HasNoPrecision, "its precisions are (), not one or more of int8, fp16, fp32, w8, w4"),
         (CannotInspect, "it has no 'inspect'"),
         (Stops, "SystemExit: no licence"),
     ],
 )
 def test_a_plugin_that_is_no_target_is_one_line(target: type, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EntryPoint, "load", lambda _: target)
-    found, broken = registered(tuple(TARGETS.values()), [EntryPoint("bad", "package:Target", "rexnet_export.targets")])
-    assert found == TARGETS
+    found, broken = registered(OURS, [EntryPoint("bad", "package:Target", "rexnet_export.targets")])
+    assert list(found) == list(OURS)
     assert broken == {"bad": f"target plugin 'bad' of package:Target cannot be used: {reason}"}
 
 
 def test_a_plugin_that_cannot_be_imported_is_one_line() -> None:
-    found, broken = registered((), [EntryPoint("gone", "no_such_package:Target", "rexnet_export.targets")])
-    assert found == {}
+    found, broken = registered({}, [EntryPoint("gone", "no_such_package:Target", "rexnet_export.targets")])
+    assert list(found) == []
     assert broken["gone"].endswith("cannot be used: ModuleNotFoundError: No module named 'no_such_package'")
 
 
 def test_a_whole_plugin_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EntryPoint, "load", lambda _: Taken)
-    found, broken = registered(tuple(TARGETS.values()), [EntryPoint("mine", "package:Taken", "rexnet_export.targets")])
-    assert list(found) == [*TARGETS, "mine"]
+    found, broken = registered(OURS, [EntryPoint("mine", "package:Taken", "rexnet_export.targets")])
+    assert list(found) == [*OURS, "mine"]
+    assert isinstance(found["mine"], Taken)
     assert broken == {}
 
 
@@ -130,7 +132,8 @@ def test_a_broken_plugin_stops_those_who_ask_for_it(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(targets, "BROKEN", {"bad": "target plugin 'bad' of x cannot be used: y"})
-    monkeypatch.setattr(targets, "WORDS", (*targets.WORDS, "bad"))
+    for module in (options, targets):
+        monkeypatch.setattr(module, "WORDS", (*targets.WORDS, "bad"))
     assert [target.name for target in chosen(["tflite"], "int8")] == ["tflite"]
     for names in (["bad"], ["all"]):
         with pytest.raises(TargetUnavailable, match="cannot be used: y; mend or uninstall it"):
@@ -149,3 +152,17 @@ def test_the_readme_lists_every_target_of_ours() -> None:
         assert target.suffixes[0] in rows[target.name]
         fp16 = rows[target.name].split("|")[3].strip()
         assert (fp16 == "no") is ("fp16" not in target.precisions)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_what_is_listed_is_what_the_class_says(name: str) -> None:
+    target, listed = TARGETS[name], OURS[name]
+    assert (target.name, target.precisions, target.suffixes) == (name, listed.precisions, listed.suffixes)
+
+
+def test_only_what_is_asked_for_is_imported() -> None:
+    code = (
+        "import sys; from rexnet_export.targets import TARGETS, chosen; chosen(['tflite'], 'int8')\n"
+        "sys.exit([name for name in TARGETS if f'rexnet_export.targets.{name}.target' in sys.modules] != ['tflite'])"
+    )
+    assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0

@@ -21,7 +21,8 @@ from rexnet_export.targets import TARGETS
 
 SHAPE = (80, 48)
 LEAST_DB: Mapping[Precision, float] = {"fp32": 70.0, "int8": 5.0}
-CASES = [(name, p) for name in ("coreml", "tflite", "ort") for p in LEAST_DB if p in TARGETS[name].precisions]
+FORMATS = ("coreml", "tflite", "ort", "openvino")
+CASES = [(name, p) for name in FORMATS for p in LEAST_DB if p in TARGETS[name].precisions]
 
 
 @pytest.mark.parametrize(("name", "precision"), CASES)

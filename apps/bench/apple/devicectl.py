@@ -5,7 +5,6 @@ Not run on Apple hardware: the answers' form is from Apple's and coremltools' do
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -14,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from rexnet_export.apps.bench.transports.posix import COMMAND_S, run_process
-from rexnet_export.pipeline.core.errors import DeviceError
+from rexnet_export.pipeline.core.errors import ConversionError, DeviceError
+from rexnet_export.pipeline.core.strict_json import strict_loads
 
 XCRUN = "xcrun"
+MOST_BYTES = 2**24  # of an answer
 KINDS = {"iPhone": "ios", "iPad": "ios"}
 
 
@@ -58,12 +59,12 @@ def listed() -> list[AppleDevice]:
 def parse_devices(text: str) -> list[AppleDevice]:
     """The JSON answer of `devicectl list devices`."""
     try:
-        answer = json.loads(text)
+        answer: Any = strict_loads(text, MOST_BYTES)
         outcome = answer["info"]["outcome"]
         if outcome != "success":
             raise DeviceError(f"devicectl says {outcome!r}; connect the device and trust this Mac")
         return [_device(entry) for entry in answer["result"]["devices"]]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ConversionError, KeyError, TypeError, AttributeError) as error:
         raise DeviceError(f"devicectl's answer is not understood ({error!r}); check the version of Xcode") from error
 
 

@@ -40,7 +40,6 @@ from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.targets.coreml.array_form import array_form
 
 SUFFIX = ".mlpackage"
-WARM_LOADS = 3
 APP = "coremltools' app"
 
 
@@ -110,7 +109,11 @@ def _measured(phone: Phone, package: Path, bundle: Bundle, device: str, progress
         bar.advance(0, note="load")
         model = phone.load(package)
         first_ns = model.predict(images.first())[1]
-        load = {"cold_ns": model.load_ns(), "warm_ns": _loaded_again(phone, package), "first_inference_ns": first_ns}
+        load = {
+            "cold_ns": model.load_ns(),
+            "warm_ns": _loaded_again(phone, package, plan),
+            "first_inference_ns": first_ns,
+        }
         bar.advance(0, note="latency")
         latency = _timed(model, images, plan["latency"])
         logits = []
@@ -119,12 +122,12 @@ def _measured(phone: Phone, package: Path, bundle: Bundle, device: str, progress
             bar.advance(note="accuracy")
         graph = _graph(model)
         model.unload()
-    return Measured(load, np.stack(logits), latency, graph)
+    return Measured({**load, "first_inference_ns": first_ns}, np.stack(logits), latency, graph)
 
 
-def _loaded_again(phone: Phone, package: Path) -> list[int]:
+def _loaded_again(phone: Phone, package: Path, plan: Mapping[str, Any]) -> list[int]:
     durations = []
-    for _ in range(WARM_LOADS):
+    for _ in range(int(plan["latency"]["warm_loads"])):
         model = phone.load(package)
         durations.append(model.load_ns())
         model.unload()

@@ -9,19 +9,17 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rexnet_export.apps.bench.browser.limits import HEAD_S, UPLOAD_S, Limits, is_own
+from rexnet_export.apps.bench.browser.site import COOKIE, Access, Event, Serving, Site
 from rexnet_export.pipeline.core.errors import ConversionError, ExportError, UsageError
 from rexnet_export.pipeline.core.strict_json import strict_loads
 
-COOKIE = "rexnet-bench"
 MOST_NEWS, MOST_RESULT = 2**12, 64 * 2**20  # bytes of an upload
 MOST_LENGTH_DIGITS = 12
 SOCKET_S = 60  # no request may keep a thread for longer without sending anything
@@ -50,63 +48,10 @@ HEADERS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """What a browser did: opened the page, went on with a run, left, or sent a result that was taken."""
-
-    kind: Literal["opened", "news", "left", "result"]
-    content: Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Site:
-    """What is served: the page to whoever has the token; settings and files to the session alone.
-
-    `accept` makes a result of an upload, or raises an `ExportError` that the page is told.
-    """
-
-    page: Mapping[str, bytes]
-    files: Mapping[str, Path]
-    settings: Mapping[str, Any]
-    accept: Callable[[bytes], Mapping[str, Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Serving:
-    """A running server: where it is, and what happens there."""
-
-    url: str
-    events: queue.Queue[Event]
-
-
-@dataclass(kw_only=True)
-class _Access:
-    """The token of the address, and the session of the browser that came first."""
-
-    token: str = field(default_factory=lambda: secrets.token_urlsafe(16))
-    session: str = field(default_factory=lambda: secrets.token_urlsafe(32))
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    taken: bool = False
-
-    def take(self) -> bool:
-        """Whether this caller is the first."""
-        with self.lock:
-            first, self.taken = not self.taken, True
-        return first
-
-    def knows(self, cookies: str) -> bool:
-        """Whether a request comes from the browser that has the session."""
-        try:
-            found = SimpleCookie(cookies).get(COOKIE)
-        except CookieError:
-            return False
-        return found is not None and secrets.compare_digest(found.value.encode(), self.session.encode())
-
-
 @contextmanager
 def serving(site: Site, host: str, port: int) -> Iterator[Serving]:
     """Serve while the context is open; port 0 is any free one."""
-    access, events = _Access(), queue.Queue[Event]()
+    access, events = Access(), queue.Queue[Event]()
 
     class Handler(_Handler):
         pass
@@ -169,7 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
     """Requests of one server; `serving` gives its subclass what it works on."""
 
     site: Site
-    access: _Access
+    access: Access
     events: queue.Queue[Event]
     host: str
     server: _Server

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from rexnet_export.apps.bench.result.result import DONE_FILE, RESULT_FILE, read_result
 from rexnet_export.apps.bench.runner import phases
-from rexnet_export.apps.bench.runner.summary import describe, median, paired_ratio
 from rexnet_export.apps.bench.runner.validity import MINIMUM
 from rexnet_export.pipeline.core.array_files import read_array
 from rexnet_export.pipeline.core.errors import DataError
 from rexnet_export.pipeline.core.records import file_sha256
 from rexnet_export.pipeline.core.untrusted import read_untrusted, require_untrusted
+from rexnet_export.pipeline.timing.blocks import steady
+from rexnet_export.pipeline.timing.summary import describe, median, paired_ratio
 
 ARRAYS = ("raw_latency.npy", "predictions.npy", "logits.npy", "labels.npy", "expected.npy")
 SUM_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_]+\.[a-z]+)")
@@ -138,7 +139,7 @@ def _paired(result: Mapping[str, Any], medians: Mapping[tuple[int, str], int]) -
 def _doubts(result: Mapping[str, Any], candidate: list[int]) -> Iterator[str]:
     """Reasons against durations that the result itself shows, though it calls them valid."""
     kernel = [result["environment"][f"reference_kernel_ns_{when}"] for when in ("before", "after")]
-    if None not in kernel and not phases.steady(*kernel):
+    if None not in kernel and not steady(*kernel):
         yield "clock_changed"
     if result["device"]["emulator"]:
         yield "emulated_timing"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import stat
 import zipfile
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rexnet_export.apps.bench.runner.failure import DAMAGED, DEVICE, RunnerError
+from rexnet_export.apps.bench.runner.strict_json import strict_loads
 
 SUMS_FILE, BUNDLE_FILE, PLAN_FILE = "SHA256SUMS", "bundle.json", "plan.json"
 SCHEMA_VERSION = 1
@@ -49,8 +49,8 @@ class Archive:
     def read_object(self, name: str) -> dict[str, Any]:
         """A member that holds a JSON object."""
         try:
-            value = json.loads(self.read(name).decode("utf-8"))
-        except (ValueError, RecursionError) as error:
+            value = strict_loads(self.read(name))
+        except ValueError as error:
             raise self._damaged(f"{name} is no JSON ({error})") from error
         if not isinstance(value, dict):
             raise self._damaged(f"{name} holds no object")
@@ -131,7 +131,15 @@ class Archive:
                     parts.append(part)
                     left -= len(part)
                 return b"".join(parts)
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            zipfile.BadZipFile,
+            zlib.error,
+            NotImplementedError,
+            RuntimeError,
+        ) as error:
             raise self._damaged(f"{name} cannot be read ({error})") from error
 
     def _damaged(self, what: str) -> RunnerError:

@@ -20,6 +20,7 @@ from rexnet_export.apps.bench.runner.graph import Graph
 
 RUNTIME = "Core ML"
 CPU = "cpu"
+RGB = 3  # channels
 UNITS = {"MLNeuralEngineComputeDevice": "neural engine", "MLGPUComputeDevice": "gpu", "MLCPUComputeDevice": CPU}
 
 
@@ -45,8 +46,10 @@ class CoreMlSession:
         self._image = importlib.import_module("PIL.Image")
 
     def run(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """One image, handed over as a picture."""
-        answer = self._model.predict({"image": self._image.fromarray(image[0], "RGB")})
+        """One image, handed over as a picture, or as an array where it has other channels than a photo."""
+        picture = image[0].shape[2] == RGB
+        given = self._image.fromarray(image[0], "RGB") if picture else image.transpose(0, 3, 1, 2).astype(np.float32)
+        answer = self._model.predict({"image": given})
         return np.asarray(answer["logits"], np.float32).reshape(-1)
 
     def graph(self, model: Path, folder: Path) -> Graph:  # noqa: ARG002

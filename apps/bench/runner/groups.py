@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexnet_export.apps.bench.runner.phases import Latency, block_record
-from rexnet_export.apps.bench.runner.summary import describe, paired_ratio
+from rexnet_export.pipeline.timing.summary import describe, paired_ratio
 
 SCHEMA_VERSION = 1
 

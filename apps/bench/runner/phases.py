@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,12 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rexnet_export.apps.bench.runner.array_file import read_array
 from rexnet_export.apps.bench.runner.machine import environment
 from rexnet_export.apps.bench.runner.runtimes import Session
-from rexnet_export.apps.bench.runner.summary import median, quantile
+from rexnet_export.pipeline.timing.blocks import kernel_times, steady, timed, turns
+from rexnet_export.pipeline.timing.summary import median, quantile
 
-KERNEL_SIDE, KERNEL_REPEATS = 96, 15
-KERNEL_TOLERANCE = 0.10
+KERNEL_REPEATS = 15
 KEPT_SHARE = 0.75
 SETTLED_C = 0.5
 
@@ -65,7 +65,7 @@ class Images:
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         left = self.count
         for path in self._paths:
-            batch = np.load(path, allow_pickle=False)
+            batch = read_array(path)
             for image in batch[:left]:
                 yield np.ascontiguousarray(image[None])
             left -= min(left, len(batch))
@@ -78,20 +78,8 @@ class Images:
 
 
 def reference_kernel() -> int:
-    """ns of a fixed small float32 matrix product, the fastest of a few: what it takes on an undisturbed device."""
-    matrix = np.ones((KERNEL_SIDE, KERNEL_SIDE), np.float32)
-    spent = []
-    for _ in range(KERNEL_REPEATS):
-        start = time.perf_counter_ns()
-        for _ in range(8):
-            matrix @ matrix
-        spent.append(time.perf_counter_ns() - start)
-    return min(spent)
-
-
-def steady(before: int, after: int) -> bool:
-    """Whether the reference kernel's two times differ by no more than they may."""
-    return abs(after - before) <= KERNEL_TOLERANCE * min(before, after)
+    """ns of a fixed small piece of work, the fastest of a few: what it takes on an undisturbed device."""
+    return min(kernel_times(KERNEL_REPEATS))
 
 
 def idle_gate(limits: dict[str, Any], sleep: Callable[[float], None] = time.sleep) -> list[str]:
@@ -120,7 +108,6 @@ def _settled(last: list[float] | None, now: list[float]) -> bool:
 
 def measure_latency(arms: dict[str, Session], image: NDArray[np.uint8], plan: dict[str, Any]) -> Latency:
     """Pairs of blocks, the arms of each in seeded random order; stops after a pair when the time budget is spent."""
-    order_of = random.Random(int(plan["seed"]))  # noqa: S311 - an order of work, not a secret
     blocks: list[Block] = []
     kernels = []
     began = time.monotonic()
@@ -128,9 +115,7 @@ def measure_latency(arms: dict[str, Session], image: NDArray[np.uint8], plan: di
         for _ in range(int(plan["warmup_runs"])):
             session.run(image)
     warmup_s = time.monotonic() - began
-    for pair in range(int(plan["pairs"])):
-        names = list(arms)
-        order_of.shuffle(names)
+    for pair, names in zip(range(int(plan["pairs"])), turns(list(arms), int(plan["seed"]))):
         before = reference_kernel()
         for order, arm in enumerate(names):
             blocks.append(_block(arms[arm], image, plan, pair, arm, order, began))
@@ -145,13 +130,7 @@ def _block(
 ) -> Block:
     temperatures = environment()["temps_c"]
     started = time.monotonic() - began
-    for _ in range(int(plan["block_warmup"])):
-        session.run(image)
-    durations = []
-    for _ in range(int(plan["block_runs"])):
-        start = time.perf_counter_ns()
-        session.run(image)
-        durations.append(time.perf_counter_ns() - start)
+    durations = timed(lambda: session.run(image), int(plan["block_runs"]), int(plan["block_warmup"]))
     return Block(pair, arm, order, started, max(temperatures) if temperatures else None, durations)
 
 
@@ -223,9 +202,7 @@ def sustained(session: Session, image: NDArray[np.uint8], minutes: float) -> lis
         end = began + 60 * min(minute + 1.0, minutes)
         durations: list[int] = []
         while time.monotonic() < end or not durations:
-            start = time.perf_counter_ns()
-            session.run(image)
-            durations.append(time.perf_counter_ns() - start)
+            durations += timed(lambda: session.run(image), 1)
         temperatures = environment()["temps_c"]
         hottest = max(temperatures) if temperatures else None
         found.append({"minute": minute, "n": len(durations), "median_ns": median(durations), "temp_c": hottest})

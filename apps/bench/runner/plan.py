@@ -58,6 +58,7 @@ def adjusted(plan: dict[str, Any], options: argparse.Namespace) -> dict[str, Any
             "pairs": latency["pairs"] if options.pairs is None else options.pairs,
             "block_runs": latency["block_runs"] if options.block_runs is None else options.block_runs,
         }
+        _, _ = latency["warm_loads"], latency["page_kernel"]  # a bundle of an older version has neither
         latency["budget_s"] = latency["budget_s"] if options.budget is None else options.budget
         idle["max_wait_s"] = idle["max_wait_s"] if options.idle_wait is None else options.idle_wait
     except (KeyError, TypeError) as error:

@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
@@ -20,6 +20,7 @@ from rexnet_export.apps.bench.runner.coreml import CoreMlSession
 from rexnet_export.apps.bench.runner.failure import DAMAGED, NO_RUNTIME, RunnerError
 from rexnet_export.apps.bench.runner.graph import Graph
 
+LOGITS, PROBABILITIES = "logits", "probabilities"
 INSTALL = {
     "ai_edge_litert": "pip install ai-edge-litert",
     "tflite_runtime": "pip install tflite-runtime 'numpy<2' (CPython 3.11 or older)",
@@ -76,14 +77,13 @@ class TfliteSession:
         self._interpreter = module.Interpreter(model_path=str(model), num_threads=threads)
         self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
-        self._output = self._interpreter.get_output_details()[0]["index"]
+        self._name, self._output = _scores({d["name"]: d["index"] for d in self._interpreter.get_output_details()})
 
     def run(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """One image."""
         self._interpreter.set_tensor(self._input, image)
         self._interpreter.invoke()
-        logits: NDArray[np.float32] = self._interpreter.get_tensor(self._output)[0]
-        return logits
+        return _logits(self._name, self._interpreter.get_tensor(self._output)[0])
 
     def graph(self, model: Path, folder: Path) -> Graph:  # noqa: ARG002
         """The interpreter lists its operators and the delegates' partitions, not which operators a partition holds."""
@@ -103,17 +103,17 @@ class OrtSession:
     def __init__(self, model: Path, threads: int) -> None:
         self._threads = threads
         self._session = self._open(model, None)
+        self._name, _ = _scores({value.name: value for value in self._session.get_outputs()})
 
     def run(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """One image."""
-        logits: NDArray[np.float32] = self._session.run(["logits"], {"image": image})[0][0]
-        return logits
+        return _logits(self._name, self._session.run([self._name], {"image": image})[0][0])
 
     def graph(self, model: Path, folder: Path) -> Graph:
         """One profiled run of a second session names the provider of every node."""
         session = self._open(model, folder / "profile")
         shape = [1 if isinstance(size, str) else int(size) for size in session.get_inputs()[0].shape]
-        session.run(["logits"], {"image": np.zeros([1, *shape[1:]], np.uint8)})
+        session.run(None, {"image": np.zeros([1, *shape[1:]], np.uint8)})
         profile = Path(session.end_profiling())
         events = json.loads(profile.read_text(encoding="utf-8"))
         profile.unlink()
@@ -132,6 +132,19 @@ class OrtSession:
             options.enable_profiling = True
             options.profile_file_prefix = str(profile)
         return runtime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+
+
+def _scores(outputs: Mapping[str, Any]) -> tuple[str, Any]:
+    """The output that logits are had from: themselves, or else the probabilities."""
+    for name in (LOGITS, PROBABILITIES):
+        if name in outputs:
+            return name, outputs[name]
+    raise RunnerError(f"the model gives {', '.join(outputs)}, not logits; make the bundle again", DAMAGED)
+
+
+def _logits(name: str, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Log-probabilities are the logits but for one number added to all of an image."""
+    return scores if name == LOGITS else np.log(np.maximum(scores, np.finfo(np.float32).tiny))
 
 
 def find_runtime(suffix: str, wanted: str | None) -> Runtime:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexnet_export.apps.bench.runner import phases
+from rexnet_export.apps.bench.runner.array_file import read_array
 from rexnet_export.apps.bench.runner.graph import Graph
 from rexnet_export.apps.bench.runner.groups import (
     SCHEMA_VERSION,
@@ -36,8 +37,6 @@ from rexnet_export.apps.bench.runner.phase import say
 from rexnet_export.apps.bench.runner.plan import Job
 from rexnet_export.apps.bench.runner.runtimes import Session
 from rexnet_export.apps.bench.runner.validity import latency_reasons
-
-WARM_LOADS = 3
 
 
 class Measured(NamedTuple):
@@ -115,14 +114,14 @@ def _measured(job: Job, folder: Path, options: argparse.Namespace) -> Measured:
     images = phases.Images(folder, dataset["batches"], dataset["n"])
     session, load, memory = _loaded(job, folder, images.first())
     say("parity")
-    golden = np.load(folder / job.artifact["expected"], allow_pickle=False)
+    golden = read_array(folder / job.artifact["expected"])
     few = phases.Images(folder, dataset["batches"], min(job.plan["parity_images"], images.count))
     verdict = phases.parity(phases.logits_of(session, few), golden, tolerance)["verdict"]
     say("latency")
     latency = phases.measure_latency(_arms(job, folder, session), images.first(), job.plan["latency"])
     say("accuracy")
     logits = phases.logits_of(session, images)
-    labels = np.load(folder / "labels.npy", allow_pickle=False)
+    labels = read_array(folder / "labels.npy")
     predictions = save_predictions(options.out, logits)
     save_truth(options.out, labels, golden, len(logits))
     memory["delta_run_bytes"] = _grown(memory.pop("after_init"), resident_bytes())
@@ -162,7 +161,7 @@ def _loaded(job: Job, folder: Path, image: NDArray[np.uint8]) -> tuple[Session, 
     session.run(image)
     first = time.perf_counter_ns() - start
     after_init = resident_bytes()
-    warm = [_timed_open(job, model, threads)[1] for _ in range(WARM_LOADS)]
+    warm = [_timed_open(job, model, threads)[1] for _ in range(int(job.plan["latency"]["warm_loads"]))]
     memory = {"delta_init_bytes": _grown(resident, after_init), "after_init": after_init, "method": "VmRSS, getrusage"}
     return session, {"cold_ns": cold, "warm_ns": warm, "first_inference_ns": first}, memory
 

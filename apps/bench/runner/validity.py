@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rexnet_export.apps.bench.runner.phases import KEPT_SHARE, Latency, steady
+from rexnet_export.apps.bench.runner.phases import KEPT_SHARE, Latency
+from rexnet_export.pipeline.timing.blocks import steady
 
 MINIMUM = {"duration_s": 0.1, "queries": 64}  # what a bundle's plan asks for
 

@@ -12,17 +12,19 @@ from typing import Any
 
 from rexnet_export.apps.bench.transports.posix import (
     COMMAND_S,
+    HOME,
     TRANSFER_S,
     Completed,
     Control,
     Heard,
+    Held,
     PosixTransport,
     run_process,
 )
 from rexnet_export.pipeline.core.errors import DeviceError, UsageError
 
 SERIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*")
-ROOTS = ("/data/local/tmp", "/tmp")  # noqa: S108 - a run makes a folder of its own there
+ROOTS = ("/data/local/tmp", HOME, "/run")  # the first is Android's; nobody but the shell writes there
 FIXED_PERFORMANCE = "cmd power set-fixed-performance-mode-enabled"
 DISCHARGING = {3, 4}  # android.os.BatteryManager: discharging, not charging
 
@@ -76,6 +78,10 @@ class AdbTransport:
     def shell(self, command: str, *, timeout: float) -> Completed:
         """As it stands."""
         return self.posix.shell(command, timeout=timeout)
+
+    def held(self, command: str) -> AbstractContextManager[Held]:
+        """Through the shell."""
+        return self.posix.held(command)
 
     def controlled(self) -> AbstractContextManager[list[Control]]:
         """Fixed-performance mode (Android 11 and newer) while the context is open."""

@@ -9,12 +9,13 @@ import shlex
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 from rexnet_export.pipeline.core.errors import DeviceError
 from rexnet_export.pipeline.core.files import writing
@@ -24,11 +25,12 @@ from rexnet_export.pipeline.core.text import printable
 type Heard = Callable[[str], None]
 type Control = dict[str, Any]
 
-COMMAND_S, TRANSFER_S = 60.0, 600.0  # seconds; no call waits for ever
+COMMAND_S, TRANSFER_S, LEAVE_S = 60.0, 600.0, 5.0  # seconds; no call waits for ever
 DIGEST = re.compile(rb"\b[0-9a-f]{64}\b")
 PIECE = 2**20
 LOCAL = "local"  # the name of this machine as a device
 PID_FILE = ".pid"
+HOME, RUNTIME = "~", '"${XDG_RUNTIME_DIR:?}"'  # roots that a shell finds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,38 @@ class Completed:
         """The last line of what it wrote to standard error, for a message."""
         lines = self.err.decode("utf-8", "replace").strip().splitlines()
         return printable(lines[-1][:300]) if lines else f"exit code {self.code}"
+
+
+class Held:
+    """A command on the device that goes on as long as its standard input is open, and has said one line."""
+
+    def __init__(self, process: subprocess.Popen[bytes], device: str, mark: str, said: IO[bytes]) -> None:
+        self._process, self._device, self._mark, self._said = process, device, mark, said
+        self._completed: Completed | None = None
+        self.first_line = self._line()
+
+    def end(self) -> Completed:
+        """Close its standard input and wait for it; `DeviceError` where the connection was lost before."""
+        if self._completed is None:
+            with suppress(BrokenPipeError):
+                cast("IO[bytes]", self._process.stdin).close()
+            try:
+                self._process.wait(COMMAND_S)
+            except subprocess.TimeoutExpired as error:
+                raise DeviceError(f"{self._device} gave no answer in {COMMAND_S:g} s; check it") from error
+            self._said.seek(0)
+            done = Completed(code=self._process.returncode, out=b"", err=self._said.read())
+            self._completed = _unmarked(done, self._mark, self._device)
+        return self._completed
+
+    def _line(self) -> str:
+        stdout = cast("IO[bytes]", self._process.stdout)
+        timer = threading.Timer(COMMAND_S, self._process.kill)
+        timer.start()
+        try:
+            return stdout.readline(PIECE).decode("utf-8", "replace").strip()
+        finally:
+            timer.cancel()
 
 
 class Transport(Protocol):
@@ -82,6 +116,9 @@ class Transport(Protocol):
 
     def shell(self, command: str, *, timeout: float) -> Completed:
         """Run a few words in the device's shell."""
+
+    def held(self, command: str) -> AbstractContextManager[Held]:
+        """Run a command that reads its standard input, which stays open while the context and this process do."""
 
     def controlled(self) -> AbstractContextManager[list[Control]]:
         """Ask for steady clocks while the context is open; the list tells afterwards what came of it."""
@@ -157,6 +194,25 @@ class PosixTransport:
         command = f"cd -- {shlex.quote(cwd)} || exit; {inner}; code=$?; rm -f {PID_FILE}; exit $code"
         return self.shell(command, timeout=timeout, heard=heard)
 
+    @contextmanager
+    def held(self, command: str) -> Iterator[Held]:
+        """The client's own standard input is the command's."""
+        mark, wrapped = _marked(command)
+        _require_installed(self.prefix[0], self.name)
+        with tempfile.TemporaryFile() as said:
+            pipe = subprocess.PIPE
+            process = subprocess.Popen(
+                (*self.prefix, wrapped), stdin=pipe, stdout=pipe, stderr=said, start_new_session=True, bufsize=0
+            )
+            try:
+                yield Held(process, self.name, mark, said)
+            finally:
+                with suppress(BrokenPipeError, subprocess.TimeoutExpired):
+                    cast("IO[bytes]", process.stdin).close()
+                    process.wait(LEAVE_S)
+                _end(process)
+                cast("IO[bytes]", process.stdout).close()
+
     def controlled(self) -> AbstractContextManager[list[Control]]:
         """Nothing to ask for: the runner itself keeps to one core."""
         return nullcontext([])
@@ -170,13 +226,22 @@ class PosixTransport:
     ) -> Completed:
         """Run a shell command there. Its exit code comes back at the end of standard error: without it, the connection
         was lost, whatever the client's own exit code is."""
-        mark = f"exit code {secrets.token_hex(8)}:"
-        wrapped = f"({command}\n); code=$?; printf '%s%d' '{mark}' $code >&2; exit $code"
+        mark, wrapped = _marked(command)
         done = run_process((*self.prefix, wrapped), timeout=timeout, stdin=stdin, heard=heard, device=self.name)
-        before, found, after = done.err.rpartition(mark.encode())
-        if not found or not after.strip().isdigit():
-            raise DeviceError(f"{self.name}: the connection failed: {done.said()}; check the device and try again")
-        return Completed(code=int(after), out=done.out, err=before)
+        return _unmarked(done, mark, self.name)
+
+
+def _marked(command: str) -> tuple[str, str]:
+    """A sign that nothing else writes, and the command that writes it with its exit code behind."""
+    mark = f"exit code {secrets.token_hex(8)}:"
+    return mark, f"({command}\n); code=$?; printf '%s%d' '{mark}' $code >&2; exit $code"
+
+
+def _unmarked(done: Completed, mark: str, device: str) -> Completed:
+    before, found, after = done.err.rpartition(mark.encode())
+    if not found or not after.strip().isdigit():
+        raise DeviceError(f"{device}: the connection failed: {done.said()}; check the device and try again")
+    return Completed(code=int(after), out=done.out, err=before)
 
 
 def _readable(source: Path) -> IO[bytes]:
@@ -195,8 +260,7 @@ def run_process(
     heard: Heard | None = None,
 ) -> Completed:
     """Run a program here with a time limit; it and its children are ended when time is over or the person stops."""
-    if shutil.which(argv[0]) is None:
-        raise DeviceError(f"{device} needs the command {argv[0]!r}, which is not installed here; install it")
+    _require_installed(argv[0], device)
     process = subprocess.Popen(
         argv,
         stdin=stdin or subprocess.DEVNULL,
@@ -223,6 +287,11 @@ def run_process(
     if problems:
         raise problems[0]
     return Completed(code=code, out=b"".join(parts[0]), err=b"".join(parts[1]))
+
+
+def _require_installed(program: str, device: str) -> None:
+    if shutil.which(program) is None:
+        raise DeviceError(f"{device} needs the command {program!r}, which is not installed here; install it")
 
 
 def _collect(stream: IO[bytes], parts: list[bytes], heard: Heard | None, problems: list[BaseException]) -> None:

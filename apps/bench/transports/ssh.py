@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rexnet_export.apps.bench.transports.posix import PosixTransport
+from rexnet_export.apps.bench.transports.posix import HOME, RUNTIME, PosixTransport
 from rexnet_export.pipeline.core.errors import UsageError
 
 # A name that starts with a dash would be an option, and other signs mean something to a ProxyCommand's shell.
@@ -14,8 +14,8 @@ WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 ADDRESS = re.compile(r"[0-9A-Fa-f:]+")
 # No questions, as nobody would see them; a dead connection is noticed within a minute.
 OPTIONS = ("-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15")
-# The home first: names in the others can be taken by anybody, which keeps runs from starting, and no more than that.
-ROOTS = ("~", "/tmp", "/var/tmp")  # noqa: S108 - a run makes a folder of its own there, readable by nobody else
+# Never where others may take names. The last is for root on a board whose home cannot be written to.
+ROOTS = (HOME, RUNTIME, "/run")
 
 
 def ssh(url: str, config: Path | None = None) -> PosixTransport:

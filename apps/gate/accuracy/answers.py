@@ -20,7 +20,8 @@ AGAINST_FLOAT: frozenset[CheckName] = frozenset({"float", "anchor-float", "chain
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A question to answer: is `candidate` worse than `reference`? `reason` says why it cannot be asked.
+    """A question to answer: is `candidate` worse than `reference`? `reason` says why it cannot be asked, and `remedy`
+    what to do about it.
 
     `places` [n] are the images of the export that it is asked of, where not of all.
     """
@@ -31,6 +32,7 @@ class Comparison:
     candidate: Predictions | None = None
     reference: Predictions | None = None
     reason: str = ""
+    remedy: str = ""
     places: NDArray[np.int64] | None = None
 
 
@@ -41,25 +43,31 @@ def answered(candidate: Evidence, asked: Sequence[Comparison], policy: Policy, f
     """
     images = candidate.images
     counted = [(one, _counts(one, images)) for one in asked]
+    same = {index for index, (one, counts) in enumerate(counted) if counts and _same_file(one, counts)}
     verdicts: dict[int, Verdict] = {}
     for name in dict.fromkeys(one.name for one in asked):
         places = [index for index, (one, counts) in enumerate(counted) if one.name == name and counts is not None]
-        same = [index for index in places if _same_file(*counted[index])]
-        for family in ([index for index in places if index not in same], *([index] for index in same)):
+        for family in ([i for i in places if i not in same], *([i] for i in places if i in same)):
             found = decide_all([c for i in family if (c := counted[i][1])], _policy(name, policy, float_policy))
             verdicts |= dict(zip(family, found, strict=True))
     for index, (one, counts) in enumerate(counted):
         if counts is None:
-            yield Check(target=one.target, name=one.name, outcome="not_compared", message=one.reason)
+            yield Check(
+                target=one.target,
+                name=one.name,
+                outcome="not_compared",
+                message=one.reason,
+                next_step=one.remedy or None,
+            )
             continue
         check = _check(one, verdicts[index], candidate)
-        yield replace(check, outcome="pass", message=SAME_FILE) if _same_file(one, counts) else check
+        yield replace(check, outcome="pass", message=SAME_FILE, next_step=None) if index in same else check
         if policy.ratio is not None and one.name in {"baseline", "float"}:
             yield _ratio_check(one, counts, policy)
 
 
-def _same_file(one: Comparison, counts: Counts | None) -> bool:
-    if one.candidate is None or one.reference is None or counts is None or one.name == "device":
+def _same_file(one: Comparison, counts: Counts) -> bool:
+    if one.candidate is None or one.reference is None or one.name == "device":
         return False
     return one.candidate.sha256 == one.reference.sha256 and counts.same == counts.images
 
@@ -84,17 +92,18 @@ def _counts(one: Comparison, images: LabelledImages) -> Counts | None:
 
 
 def _check(one: Comparison, verdict: Verdict, candidate: Evidence) -> Check:
-    outcome, message = verdict.outcome, verdict.message
+    outcome, message, next_step = verdict.outcome, verdict.message, verdict.next_step
     if one.name == "agreement":
         count = verdict.numbers.images
         flips = count - round(verdict.numbers.agreement * count)
         outcome = "pass" if flips <= max(1, int((1 - LEAST_AGREEMENT) * count)) else "fail"
-        message = f"chooses as {one.reference_name} on all but {flips:,} of {count:,} images"
+        message, next_step = f"chooses as {one.reference_name} on all but {flips:,} of {count:,} images", None
     return Check(
         target=one.target,
         name=one.name,
         outcome=outcome,
         message=message,
+        next_step=next_step,
         candidate=_network(one.candidate, "candidate"),
         reference=_network(one.reference, one.reference_name),
         numbers=verdict.numbers,

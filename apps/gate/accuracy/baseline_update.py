@@ -32,8 +32,8 @@ from rexnet_export.apps.gate.accuracy.evidence import Evidence, runtime
 from rexnet_export.pipeline.core.errors import BaselineError, GateFailed, UsageError
 from rexnet_export.pipeline.core.files import writing_file
 from rexnet_export.pipeline.core.json import now
-from rexnet_export.pipeline.core.locks import held
 from rexnet_export.pipeline.core.records import write_whole
+from rexnet_export.pipeline.machine.locks import held
 
 
 @dataclass(frozen=True, kw_only=True)

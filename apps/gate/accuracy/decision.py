@@ -12,12 +12,12 @@ from rexnet_export.apps.gate.accuracy.sample_size import (
     images_without_discordance,
     require_margin,
 )
+from rexnet_export.apps.gate.words import OnInconclusive
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.records import AtLeastOne, Count, Drop, Fraction, NotNegative, Text
 from rexnet_export.pipeline.proof.paired_statistics import drop_lower_limit, holm, mcnemar_p, ratio_limits, upper_limit
 
 type Outcome = Literal["pass", "pass_with_note", "fail_certain", "fail", "inconclusive"]
-type OnInconclusive = Literal["fail", "warn"]
 FAILURES: frozenset[str] = frozenset({"fail", "fail_certain"})
 
 
@@ -103,10 +103,11 @@ class Numbers:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """An outcome, the numbers it rests on, and one sentence for a person."""
+    """An outcome, the numbers it rests on, and for a person one sentence, and what to do next where that is known."""
 
     outcome: Outcome
     message: str
+    next_step: str | None
     numbers: Numbers
 
 
@@ -134,7 +135,8 @@ def decide(counts: Counts, policy: Policy, p_holm: float | None = None) -> Verdi
     outcome = _outcome(numbers, policy)
     more = _more_images(counts, policy) if outcome == "inconclusive" else None
     numbers = Numbers(**{**vars(numbers), "more_images": more})
-    return Verdict(outcome=outcome, message=_message(outcome, numbers), numbers=numbers)
+    step = None if more is None else f"about {more:,} more images are needed"
+    return Verdict(outcome=outcome, message=_message(outcome, numbers), next_step=step, numbers=numbers)
 
 
 def decide_ratio(counts: Counts, ratio: float, alpha: float = 0.05) -> RatioVerdict:
@@ -211,5 +213,5 @@ def _message(outcome: Outcome, found: Numbers) -> str:
         case "inconclusive":
             return (
                 f"drop {drop} points, between {lower} and {upper}: {found.images:,} images cannot decide a margin of "
-                f"{margin}; about {found.more_images:,} more are needed"
+                f"{margin}"
             )

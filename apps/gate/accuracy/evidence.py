@@ -20,10 +20,10 @@ from rexnet_export.pipeline.core.files import MANIFEST_FILE, REPORT_FILE
 from rexnet_export.pipeline.core.records import NotMeasured, Precision
 from rexnet_export.pipeline.core.strict_json import strict_loads
 from rexnet_export.pipeline.core.untrusted import read_untrusted
-from rexnet_export.pipeline.export.report import SCHEMA_VERSION
 from rexnet_export.pipeline.proof.onnx_stages import predictions_key
 
 PREDICTIONS_FILE = "predictions.npz"
+NEWEST_REPORT = 1  # the schema_version of a report.json that is understood here
 LONGEST_ID = 4096
 MOST_REPORT_BYTES, MOST_ARRAYS_BYTES = 64 * 2**20, 2**33
 
@@ -119,6 +119,8 @@ def runtime(executed_by: str) -> str:
 
 def _evidence(folder: Path, report: ReportPart, arrays_file: Path) -> Evidence:
     model, reference = report.model, report.reference
+    if not model.labels:
+        raise DataError(f"{folder} holds a network that gives numbers, not classes; the gate compares top-1")
     with _Arrays(arrays_file, reference.n, len(model.labels)) as arrays:
         ids, labels = arrays.ids(), arrays.labels()
         targets, not_run = _targets(report.targets, arrays)
@@ -133,7 +135,7 @@ def _evidence(folder: Path, report: ReportPart, arrays_file: Path) -> Evidence:
                 labels=labels,
             ),
             ids=ids,
-            processor=report.environment.processor,
+            processor=report.environment.processor or "",
             reference=arrays.predictions(
                 "reference",
                 file=f"{model.name} in torch",
@@ -247,9 +249,9 @@ def _vouched(folder: Path) -> dict[str, str]:
 def _require_version(path: Path, text: bytes) -> None:
     content = strict_loads(text)
     found = content.get("schema_version") if isinstance(content, dict) else None
-    if isinstance(found, int) and found > SCHEMA_VERSION:
+    if isinstance(found, int) and found > NEWEST_REPORT:
         raise DataError(
-            f"{path} has schema_version {found}, this program reads up to {SCHEMA_VERSION}; install a newer "
+            f"{path} has schema_version {found}, this program reads up to {NEWEST_REPORT}; install a newer "
             "rexnet-export"
         )
 

@@ -156,11 +156,13 @@ def _comparison(
     made = candidate.targets.get(target)
     reason = ""
     if made is None:
-        reason = candidate.not_run.get(target, f"{candidate.source} has no {target}, but {said} has; export it again")
+        reason, remedy = f"{candidate.source} has no {target}, but {said} has", "export it again"
+        if target in candidate.not_run:
+            reason, remedy = candidate.not_run[target], ""
     elif reference is None:
-        reason = f"{said} has no {target}, but {candidate.source} has; {remedy}"
+        reason = f"{said} has no {target}, but {candidate.source} has"
     if made is None or reference is None:
-        return Comparison(target=target, name=name, reference_name=said, reason=reason)
+        return Comparison(target=target, name=name, reference_name=said, reason=reason, remedy=remedy)
     # A float anchor ran in torch: that it is another runtime is the point.
     if name in {"float", "anchor-float"}:
         return Comparison(target=target, name=name, reference_name=said, candidate=made, reference=reference)
@@ -201,5 +203,5 @@ def _folder(baselines: Stored) -> str:
 
 
 def _processors(candidate: Evidence, said: str, processor: str) -> Iterator[str]:
-    if processor != candidate.processor:
+    if processor and candidate.processor and processor != candidate.processor:
         yield f"{said} ran on {processor}, the candidate on {candidate.processor}: INT8 kernels may round otherwise"

@@ -24,7 +24,7 @@ class ModelPart(_Part):
     """The network."""
 
     name: Name
-    labels: Annotated[tuple[str, ...], Field(min_length=1, max_length=MOST_CLASSES)]
+    labels: Annotated[tuple[str, ...], Field(max_length=MOST_CLASSES)]
     checkpoint_sha256: Sha256
 
 
@@ -62,7 +62,7 @@ class TargetPart(FilePart):
 class EnvironmentPart(_Part):
     """The machine."""
 
-    processor: str = ""
+    processor: str | None = None
 
 
 class ReportPart(_Part):

@@ -45,13 +45,14 @@ class Flip:
 class Check:
     """One question about one network, an artifact (`ort x86`) or a stage (`torch`, `float`, `equalized`, `quantized`).
 
-    What was not compared has neither numbers nor flips; its message is the reason.
+    What was not compared has neither numbers nor flips. `message` is the reason of the outcome, `next_step` what to do.
     """
 
     target: Text
     name: CheckName
     outcome: CheckOutcome
     message: Text
+    next_step: Text | None = None
     candidate: Network | None = None
     reference: Network | None = None
     numbers: Numbers | None = None

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 
-from scipy.optimize import brentq
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from rexnet_export.pipeline.core.errors import UsageError
 
@@ -42,6 +41,8 @@ def images_without_discordance(margin: float, alpha: float = ALPHA) -> int:
 
 def smallest_detectable(discordance: float, images: int, power: float = POWER, alpha: float = ALPHA) -> float | None:
     """The smallest true drop that `images` find; none where even a drop of the whole discordance is too small."""
+    from scipy.optimize import brentq  # noqa: PLC0415 - slow to import
+
     if _to_detect(discordance, discordance, power, alpha) > images:
         return None
     return float(brentq(lambda drop: _to_detect(discordance, drop, power, alpha) - images, 1e-9, discordance))
@@ -59,4 +60,4 @@ def _to_detect(discordance: float, drop: float, power: float, alpha: float) -> f
 
 
 def _quantile(probability: float) -> float:
-    return float(norm.ppf(probability))
+    return float(ndtri(probability))

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from rexnet_export.apps.gate.accuracy.decision import OnInconclusive
-from rexnet_export.apps.gate.accuracy.result import Check, CheckOutcome, Flip, GateResult
-from rexnet_export.apps.gate.accuracy.terminal_tables import TITLES, figures, flipped, told, verdict
-from rexnet_export.apps.gate.outputs.sheet import Metric, Row, Sheet, Status
+from rexnet_export.apps.gate.accuracy.result import Check, Flip, GateResult
+from rexnet_export.apps.gate.accuracy.terminal_tables import figures, flipped, told
+from rexnet_export.apps.gate.accuracy.words import check_words, result_words
+from rexnet_export.apps.gate.outputs.sheet import Metric, Row, Sheet
+from rexnet_export.apps.gate.words import OnInconclusive
 from rexnet_export.apps.shared.html.flips import SHOWN, Card, said
 
 COMMAND = "rexnet-gate check"
-STATUSES: Mapping[CheckOutcome, Status] = {
-    "pass": "passed",
-    "pass_with_note": "noted",
-    "fail_certain": "failed",
-    "fail": "failed",
-    "not_compared": "error",
-}
 
 
 def sheet(result: GateResult, pictures: Mapping[str, bytes]) -> Sheet:
@@ -26,7 +20,7 @@ def sheet(result: GateResult, pictures: Mapping[str, bytes]) -> Sheet:
     return Sheet(
         command=COMMAND,
         title=f"{result.model} {result.precision}, {result.images['n']:,} images: {result.candidate}{against}",
-        verdict=verdict(result),
+        words=result_words(result),
         created=result.created,
         rows=tuple(_row(check, result.policy.on_inconclusive) for check in result.checks),
         notes=result.notes,
@@ -40,15 +34,12 @@ def sheet(result: GateResult, pictures: Mapping[str, bytes]) -> Sheet:
 
 
 def _row(check: Check, on_inconclusive: OnInconclusive) -> Row:
-    undecided: Status = "error" if on_inconclusive == "fail" else "undecided"
     # Two ratios of one artifact, to its baseline and to the float network, are two questions.
     to = f" to {check.reference.name}" if check.name == "ratio" and check.reference else ""
     return Row(
         target=check.target,
         check=f"{check.name}{to}",
-        status=STATUSES.get(check.outcome, undecided),
-        verdict=TITLES[check.outcome],
-        message=check.message,
+        words=check_words(check, on_inconclusive),
         figures=figures(check),
     )
 

@@ -12,18 +12,10 @@ from rich.text import Text
 from rexnet_export.apps.gate.accuracy.baseline_update import Updated
 from rexnet_export.apps.gate.accuracy.plan import Plan
 from rexnet_export.apps.gate.accuracy.result import Check, Flip, GateResult
+from rexnet_export.apps.gate.accuracy.words import check_words
 from rexnet_export.pipeline.core.text import printable
 
 MOST_FLIPS = 10  # shown; all are in the JSON
-TITLES = {
-    "pass": "PASS",
-    "pass_with_note": "PASS, note",
-    "fail_certain": "FAIL, certain",
-    "fail": "FAIL",
-    "inconclusive": "INCONCLUSIVE",
-    "not_compared": "NOT COMPARED",
-}
-STYLES = {"pass": "green", "pass_with_note": "green", "fail_certain": "bold red", "fail": "bold red"}
 COLUMNS = ("network", "check", "verdict", "top-1", "drop", "limits 95%", "p", "differ", "agree")
 
 
@@ -31,19 +23,14 @@ def table(result: GateResult) -> Group:
     """One row for each check, then the reasons for all that is no pass, and the images that flipped."""
     title = f"{result.model} {result.precision}: {result.images['n']:,} images, {result.candidate}"
     grid = _grid(COLUMNS, left=3)
+    lines = []
     for check in result.checks:
-        style = STYLES.get(check.outcome, "yellow")
+        words = check_words(check, result.policy.on_inconclusive)
         cells = [Text(cell) for cell in figures(check).values()]
-        grid.add_row(_text(check.target), Text(check.name), Text(TITLES[check.outcome], style=style), *cells)
-    lines = [f"{check.target} {check.name}: {check.message}" for check in result.checks if check.outcome != "pass"]
-    overall = Text(verdict(result), style=STYLES.get(result.overall, "yellow"))
-    return Group(_text(title, "italic"), grid, *map(_text, [*lines, *result.notes]), *_flipped(result), overall)
-
-
-def verdict(result: GateResult) -> str:
-    """What it all comes to, and where the chain broke."""
-    broken = f", broken at {result.broken_stage}" if result.broken_stage else ""
-    return f"{TITLES[result.overall]}{broken}"
+        grid.add_row(_text(check.target), Text(check.name), Text(words.verdict, style=words.style), *cells)
+        if check.outcome != "pass":
+            lines.append(f"{check.target} {check.name}: {words.sentence}")
+    return Group(_text(title, "italic"), grid, *map(_text, [*lines, *result.notes]), *_flipped(result))
 
 
 def figures(check: Check) -> dict[str, str]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from rexnet_export.pipeline.core.records import AtLeastOne, Count, Measurement, NotMeasured, Positive, Text
+from rexnet_export.pipeline.timing.blocks import LARGEST_DRIFT, steady
 
 type Side = Literal["base", "candidate"]
 type Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
@@ -24,7 +25,6 @@ ALPHA = 0.05  # of each one-sided limit
 POWER = 0.90  # of the number of pairs advised
 RESAMPLES = 5_000
 FEW_PAIRS = 12  # with fewer, a bootstrap knows too few values; order statistics are exact
-LARGEST_DRIFT = 0.10  # of the reference kernel, over one pair
 MOST_DROPPED = 0.25  # of the pairs
 MEDIAN_TO_MEAN = 1.2533  # standard error of a median over that of a mean, normal distribution: sqrt(pi / 2)
 MAD_TO_SD = 1.4826  # normal distribution
@@ -50,8 +50,7 @@ class Pair:
     @property
     def steady(self) -> bool:
         """Whether the machine was as fast after the pair as before it, as far as the reference kernel shows."""
-        quick, slow = sorted((self.kernel_before_ns, self.kernel_after_ns))
-        return slow <= (1 + LARGEST_DRIFT) * quick
+        return steady(self.kernel_before_ns, self.kernel_after_ns)
 
 
 @dataclass(frozen=True, kw_only=True)

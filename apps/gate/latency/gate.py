@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -21,11 +20,11 @@ from rexnet_export.pipeline.artifact.export_folder import stored
 from rexnet_export.pipeline.artifact.metadata import card_from
 from rexnet_export.pipeline.artifact.self_test import enlarge, sample_thumbnails
 from rexnet_export.pipeline.artifact.structure_diff import Comparison, Inspectable, Signal, read_two
-from rexnet_export.pipeline.core.environment import processor
 from rexnet_export.pipeline.core.errors import InvalidMeasurement, UsageError
 from rexnet_export.pipeline.core.json import now
 from rexnet_export.pipeline.core.progress import Progress
-from rexnet_export.pipeline.core.records import Measurement, NotMeasured, StoredFile
+from rexnet_export.pipeline.core.records import RGB, Measurement, NotMeasured, StoredFile
+from rexnet_export.pipeline.machine.environment import processor, usable_cores
 
 LEAST_PAIRS = 5  # with fewer no 95 % limit exists
 MOST_PAIRS = 1_000
@@ -72,8 +71,8 @@ class Request:
             raise UsageError(f"--pairs {self.pairs}: must be {LEAST_PAIRS} to {MOST_PAIRS:,}")
         if not 0 < self.margin < 100:
             raise UsageError(f"--margin {self.margin:g}: must be percent above 0 and below 100")
-        if not 1 <= self.threads <= (os.cpu_count() or 1):
-            raise UsageError(f"--threads {self.threads}: must be 1 to {os.cpu_count()}, the cores there are")
+        if not 1 <= self.threads <= usable_cores():
+            raise UsageError(f"--threads {self.threads}: must be 1 to {usable_cores()}, the cores this process may use")
         if self.seed < 0:
             raise UsageError(f"--seed {self.seed}: must be 0 or more")
 
@@ -169,7 +168,8 @@ def run(request: Request, open_file: Callable[[Path, int], LoadedFile], progress
                 files[side] = opened.enter_context(open_file(path, request.threads))
         for file in files.values():
             _require_real(file)
-        image = enlarge(sample_thumbnails()[:1], _common_size(files))
+        *size, channels = _common_shape(files)
+        image = enlarge(sample_thumbnails(channels)[:1], (size[0], size[1]))
         counted = lengths(files, image, request.blocks, progress)
         runs = judged(request, files, image, counted, progress)
         return LatencyGate(
@@ -196,8 +196,9 @@ def _planned(request: Request) -> Iterator[tuple[int, int]]:
     yield int(seeds[1]), CONFIRM * request.pairs
 
 
-def _common_size(files: Mapping[Side, LoadedFile]) -> tuple[int, int]:
-    sizes = {side: card_from(file.inspect().metadata).preprocess.shape for side, file in files.items()}
+def _common_shape(files: Mapping[Side, LoadedFile]) -> tuple[int, int, int]:
+    cards = {side: card_from(file.inspect().metadata).preprocess for side, file in files.items()}
+    sizes = {side: (*preprocess.shape, preprocess.channels) for side, preprocess in cards.items()}
     if sizes["base"] != sizes["candidate"]:
         raise UsageError(
             f"{files['base'].path.name} takes images of {_pixels(sizes['base'])} and {files['candidate'].path.name} of "
@@ -206,8 +207,10 @@ def _common_size(files: Mapping[Side, LoadedFile]) -> tuple[int, int]:
     return sizes["base"]
 
 
-def _pixels(shape: tuple[int, int]) -> str:
-    return f"{shape[0]} px" if shape[0] == shape[1] else f"{shape[1]} x {shape[0]} px"
+def _pixels(shape: tuple[int, int, int]) -> str:
+    height, width, channels = shape
+    size = f"{height} px" if height == width else f"{width} x {height} px"
+    return size if channels == RGB else f"{size} with {channels} channels"
 
 
 def _require_real(file: LoadedFile) -> None:

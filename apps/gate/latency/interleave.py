@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from rexnet_export.apps.gate.latency.decision import Pair, Side
 from rexnet_export.pipeline.core.errors import InvalidMeasurement, ProcessEnded
 from rexnet_export.pipeline.core.progress import Progress
+from rexnet_export.pipeline.timing.blocks import turns
 
 WARM_UP = 20
 SECOND = 1e9  # nanoseconds
@@ -75,11 +75,9 @@ def interleaved(
     progress: Progress,
 ) -> tuple[Pair, ...]:
     """Time so many pairs, each in an order of its own drawn from the seed, the reference kernel around each."""
-    orders = random.Random(seed)  # noqa: S311 - an order of work, not a secret
     found = []
     with progress.stage("timing", pairs, "pairs") as bar:
-        for _ in range(pairs):
-            first, second = orders.sample(SIDES, 2)
+        for _, (first, second) in zip(range(pairs), turns(SIDES, seed), strict=False):
             try:
                 found.append(_pair(files, image, counted, (first, second), blocks))
             except ProcessEnded as error:

@@ -9,9 +9,9 @@ from pydantic import ConfigDict, Field
 from rexnet_export.apps.gate.latency.decision import Decision, Pair, Side, Verdict
 from rexnet_export.apps.gate.latency.gate import Contestant, LatencyGate, Run, middle, tail
 from rexnet_export.pipeline.artifact.structure_diff import Comparison, Signal
-from rexnet_export.pipeline.core.environment import Environment, environment
 from rexnet_export.pipeline.core.json_record import JsonRecord, Sha256
 from rexnet_export.pipeline.core.records import AtLeastOne, Count, Measurement, NotMeasured, Text
+from rexnet_export.pipeline.machine.environment import Environment, environment
 
 
 class BoundsJson(JsonRecord):

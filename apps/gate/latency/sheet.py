@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from rexnet_export.apps.gate.accuracy.decision import OnInconclusive
-from rexnet_export.apps.gate.latency.decision import Verdict
 from rexnet_export.apps.gate.latency.gate import LatencyGate, block_medians, middle
 from rexnet_export.apps.gate.latency.interleave import SIDES
-from rexnet_export.apps.gate.latency.terminal_tables import MILLISECOND, signal_value
-from rexnet_export.apps.gate.outputs.sheet import Better, Metric, Row, Sheet, Status
-from rexnet_export.pipeline.artifact.structure_diff import Change, Comparison, Signal
+from rexnet_export.apps.gate.latency.terminal_tables import MILLISECOND
+from rexnet_export.apps.gate.latency.words import result_words, signal_value, signal_words, speed_words
+from rexnet_export.apps.gate.outputs.sheet import Better, Metric, Row, Sheet
+from rexnet_export.apps.gate.words import OnInconclusive, Words
+from rexnet_export.pipeline.artifact.structure_diff import Comparison, Signal
 from rexnet_export.pipeline.core.records import NotMeasured
 
 COMMAND = "rexnet-gate latency"
-STATUSES: Mapping[Verdict, Status] = {"PASS": "passed", "FAIL": "failed", "INVALID": "error"}
-CHANGES: Mapping[Change, Status] = {"same": "passed", "better": "passed", "worse": "failed", "not compared": "skipped"}
 
 
 def sheet(found: LatencyGate, on_inconclusive: OnInconclusive) -> Sheet:
@@ -24,7 +22,7 @@ def sheet(found: LatencyGate, on_inconclusive: OnInconclusive) -> Sheet:
     return Sheet(
         command=COMMAND,
         title=f"{candidate} against {base}, {found.machine}",
-        verdict=found.verdict,
+        words=result_words(found, on_inconclusive),
         created=found.created,
         rows=(_speed(found, on_inconclusive), *_signals(found)),
         metrics=tuple(_metrics(found)),
@@ -33,8 +31,6 @@ def sheet(found: LatencyGate, on_inconclusive: OnInconclusive) -> Sheet:
 
 def _speed(found: LatencyGate, on_inconclusive: OnInconclusive) -> Row:
     decision, pairs = found.decision, found.runs[-1].pairs
-    undecided: Status = "error" if on_inconclusive == "fail" else "undecided"
-    advice = f"; {found.advice}" if decision.verdict == "INCONCLUSIVE" else ""
     ratio = decision.ratio
     limits = (
         ("-", "-") if isinstance(ratio, NotMeasured) else (f"{ratio.value:.3f}", f"{ratio.lower:.3f} {ratio.upper:.3f}")
@@ -42,9 +38,7 @@ def _speed(found: LatencyGate, on_inconclusive: OnInconclusive) -> Row:
     return Row(
         target=found.candidate.file.path.name,
         check="latency",
-        status=STATUSES.get(decision.verdict, undecided),
-        verdict=decision.verdict,
-        message=f"{decision.reason}{advice}",
+        words=speed_words(found, on_inconclusive),
         figures={
             **{f"{side} ms": f"{middle(pairs, side) / MILLISECOND:.2f}" for side in SIDES},
             "ratio": limits[0],
@@ -61,9 +55,7 @@ def _signals(found: LatencyGate) -> Iterator[Row]:
         yield Row(
             target=target,
             check="signals without noise",
-            status="skipped",
-            verdict="not compared",
-            message=found.signals.reason,
+            words=Words(verdict="not compared", status="skipped", reason=found.signals.reason),
         )
         return
     for signal in found.signals.signals:
@@ -74,9 +66,7 @@ def _signals(found: LatencyGate) -> Iterator[Row]:
         yield Row(
             target=target,
             check=signal.name,
-            status=CHANGES[signal.change],
-            verdict=signal.change,
-            message=signal.detail or " became ".join(figures.values()),
+            words=signal_words(signal),
             figures=figures,
         )
 

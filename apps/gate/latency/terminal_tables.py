@@ -11,18 +11,17 @@ from rich.text import Text
 from rexnet_export.apps.gate.latency.decision import Side
 from rexnet_export.apps.gate.latency.gate import Contestant, LatencyGate, block_medians, middle, tail
 from rexnet_export.apps.gate.latency.interleave import SIDES
+from rexnet_export.apps.gate.latency.words import signal_value, signal_words
 from rexnet_export.apps.shared.terminal_table import titled
-from rexnet_export.apps.shared.text import shown
-from rexnet_export.pipeline.artifact.structure_diff import Comparison, Signal
+from rexnet_export.apps.shared.text import counted, shown
+from rexnet_export.pipeline.artifact.structure_diff import Comparison
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured
 
 MILLISECOND = 1e6  # nanoseconds
-COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "INVALID": "yellow"}
-SIGNAL_COLOURS = {"same": "", "better": "green", "worse": "red", "not compared": "dim"}
 
 
 def tables(found: LatencyGate) -> RenderableType:
-    """Verdict, both sides' times, and every signal."""
+    """Both sides' times, and every signal."""
     return Group(_times(found), *_lines(found), Text(), *_signals(found.signals))
 
 
@@ -45,7 +44,7 @@ def _times(found: LatencyGate) -> Table:
 
 def _lines(found: LatencyGate) -> Iterator[Text]:
     decision = found.decision
-    yield Text.assemble("\nlatency ", (decision.verdict, f"bold {COLOURS[decision.verdict]}"), f": {decision.reason}")
+    yield Text(f"\nspeed: {decision.reason}")
     if not isinstance(decision.ratio, NotMeasured):
         ratio = decision.ratio
         yield Text(
@@ -60,7 +59,7 @@ def _lines(found: LatencyGate) -> Iterator[Text]:
         if isinstance(pinned, NotMeasured)
         else f"pinned to core {', '.join(map(str, pinned))}"
     )
-    yield Text(f"{found.machine}, {found.threads} thread{'s' if found.threads > 1 else ''}, {where}")
+    yield Text(f"{found.machine}, {counted(found.threads, 'thread')}, {where}")
 
 
 def _signals(signals: Measurement[Comparison]) -> Iterator[RenderableType]:
@@ -69,20 +68,15 @@ def _signals(signals: Measurement[Comparison]) -> Iterator[RenderableType]:
         return
     grid = _grid("signals without noise", "", "base", "candidate", "change", "")
     for signal in signals.signals:
-        colour = SIGNAL_COLOURS[signal.change]
+        words = signal_words(signal)
         grid.add_row(
             signal.name,
             signal_value(signal, signal.base),
             signal_value(signal, signal.candidate),
-            Text(signal.change, style=colour),
+            Text(words.verdict, style=words.style),
             signal.detail,
         )
     yield grid
-
-
-def signal_value(signal: Signal, value: Measurement[int | float]) -> str:
-    """A count, or a share in percent, as people read it."""
-    return shown(value, lambda number: f"{number:.2%}" if "share" in signal.name else f"{number:,}")
 
 
 def _grid(title: str, *columns: str) -> Table:

@@ -32,7 +32,7 @@ def _entry(metric: Metric, sheet: Sheet) -> dict[str, Any]:
         "name": f"{metric.subject}: {metric.measure}",
         "unit": metric.unit,
         "value": metric.value,
-        "extra": f"{sheet.command}: {sheet.verdict}\n{sheet.title}",
+        "extra": f"{sheet.command}: {sheet.words.verdict}\n{sheet.title}",
     }
     if metric.lower is not None and metric.upper is not None:
         entry["range"] = f"{metric.lower:g} .. {metric.upper:g}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rexnet_export.apps.gate.outputs.sheet import Sheet, Status
+from rexnet_export.apps.gate.outputs.sheet import Sheet
+from rexnet_export.apps.gate.words import Status
 
 # Worst first: GitHub shows ten of a kind for a step.
 KINDS: dict[Status, str] = {"failed": "error", "error": "error", "undecided": "warning", "noted": "notice"}
@@ -10,11 +11,11 @@ KINDS: dict[Status, str] = {"failed": "error", "error": "error", "undecided": "w
 
 def annotation_lines(sheet: Sheet) -> str:
     """One line for each row that is no plain pass."""
-    found = [row for status in KINDS for row in sheet.rows if row.status == status]
+    found = [(row, row.words) for status in KINDS for row in sheet.rows if row.words.status == status]
     return "".join(
-        f"::{KINDS[row.status]} title={_property(f'{sheet.command}: {row.target} {row.check}, {row.verdict}')}"
-        f"::{_data(row.message)}\n"
-        for row in found
+        f"::{KINDS[words.status]} title={_property(f'{sheet.command}: {row.target} {row.check}, {words.verdict}')}"
+        f"::{_data(words.sentence)}\n"
+        for row, words in found
     )
 
 

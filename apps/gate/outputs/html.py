@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from html import escape
 from itertools import groupby, takewhile
 
-from rexnet_export.apps.gate.outputs.sheet import Row, Sheet, Status
-from rexnet_export.apps.shared.html.document import document
-from rexnet_export.apps.shared.html.flips import SHOWN, grid
-from rexnet_export.apps.shared.html.plots import Interval, interval_plot
-from rexnet_export.apps.shared.html.table import table
+from markupsafe import Markup
 
-WORDS: dict[Status, str] = {
+from rexnet_export.apps.gate.outputs.sheet import Sheet
+from rexnet_export.apps.gate.words import Status
+from rexnet_export.apps.shared.html.document import render
+from rexnet_export.apps.shared.html.flips import SHOWN
+from rexnet_export.apps.shared.html.plots import Interval, interval_plot
+
+CLASSES: dict[Status, str] = {
     "passed": "good",
     "noted": "good",
     "failed": "bad",
@@ -24,36 +25,17 @@ WORDS: dict[Status, str] = {
 
 def page(sheet: Sheet) -> str:
     """The whole document."""
-    return document(f"{sheet.command}: {sheet.verdict}", _parts(sheet))
-
-
-def _parts(sheet: Sheet) -> Iterator[str]:
-    yield f"<h1>{escape(sheet.command)}: {escape(sheet.verdict)}</h1>"
-    yield f'<p class="lead">{escape(sheet.title)}<br>{escape(sheet.created)}</p>'
-    for columns, rows in groupby(sheet.rows, lambda row: tuple(row.figures)):
-        yield _rows(columns, list(rows))
-    for row in sheet.rows:
-        if row.status != "passed":
-            yield f'<p class="note {WORDS[row.status]}">{escape(f"{row.target} {row.check}: {row.message}")}</p>'
-    for note in sheet.notes:
-        yield f'<p class="note">{escape(note)}</p>'
-    yield from _intervals(sheet)
-    for title, cards in sheet.cards.items():
-        shown = f'<p class="lead">The first {SHOWN}, lost ones before others.</p>' if len(cards) == SHOWN else ""
-        yield f"<h2>{escape(title)}</h2>{shown}{grid(cards)}"
-
-
-def _rows(columns: Sequence[str], rows: Sequence[Row]) -> str:
-    cells = (
-        (
-            escape(row.target),
-            escape(row.check),
-            f'<b class="{WORDS[row.status]}">{escape(row.verdict)}</b>',
-            *map(escape, row.figures.values()),
-        )
-        for row in rows
+    tables = [(columns, list(rows)) for columns, rows in groupby(sheet.rows, lambda row: tuple(row.figures))]
+    return render(
+        __package__,
+        "gate.html",
+        title=f"{sheet.command}: {sheet.words.verdict}",
+        sheet=sheet,
+        tables=tables,
+        classes=CLASSES,
+        intervals=list(_intervals(sheet)),
+        shown=SHOWN,
     )
-    return table(("artifact", "check", "verdict", *map(escape, columns)), cells)
 
 
 def _short(subjects: Sequence[str]) -> dict[str, str]:
@@ -65,7 +47,7 @@ def _short(subjects: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _intervals(sheet: Sheet) -> Iterator[str]:
+def _intervals(sheet: Sheet) -> Iterator[tuple[str, Markup]]:
     """One picture for each unit that has limits and something they are held against."""
     bounded = [m for m in sheet.metrics if m.lower is not None and m.upper is not None and m.allowed is not None]
     names = _short([metric.subject for metric in bounded])
@@ -80,5 +62,4 @@ def _intervals(sheet: Sheet) -> Iterator[str]:
             )
             for metric in metrics
         ]
-        lead = "Dots: measured; lines: one-sided 95 % limits; ticks: what is allowed."
-        yield f'<h2>In {escape(unit)}</h2><p class="lead">{lead}</p>{interval_plot(found, unit)}'
+        yield unit, interval_plot(found, unit)

@@ -7,7 +7,8 @@ import re
 
 from junitparser import Error, Failure, JUnitXml, Properties, Property, Skipped, TestCase, TestSuite
 
-from rexnet_export.apps.gate.outputs.sheet import Row, Sheet, Status
+from rexnet_export.apps.gate.outputs.sheet import Row, Sheet
+from rexnet_export.apps.gate.words import Status
 
 RESULTS: dict[Status, type[Failure | Error | Skipped]] = {
     "failed": Failure,
@@ -22,7 +23,8 @@ def junit(sheet: Sheet) -> str:
     """One case for each artifact and check: a failure is a regression, an error no answer where one was needed."""
     suite = TestSuite(_xml(f"{sheet.command}: {sheet.title}"))
     suite.timestamp = sheet.created
-    suite.add_property("verdict", _xml(sheet.verdict))
+    suite.add_property("verdict", _xml(sheet.words.verdict))
+    suite.add_property("reason", _xml(sheet.words.sentence))
     for number, note in enumerate(sheet.notes, 1):
         suite.add_property(f"note {number}", _xml(note))
     suite.add_testcases([_case(row) for row in sheet.rows])
@@ -36,13 +38,13 @@ def junit(sheet: Sheet) -> str:
 def _case(row: Row) -> TestCase:
     case = TestCase(_xml(row.check), _xml(row.target), 0.0)
     figures = Properties()  # type: ignore[no-untyped-call] # the library is typed in parts
-    for name, value in {"verdict": row.verdict, **row.figures}.items():
+    for name, value in {"verdict": row.words.verdict, **row.figures}.items():
         figures.add_property(Property(_xml(name), _xml(value)))
     case.append(figures)  # type: ignore[no-untyped-call]
-    if row.status in RESULTS:
-        case.result = RESULTS[row.status](_xml(row.message), _xml(row.verdict))
+    if row.words.status in RESULTS:
+        case.result = RESULTS[row.words.status](_xml(row.words.sentence), _xml(row.words.verdict))
     else:
-        case.system_out = _xml(row.message)
+        case.system_out = _xml(row.words.sentence)
     return case
 
 

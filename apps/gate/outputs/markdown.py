@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from rexnet_export.apps.gate.outputs.sheet import Row, Sheet, Status
+from rexnet_export.apps.gate.outputs.sheet import Row, Sheet
+from rexnet_export.apps.gate.words import Status
 
 LONGEST = 60_000  # characters: GitHub refuses comments of more than 65,536
 SIGNS: dict[Status, str] = {
@@ -34,12 +35,12 @@ def markdown(sheet: Sheet) -> str:
 
 
 def _blocks(sheet: Sheet) -> Iterator[str]:
-    yield f"### {sheet.command}: {_plain(sheet.verdict)}\n\n{_plain(sheet.title)}\n"
+    yield f"### {SIGNS[sheet.words.status]} {sheet.command}: {_plain(sheet.words.verdict)}\n\n"
+    yield f"{_plain(sheet.words.line)}\n\n{_plain(sheet.title)}\n"
     for columns, rows in groupby(sheet.rows, lambda row: tuple(row.figures)):
         yield _table(columns, list(rows))
-    reasons = [
-        f"- {_plain(f'{row.target} {row.check}: {row.message}')}\n" for row in sheet.rows if row.status != "passed"
-    ]
+    told = [row for row in sheet.rows if row.words.status != "passed"]
+    reasons = [f"- {_plain(f'{row.target} {row.check}: {row.words.sentence}')}\n" for row in told]
     notes = [f"- {_plain(note)}\n" for note in sheet.notes]
     if lines := [*reasons, *notes]:
         yield "\n"
@@ -53,8 +54,8 @@ def _table(columns: Sequence[str], rows: Sequence[Row]) -> str:
     head = ["", "artifact", "check", "verdict", *map(_plain, columns)]
     lines = [head, [":-"] * 4 + ["-:"] * len(columns)]
     for row in rows:
-        words = map(_plain, (row.target, row.check, row.verdict, *row.figures.values()))
-        lines.append([SIGNS[row.status], *words])
+        words = map(_plain, (row.target, row.check, row.words.verdict, *row.figures.values()))
+        lines.append([SIGNS[row.words.status], *words])
     return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rexnet_export.apps.gate.outputs.benchmark_json import bencher, bigger_is_better, smaller_is_better
+from rexnet_export.apps.gate.outputs.flags import FORMATS
 from rexnet_export.apps.gate.outputs.github import annotation_lines
 from rexnet_export.apps.gate.outputs.html import page
 from rexnet_export.apps.gate.outputs.junit import junit
@@ -20,32 +21,14 @@ from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.files import try_file, writing_file
 from rexnet_export.pipeline.core.records import write_whole
 
-
-@dataclass(frozen=True, kw_only=True)
-class Format:
-    """A flag that takes a file, and what is written there."""
-
-    flag: str
-    render: Callable[[Sheet], str]
-    help: str
-
-
-FORMATS = (
-    Format(flag="--junit", render=junit, help="write JUnit XML: a case for each artifact and check"),
-    Format(flag="--markdown", render=markdown, help="write Markdown for a pull request"),
-    Format(flag="--html", render=page, help="write a page with intervals and flipped images"),
-    Format(
-        flag="--benchmark",
-        render=smaller_is_better,
-        help="write JSON for github-action-benchmark, tool customSmallerIsBetter",
-    ),
-    Format(
-        flag="--benchmark-bigger",
-        render=bigger_is_better,
-        help="the same for its tool customBiggerIsBetter",
-    ),
-    Format(flag="--bencher", render=bencher, help="write Bencher Metric Format"),
-)
+RENDERED: Mapping[str, Callable[[Sheet], str]] = {
+    "--junit": junit,
+    "--markdown": markdown,
+    "--html": page,
+    "--benchmark": smaller_is_better,
+    "--benchmark-bigger": bigger_is_better,
+    "--bencher": bencher,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +55,10 @@ class Outputs:
     def write(self, sheet: Sheet, terminal: Terminal) -> None:
         """Write every file, whole or not at all; on GitHub Actions also the summary, and annotations on stderr."""
         sheet = printable_sheet(sheet)
-        for output in FORMATS:
-            if path := self.files.get(output.flag):
-                content = output.render(sheet).encode(errors="replace")
-                with writing_file(f"{output.flag} {path}"):
-                    write_whole(path, content)
+        for flag, path in self.files.items():
+            content = RENDERED[flag](sheet).encode(errors="replace")
+            with writing_file(f"{flag} {path}"):
+                write_whole(path, content)
         if self.github:
             terminal.messages.file.write(annotation_lines(sheet).encode(errors="replace").decode())
             terminal.messages.file.flush()
@@ -88,17 +70,10 @@ class Outputs:
                 terminal.note(f"GITHUB_STEP_SUMMARY {self.summary} cannot be written ({error.strerror})")
 
 
-def add_outputs(p: argparse.ArgumentParser) -> None:
-    """One flag for each format."""
-    group = p.add_argument_group("files for CI, written whatever the verdict")
-    for output in FORMATS:
-        group.add_argument(output.flag, type=Path, metavar="FILE", help=output.help)
-
-
 def planned(command: str, arguments: argparse.Namespace) -> Outputs:
     """The outputs asked for; a path that cannot be written is refused now, not after minutes of work."""
     given: dict[str, Path | None] = {
-        output.flag: getattr(arguments, output.flag[2:].replace("-", "_")) for output in FORMATS
+        flag: getattr(arguments, flag.removeprefix("--").replace("-", "_")) for flag in FORMATS
     }
     places: dict[Path, str] = {}
     for flag, path in given.items():

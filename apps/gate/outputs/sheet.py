@@ -6,25 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
+from rexnet_export.apps.gate.words import Words
 from rexnet_export.apps.shared.html.flips import Card
 from rexnet_export.pipeline.core.errors import ExportError
+from rexnet_export.pipeline.core.json import now
 from rexnet_export.pipeline.core.text import printable
 
-# noted: passed, but worth reading. error: there is no answer, and that fails the build; undecided: it does not.
-# skipped: does not apply here.
-type Status = Literal["passed", "noted", "failed", "error", "undecided", "skipped"]
 type Better = Literal["smaller", "bigger", "neither"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One question about one artifact: `verdict` as the terminal's table names it, `figures` by column."""
+    """One question about one artifact, what is said of it, and `figures` by column."""
 
     target: str
     check: str
-    status: Status
-    verdict: str
-    message: str
+    words: Words
     figures: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -47,12 +44,14 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
-    """Everything one run of a gate says; `lists` are longer ones by title, such as flipped images, and `cards` the
-    same images as pages show them."""
+    """Everything one run of a gate says; `words` are of the whole.
+
+    `lists` are longer ones by title, such as flipped images, and `cards` the same images as pages show them.
+    """
 
     command: str
     title: str
-    verdict: str
+    words: Words
     created: str
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
@@ -79,12 +78,9 @@ def _printable(value: Any) -> Any:  # noqa: ANN401 - whatever a sheet is made of
 
 def not_done(command: str, error: BaseException) -> Sheet:
     """What is left to say of a run that ended before there was a result."""
-    from rexnet_export.pipeline.core.json import now  # noqa: PLC0415 - torch comes with it
-
     message = f"unexpected {error!r}"
     if isinstance(error, ExportError | KeyboardInterrupt):
         message = str(error) or "interrupted"
-    row = Row(target=command, check="run", status="error", verdict="NOT DONE", message=message)
-    return Sheet(
-        command=command, title="ended before there was a result", verdict="NOT DONE", created=now(), rows=(row,)
-    )
+    words = Words(verdict="NOT DONE", status="error", reason=message)
+    row = Row(target=command, check="run", words=words)
+    return Sheet(command=command, title="ended before there was a result", words=words, created=now(), rows=(row,))

@@ -10,7 +10,11 @@ from html import escape
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
+from rexnet_export.apps.shared.text import counted
 from rexnet_export.pipeline.core.records import NotMeasured
+from rexnet_export.pipeline.timing.summary import quantile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +24,9 @@ if TYPE_CHECKING:
 
 INK = "#010203"  # stands for the page's text colour, which matplotlib cannot know
 COLORS = ("#2f81d0", "#d9772b", "#3a9a5b", "#b25fc6", "#c2a400")  # told apart on white and on black
+FORMS = ("o", "s", "^", "D", "v")
 WIDTH = 7.2  # inches; pages scale pictures to their own width
+USUAL = 0.95  # of a file's runs are drawn where they are; the axis reaches a tenth further
 NO_RANGE = 1 / 1024  # where a channel that never varies is drawn: a quarter of a step
 STYLE: dict[Any, Any] = {  # matplotlib types the keys as a union of all of them
     "svg.fonttype": "none",
@@ -50,7 +56,18 @@ class Interval:
     allowed: float
 
 
-def layer_plot(layers: Mapping[str, Sequence[TensorNoise]]) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Trade:
+    """What something costs, what it gains (a fraction), at least how much, and whether nothing else beats it."""
+
+    name: str
+    cost: float
+    gain: float
+    least: float
+    on_front: bool
+
+
+def layer_plot(layers: Mapping[str, Sequence[TensorNoise]]) -> Markup:
     """SQNR from the image to the logits, one line for each artifact."""
     order = dict.fromkeys(noise.tensor for tensors in layers.values() for noise in tensors)
     places = {name: place for place, name in enumerate(order)}
@@ -66,7 +83,7 @@ def layer_plot(layers: Mapping[str, Sequence[TensorNoise]]) -> str:
     return _drawn(3.2, "SQNR of every tensor", draw)
 
 
-def spread_plot(spreads: Sequence[Spread]) -> str:
+def spread_plot(spreads: Sequence[Spread]) -> Markup:
     """Ranges of channels over their tensor's: from the smallest to the largest, thick for the middle 80 %."""
     rows = range(len(spreads))
 
@@ -87,9 +104,12 @@ def spread_plot(spreads: Sequence[Spread]) -> str:
     return _drawn(0.9 + 0.32 * len(spreads), "Ranges of channels before and after equalization", draw)
 
 
-def latency_plot(samples: Mapping[str, Sequence[float]]) -> str:
+def latency_plot(samples: Mapping[str, Sequence[float]]) -> Markup:
     """Every run of every file, with a box from the first to the third quartile and a line at the median."""
     names = list(samples)
+    # One run that something else held up must not squash all others.
+    edge = 1.1 * max(quantile(runs, USUAL) for runs in samples.values())
+    late = sum(run > edge for runs in samples.values() for run in runs)
 
     def draw(axes: Axes) -> None:
         boxes = axes.boxplot([samples[name] for name in names], orientation="horizontal", showfliers=False, widths=0.5)
@@ -99,17 +119,18 @@ def latency_plot(samples: Mapping[str, Sequence[float]]) -> str:
             # Over the height in the order measured: runs do not hide each other, and a trend shows.
             last = max(1, len(samples[name]) - 1)
             heights = [place - 0.2 + 0.4 * run / last for run in range(len(samples[name]))]
-            axes.plot(samples[name], heights, ".", color=COLORS[0], alpha=0.6, markersize=4)
+            shown = [min(run, edge) for run in samples[name]]
+            axes.plot(shown, heights, ".", color=COLORS[0], alpha=0.6, markersize=4)
         axes.set_yticks(range(1, len(names) + 1), names)
         axes.set_ylim(len(names) + 0.5, 0.5)
-        axes.set_xlim(left=0)
-        axes.set_xlabel("ms")
+        axes.set_xlim(0, edge)
+        axes.set_xlabel("ms" + (f"; {counted(late, 'slower run')} drawn at the right edge" if late else ""))
         axes.grid(visible=True, axis="x")
 
     return _drawn(0.8 + 0.42 * len(samples), "Time of every run", draw)
 
 
-def interval_plot(intervals: Sequence[Interval], unit: str) -> str:
+def interval_plot(intervals: Sequence[Interval], unit: str) -> Markup:
     """Values with their limits, each beside what is allowed."""
 
     def draw(axes: Axes) -> None:
@@ -127,7 +148,29 @@ def interval_plot(intervals: Sequence[Interval], unit: str) -> str:
     return _drawn(0.7 + 0.3 * len(intervals), f"Intervals in {unit}", draw)
 
 
-def _drawn(height: float, title: str, draw: Callable[[Axes], None]) -> str:
+def trade_plot(trades: Sequence[Trade], unit: str, title: str) -> Markup:
+    """Gain over cost, each with a colour and a form; filled and joined by a line where nothing else beats them."""
+    signs = [(color, form) for form in FORMS for color in COLORS]
+
+    def draw(axes: Axes) -> None:
+        front = sorted((trade for trade in trades if trade.on_front), key=lambda trade: trade.cost)
+        axes.step(
+            [t.cost for t in front], [100 * t.gain for t in front], where="post", color=INK, alpha=0.3, linewidth=1
+        )
+        for (color, form), trade in zip(cycle(signs), trades, strict=False):
+            axes.vlines(trade.cost, 100 * trade.least, 100 * trade.gain, color=color, linewidth=1)
+            filled = color if trade.on_front else "none"
+            style: dict[str, Any] = {"markerfacecolor": filled, "markeredgecolor": color, "markersize": 6}
+            axes.plot([trade.cost], [100 * trade.gain], form, label=trade.name, **style)
+        axes.set(xlabel=unit, ylabel="top-1, %")
+        axes.set_xlim(left=0)
+        axes.grid(visible=True)
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.18), ncols=2, fontsize=7)
+
+    return _drawn(3.4 + 0.1 * len(trades), title, draw)
+
+
+def _drawn(height: float, title: str, draw: Callable[[Axes], None]) -> Markup:
     """A picture as an element for a page; its ids begin with the title, so that pictures share none."""
     from matplotlib import rc_context  # noqa: PLC0415 - half a second that only pages need
     from matplotlib.figure import Figure  # noqa: PLC0415
@@ -147,4 +190,4 @@ def _drawn(height: float, title: str, draw: Callable[[Axes], None]) -> str:
     size = re.search(r'width="[^"]*" height="[^"]*"', picture)
     assert size is not None
     named = picture.replace(size[0], f'class="plot" role="img" aria-label="{escape(title)}"', 1)
-    return f'<div class="wide">{named}</div>'
+    return Markup(f'<div class="wide" tabindex="0">{named}</div>')  # noqa: S704 - matplotlib escaped every text in it

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,11 +19,15 @@ from torch.nn import functional
 
 from rexnet_export.pipeline.checkpoint.load import serialized
 from rexnet_export.pipeline.checkpoint.metadata import parse_labels, parse_preprocess
-from rexnet_export.pipeline.core.errors import CheckpointError
+from rexnet_export.pipeline.core.errors import CheckpointError, ConversionError
 from rexnet_export.pipeline.core.records import Preprocess, write_whole
-from rexnet_export.pipeline.model.rexnet import EXPANSION, Block, ConvBatchNorm, Cost, LinearBottleneck, make_divisible
+from rexnet_export.pipeline.core.strict_json import strict_loads
+from rexnet_export.pipeline.model.architecture import EXPANSION, Block, make_divisible
+from rexnet_export.pipeline.model.conv_batchnorm import ConvBatchNorm
+from rexnet_export.pipeline.model.rexnet import Cost, LinearBottleneck
 
 FORMAT = "rexnet-export bottleneck network"
+MOST_PLAN = 2**18  # bytes: more than a thousand blocks
 # Output channels, number of blocks and first stride of each stage (MobileNetV2, table 2).
 MOBILENET_V2 = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
 
@@ -143,15 +148,15 @@ def load_network(path: Path) -> tuple[BottleneckNetwork, Preprocess, tuple[str, 
         with safe_open(path, framework="pt") as file:
             told = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        values = json.loads(told["plan"])
+        values: Any = strict_loads(told["plan"], MOST_PLAN)
         kind = PlainBlock if values.pop("plain") else Block
         plan = Plan(**{**values, "blocks": tuple(kind(**block) for block in values["blocks"])})
         with torch.device("meta"):
             network = BottleneckNetwork(plan)
         network.load_state_dict(tensors, assign=True)
-        preprocess = parse_preprocess(json.loads(told["preprocess"]), str(path))
-        labels = parse_labels(json.loads(told["labels"]), str(path))
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        preprocess = parse_preprocess(strict_loads(told["preprocess"]), str(path))
+        labels = parse_labels(strict_loads(told["labels"]), str(path))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, ConversionError) as error:
         raise CheckpointError(
             f"{path} is damaged or of another release ({type(error).__name__}): make it again"
         ) from error

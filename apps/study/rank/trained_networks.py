@@ -20,11 +20,11 @@ from rexnet_export.apps.study.common.bottleneck_network import (
     load_network,
 )
 from rexnet_export.pipeline.checkpoint.load import load
-from rexnet_export.pipeline.core.errors import CheckpointError
+from rexnet_export.pipeline.core.errors import CheckpointError, UsageError
 from rexnet_export.pipeline.core.progress import Progress
-from rexnet_export.pipeline.core.records import Preprocess, Size
-from rexnet_export.pipeline.core.torch_threads import one_torch_thread
+from rexnet_export.pipeline.core.records import RGB, Preprocess, Size
 from rexnet_export.pipeline.data.sources import ImageSource, batches
+from rexnet_export.pipeline.machine.torch_threads import one_torch_thread
 from rexnet_export.pipeline.model.normalize import Normalize
 from rexnet_export.pipeline.model.rexnet import Cost, LinearBottleneck, ReXNet, cost
 
@@ -70,6 +70,8 @@ def open_network(reference: str) -> tuple[ReXNet | BottleneckNetwork, Preprocess
     if is_saved_network(Path(reference)):
         return load_network(Path(reference))
     loaded = load(reference)
+    if loaded.network.spec.channels != RGB:
+        raise UsageError(f"{reference} takes {loaded.network.spec.channels} channels: name a network of photos")
     return loaded.network, loaded.preprocess or Preprocess(), loaded.labels
 
 

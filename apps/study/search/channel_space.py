@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from rexnet_export.apps.study.common.bottleneck_network import Plan, cost_of
 from rexnet_export.apps.train.recipe import check
 from rexnet_export.pipeline.core.errors import UsageError
-from rexnet_export.pipeline.model.rexnet import EXPANSION, Block, Cost
+from rexnet_export.pipeline.model.architecture import EXPANSION, Block
+from rexnet_export.pipeline.model.rexnet import Cost
 
 STEM = 16
 PENULTIMATE = 256

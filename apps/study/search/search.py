@@ -12,16 +12,16 @@ import torch
 
 from rexnet_export.apps.study.common.bottleneck_network import BottleneckNetwork
 from rexnet_export.apps.study.search.channel_space import Space, configurations, cost, plan_of
-from rexnet_export.apps.study.search.journal import Journal, TrialResult
+from rexnet_export.apps.study.search.journal import TrialResult, search_journal
 from rexnet_export.apps.train.distributed import World
 from rexnet_export.apps.train.recipe import Recipe, check, check_batch
 from rexnet_export.apps.train.trainer import Trainer
 from rexnet_export.pipeline.core.errors import DataError
 from rexnet_export.pipeline.core.progress import Progress, Silent
 from rexnet_export.pipeline.core.records import Preprocess
-from rexnet_export.pipeline.core.torch_threads import one_torch_thread
 from rexnet_export.pipeline.data.sources import ImageSource, training_images
 from rexnet_export.pipeline.data.subset import some
+from rexnet_export.pipeline.machine.torch_threads import one_torch_thread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,7 @@ def run_search(
     """All results in order of their index; finished trials are kept in the folder as they come."""
     chosen = configurations(search.space, search.trials, search.recipe.seed)
     check_batch(search.recipe.batch, images=len(open_images(search.images)[0]), processes=1)
-    journal = Journal(folder, identity(search))
+    journal = search_journal(folder, identity(search))
     done: tuple[TrialResult, ...] = ()
     if resume:
         done = journal.resume()

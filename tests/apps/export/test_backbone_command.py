@@ -49,7 +49,8 @@ def test_the_report_has_every_output_of_every_file(output: Path) -> None:
         assert list(file["outputs"]) == OUTPUTS
         assert all(values["sqnr_db"] > 15 for values in file["outputs"].values())
         assert (file["int8_mac_fraction"], file["float_ops"]) == (1.0, [])
-        assert file["latency"]["p50_ms"] > 0
+        for latency in (file["latency"], file["float_latency"]):  # a busy machine gives a reason
+            assert latency.get("p50_ms", 0) > 0 or "the machine was busy" in latency["not_measured"]
         assert stored_file(output / file["artifact"]).sha256 == file["sha256"]
     assert ort["qparams_read"]["tensors"] > 100
     assert report["reference"]["n"] == 6
@@ -59,7 +60,7 @@ def test_the_report_has_every_output_of_every_file(output: Path) -> None:
 @pytest.mark.slow
 def test_the_manifest_names_every_file_and_verify_proves_them(output: Path, capfd: pytest.CaptureFixture[str]) -> None:
     files = json.loads((output / "manifest.json").read_text())["files"]
-    assert set(files) == {path.name for path in output.iterdir()} - {"manifest.json"}
+    assert set(files) == {path.name for path in output.iterdir()} - {"manifest.json", "provenance.intoto.json"}
     assert main(["verify", str(output), "--json"]) == 0
     found = json.loads(capfd.readouterr().out)
     assert "backbone" in found["images"]["not_measured"]
@@ -91,7 +92,7 @@ def test_help_offers_what_a_backbone_has(capfd: pytest.CaptureFixture[str]) -> N
         main(["backbone", "--help"])
     said = capfd.readouterr().out
     words = set(re.split(r"[\s(){},]+", said))
-    assert "{coreml,tflite,ort,all}" in said
+    assert "{coreml,tflite,ort,openvino,all}" in said
     assert "rexnet-backbone-out" in words
     assert not {"gpu", "--labels", "--max-drop", "rexnet-export-out", "report.json"} & words
 
@@ -112,7 +113,9 @@ def test_files_go_where_they_were_sent(written: list[str], tmp_path: Path, monke
     [
         (["--target", "gpu"], 2, "--target gpu"),
         (["--labels", "names.txt"], 2, "a backbone has no classes"),
-        (["--max-drop", "1"], 2, "a backbone has no top-1"),
+        (["--max-drop", "1"], 2, "a backbone has no classes"),
+        (["--scores", "logits"], 2, "--scores logits: a backbone has no classes"),
+        (["--eval-data", ".", "--eval-labels", "x.csv"], 2, "--eval-labels x.csv: a backbone has no classes"),
         (["--fp16", "--target", "ort"], 2, "--target ort has no fp16"),
         (["--eval-data", "nowhere"], 11, "does not exist"),
         (["--checkpoint", "nowhere.pth"], 10, "no checkpoint at"),

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from depths import SHORT
 from PIL import Image
 from small_export import FEW
 
@@ -26,7 +28,8 @@ from rexnet_export.pipeline.core.errors import DataError, UsageError
 from rexnet_export.pipeline.core.records import file_sha256, stored_file
 from rexnet_export.pipeline.export.inputs import gather
 from rexnet_export.pipeline.export.options import Options
-from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
+from rexnet_export.pipeline.model.architecture import architecture
+from rexnet_export.pipeline.model.rexnet import ReXNet
 from rexnet_export.targets import TARGETS, chosen
 
 COMMAND = (sys.executable, "-P", "-m", "rexnet_export.apps.export.command")
@@ -47,7 +50,8 @@ def test_the_folder_holds_what_was_promised(exported: Path) -> None:
 
 def test_the_manifest_vouches_for_every_file(exported: Path) -> None:
     manifest = json.loads((exported / "manifest.json").read_text(encoding="utf-8"))
-    on_disk = {path.name: stored_file(path) for path in exported.iterdir() if path.name != "manifest.json"}
+    unnamed = {"manifest.json", "provenance.intoto.json"}
+    on_disk = {path.name: stored_file(path) for path in exported.iterdir() if path.name not in unnamed}
     assert {name: entry["sha256"] for name, entry in manifest["files"].items()} == {
         name: stored.sha256 for name, stored in on_disk.items()
     }
@@ -151,9 +155,29 @@ def test_the_configuration_of_the_guide(checkpoint: Path, tmp_path: Path) -> Non
 
 def test_all_means_every_target_that_has_the_precision() -> None:
     assert [target.name for target in chosen(("all",), "fp16")] == ["coreml", "tflite", "gpu"]
-    assert [target.name for target in chosen(("ort", "all"), "int8")] == list(TARGETS)
+    assert [target.name for target in chosen(("ort", "all"), "int8")] == ["coreml", "tflite", "ort", "gpu"]
+    assert [target.name for target in chosen(("openvino", "all"), "int8")] == list(TARGETS)
     with pytest.raises(UsageError, match="corml"):
         chosen(("corml",), "int8")
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "said"),
+    [
+        ([], ["--w8"], "left out, as they have no w8: tflite, ort, gpu"),
+        ([], ["--fp16", "--target", "all"], "left out, as they have no fp16: ort"),
+        (["backbone"], ["--w4"], "left out, as they have no w4: tflite, ort\n"),
+        ([], ["--int8"], ""),
+        ([], ["--fp32", "--target", "ort"], ""),
+    ],
+)
+def test_what_all_leaves_out_is_said(
+    command: list[str], flags: list[str], said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, *flags, "--checkpoint", str(tmp_path / "none.pth"), "--output", str(tmp_path / "out")]) != 0
+    messages = capfd.readouterr().err
+    assert said in messages
+    assert said or "left out" not in messages
 
 
 def test_the_command_line_waits_for_no_toolchain() -> None:
@@ -243,7 +267,7 @@ def test_bad_checkpoints(capfd: pytest.CaptureFixture[str], tmp_path: Path, chec
     assert "empty.pth" in refused(capfd, 10, output, "--checkpoint", str(empty))
     torch.save({"layer.weight": torch.ones(3, 3)}, tmp_path / "other.pth")
     assert "other.pth" in refused(capfd, 10, output, "--checkpoint", str(tmp_path / "other.pth"))
-    spoilt = ReXNet(architecture(width=0.5, classes=10))
+    spoilt = ReXNet(architecture(width=0.5, classes=10, stages=SHORT))
     with torch.no_grad():
         spoilt.stem.conv.weight[0, 0, 0, 0] = torch.nan
     torch.save(spoilt.state_dict(), tmp_path / "nan.pth")
@@ -314,33 +338,53 @@ def test_a_full_disk(capfd: pytest.CaptureFixture[str], small_disk: Path, checkp
     assert "disk is full" in line
 
 
+LONG = ("--effort", "fast", "--calibration-images", "64", "--target", "coreml", "--target", "gpu")
+
+
+def stop_when(output: Path, written: str, stop: signal.Signals, process: int) -> None:
+    """Send the signal as soon as a file of that name ending is in the folder that is being filled."""
+    deadline = time.monotonic() + 600
+    while not list(output.glob(f".unfinished-*/*{written}")):
+        if time.monotonic() > deadline or not Path(f"/proc/{process}").exists():
+            return
+        time.sleep(0.02)
+    os.kill(process, stop)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("wait_for", "stop"),
+    ("written", "stop"),
     [
-        pytest.param("float.onnx", signal.SIGINT, id="graph"),
         pytest.param("qparams.json", signal.SIGTERM, id="quantization"),
         pytest.param(".mlpackage", signal.SIGINT, id="conversion"),
-        pytest.param(".safetensors", signal.SIGINT, id="proof"),
+        pytest.param(".safetensors", signal.SIGHUP, id="proof"),
     ],
 )
-def test_interrupted_in_each_stage(checkpoint: Path, tmp_path: Path, wait_for: str, stop: signal.Signals) -> None:
+def test_interrupted_in_each_stage(
+    checkpoint: Path, tmp_path: Path, written: str, stop: signal.Signals, capfd: pytest.CaptureFixture[str]
+) -> None:
     output = tmp_path / "out"
-    arguments = ["--checkpoint", str(checkpoint), "--effort", "fast", "--calibration-images", "600"]
+    watching = threading.Thread(target=stop_when, args=(output, written, stop, os.getpid()), daemon=True)
+    watching.start()
+    assert main(["--checkpoint", str(checkpoint), *LONG, "--output", str(output)]) == 130
+    watching.join()
+    said = capfd.readouterr().err
+    assert "interrupted" in said
+    assert "Traceback" not in said
+    assert not output.exists()
+
+
+@pytest.mark.slow
+def test_the_program_ends_when_it_is_interrupted(checkpoint: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
     process = subprocess.Popen(
-        [*COMMAND, *arguments, "--output", str(output)],
+        [*COMMAND, "--checkpoint", str(checkpoint), *LONG, "--output", str(output)],
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
         # A test run in the background ignores Ctrl-C and its children would inherit that.
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
-    deadline = time.monotonic() + 600
-    while not list(output.glob(f".unfinished-*/*{wait_for}")):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(stop)
+    stop_when(output, "float.onnx", signal.SIGINT, process.pid)
     said = process.communicate(timeout=300)[1]
     assert process.returncode == 130
     assert "interrupted" in said

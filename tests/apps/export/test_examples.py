@@ -1,6 +1,7 @@
 """The scripts of `examples/` do what they say, and prepare photos exactly as the export did."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -51,3 +52,21 @@ def test_classify_names_the_best_classes(exported: Path, suffix: str, tmp_path: 
     (line,) = done.stdout.splitlines()
     assert line.count("%") == 5
     assert line.startswith(str(tmp_path / "photo.png"))
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_from_top_to_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its cells are plain Python, so they need no kernel."""
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads((EXAMPLES / "quickstart.ipynb").read_text(encoding="utf-8"))["cells"]
+    names: dict[str, object] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)  # noqa: S102 - our own
+    measured, limit, answer = capsys.readouterr().out.splitlines()[-3:]
+    assert measured.startswith("rexnet_100-int8-x86.ort: ")
+    assert "below float, on 100 images" in limit
+    assert answer.endswith("%")
+    assert (tmp_path / "quickstart-out" / "report.html").is_file()

@@ -10,6 +10,7 @@ from rexnet_export.apps.export.report_page import render
 from rexnet_export.pipeline.core.records import NotMeasured
 from rexnet_export.pipeline.proof.evaluate import Accuracy
 from rexnet_export.pipeline.proof.flips import Flips
+from rexnet_export.pipeline.proof.results import FileResult
 
 
 class Balance(HTMLParser):
@@ -43,7 +44,7 @@ def test_the_page_is_whole_and_needs_no_network() -> None:
 def test_artifacts_and_presets_are_all_there() -> None:
     page = render(report(ort=made("a.ort"), tflite=made("a.tflite")), {})
     for name in ("a.ort", "a.tflite", "rexnet_100-int8-x86.ort"):
-        assert page.count(name) == 2, "in the table and among the files"
+        assert page.count(name) == 3, "in the table, where it is used, and among the files"
     assert page.count('<svg role="img"') == 3
     assert page.count("<td>ort x86</td>") == 3
 
@@ -71,8 +72,8 @@ def test_a_page_without_accuracy_has_no_plot() -> None:
 
 
 def test_the_plot_shows_drop_limit_and_zero_on_one_scale() -> None:
-    better = Accuracy(n=100, top1=0.92, reference_top1=0.9, drop=-0.02, drop_upper_95=0.0)
-    worse = Accuracy(n=100, top1=0.88, reference_top1=0.9, drop=0.02, drop_upper_95=0.06)
+    better = Accuracy(n=100, top1=0.92, reference_top1=0.9, drop=-0.02, drop_lower_95=-0.04, drop_upper_95=0.0)
+    worse = Accuracy(n=100, top1=0.88, reference_top1=0.9, drop=0.02, drop_lower_95=-0.02, drop_upper_95=0.06)
     shown = report(ort=replace(made("a"), accuracy=better), tflite=replace(made("b"), accuracy=worse))
     shown = replace(shown, targets={name: replace(target, presets={}) for name, target in shown.targets.items()})
     page = render(shown, {})
@@ -82,18 +83,29 @@ def test_the_plot_shows_drop_limit_and_zero_on_one_scale() -> None:
 
 
 def test_the_verdict_is_that_of_the_gates_margin() -> None:
-    just, over = (
-        Accuracy(n=100, top1=0.9, reference_top1=0.9, drop=0.0, drop_upper_95=limit) for limit in (0.0049, 0.005)
+    def with_limits(lower: float, drop: float, upper: float) -> FileResult:
+        measured = Accuracy(n=100, top1=0.9, reference_top1=0.9, drop=drop, drop_lower_95=lower, drop_upper_95=upper)
+        return replace(made("a"), accuracy=measured)
+
+    shown = report(
+        ort=with_limits(-0.001, 0.0, 0.0049),
+        tflite=with_limits(-0.001, 0.0, 0.005),
+        other=with_limits(0.005, 0.02, 0.03),
+        coreml=with_limits(0.0051, 0.02, 0.03),
+        gpu=with_limits(-0.1, 0.0, 0.2),
     )
-    shown = report(ort=replace(made("a"), accuracy=just), tflite=replace(made("b"), accuracy=over))
     shown = replace(shown, targets={name: replace(target, presets={}) for name, target in shown.targets.items()})
     page = render(shown, {})
-    assert '<p class="note good">PASS: less than 0.5 points lost, with 95 % confidence: ort</p>' in page
-    assert '<p class="note open">Not shown to lose less than 0.5 points: tflite; rexnet-gate check says why</p>' in page
+    said = re.findall(r'<p class="note (good|bad|open)">(.*?)</p>', page)
+    assert [(kind, text.rpartition(": ")[2]) for kind, text in said if "lost" in text] == [
+        ("good", "ort"),
+        ("bad", "coreml (+2.00, at least 0.51, at most 3.00)"),
+        ("open", "tflite (+0.00, at least -0.10, at most 0.50); other (+2.00, at least 0.50, at most 3.00)"),
+    ]
 
 
 def test_equal_networks_are_drawn_too() -> None:
-    same = Accuracy(n=100, top1=0.9, reference_top1=0.9, drop=0.0, drop_upper_95=0.0)
+    same = Accuracy(n=100, top1=0.9, reference_top1=0.9, drop=0.0, drop_lower_95=0.0, drop_upper_95=0.0)
     shown = report(ort=replace(made("a"), accuracy=same))
     shown = replace(shown, targets={"ort": replace(shown.targets["ort"], presets={})})
     assert 'cx="2.00%"' in render(shown, {})

@@ -29,7 +29,7 @@ def test_no_number_is_cut(width: int) -> None:
     assert max(map(len, lines)) <= width
     assert not [line for line in lines if "…" in line or "..." in line]
     for numbers in [line.split() for line in lines if "%" in line and "top-1" not in line]:
-        assert numbers[-7:] == ["114.3", "100.00%", "-9.75", "pt", "99.75%", "1234.57", "99%"]
+        assert numbers[-8:] == ["114.3", "100.00%", "-9.75", "pt", "99.75%", "1234.57", "2.4x", "99%"]
     assert sum("1234.57" in line for line in lines) == 3
 
 

@@ -42,7 +42,7 @@ def test_the_usual_course(capfd: Capture) -> None:
     assert gate(capfd, "update", export("one"), "--reason", "the first")[0] == 0
     code, out, err = gate(capfd, "check", export("two"), *ENOUGH)
     assert (code, err) == (0, "")
-    assert out.rstrip().endswith("PASS")
+    assert out.rstrip().splitlines()[-1].startswith("PASS: ")
     code, out, err = gate(capfd, "check", export("worse", ort=range(140)), *ENOUGH)
     assert code == 1
     assert "FAIL, broken at ort" in out
@@ -66,7 +66,7 @@ def test_too_few_images_fail_or_warn(capfd: Capture) -> None:
     code, out, err = gate(capfd, "check", export("one"), "--float-baseline")
     assert code == 3
     assert "INCONCLUSIVE" in out
-    assert "about 198 more are needed" in err
+    assert "cannot decide a margin of 0.5; about 198 more images are needed" in err
     code, out, err = gate(capfd, "check", "one", "--float-baseline", "--on-inconclusive", "warn")
     assert (code, err) == (0, "")
     assert "INCONCLUSIVE" in out
@@ -99,6 +99,9 @@ def test_no_baseline(capfd: Capture) -> None:
     code, _, err = gate(capfd, "check", export("one"))
     assert code == 6
     assert "baseline baselines does not exist; write one with: rexnet-gate update one --reason TEXT" in err
+    code, _, err = gate(capfd, "check", export("one"), "--baseline", "elsewhere")
+    assert code == 6
+    assert "write one with: rexnet-gate update one --baselines elsewhere --reason TEXT" in err
 
 
 def test_a_baseline_that_changed_without_a_reason(capfd: Capture) -> None:
@@ -255,7 +258,7 @@ def test_too_few_images_in_files(capfd: Capture, policy: str, code: int, kind: t
     assert gate(capfd, "check", export("one"), *given, *FILES)[0] == code
     (result,) = cases()["ort", "float"].result
     assert type(result) is kind
-    assert "about 198 more are needed" in result.message
+    assert "cannot decide a margin of 0.5; about 198 more images are needed" in result.message
     assert cases()["float", "agreement"].is_passed
 
 
@@ -286,7 +289,7 @@ def test_on_github(capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
         "error title=rexnet-gate check%3A ort chain%2C FAIL%2C certain",
         "error title=rexnet-gate check%3A ort float%2C FAIL%2C certain",
     ]
-    assert Path("summary.md").read_text().startswith("### rexnet-gate check: FAIL, broken at ort\n")
+    assert Path("summary.md").read_text().startswith("### :x: rexnet-gate check: FAIL, broken at ort\n")
 
 
 def test_a_real_export_can_be_gated(exported: Path, capfd: Capture) -> None:

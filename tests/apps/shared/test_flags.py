@@ -3,8 +3,9 @@
 import pytest
 
 from rexnet_export.apps.export.command import main as export
+from rexnet_export.apps.export.verify.command import parser as verify_parser
 from rexnet_export.apps.gate.command import main as gate
-from rexnet_export.apps.shared.flags import CommandParser
+from rexnet_export.apps.shared.flags import CommandParser, parsed
 
 
 def refused(capfd: pytest.CaptureFixture[str], parse: object, *given: str) -> str:
@@ -35,6 +36,7 @@ def test_what_was_meant_is_named(given: list[str], hint: str, capfd: pytest.Capt
 def test_a_subcommand_too(capfd: pytest.CaptureFixture[str]) -> None:
     assert "did you mean check?" in refused(capfd, gate, "chek", "out")
     assert "did you mean --margin?" in refused(capfd, gate, "check", "out", "--marin", "1")
+    assert "did you mean --baseline?" in refused(capfd, gate, "check", "out", "--baselines", "b")
 
 
 def test_what_is_like_nothing_gets_no_hint(capfd: pytest.CaptureFixture[str]) -> None:
@@ -47,3 +49,18 @@ def test_flags_that_are_not_shown_are_not_proposed(capfd: pytest.CaptureFixture[
     parser = CommandParser(prog="it")
     parser.add_argument("--hidden", help="==SUPPRESS==")
     assert "did you mean" not in refused(capfd, parser.parse_args, "--hiddn")
+
+
+@pytest.mark.parametrize("given", [["a.ort", "--seed", "3", "b.ort"], ["--seed", "3", "a.ort", "b.ort"]])
+def test_flags_may_stand_between_words_that_follow_each_other(given: list[str]) -> None:
+    found = parsed(verify_parser(), given)
+    assert ([str(path) for path in found.paths], found.seed) == (["a.ort", "b.ort"], 3)
+
+
+def test_a_wrong_flag_between_them_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean --expect?" in refused(capfd, export, "verify", "a.ort", "--expct", "x", "b.ort")
+
+
+def test_refusals_of_a_subcommand_name_it(capfd: pytest.CaptureFixture[str]) -> None:
+    assert export(["backbone", "--seed", "-1"]) == 2
+    assert capfd.readouterr().err.startswith("rexnet-export backbone: --seed -1: ")

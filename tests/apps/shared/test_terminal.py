@@ -48,6 +48,16 @@ def test_nothing_from_outside_commands_the_terminal(capfd: pytest.CaptureFixture
         assert not any(line.lstrip().startswith("::") for line in text.split("\n"))
 
 
+def test_what_is_no_moment_is_refused_before_the_work(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library that reads the variable by itself would fail first, over something that it does not name."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    assert run_command("test", pytest.fail, quiet=False, debug=False) == 2
+    line = "test: SOURCE_DATE_EPOCH 'yesterday' is no number of seconds since 1970; set one, or unset it\n"
+    assert capfd.readouterr() == ("", line)
+
+
 @pytest.mark.parametrize("text", ["runs:x:/net:smile:.pth", "[bold]x[/bold]", "[link=http://x]y[/link]", r"a\[b]"])
 def test_text_is_shown_as_it_is(text: str, capfd: pytest.CaptureFixture[str]) -> None:
     def body(terminal: Terminal) -> int:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from depths import SHORT
 from random_networks import random_network
 from torch import multiprocessing, nn
 from worlds import HELD_BACK, train
@@ -25,7 +26,7 @@ def test_two_processes_give_the_weights_of_one(trained: dict[str, dict[str, obje
         assert isinstance(alone, dict)
         assert isinstance(first, dict)
         assert isinstance(second, dict)
-        begun = random_network("v1", 0.25).double().state_dict()
+        begun = random_network("v1", 0.25, stages=SHORT).double().state_dict()
         moved = [name for name in alone if not torch.equal(alone[name], begun[name])]
         assert len(moved) > 0.9 * len(alone)
         for name, wanted in alone.items():

@@ -20,7 +20,7 @@ from rexnet_export.apps.train.recipe import FINE_TUNING
 from rexnet_export.pipeline.checkpoint.load import load_checkpoint, save_checkpoint
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.progress import Silent
-from rexnet_export.pipeline.core.records import ModelCard, stored_file
+from rexnet_export.pipeline.core.records import ModelCard, Reading, stored_file
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import choose, open_source
 from rexnet_export.pipeline.export.inputs import Inputs
@@ -106,7 +106,7 @@ def test_it_starts_from_the_table_an_export_makes(trained: Path, folder: Path, t
     images = Images(source=source, indices=tuple(choose(source, len(source), seed=0)), labels=None)
     onnx.save(float_graph(loaded.network, PREPROCESS), tmp_path / "float.onnx")
     card = ModelCard(name="tiny", labels=loaded.labels or (), preprocess=PREPROCESS, checkpoint_sha256="0" * 64)
-    inputs = Inputs(checkpoint=loaded, card=card, calibration=images, evaluation=images)
+    inputs = Inputs(checkpoint=loaded, card=card, calibration=images, evaluation=images, reading=Reading())
     exported = calibrate(tmp_path, inputs, images, Options(), stored_file(tmp_path / "float.onnx"), Silent()).table
     carried = parse_table(load_checkpoint(trained).metadata["qparams"])
     assert (carried.calibration, carried.rewrites) == (exported.calibration, exported.rewrites)

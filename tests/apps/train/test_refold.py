@@ -10,7 +10,8 @@ from random_networks import random_network
 from rexnet_export.apps.train.refold import STEM, refolded
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.graph.float_graph import float_graph
-from rexnet_export.pipeline.model.rexnet import ConvBatchNorm, Variant
+from rexnet_export.pipeline.model.architecture import Variant
+from rexnet_export.pipeline.model.conv_batchnorm import ConvBatchNorm
 from rexnet_export.quantization.onnx.view import view
 
 PREPROCESS = Preprocess(size=32)

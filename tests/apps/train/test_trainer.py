@@ -16,18 +16,20 @@ from PIL import Image
 
 from rexnet_export.apps.train.augment import augment, random_box
 from rexnet_export.apps.train.command import main
-from rexnet_export.apps.train.options import VARIANTS
+from rexnet_export.apps.train.options import VARIANTS, parser
 from rexnet_export.apps.train.recipe import Augmentation, Recipe, learning_rate
 from rexnet_export.apps.train.trainer import Trainer
 from rexnet_export.pipeline.checkpoint.load import load_checkpoint
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.data.preprocess import resize_and_crop
-from rexnet_export.pipeline.model import rexnet
+from rexnet_export.pipeline.model import architecture
 from rexnet_export.pipeline.model.torch_session import open_reference
 
 SMALL = (
     "--width",
     "0.25",
+    "--depth",
+    "0.2",
     "--image-size",
     "32",
     "--batch",
@@ -74,7 +76,7 @@ def weights(output: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.slow
 def test_learns_and_says_what_it_made(folders: Path, tmp_path: Path) -> None:
     assert (
-        main(command(folders, tmp_path, "--epochs", "10", "--rate", "0.05", "--average-decay", "0.8", "--quiet")) == 0
+        main(command(folders, tmp_path, "--epochs", "20", "--rate", "0.05", "--average-decay", "0.8", "--quiet")) == 0
     )
     results = log(tmp_path)
     assert results[-1]["loss"] < results[0]["loss"]
@@ -82,7 +84,7 @@ def test_learns_and_says_what_it_made(folders: Path, tmp_path: Path) -> None:
     loaded = load_checkpoint(tmp_path / "rexnet_025.safetensors")
     assert loaded.labels == ("bright", "dark")
     assert loaded.preprocess == Preprocess(size=32)
-    assert json.loads(loaded.metadata["recipe"])["epochs"] == 10
+    assert json.loads(loaded.metadata["recipe"])["epochs"] == 20
     assert float(loaded.metadata["top1"]) >= 0.9
 
 
@@ -122,6 +124,7 @@ def finished(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         pytest.param(("--epochs", "2"), "epochs", id="recipe"),
         pytest.param(("--width", "0.3"), "network", id="network"),
+        pytest.param(("--depth", "0.5"), "network", id="depth"),
         pytest.param(("--interpolation", "bilinear"), "preprocess", id="preprocess"),
         pytest.param(("--labels", "labels.txt"), "labels", id="labels"),
         pytest.param(("--data", "fewer"), "training images", id="images"),
@@ -252,7 +255,7 @@ def test_output_that_no_folder_can_be(
 def test_command_line_does_not_wait_for_torch() -> None:
     code = "import sys; from rexnet_export.apps.train.command import parser; parser(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0
-    assert VARIANTS == rexnet.VARIANTS
+    assert VARIANTS == architecture.VARIANTS
 
 
 def test_resume_of_nothing(folders: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -308,6 +311,13 @@ def test_learning_rate_warms_up_and_decays_to_nothing() -> None:
     assert rates[600] == pytest.approx(0.5 * 0.5 * (1 + math.cos(math.pi / 2)))
 
 
+@pytest.mark.parametrize(("epochs", "warmup"), [(1, 0.5), (2, 1.0), (12, 1.0)])
+def test_a_short_run_warms_up_for_half_of_it(epochs: int, warmup: float) -> None:
+    options = parser().parse_args(["--epochs", str(epochs)])
+    options.settle(options)
+    assert options.asked_recipe.warmup_epochs == warmup
+
+
 def test_augmentation_depends_on_its_generator_alone() -> None:
     image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (50, 70, 3), dtype=np.uint8))
     views = [augment(image, Preprocess(size=32), Augmentation(), np.random.default_rng(seed)) for seed in (3, 3, 4)]
@@ -338,6 +348,7 @@ def test_random_box_stays_inside() -> None:
         pytest.param(("--epochs", "0"), 2, "--epochs 0", id="epochs"),
         pytest.param(("--width", "0"), 2, "--width 0.0", id="width"),
         pytest.param(("--width", "nan"), 2, "--width nan", id="width-nan"),
+        pytest.param(("--depth", "5"), 2, "--depth 5.0: must be from 0.01 to 4.0", id="depth"),
         pytest.param(("--crop-ratio", "0"), 2, "--crop-ratio 0:", id="crop-ratio"),
         pytest.param(("--crop-area", "1.5"), 2, "--crop-area 1.5", id="crop-area"),
         pytest.param(("--flip", "-1"), 2, "--flip -1.0", id="flip"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from depths import SHORT
 from PIL import Image
 from random_networks import random_network
 from synthetic_images import Blobs
@@ -30,7 +31,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("trained") / "small.safetensors"
     labels = tuple(f"old {index}" for index in range(10))
     preprocess = Preprocess(size=32, mean=(0.4, 0.5, 0.6))
-    save_checkpoint(path, random_network("v1", 0.25), labels=labels, preprocess=preprocess, metadata={}, half=False)
+    save_checkpoint(
+        path, random_network("v1", 0.25, stages=SHORT), labels=labels, preprocess=preprocess, metadata={}, half=False
+    )
     return path
 
 
@@ -48,7 +51,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(recipe: Recipe) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """A network's state before and after a run."""
     torch.manual_seed(0)
-    network = with_new_head(random_network("v1", 0.25), 3)
+    network = with_new_head(random_network("v1", 0.25, stages=SHORT), 3)
     before = {name: values.clone() for name, values in network.state_dict().items()}
     trainer = Trainer(network, recipe, Preprocess(size=32), Blobs(24, 3), Blobs(6, 3), CPU)
     list(trainer.epochs(Silent(), workers=0))
@@ -56,7 +59,7 @@ def trained(recipe: Recipe) -> tuple[dict[str, torch.Tensor], dict[str, torch.Te
 
 
 def test_everything_below_the_classifier_is_kept() -> None:
-    old = random_network("v1", 0.25)
+    old = random_network("v1", 0.25, stages=SHORT)
     new = with_new_head(old, 3)
     assert new.spec.classes == 3
     assert new.head.fc.weight.shape == (3, old.spec.penultimate)
@@ -74,7 +77,7 @@ def test_only_the_head_moves_while_the_rest_is_frozen() -> None:
 
 
 def first_epoch(recipe: Recipe) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    network = with_new_head(random_network("v1", 0.25), 3)
+    network = with_new_head(random_network("v1", 0.25, stages=SHORT), 3)
     before = {name: values.clone() for name, values in network.state_dict().items()}
     trainer = Trainer(network, recipe, Preprocess(size=32), Blobs(24, 3), Blobs(6, 3), CPU)
     next(trainer.epochs(Silent(), workers=0))
@@ -82,15 +85,15 @@ def first_epoch(recipe: Recipe) -> tuple[dict[str, torch.Tensor], dict[str, torc
 
 
 def test_each_layer_learns_slower_than_the_one_above() -> None:
-    network = random_network("v1", 0.25)
+    network = random_network("v1", 0.25, stages=SHORT)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     scales = {names[id(p)]: g["scale"] for g in parameter_groups(network, 1e-4, 0.5) for p in g["params"]}
     assert scales.keys() == dict(network.named_parameters()).keys()
     assert scales["head.fc.weight"] == scales["head.fc.bias"] == 1
-    assert scales["features.16.conv.weight"] == 0.5
-    assert scales["features.15.conv_exp.conv.weight"] == scales["features.15.se.bn.bias"] == 0.25
-    assert scales["features.0.conv_dw.bn.weight"] == 0.5**17
-    assert scales["stem.conv.weight"] == 0.5**18
+    assert scales["features.6.conv.weight"] == 0.5
+    assert scales["features.5.conv_exp.conv.weight"] == scales["features.5.se.bn.bias"] == 0.25
+    assert scales["features.0.conv_dw.bn.weight"] == 0.5**7
+    assert scales["stem.conv.weight"] == 0.5**8
     decays = {g["weight_decay"] for g in parameter_groups(network, 1e-4, 0.5) for p in g["params"] if p.ndim == 1}
     assert decays == {0.0}
 
@@ -99,7 +102,7 @@ def test_a_step_moves_lower_layers_less() -> None:
     torch.manual_seed(0)
     before, alike = first_epoch(Recipe(epochs=1, batch=24, warmup_epochs=0, seed=1))
     _, decayed = first_epoch(Recipe(epochs=1, batch=24, warmup_epochs=0, seed=1, layer_decay=0.5))
-    name = "features.15.conv_exp.conv.weight"
+    name = "features.5.conv_exp.conv.weight"
     ratio = (decayed[name] - before[name]).norm() / (alike[name] - before[name]).norm()
     assert float(ratio) == pytest.approx(0.25, rel=0.01)
 
@@ -171,6 +174,10 @@ def test_the_papers_recipe_says_what_was_published(
         "expected: top-1 77.9% on ImageNet-1k at 224 px, published of rexnet_100; 3 classes at 32 px do not compare"
     )
     assert said.count(expected) == 2  # before the first epoch, and beside what was reached
+    path = tmp_path / "rexnet_100.safetensors"
+    last = said.rstrip().splitlines()[-1]
+    assert last.startswith(f"done: {path} has top-1 ")
+    assert f"export it: rexnet-export --checkpoint {path} --calibration-data DIR" in last
     recipe = json.loads(load_checkpoint(tmp_path / "rexnet_100.safetensors").metadata["recipe"])
     assert recipe["augmentation"] == {"crop_area": 0.08, "flip": 0.5, "erase": 0.2, "randaugment": 9.0}
     assert (recipe["rate"], recipe["weight_decay"], recipe["label_smoothing"]) == (0.5, 1e-5, 0.1)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from manifests import vouch
 
 from rexnet_export.pipeline.artifact.export_folder import artifact_at, find_release, require_whole
 from rexnet_export.pipeline.core.errors import ConversionError, UsageError
-from rexnet_export.pipeline.core.records import file_sha256, stored_file
+from rexnet_export.pipeline.core.records import file_sha256
 
 SUFFIXES = (".mlpackage", ".tflite", ".ort", ".onnx")
 
@@ -27,11 +28,13 @@ def release(folder: Path, **records: object) -> Path:
     return folder
 
 
-def vouch(folder: Path) -> None:
-    """Write a manifest of everything there is, the size of some of it."""
-    files = {path.name: {"sha256": stored_file(path).sha256} for path in folder.iterdir()}
-    files["m.ort"]["bytes"] = (folder / "m.ort").stat().st_size
-    (folder / "manifest.json").write_text(json.dumps({"files": files}), encoding="utf-8")
+def knows(*names: str, **changed: object) -> dict[str, Any]:
+    """A manifest of files of these names, none of which it describes as it is; `changed` replaces keys."""
+    environment = {"system": "", "processor": "", "cores": None, "python": "3.12.1", "packages": {}}
+    checkpoint = {"file": "a.pth", "sha256": "b" * 64, "bytes": 1}
+    inputs = {"checkpoint": checkpoint, "options": {}, "checkpoint_metadata": {}}
+    files = {name: {"sha256": "a" * 64, "bytes": 5} for name in names}
+    return {"schema_version": 1, "inputs": inputs, "files": files, "environment": environment, **changed}
 
 
 def report(*names: str) -> dict[str, Any]:
@@ -60,8 +63,7 @@ def test_files_stand_for_themselves_and_are_named_once(tmp_path: Path) -> None:
 
 
 def test_what_lies_beside_a_file_vouches_for_it(tmp_path: Path) -> None:
-    known = {name: {"sha256": "a" * 64} for name in ("m.ort", "qparams.json", "m-float.onnx")}
-    folder = release(tmp_path, qparams={}, manifest={"files": known})
+    folder = release(tmp_path, qparams={}, manifest=knows("m.ort", "qparams.json", "m-float.onnx"))
     (folder / "stranger.onnx").write_bytes(b"not of this export")
     found = find_release((folder / "m.ort",), SUFFIXES)
     assert found.digests[folder / "m.ort"] == "a" * 64
@@ -85,17 +87,24 @@ def test_paths_that_are_no_release(tmp_path: Path, name: str, said: str) -> None
     [
         ("report", report("../../etc/passwd"), "no file beside it"),
         ("report", report("gone.ort"), "is missing"),
-        ("report", {"targets": {"ort": {"artifact": "m.ort"}}}, "no report"),
-        ("report", {"targets": ["ort"]}, "no report"),
-        ("report", [1], "holds no object"),
-        ("manifest", {"files": {"../x": {"sha256": "a"}}}, "no file beside it"),
-        ("manifest", {"files": {"m.ort": 3}}, "no manifest"),
-        ("manifest", {"files": {"m" * 256: {"sha256": "a"}}}, "no file beside it"),
-        ("manifest", {"files": {"m\0.ort": {"sha256": "a"}}}, "no file beside it"),
-        ("manifest", {"files": {"m\x1b.ort": {"sha256": "a"}}}, "no file beside it"),
-        ("manifest", {"files": {"m\ud800.ort": {"sha256": "a"}}}, "no file beside it"),
-        ("manifest", {"files": {}}, "names no file"),
-        ("manifest", {}, "names no file"),
+        ("report", {"targets": {"ort": {"artifact": "m.ort"}}}, "report.json .*targets.ort lacks presets"),
+        ("report", {"targets": ["ort"]}, "no report .*targets holds a list"),
+        ("report", [1], "it holds a list"),
+        ("report", {}, "it lacks targets"),
+        ("manifest", knows("../x"), "files names '../x', which is no file beside it"),
+        ("manifest", knows("m.ort", files={"m.ort": 3}), "no manifest .*files.m.ort holds 3"),
+        ("manifest", knows(files={"m.ort": {"sha256": "a", "bytes": 1}}), "files.m.ort.sha256 holds 'a'"),
+        ("manifest", knows(files={"m.ort": {"sha256": "a" * 64}}), "files.m.ort lacks bytes"),
+        ("manifest", knows(files={"m.ort": {"sha256": "a" * 64, "bytes": -1}}), "files.m.ort.bytes holds -1"),
+        ("manifest", knows("m.ort", inputs={}), "inputs lacks checkpoint"),
+        ("manifest", knows("m.ort", schema_version=2), "schema_version holds 2"),
+        ("manifest", knows("m.ort", signed=True), "it has unknown signed"),
+        ("manifest", knows("m" * 256), "no file beside it"),
+        ("manifest", knows("m\0.ort"), "no file beside it"),
+        ("manifest", knows("m\x1b.ort"), "no file beside it"),
+        ("manifest", knows("m\ud800.ort"), "unexpected end of hex escape"),
+        ("manifest", knows(), "files holds an object: .*at least 1 item"),
+        ("manifest", {}, "it lacks inputs"),
     ],
 )
 def test_records_that_cannot_be_believed(tmp_path: Path, record: str, content: object, said: str) -> None:
@@ -106,7 +115,7 @@ def test_records_that_cannot_be_believed(tmp_path: Path, record: str, content: o
 def test_a_cut_record(tmp_path: Path) -> None:
     folder = release(tmp_path)
     (folder / "report.json").write_text('{"targets": {', encoding="utf-8")
-    with pytest.raises(ConversionError, match=r"report\.json is damaged"):
+    with pytest.raises(ConversionError, match=r"report\.json is no report of rexnet-export: "):
         find_release((folder,), SUFFIXES)
 
 

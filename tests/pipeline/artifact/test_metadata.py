@@ -43,6 +43,17 @@ def test_every_card_survives_the_round_trip(card: ModelCard) -> None:
     assert card_from(describe(card, precision="int8")) == card
 
 
+UNREAD = {"precision", "resize", "generator", "description", "version", "author", "license"}  # a card has no such field
+
+
+def test_what_is_for_people_says_what_the_network_is() -> None:
+    described = describe(CARD, precision="w8")
+    assert described["description"] == f"{CARD.name}, w8: image classifier with {len(CARD.labels)} classes."
+    assert described["version"] == CARD.checkpoint_sha256[:12]
+    numbers = dataclasses.replace(CARD, labels=(), numbers=3)
+    assert describe(numbers, precision="w8")["description"].endswith("regression with 3 numbers.")
+
+
 def test_map_is_flat_text_with_the_agreed_keys() -> None:
     described = describe(CARD, precision="fp16", float_onnx_sha256="cd", table_sha256="ef")
     assert list(described) == [
@@ -57,6 +68,10 @@ def test_map_is_flat_text_with_the_agreed_keys() -> None:
         "mean",
         "std",
         "preprocess_source",
+        "description",
+        "version",
+        "author",
+        "license",
         "checkpoint_sha256",
         "generator",
         "float_onnx_sha256",
@@ -80,7 +95,7 @@ def test_integer_ratio_written_by_others_is_read() -> None:
     )
 
 
-@pytest.mark.parametrize("key", sorted(set(describe(CARD, precision="int8")) - {"precision", "resize", "generator"}))
+@pytest.mark.parametrize("key", sorted(set(describe(CARD, precision="int8")) - UNREAD))
 def test_missing_key_is_named(key: str) -> None:
     metadata = describe(CARD, precision="int8")
     del metadata[key]

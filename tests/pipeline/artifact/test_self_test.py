@@ -52,6 +52,12 @@ class Plain:
         logits[0, 0] += self.first
         return logits
 
+    def outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        return {"logits": self.run(images)}
+
+    def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        return self.outputs(images)
+
 
 def metadata(precision: Precision = "int8", session: Plain | None = None) -> dict[str, str]:
     return describe(CARD, precision=precision) | describe_golden(session or Plain(), SMALL, (SIZE, SIZE))

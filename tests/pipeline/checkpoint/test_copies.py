@@ -10,7 +10,9 @@ from torch import Tensor
 
 from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint, load_checkpoint
 from rexnet_export.pipeline.core.errors import CheckpointError, UsageError
-from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
+from rexnet_export.pipeline.core.records import Reading
+from rexnet_export.pipeline.model.architecture import architecture
+from rexnet_export.pipeline.model.rexnet import ReXNet
 
 
 def state_of(seed: int) -> dict[str, Tensor]:
@@ -31,7 +33,7 @@ def under(prefix: str, state: dict[str, Tensor] = GOOD) -> dict[str, Tensor]:
 
 def loaded(folder: Path, content: object, weights: str | None = None) -> LoadedCheckpoint:
     torch.save(content, folder / "a.pth")
-    return load_checkpoint(folder / "a.pth", weights=weights)
+    return load_checkpoint(folder / "a.pth", Reading(weights=weights))
 
 
 def is_good(checkpoint: LoadedCheckpoint) -> bool:

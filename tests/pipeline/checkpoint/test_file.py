@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from rexnet_export.pipeline.checkpoint.file import read_file
-from rexnet_export.pipeline.checkpoint.stored_tensor import StoredTensor
 from rexnet_export.pipeline.core.errors import CheckpointError
+from rexnet_export.pipeline.pickles.stored_tensor import StoredTensor
 
 STATE = {"stem.conv.weight": torch.randn(4, 3, 3, 3), "a.bias": torch.randn(5), "steps": torch.tensor(3)}
 

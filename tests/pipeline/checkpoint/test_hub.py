@@ -25,7 +25,8 @@ from rexnet_export.pipeline.checkpoint.hub import fetch
 from rexnet_export.pipeline.checkpoint.load import load
 from rexnet_export.pipeline.core.errors import CheckpointError, TargetUnavailable
 from rexnet_export.pipeline.core.records import Preprocess
-from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
+from rexnet_export.pipeline.model.architecture import architecture
+from rexnet_export.pipeline.model.rexnet import ReXNet
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TIMM_CONFIG = {

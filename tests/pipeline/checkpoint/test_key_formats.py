@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Mapping
 from itertools import accumulate
+from math import ceil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from timm.models.rexnet import RexNet
+from tiny_checkpoints import randomized, same_state, tiny, written
 from torch import Tensor, nn
 
-from rexnet_export.pipeline.checkpoint.load import load_checkpoint
+from rexnet_export.pipeline.checkpoint.key_formats import with_own_channels
+from rexnet_export.pipeline.checkpoint.load import load_checkpoint, save_checkpoint
 from rexnet_export.pipeline.core.errors import CheckpointError
-from rexnet_export.pipeline.model.rexnet import Architecture, ReXNet, architecture
+from rexnet_export.pipeline.model.architecture import Architecture, architecture
+from rexnet_export.pipeline.model.rexnet import ReXNet
+from rexnet_export.pipeline.pickles.stored_tensor import StoredTensor
 
 IMAGES = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
@@ -68,18 +74,24 @@ def eights(channels: int) -> int:
 class Official(nn.Module):
     """The authors' module tree, written from its description and not from our definition."""
 
-    def __init__(self, width: float, classes: int, *, lite: bool = False, use_se: bool = True) -> None:
+    def __init__(
+        self, width: float, classes: int, *, lite: bool = False, use_se: bool = True, depth: float = 1.0
+    ) -> None:
         super().__init__()
         low = min(width, 1)
-        steps = [16 / low] + [164 / 15 if lite else 180 / 16] * 15
+        layers = [ceil(blocks * depth) for blocks in (1, 2, 2, 3, 3, 5)]
+        total = sum(layers)
+        steps = [16 / low] + [164 / (total - 1) if lite else 180 / total] * (total - 1)
         planes = [round(plane * width) for plane in accumulate(steps)]
         stem = round(32 / low * width)
         if lite:
             planes, stem = [eights(channels) for channels in planes], eights(stem)
         penultimate = 1280 if lite and width <= 1 else int(1280 * width)
-        strides = [1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1]
+        firsts = {sum(layers[:stage]): stride for stage, stride in enumerate((1, 2, 2, 2, 1, 2))}
+        strides = [firsts.get(block, 1) for block in range(total)]
+        gated = layers[0] + layers[1] if use_se and not lite else total
         blocks = [
-            Bottleneck(i, o, 1 if k == 0 else 6, s, squeeze=use_se and not lite and k >= 3, lite=lite)
+            Bottleneck(i, o, 1 if k < layers[0] else 6, s, squeeze=k >= gated, lite=lite)
             for k, (i, o, s) in enumerate(zip([stem, *planes], planes, strides, strict=False))
         ]
         act = nn.ReLU6() if lite else nn.SiLU()
@@ -96,40 +108,6 @@ class Official(nn.Module):
         return self.output(self.features(x)).flatten(1)
 
 
-def randomized[Network: nn.Module](network: Network, seed: int = 0) -> Network:
-    """Every tensor different from every other, so that no swap of two goes unseen."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, tensor in network.state_dict().items():
-        if name.endswith("running_var") or (name.endswith("weight") and tensor.ndim == 1):
-            tensor.uniform_(0.5, 1.5, generator=generator)
-        elif name.endswith(("running_mean", "bias")):
-            tensor.normal_(0, 0.1, generator=generator)
-        elif tensor.is_floating_point():
-            tensor.normal_(0, tensor[0].numel() ** -0.5, generator=generator)
-    return network.eval()
-
-
-@cache
-def tiny_state(width: float, seed: int) -> dict[str, Tensor]:
-    return randomized(ReXNet(architecture(width=width, classes=4)), seed).state_dict()
-
-
-def tiny(width: float = 0.1, seed: int = 0) -> ReXNet:
-    with torch.device("meta"):
-        network = ReXNet(architecture(width=width, classes=4))
-    network.load_state_dict({name: tensor.clone() for name, tensor in tiny_state(width, seed).items()}, assign=True)
-    return network.eval()
-
-
-def written(path: Path, content: object) -> Path:
-    torch.save(content, path)
-    return path
-
-
-def same_state(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
-    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
-
-
 @pytest.mark.parametrize(
     ("width", "options", "name"),
     [
@@ -139,11 +117,14 @@ def same_state(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
         (0.6, {"use_se": False}, "rexnet_060_nose"),
         (1.0, {"lite": True}, "rexnet_lite_100"),
         (1.3, {"lite": True}, "rexnet_lite_130"),
+        (0.5, {"depth": 0.2}, "rexnet_050"),
+        (0.4, {"depth": 1.1}, "rexnet_040"),
+        (1.0, {"lite": True, "depth": 0.2}, "rexnet_lite_100"),
     ],
 )
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 def test_the_authors_files_load_by_position(
-    tmp_path: Path, width: float, options: dict[str, bool], name: str, suffix: str
+    tmp_path: Path, width: float, options: Mapping[str, Any], name: str, suffix: str
 ) -> None:
     official = randomized(Official(width, 7, **options))
     path = tmp_path / f"weights.{suffix}"
@@ -185,6 +166,120 @@ def test_variant_width_and_classes_come_from_the_shapes(tmp_path: Path, spec: Ar
     assert not loaded.network.training
     assert same_state(loaded.network.state_dict(), network.state_dict())
     assert loaded.metadata == {"keys": "timm", "weights": "plain"}
+
+
+@pytest.mark.parametrize("depth", [0.2, 0.6, 1.1])
+@pytest.mark.parametrize("options", [{}, {"ch_div": 8}, {"se_ratio": 0.0}], ids=["v1", "r", "without gates"])
+def test_timms_networks_of_any_depth_load(tmp_path: Path, depth: float, options: Mapping[str, Any]) -> None:
+    theirs = randomized(RexNet(num_classes=3, width_mult=0.3, depth_mult=depth, **options))
+    loaded = load_checkpoint(written(tmp_path / "deep.pth", theirs.state_dict()))
+    blocks = len(theirs.features) - 1
+    assert len(loaded.network.spec.blocks) == blocks
+    assert loaded.network.spec.width == 0.3
+    (note,) = loaded.notes
+    assert note.startswith(f"{blocks} blocks where a published ReXNet has 16: read as timm's depth_mult makes them")
+    assert f"strides {' '.join(str(block.conv_dw.conv.stride[0]) for block in theirs.features[:-1])}," in note
+    with torch.no_grad():
+        assert (loaded.network(IMAGES) - theirs(IMAGES)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"final_chs": 200}, "rexnet_033_custom"),
+        ({"initial_chs": 24}, "rexnetr_035_custom"),
+        ({"se_ratio": 0.25}, "rexnet_030_custom"),
+        ({"ch_div": 4}, "rexnetr_030_custom"),
+        ({"width_mult": 7.0, "depth_mult": 0.2}, None),
+    ],
+)
+def test_timms_networks_of_other_channels_load(tmp_path: Path, options: Mapping[str, Any], name: str | None) -> None:
+    theirs = randomized(RexNet(**{"num_classes": 3, "width_mult": 0.3, **options}))
+    loaded = load_checkpoint(written(tmp_path / "wide.pth", theirs.state_dict()))
+    assert name is None or loaded.network.spec.name == name
+    assert any("taken as they are" in note for note in loaded.notes)
+    with torch.no_grad():
+        expected = theirs(IMAGES)
+        assert (loaded.network(IMAGES) - expected).abs().max() < 1e-5 * expected.abs().max()
+    save_checkpoint(
+        tmp_path / "ours.safetensors", loaded.network, labels=None, preprocess=None, metadata={}, half=False
+    )
+    assert load_checkpoint(tmp_path / "ours.safetensors").network.spec == loaded.network.spec
+
+
+def inside(state: dict[str, Tensor]) -> Tensor:
+    """The channels inside the sixth block, by number."""
+    return torch.arange(state["features.5.conv_dw.conv.weight"].shape[0])
+
+
+def pruned(state: dict[str, Tensor], kept: Tensor) -> dict[str, Tensor]:
+    """Only some channels inside a block, in the expansion, the depthwise layer, the gate and the projection."""
+    for name in [name for name in state if name.startswith("features.5.") and state[name].ndim]:
+        if name.startswith(("features.5.conv_exp.", "features.5.conv_dw.", "features.5.se.fc2.")):
+            state[name] = state[name][kept]
+        elif name in {"features.5.conv_pwl.conv.weight", "features.5.se.fc1.weight"}:
+            state[name] = state[name][:, kept]
+    return state
+
+
+def test_a_pruned_network_loads(tmp_path: Path) -> None:
+    state = tiny().state_dict()
+    kept = inside(state) % 3 > 0
+    loaded = load_checkpoint(written(tmp_path / "pruned.pth", pruned(state, kept)))
+    assert not any("unlike there" in note for note in loaded.notes)
+    assert loaded.network.spec.blocks[5].expanded == int(kept.sum())
+    assert loaded.network.spec.name == "rexnet_010_custom"
+    with torch.no_grad():
+        found = loaded.network.eval()(IMAGES)
+        whole = tiny()
+        projection = whole.get_submodule("features.5.conv_pwl.conv")
+        projection.weight[:, ~kept] = 0
+        squeeze = whole.get_submodule("features.5.se.fc1")
+        squeeze.weight[:, ~kept] = 0
+        assert (found - whole(IMAGES)).abs().max() < 1e-5
+
+
+def test_a_block_without_channels_is_refused(tmp_path: Path) -> None:
+    state = tiny().state_dict()
+    with pytest.raises(CheckpointError, match="is no known ReXNet; nearest is rexnet_010"):
+        load_checkpoint(written(tmp_path / "empty.pth", pruned(state, inside(state) < 0)))
+
+
+def test_channels_beyond_what_anybody_trained_are_not_taken() -> None:
+    """Tensors of a file may share their numbers, so that a small one would take all memory."""
+
+    def unread() -> Tensor:
+        raise AssertionError
+
+    def with_last(outputs: int) -> dict[str, StoredTensor]:
+        shapes = {name: tensor.shape for name, tensor in tiny().state_dict().items()}
+        shapes["features.16.conv.weight"] = torch.Size((outputs, 2**10, 1, 1))
+        return {name: StoredTensor(shape=shape, dtype=torch.float32, read=unread) for name, shape in shapes.items()}
+
+    spec = tiny().spec
+    assert with_own_channels(spec, with_last(2**18)) is not None
+    assert with_own_channels(spec, with_last(2**19)) is None
+
+
+def test_a_shortcut_that_only_channel_counts_tell_of_is_named(tmp_path: Path) -> None:
+    """With its stem cut to as few channels as the first block has, a network may have been made without one there."""
+    state = tiny().state_dict()
+    few, stem = (state[f"{name}.weight"].shape[0] for name in ("features.0.conv_pwl.conv", "stem.conv"))
+    for name in [name for name in state if name.startswith(("stem.", "features.0.conv_dw.")) and state[name].ndim]:
+        state[name] = state[name][:few]
+    state["features.0.conv_pwl.conv.weight"] = state["features.0.conv_pwl.conv.weight"][:, :few]
+    assert few < stem
+    (note,) = load_checkpoint(written(tmp_path / "cut.pth", state)).notes
+    assert note.endswith(
+        "; unlike there features.0 adds its input, as timm decides by channel counts and no tensor shows"
+    )
+
+
+def test_a_number_of_blocks_that_no_depth_gives_is_refused(tmp_path: Path) -> None:
+    state = RexNet(num_classes=3, width_mult=0.3, depth_mult=0.5).state_dict()
+    one_more = {name.replace("features.9.", "features.10."): tensor for name, tensor in state.items() if ".9." in name}
+    with pytest.raises(CheckpointError, match="is no known ReXNet; nearest is rexnet_"):
+        load_checkpoint(written(tmp_path / "eleven.pth", {**state, **one_more}))
 
 
 def test_the_rounder_width_wins_where_neighbours_are_the_same_network(tmp_path: Path) -> None:

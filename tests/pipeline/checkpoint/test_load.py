@@ -6,43 +6,21 @@ import json
 import os
 import pickle
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from tiny_checkpoints import same_state, tiny, written
+from torch import nn
 
 from rexnet_export.pipeline.checkpoint.load import load, load_checkpoint, save_checkpoint
 from rexnet_export.pipeline.checkpoint.metadata import encode, parse_preprocess
 from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.records import Preprocess, stored_file
-from rexnet_export.pipeline.model.rexnet import Architecture, ReXNet, architecture
-
-
-@cache
-def tiny_state(width: float, seed: int) -> dict[str, Tensor]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return ReXNet(architecture(width=width, classes=4)).state_dict()
-
-
-def tiny(width: float = 0.1, seed: int = 0) -> ReXNet:
-    with torch.device("meta"):
-        network = ReXNet(architecture(width=width, classes=4))
-    network.load_state_dict({name: tensor.clone() for name, tensor in tiny_state(width, seed).items()}, assign=True)
-    return network.eval()
-
-
-def written(path: Path, content: object) -> Path:
-    torch.save(content, path)
-    return path
-
-
-def same_state(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
-    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+from rexnet_export.pipeline.model.architecture import Architecture, architecture, stages_at
+from rexnet_export.pipeline.model.rexnet import ReXNet
 
 
 def refusal(path: Path) -> str:
@@ -73,7 +51,13 @@ def saved(
 
 
 @pytest.mark.parametrize(
-    "spec", [architecture(width=0.3, classes=4), architecture("lite", 0.5, classes=4)], ids=["v1", "lite"]
+    "spec",
+    [
+        architecture(width=0.3, classes=4),
+        architecture("lite", 0.5, classes=4),
+        architecture(width=0.3, classes=4, stages=stages_at(0.5)),
+    ],
+    ids=["v1", "lite", "half the blocks"],
 )
 def test_our_own_format_returns_everything_that_was_saved(tmp_path: Path, spec: Architecture) -> None:
     network = ReXNet(spec).to(memory_format=torch.channels_last)
@@ -87,6 +71,16 @@ def test_our_own_format_returns_everything_that_was_saved(tmp_path: Path, spec: 
     assert loaded.metadata["keys"] == loaded.metadata["format"] == "rexnet-export"
     again = saved(tmp_path / "b.safetensors", loaded.network, metadata=loaded.metadata)
     assert load_checkpoint(again).metadata == loaded.metadata
+
+
+def test_strides_of_another_depth_are_stated_and_believed_only_where_they_are_read(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.safetensors", ReXNet(architecture(width=0.1, classes=4, stages=stages_at(0.2))))
+    assert load_checkpoint(path).notes == ()
+    content = path.read_bytes()
+    assert b"1 2 2 2 1 2" in content
+    path.write_bytes(content.replace(b"1 2 2 2 1 2", b"1 2 2 1 2 2"))
+    with pytest.raises(CheckpointError, match="says strides '1 2 2 1 2 2', but its tensors say '1 2 2 2 1 2'"):
+        load_checkpoint(path)
 
 
 def test_labels_and_preprocessing_may_be_unknown_and_are_never_inherited(tmp_path: Path) -> None:
@@ -157,6 +151,7 @@ def test_a_broken_network_or_wrong_labels_are_not_saved(tmp_path: Path) -> None:
         ({"width": "1.0"}, "says width '1.0', but its tensors say '0.1'"),
         ({"variant": "lite"}, "says variant 'lite'"),
         ({"use_se": "false"}, "says use_se 'false'"),
+        ({"strides": "1 2 2"}, "says strides '1 2 2', but its tensors say '1 2 1 2 1 2 1 1 1 1 1 2 1 1 1 1'"),
         ({"classes": "5"}, "says classes '5'"),
         ({"format_version": "2"}, "has format_version '2'"),
         ({"labels": '["a"]'}, "names 1 labels for a classifier of 4 classes"),

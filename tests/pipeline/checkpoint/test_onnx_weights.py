@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -13,13 +14,15 @@ from onnx import helper, numpy_helper
 from timm.models.rexnet import RexNet
 from torch import Tensor
 
+from rexnet_export.pipeline.checkpoint.file import stored_checkpoint
 from rexnet_export.pipeline.checkpoint.load import load_checkpoint
 from rexnet_export.pipeline.core.errors import CheckpointError
+from rexnet_export.pipeline.core.records import file_sha256
 
 
-def lively() -> RexNet:
+def lively(channels: int = 3) -> RexNet:
     torch.manual_seed(4)
-    network = RexNet(width_mult=0.1, num_classes=3).eval()
+    network = RexNet(width_mult=0.1, num_classes=3, in_chans=channels).eval()
     for name, tensor in network.state_dict().items():
         if name.endswith("running_var"):
             tensor.uniform_(0.5, 1.5)
@@ -35,10 +38,13 @@ IMAGES = torch.randn(2, 3, 64, 64)
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With every BatchNorm folded, and most names lost."""
-    path = tmp_path_factory.mktemp("onnx") / "rexnet.onnx"
+    return graph(TIMM, IMAGES[:1], tmp_path_factory.mktemp("onnx") / "rexnet.onnx")
+
+
+def graph(network: RexNet, image: Tensor, path: Path) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(TIMM, (IMAGES[:1],), path, dynamo=False, opset_version=17)
+        torch.onnx.export(network, (image,), path, dynamo=False, opset_version=17)
     return path
 
 
@@ -49,6 +55,29 @@ def difference(path: Path) -> Tensor:
 
 def test_an_exported_graph_gives_back_the_network(exported: Path) -> None:
     assert difference(exported) < 1e-5
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+def test_a_graph_of_other_channels_gives_back_its_network(tmp_path: Path, channels: int) -> None:
+    network, images = lively(channels), torch.randn(1, channels, 64, 64)
+    loaded = load_checkpoint(graph(network, images, tmp_path / "a.onnx")).network
+    with torch.no_grad():
+        assert (loaded(images) - network(images)).abs().max() < 1e-5
+
+
+def test_the_digest_covers_weights_beside_the_graph(exported: Path, tmp_path: Path) -> None:
+    path, digests = tmp_path / "graph.onnx", []
+    for factor in (1.0, 1.001):
+        model = onnx.load(exported)
+        bias = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 1 and tensor.dims[0] > 1)
+        bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) * np.float32(factor), bias.name))
+        (tmp_path / "weights.bin").unlink(missing_ok=True)
+        onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+        loaded = load_checkpoint(path)
+        digests.append(loaded.file.sha256)
+        assert stored_checkpoint(path) == loaded.file
+        assert loaded.file.bytes == path.stat().st_size + (tmp_path / "weights.bin").stat().st_size
+    assert digests[0] != digests[1] != file_sha256(path)
 
 
 def test_weights_beside_the_graph_are_read_and_nothing_else(exported: Path, tmp_path: Path) -> None:

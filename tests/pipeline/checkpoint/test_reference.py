@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from rexnet_export.pipeline.checkpoint.load import load
 from rexnet_export.pipeline.checkpoint.reference import on_hub, weights_at
 from rexnet_export.pipeline.core.errors import CheckpointError
-from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
+from rexnet_export.pipeline.model.architecture import architecture
+from rexnet_export.pipeline.model.rexnet import ReXNet
 
 STATE = dict(ReXNet(architecture(width=0.1, classes=2)).state_dict())
 

@@ -8,49 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile import HOSTILE_ARRAYS, described, npy
 
 from rexnet_export.pipeline.core.array_files import ArrayArchive, parse_array, read_array, read_arrays
 
-MAGIC = b"\x93NUMPY\x01\x00"
 
-
-def npy(header: bytes, content: bytes = b"", magic: bytes = MAGIC) -> bytes:
-    return magic + len(header).to_bytes(2, "little") + header + content
-
-
-def described(shape: str, kind: str = "<f4") -> bytes:
-    return f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
-
-
-HOSTILE = {
-    "empty": b"",
-    "magic only": MAGIC,
-    "unknown version": npy(described("(1,)"), bytes(4), b"\x93NUMPY\x09\x00"),
-    "nul in the header": npy(b"{'descr': '<f4\0', 'fortran_order': False, 'shape': (1,)}\n", bytes(4)),
-    "unclosed": npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,"),
-    "open string": npy(b"{'descr': '<f4"),
-    "no dictionary": npy(b"[1, 2]\n"),
-    "no shape": npy(b"{'descr': '<f4', 'fortran_order': False}\n"),
-    "90 digits": npy(described(f"({'9' * 90},)"), bytes(4)),
-    "3,000 digits": npy(described(f"({'9' * 3000},)"), bytes(4)),
-    "2^42 values": npy(described(f"({2**42},)"), bytes(4)),
-    "wraps to nothing": npy(described(f"({2**32}, {2**32})"), b""),
-    "huge beside nothing": npy(described(f"(0, {2**63})"), b""),
-    "negative": npy(described("(-1,)"), bytes(4)),
-    "negative twice": npy(described("(-1, -1)"), bytes(4)),
-    "a float": npy(described("(1.0,)"), bytes(4)),
-    "deep": npy(described("(" * 900 + "1," + ")" * 900), bytes(4)),
-    "shorter than declared": npy(described("(2,)"), bytes(4)),
-    "longer than declared": npy(described("(2,)"), bytes(12)),
-    "objects": npy(described("(1,)", "|O"), bytes(8)),
-    "no type": npy(described("(1,)", "zzz"), bytes(8)),
-    "nothing wide": npy(described(f"({2**40},)", "<U0")),
-    "no text": npy(described("(1,)", "<U1"), b"\xff\xff\xff\xff"),
-    "header of 60 kB": npy(b" " * 60_000 + described("(1,)"), bytes(4)),
-}
-
-
-@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("content", HOSTILE_ARRAYS.values(), ids=HOSTILE_ARRAYS)
 def test_a_hostile_array_is_a_value_error_and_takes_no_memory(content: bytes) -> None:
     tracemalloc.start()
     try:

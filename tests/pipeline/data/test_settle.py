@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.data.settle import settled
 
@@ -37,3 +40,24 @@ def test_a_bare_file_leaves_all_to_assume() -> None:
     assert found.assumption is not None
     for flag in ("--image-size", "--crop-mode", "--crop-ratio", "--interpolation", "--mean", "--std"):
         assert flag in found.assumption
+
+
+def test_one_number_serves_for_all_channels() -> None:
+    found = settled({"mean": (0.5,)}, {"std": (0.25,)}, {}, channels=4).preprocess
+    assert (found.mean, found.std, found.channels) == ((0.5,) * 4, (0.25,) * 4, 4)
+    assert settled({"mean": (0.5,)}, {}, {}).preprocess.mean == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, "nothing states the mean of the network's 4 channels: give --mean with 4 numbers, or one for all"),
+        ({"mean": (0.5,)}, "nothing states the std of the network's 4 channels: give --std"),
+        ({"mean": (0.1, 0.2, 0.3)}, "0.1 0.2 0.3 is not the mean of the network's 4 channels: give --mean"),
+        ({"mean": (0.5,) * 65}, "one for all channels or one each"),
+        ({"std": (0.5, 0.0)}, "must be numbers above 0"),
+    ],
+)
+def test_other_channels_have_no_usual_mean(given: dict[str, tuple[float, ...]], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        settled(given, {}, {}, channels=4)

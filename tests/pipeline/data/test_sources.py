@@ -20,7 +20,6 @@ from PIL import Image
 from rexnet_export.pipeline.core.errors import DataError
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.data.idx import IdxImages, parse_idx
-from rexnet_export.pipeline.data.label_files import read_labels
 from rexnet_export.pipeline.data.preprocess import resize_and_crop
 from rexnet_export.pipeline.data.sources import (
     batches,
@@ -32,6 +31,7 @@ from rexnet_export.pipeline.data.sources import (
     open_source,
     remarks,
 )
+from rexnet_export.pipeline.labels.label_files import read_labels
 
 SMALL = Preprocess(size=32, crop_ratio=1.0)
 
@@ -139,7 +139,7 @@ def broken_folders(root: Path) -> None:
     ("name", "labelled", "message"),
     [
         ("nowhere", True, "nowhere does not exist"),
-        ("file.txt", True, "neither a folder nor an IDX file"),
+        ("file.txt", True, "is no folder; name a folder of images, shards, tables or an idx3-ubyte file"),
         ("no-images", False, "holds no images"),
         ("no-images", True, "no sub-folders; labelled images need one sub-folder per class"),
         ("no-classes", True, "no sub-folders; labelled images need one sub-folder per class"),
@@ -148,13 +148,13 @@ def broken_folders(root: Path) -> None:
         ("empty-class", True, "class folder 'dog' holds no images"),
         ("parts", True, r"holds 'test', 'train', which are parts of a data set, not classes; name one .*parts/train"),
         ("wrapped", True, r"holds one folder of folders; name that: .*wrapped/photos"),
-        ("shards", False, r"holds no images; 00.tar is an archive: unpack it"),
-        ("parquet", True, r"train.parquet is a table of a data set: save its images as files"),
-        ("photos.tar", True, "is a tar archive: unpack it"),
+        ("shards", False, r"00.tar is no whole tar file"),
+        ("parquet", True, "is damaged"),
+        ("photos.tar", True, r"none of its 2 images has a \.cls; .* unpack another tar"),
         ("photos.zip", True, "is a zip archive: unpack it"),
         ("photos.tar.gz", True, "is gzip: unpack it"),
         ("photos.csv", True, "is a list; give the images' folder as --eval-data and the list as --eval-labels"),
-        ("photos.parquet", False, "is a parquet table"),
+        ("photos.parquet", False, "is damaged \\(Parquet file size"),
     ],
 )
 def test_a_bad_folder_is_refused_with_one_line(tmp_path: Path, name: str, labelled: bool, message: str) -> None:  # noqa: FBT001
@@ -216,7 +216,7 @@ def test_every_unusable_image_is_named_at_once_with_its_cure(tmp_path: Path) -> 
         "b0.jpg (a Git LFS pointer: run `git lfs pull`)",
         "b1.jpg (a web page: fetch the file again)",
         "b2.jpg (gzip: unpack it",
-        "b3.jpg (HEIC: convert it",
+        "b3.jpg (a damaged HEIC file)",
         "b4.jpg (an empty file)",
         "b5.png (No such file or directory)",
         "b6.png (no regular file)",

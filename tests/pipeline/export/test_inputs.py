@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from depths import SHORT
+from PIL import Image
 from small_export import small_checkpoint
 
-from rexnet_export.pipeline.export.inputs import gather
+from rexnet_export.pipeline.checkpoint.load import load_checkpoint, save_checkpoint
+from rexnet_export.pipeline.core.errors import UsageError
+from rexnet_export.pipeline.core.progress import Silent
+from rexnet_export.pipeline.export.inputs import gather, gather_backbone
 from rexnet_export.pipeline.export.options import Options
-from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
+from rexnet_export.pipeline.model.architecture import architecture
+from rexnet_export.pipeline.model.rexnet import ReXNet
 
 
 @pytest.fixture
@@ -18,7 +25,7 @@ def bare(tmp_path: Path) -> str:
     """Weights of a 10-class network and nothing else."""
     path = tmp_path / "bare.pth"
     torch.manual_seed(0)
-    torch.save(ReXNet(architecture(width=0.5, classes=10)).state_dict(), path)
+    torch.save(ReXNet(architecture(width=0.5, classes=10, stages=SHORT)).state_dict(), path)
     return str(path)
 
 
@@ -27,6 +34,21 @@ def test_what_a_bare_file_does_not_state_is_told(bare: str) -> None:
     assert "crop mode center, crop ratio 0.875, interpolation bicubic, std 0.229" in inputs.notices[0]
     assert inputs.card.preprocess_source["mean"] == "flags"
     assert inputs.card.preprocess_source["crop_mode"] == "assumed"
+
+
+def test_a_backbone_is_told_nothing_of_class_names(bare: str, tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32)).save(tmp_path / "photo.png")
+    options = Options(checkpoint=bare, precision="fp32", image_size=32, eval_data=tmp_path, calibration_data=tmp_path)
+    assert any("class names assumed" in notice for notice in gather(replace(options, eval_data=None)).notices)
+    assert not any("class names" in notice for notice in gather_backbone(options, Silent()).notices)
+
+
+def test_labels_of_a_file_that_says_it_gives_numbers_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.safetensors"
+    network = load_checkpoint(small_checkpoint(tmp_path / "a.safetensors")).network
+    save_checkpoint(path, network, labels=(), preprocess=None, metadata={}, half=False)
+    with pytest.raises(UsageError, match=r"--labels names\.txt: a network that gives numbers has no classes"):
+        gather(Options(checkpoint=str(path), precision="fp32", labels=Path("names.txt")))
 
 
 def test_a_checkpoint_that_states_all_needs_no_notice(tmp_path: Path) -> None:

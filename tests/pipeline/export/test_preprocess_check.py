@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from depths import SHORT
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -21,7 +22,8 @@ from rexnet_export.pipeline.export.inputs import gather
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.export.preprocess_check import PreprocessCheck, check_preprocess
 from rexnet_export.pipeline.model import torch_session
-from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
+from rexnet_export.pipeline.model.architecture import architecture
+from rexnet_export.pipeline.model.rexnet import ReXNet
 
 CLASSES = 10
 
@@ -50,7 +52,7 @@ def striped(folder: Path, names: list[str], each: int = 12) -> Path:
 def network(monkeypatch: pytest.MonkeyPatch) -> ReXNet:
     """A ReXNet in name, whose session asks `Stripe`."""
     monkeypatch.setattr(torch_session.TorchSession, "run", _stripe)
-    return ReXNet(architecture(width=0.5, classes=CLASSES))
+    return ReXNet(architecture(width=0.5, classes=CLASSES, stages=SHORT))
 
 
 def _stripe(_session: torch_session.TorchSession, images: NDArray[np.uint8]) -> NDArray[np.float32]:

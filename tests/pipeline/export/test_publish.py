@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from faults import Fault, at_every_call
+from manifests import vouch
 
 from rexnet_export.pipeline.artifact.export_folder import altered
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.progress import Silent
-from rexnet_export.pipeline.core.records import stored_file
 from rexnet_export.pipeline.export import publish as module
 from rexnet_export.pipeline.export.publish import publish, staging
 
@@ -36,8 +36,7 @@ def write(folder: Path, version: str, *more: str) -> None:
     (folder / "m.mlpackage" / "Data").mkdir(parents=True)
     for name in ("m.mlpackage/Data/weight.bin", "m.ort", "report.json", *more):
         (folder / name).write_text(f'{{"version": "{version}"}}')
-    files = {path.name: {"sha256": stored_file(path).sha256} for path in folder.iterdir()}
-    (folder / "manifest.json").write_text(json.dumps({"version": version, "files": files}))
+    vouch(folder, version=version)
 
 
 def export(output: Path, version: str, *more: str) -> list[str]:
@@ -51,7 +50,7 @@ def export(output: Path, version: str, *more: str) -> list[str]:
 def version(output: Path) -> str:
     """Which export it is; it has to be whole."""
     assert altered(output) == []
-    found: str = json.loads((output / "manifest.json").read_text())["version"]
+    found: str = json.loads((output / "manifest.json").read_text())["inputs"]["checkpoint_metadata"]["version"]
     assert json.loads((output / "m.ort").read_text())["version"] == found
     return found
 

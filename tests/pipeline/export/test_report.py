@@ -14,6 +14,7 @@ from rexnet_export.pipeline.core import json as json_module
 from rexnet_export.pipeline.core.json import to_text
 from rexnet_export.pipeline.core.records import NotMeasured
 from rexnet_export.pipeline.export.report import Report
+from rexnet_export.pipeline.export.report_json import ReportJson
 from rexnet_export.pipeline.proof.results import FileResult, TargetResult
 
 CONTRACT = {
@@ -27,6 +28,7 @@ CONTRACT = {
     "float_ops",
     "logit_sqnr_db",
     "latency",
+    "float_latency",
     "executed_by",
 }
 
@@ -51,6 +53,7 @@ def unmeasured() -> Report:
         logit_sqnr_db=why,
         coverage=why,
         latency=why,
+        float_latency=why,
     )
     target = TargetResult(precision="fp16", artifact=nothing, presets={"cpu": nothing}, qparams_read=why)
     found = report(coreml=nothing)
@@ -70,11 +73,12 @@ def test_reports_follow_the_schema(found: Report, schema: dict[str, Any]) -> Non
     for target in written["targets"].values():
         assert set(target) == CONTRACT | {"qparams_equal", "qparams_read", "presets"}
         assert all(set(preset) == CONTRACT - {"precision"} for preset in target["presets"].values())
+    assert ReportJson.parse(to_text(written)).to_json() == written
 
 
 def test_measured_values_have_the_keys_users_rely_on() -> None:
     target = report(ort=made("a.ort")).to_json()["targets"]["ort"]
-    assert set(target["accuracy"]) == {"n", "top1", "reference_top1", "drop", "drop_upper_95"}
+    assert set(target["accuracy"]) == {"n", "top1", "reference_top1", "drop", "drop_lower_95", "drop_upper_95"}
     assert target["latency"]["p50_ms"] == 1234.567
     assert target["int8_mac_fraction"] == 0.999
     assert target["float_ops"] == ["softmax (SOFTMAX)"]

@@ -20,7 +20,8 @@ from rexnet_export.pipeline.core.errors import ConversionError, DataError, Usage
 from rexnet_export.pipeline.core.records import ModelCard, Preprocess
 from rexnet_export.pipeline.graph.float_graph import float_graph, write_float_onnx
 from rexnet_export.pipeline.graph.parity import check_parity
-from rexnet_export.pipeline.model.rexnet import VARIANTS, Architecture, ReXNet, Variant, architecture
+from rexnet_export.pipeline.model.architecture import VARIANTS, Architecture, Variant, architecture
+from rexnet_export.pipeline.model.rexnet import ReXNet
 
 PREPROCESS = Preprocess(size=32)
 

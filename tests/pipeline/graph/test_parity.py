@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from depths import SHORT
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
@@ -16,8 +17,9 @@ from rexnet_export.pipeline.graph import parity
 from rexnet_export.pipeline.graph.float_graph import float_graph
 from rexnet_export.pipeline.graph.outputs import cut
 from rexnet_export.pipeline.graph.parity import check_parity
+from rexnet_export.pipeline.model.architecture import architecture
 from rexnet_export.pipeline.model.backbone import Backbone
-from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
+from rexnet_export.pipeline.model.rexnet import ReXNet
 
 PREPROCESS = Preprocess(size=32)
 
@@ -26,7 +28,7 @@ PREPROCESS = Preprocess(size=32)
 def network() -> ReXNet:
     """Random weights with BatchNorm statistics that fit them, so that the logits depend on the image."""
     torch.manual_seed(3)
-    network = ReXNet(architecture(width=0.5, classes=5)).train()
+    network = ReXNet(architecture(width=0.5, classes=5, stages=SHORT)).train()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
@@ -97,7 +99,7 @@ def test_memory_is_bounded_by_the_batch(
     network: ReXNet, images: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    hook = network.register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
+    hook = network.stem.register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
     monkeypatch.setattr(parity, "PIXELS_AT_ONCE", 4 * 32 * 32 + 5)
     check_parity(network, saved(float_graph(network, PREPROCESS), tmp_path), images, PREPROCESS)
     hook.remove()
@@ -149,7 +151,12 @@ def test_verdict(
 ) -> None:
     pair = {"logits": np.float32(expected)}, {"logits": np.float32(actual)}
     monkeypatch.setattr(parity, "_output_pairs", lambda *_: iter([pair]))
-    check = (ReXNet(architecture(width=0.5, classes=3)), Path("x.onnx"), np.zeros((1, 32, 32, 3), np.uint8), PREPROCESS)
+    check = (
+        ReXNet(architecture(width=0.5, classes=3, stages=SHORT)),
+        Path("x.onnx"),
+        np.zeros((1, 32, 32, 3), np.uint8),
+        PREPROCESS,
+    )
     if passes:
         assert check_parity(*check).n == 1
     else:
@@ -193,7 +200,7 @@ def test_logits_that_are_not_numbers_never_pass(network: ReXNet, images: NDArray
 
 
 def test_other_class_count_is_told(network: ReXNet, images: NDArray[np.uint8], tmp_path: Path) -> None:
-    other = ReXNet(architecture(width=0.5, classes=1)).eval()
+    other = ReXNet(architecture(width=0.5, classes=1, stages=SHORT)).eval()
     with pytest.raises(ConversionError, match=r"gives logits \[9, 1\], torch \[9, 5\]"):
         check_parity(network, saved(float_graph(other, PREPROCESS), tmp_path), images, PREPROCESS)
 

@@ -15,8 +15,9 @@ from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.graph.float_graph import float_graph
 from rexnet_export.pipeline.graph.float_tracer import float_trace
 from rexnet_export.pipeline.graph.outputs import cut, tapped
+from rexnet_export.pipeline.model.architecture import Variant, architecture
 from rexnet_export.pipeline.model.backbone import Backbone, features
-from rexnet_export.pipeline.model.rexnet import ReXNet, Variant, architecture
+from rexnet_export.pipeline.model.rexnet import ReXNet
 from rexnet_export.quantization.calibration.observe import observe
 from rexnet_export.quantization.rewrites.narrow import narrowed
 from rexnet_export.quantization.rewrites.rewrite import apply

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
+from tiny_checkpoints import randomized
 from torch import nn
 
-from rexnet_export.pipeline.model.rexnet import Architecture, ReXNet, Variant, architecture, cost
+from rexnet_export.pipeline.model.architecture import Architecture, Variant, architecture
+from rexnet_export.pipeline.model.rexnet import ReXNet, cost
 
 # width, stem, block outputs, penultimate, parameters, multiply-accumulates at 224 px in units of 10^9.
 V1 = [
@@ -111,19 +113,6 @@ def test_activations_are_where_the_paper_puts_them() -> None:
     assert len(projected) == 16
     assert all(float(x.min()) == 0 and float(x.max()) <= 6 for x in projected)
     assert max(float(x.max()) for x in projected) == 6
-
-
-def randomized[Network: nn.Module](network: Network, seed: int = 0) -> Network:
-    """Random weights and random BatchNorm statistics, so that no layer is an identity."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, tensor in network.state_dict().items():
-        if name.endswith("running_var") or (name.endswith("weight") and tensor.ndim == 1):
-            tensor.uniform_(0.5, 1.5, generator=generator)
-        elif name.endswith(("running_mean", "bias")):
-            tensor.normal_(0, 0.1, generator=generator)
-        elif tensor.is_floating_point():
-            tensor.normal_(0, tensor[0].numel() ** -0.5, generator=generator)
-    return network.eval()
 
 
 @pytest.mark.parametrize(

@@ -78,16 +78,16 @@ def test_logits_are_counted_in_whole_steps() -> None:
 
 def test_every_pair_and_everyones_accuracy() -> None:
     right, wrong = np.float32([[1, 0], [0, 1]]), np.float32([[0, 1], [0, 1]])
-    found = compare_logits({"a": right, "b": wrong, "c": right}, np.array([0, 1]), None)
+    found = compare_logits({"a": right, "b": wrong, "c": right}, np.array([0, 1]), NO_GRID)
     assert found.top1 == {"a": 1.0, "b": 0.5, "c": 1.0}
     assert {pair.names: pair.agreement for pair in found.pairs} == {("a", "b"): 0.5, ("a", "c"): 1.0, ("b", "c"): 0.5}
     assert {pair.steps for pair in found.pairs} == {NO_GRID}
-    assert compare_logits({"a": right}, None, None).top1 == {"a": UNLABELLED}
+    assert compare_logits({"a": right}, None, NO_GRID).top1 == {"a": UNLABELLED}
 
 
 def test_logits_of_different_images_are_refused() -> None:
     with pytest.raises(DataError, match="same images"):
-        compare_logits({"a": np.zeros((2, 3), np.float32), "b": np.zeros((3, 3), np.float32)}, None, None)
+        compare_logits({"a": np.zeros((2, 3), np.float32), "b": np.zeros((3, 3), np.float32)}, None, NO_GRID)
 
 
 @given(SEEDS)

@@ -12,7 +12,7 @@ from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.data.sources import bundled
 from rexnet_export.pipeline.proof.evaluate import Logits, accuracy, agreement, logit_sqnr_db, run_sessions, top1
-from rexnet_export.pipeline.proof.paired_statistics import drop_upper_limit, no_discordance_limit
+from rexnet_export.pipeline.proof.paired_statistics import drop_lower_limit, drop_upper_limit, no_discordance_limit
 
 LABELS = np.array([0, 1, 2, 0, 1])
 
@@ -48,11 +48,13 @@ def test_accuracy_is_paired_by_image() -> None:
     assert (found.n, found.top1, found.reference_top1) == (5, 0.6, 0.8)
     assert found.drop == pytest.approx(found.reference_top1 - found.top1)
     assert found.drop_upper_95 == drop_upper_limit(worse=2, better=1, images=5)
+    assert found.drop_lower_95 == drop_lower_limit(worse=2, better=1, images=5)
 
 
 def test_without_any_difference_the_limit_is_the_exact_one() -> None:
     same = logits(0, 1, 2, 0, 1)
-    assert accuracy(same, same, LABELS).drop_upper_95 == no_discordance_limit(5)
+    found = accuracy(same, same, LABELS)
+    assert (-found.drop_lower_95, found.drop_upper_95) == (no_discordance_limit(5),) * 2
 
 
 def test_a_better_candidate_has_a_negative_drop() -> None:

@@ -11,10 +11,13 @@ from rexnet_export.pipeline.proof.paired_statistics import (
     drop_lower_limit,
     drop_upper_limit,
     holm,
+    margin_p,
     mcnemar_p,
     no_discordance_limit,
     ratio_limits,
+    share_limits,
     sqnr_db,
+    upper_limit,
 )
 
 COUNTS = st.integers(0, 40)
@@ -125,6 +128,23 @@ def test_limits_close_in_on_the_drop_as_images_grow(worse: int, better: int, ima
     assert previous < 0.01
 
 
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(200, 5000), st.sampled_from([0.002, 0.005, 0.02, 0.1]))
+def test_p_of_a_margin_is_small_exactly_where_the_limit_is_below_it(
+    worse: int, better: int, images: int, margin: float
+) -> None:
+    limit = upper_limit(worse, better, images)
+    if abs(limit - margin) > 1e-9:
+        assert (margin_p(worse, better, images, margin) < 0.05) == (limit < margin)
+
+
+@pytest.mark.parametrize(
+    ("worse", "better", "images", "margin", "expected"),
+    [(0, 0, 100, 0.01, 0.99**100), (100, 0, 100, 0.01, 1.0), (10, 0, 1000, 0.01, 0.5)],
+)
+def test_known_p_of_a_margin(worse: int, better: int, images: int, margin: float, expected: float) -> None:
+    assert margin_p(worse, better, images, margin) == pytest.approx(expected)
+
+
 def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
@@ -193,3 +213,12 @@ def test_false_passes_and_false_alarms_are_as_rare_as_promised(
 )
 def test_shares_that_pass(images: int, drop: float, share: float) -> None:
     assert share_proven(images, 0.05, drop, 0.01, 8000) == pytest.approx(share, abs=0.045)
+
+
+@pytest.mark.parametrize(
+    ("right", "images", "expected"),
+    [(0, 10, (0.0, 0.2775)), (5, 10, (0.2366, 0.7634)), (10, 10, (0.7225, 1.0)), (9346, 10_000, (0.9296, 0.9393))],
+)
+def test_known_limits_of_a_share(right: int, images: int, expected: tuple[float, float]) -> None:
+    """Wilson's interval as statistics packages give it."""
+    assert share_limits(right, images) == pytest.approx(expected, abs=1e-4)

@@ -1,99 +1,83 @@
-from __future__ import annotations
+"""Running a reference and files on the same images: what is compared with what."""
 
-from dataclasses import replace
-from pathlib import Path
+import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from rexnet_export.pipeline.artifact.target import require_int8
-from rexnet_export.pipeline.core.errors import ConversionError
-from rexnet_export.pipeline.core.records import Artifact, Coverage, StoredFile
-from rexnet_export.pipeline.proof.prove import differences, rounded_to_float16
-from rexnet_export.quantization.table.params import QuantParams
-from rexnet_export.quantization.table.table import Calibration, QuantTable, TensorEntry
+from rexnet_export.pipeline.core.progress import Silent
+from rexnet_export.pipeline.core.records import NotMeasured, Preprocess
+from rexnet_export.pipeline.data.selection import Images
+from rexnet_export.pipeline.data.sources import bundled
+from rexnet_export.pipeline.proof import evaluate
+from rexnet_export.pipeline.proof import prove as module
+from rexnet_export.pipeline.proof.compare import TensorComparison, Trace
 
-THIRD = 1 / 3
-HALF_OF_THIRD = float(np.float16(THIRD))
-PARAMS = {
-    "stem": QuantParams(scale=(THIRD,), zero_point=(-3,)),
-    "stem.weight": QuantParams(scale=(0.5, THIRD), zero_point=(0, 0), axis=0),
-    "stem.bias": QuantParams(scale=(0.25, 0.5), zero_point=(0, 0), axis=0, bits=32),
-}
-TABLE = QuantTable(
-    model_sha256="0" * 64,
-    calibration=Calibration(images_sha256="0" * 64, images=1, statistic="min-max", seed=0),
-    tensors={
-        "stem": TensorEntry(decision="observed", params=PARAMS["stem"], observed=(0.0, 1.0), statistic="min-max"),
-        "stem.weight": TensorEntry(decision="weights", params=PARAMS["stem.weight"]),
-        "stem.bias": TensorEntry(decision="derived", params=PARAMS["stem.bias"], source="stem"),
-        "stem.fused": TensorEntry(decision="fused", source="stem"),
-    },
-)
+PREPROCESS = Preprocess(size=32, crop_ratio=1.0)
 
 
-def test_the_tables_own_parameters_do_not_differ() -> None:
-    assert differences(TABLE, PARAMS) == rounded_to_float16(TABLE, PARAMS) == []
+@dataclass
+class Fake:
+    """Two numbers of an image's mean, `louder` times; counts the batches it ran."""
+
+    executed_by: str
+    louder: float = 1.0
+    timed: bool = False
+    batches: int = 0
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self.outputs(images)["logits"]
+
+    def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        return self.outputs(images)
+
+    def outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        self.batches += 1
+        mean = images.reshape(len(images), -1).mean(1, dtype=np.float32)
+        return {"logits": np.stack([mean, -mean], 1) * np.float32(self.louder)}
 
 
-def test_biases_count_where_a_format_stores_integers() -> None:
-    without = {name: params for name, params in PARAMS.items() if name != "stem.bias"}
-    assert differences(TABLE, without) == []
-    other = {"other.bias": PARAMS["stem.bias"]}
-    assert differences(TABLE, without | other) == ["stem.bias"]
+@pytest.fixture
+def images() -> Images:
+    return Images(source=bundled("evaluation"), indices=tuple(range(2 * evaluate.BATCH)), labels=None)
 
 
-def test_a_missing_scale_or_zero_point_differs() -> None:
-    stored = PARAMS | {"stem": replace(PARAMS["stem"], zero_point=(-2,))}
-    del stored["stem.weight"]
-    assert differences(TABLE, stored) == ["stem", "stem.weight"]
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many batches were compared."""
+    calls: list[int] = []
+
+    class Counted(TensorComparison):
+        def add(self, reference: Trace, other: Trace) -> None:
+            calls.append(1)
+            super().add(reference, other)
+
+    monkeypatch.setattr(module, "TensorComparison", Counted)
+    return calls
 
 
-def test_scales_rounded_to_float16_are_counted_not_refused() -> None:
-    stored = PARAMS | {
-        "stem": replace(PARAMS["stem"], scale=(HALF_OF_THIRD,)),
-        "stem.weight": replace(PARAMS["stem.weight"], scale=(0.5, HALF_OF_THIRD)),
-    }
-    assert differences(TABLE, stored) == []
-    assert rounded_to_float16(TABLE, stored) == ["stem", "stem.weight"]
+def test_the_reference_is_not_compared_with_itself(images: Images, compared: list[int]) -> None:
+    runs = module._run(Fake("torch"), {"ort": Fake("ort", louder=1.5)}, images, PREPROCESS, Silent())
+    assert len(compared) == 2
+    assert runs["reference"].outputs == ()
+    (logits,) = runs["ort"].outputs
+    assert logits.sqnr_db == pytest.approx(20 * math.log10(2))
 
 
-@pytest.mark.parametrize("scale", [float(np.nextafter(np.float16(THIRD), np.float16(1))), HALF_OF_THIRD * 1.0001])
-def test_any_other_number_than_the_nearest_float16_differs(scale: float) -> None:
-    stored = PARAMS | {"stem": replace(PARAMS["stem"], scale=(scale,))}
-    assert differences(TABLE, stored) == ["stem"]
-    assert rounded_to_float16(TABLE, stored) == []
+def test_the_reference_stands_for_a_file_that_is_the_same(images: Images, compared: list[int]) -> None:
+    reference, twin = Fake("torch"), Fake("torch")
+    runs = module._run(reference, {"gpu": twin}, images, PREPROCESS, Silent())
+    assert (reference.batches, twin.batches) == (3, 1)
+    assert len(compared) == 2
+    (logits,) = runs["gpu"].outputs
+    assert (logits.largest, logits.values) == (0, 2 * 2 * evaluate.BATCH)
+    assert isinstance(logits.sqnr_db, NotMeasured)
+    assert runs["gpu"] is runs["reference"]
 
 
-@pytest.mark.parametrize(("int8_macs", "total_macs"), [(99, 100), (0, 100), (0, 0)])
-def test_only_what_multiplies_in_int8_is_called_int8(int8_macs: int, total_macs: int) -> None:
-    file = StoredFile(path=Path("net-int8.tflite"), sha256="0" * 64, bytes=1)
-    coverage = Coverage(int8_macs=int8_macs, total_macs=total_macs, float_ops=("stem (CONV_2D)",))
-    with pytest.raises(ConversionError, match=r"net-int8.tflite is called INT8, but .*stem \(CONV_2D\)"):
-        require_int8(Artifact(target="tflite", precision="int8", file=file), coverage, ())
-    require_int8(Artifact(target="tflite", precision="fp16", file=file), coverage, ())
-    whole = replace(coverage, int8_macs=1, total_macs=1)
-    require_int8(Artifact(target="tflite", precision="int8", file=file), whole, ())
-
-
-def test_layers_may_be_float_that_were_to_be() -> None:
-    artifact = Artifact(
-        target="ort", precision="int8", file=StoredFile(path=Path("net-int8.ort"), sha256="0" * 64, bytes=1)
-    )
-    coverage = Coverage(
-        int8_macs=60, total_macs=100, float_ops=("stem (Conv)",), float_layers=("stem.weight", "logits.weight")
-    )
-    require_int8(artifact, coverage, ("stem", "stem.weight", "logits.weight"))
-    with pytest.raises(ConversionError, match=r"40 of its 100 multiply-accumulates are float \(logits.weight"):
-        require_int8(artifact, coverage, ("stem", "stem.weight"))
-    with pytest.raises(ConversionError, match="is called INT8, but 100 of its 100"):
-        require_int8(artifact, replace(coverage, int8_macs=0), ("stem.weight", "logits.weight"))
-    with pytest.raises(ConversionError, match="is called INT8, but 40 of its 100"):
-        require_int8(artifact, replace(coverage, float_layers=()), ("stem.weight", "logits.weight"))
-
-
-def test_what_is_to_be_float_must_not_be_integers() -> None:
-    left = TensorEntry(decision="float", reason="a test")
-    table = replace(TABLE, tensors=TABLE.tensors | {"stem": left})
-    assert differences(table, PARAMS) == ["stem"]
-    assert differences(table, {name: params for name, params in PARAMS.items() if name != "stem"}) == []
+def test_another_runtime_is_no_twin(images: Images) -> None:
+    other = Fake("ort")
+    module._run(Fake("torch"), {"ort": other}, images, PREPROCESS, Silent())
+    assert other.batches == 2

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from depths import SHORT
 from numpy.typing import NDArray
 from random_networks import random_network
 
@@ -48,7 +49,7 @@ class Louder:
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("layers") / "float.onnx"
-    return write_float_onnx(random_network("v1", 0.5), CARD, path).path
+    return write_float_onnx(random_network("v1", 0.5, stages=SHORT), CARD, path).path
 
 
 @pytest.fixture(scope="module")

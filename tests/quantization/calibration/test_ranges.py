@@ -183,3 +183,9 @@ def test_a_constant_tensor_keeps_its_value(value: float, statistic: str) -> None
 
 def test_every_named_statistic_has_its_arithmetic() -> None:
     assert set(ranges._RANGES) == set(NAMED)
+
+
+def test_percentile_keeps_an_end_that_many_values_share() -> None:
+    most = 127.99  # in the last bin
+    values = np.concatenate([np.full(900, most), np.linspace(0, 50, 100)])
+    assert observed_range(statistics(values), "percentile-90") == pytest.approx((25, most), abs=1)

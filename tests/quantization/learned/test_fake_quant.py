@@ -156,3 +156,9 @@ def test_an_operator_without_a_form_in_torch_is_refused(tiny: SimpleNamespace) -
     strange.graph.node[-1].op_type = "Elu"
     with pytest.raises(ConversionError, match="Elu logits"):
         FakeQuantNetwork(strange, tiny.table)
+
+
+def test_scales_are_no_part_of_what_is_saved(tiny: SimpleNamespace) -> None:
+    saved = FakeQuantNetwork(tiny.model, tiny.table).state_dict()
+    assert saved
+    assert not [name for name in saved if name.endswith((":scale", ":shift"))]

@@ -9,7 +9,7 @@ from random_networks import random_network
 
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.graph.float_graph import float_graph
-from rexnet_export.pipeline.model.rexnet import Variant
+from rexnet_export.pipeline.model.architecture import Variant
 from rexnet_export.quantization.onnx.view import view
 from rexnet_export.quantization.rewrites.chains import Chain, chains
 

@@ -183,3 +183,9 @@ def test_the_digest_is_of_what_a_model_computes(v1: SimpleNamespace) -> None:
     changed.graph.initializer[-1].raw_data = changed.graph.initializer[-1].raw_data[::-1]
     assert model_sha256(described) == model_sha256(v1.model)
     assert model_sha256(changed) != model_sha256(v1.model)
+
+
+def test_what_joins_fixed_scales_that_differ_is_refused() -> None:
+    body = "s = Sigmoid(input) c = Clip(input, low, high) y = Concat <axis = 1> (s, s, c)"
+    with pytest.raises(ConversionError, match="joins tensors whose scales cannot be made one"):
+        observed_tensors(parsed(body))

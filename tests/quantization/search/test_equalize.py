@@ -20,7 +20,8 @@ from twins import chain_twin, gate_twin, squeeze_twin
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.graph.float_graph import float_graph
-from rexnet_export.pipeline.model.rexnet import ReXNet, Variant
+from rexnet_export.pipeline.model.architecture import Variant
+from rexnet_export.pipeline.model.rexnet import ReXNet
 from rexnet_export.quantization.calibration.observe import TensorStatistics, observe
 from rexnet_export.quantization.onnx.view import view
 from rexnet_export.quantization.rewrites.chains import Chain, chains

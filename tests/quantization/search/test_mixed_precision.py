@@ -109,6 +109,13 @@ def test_the_search_is_bounded_and_repeats_itself(found: Mixed, v1: SimpleNamesp
     assert len(tried) == again.simulations == found.simulations
 
 
+def test_one_unit_in_float_is_enough_where_it_is(v1: SimpleNamespace, judge: Judge) -> None:
+    layers = ("features.2.expand",)
+    one = replace(judge, damage={layers: judge.damage[layers]})
+    (unit,) = leave_in_float(v1.model, v1.table, one, BOUND).units
+    assert unit.name == "features.2.expand"
+
+
 def test_a_network_that_holds_stays_in_int8(v1: SimpleNamespace) -> None:
     found = leave_in_float(v1.model, v1.table, simulator(v1.model, v1.images), BOUND)
     assert found.table == v1.table

@@ -216,3 +216,10 @@ def test_a_parameter_without_integers_or_of_another_shape_is_refused() -> None:
         SMALL.integers("ghost", np.zeros(2))
     with pytest.raises(ConversionError, match=r"w \(3,\) has 2 scales along axis 0"):
         SMALL.integers("w", np.zeros(3))
+
+
+def test_what_stays_in_float_is_listed_in_order(v1: SimpleNamespace) -> None:
+    assert v1.table.float_tensors == ()
+    kept = TensorEntry(decision="float", reason="it hurts")
+    mixed = replace(v1.table, tensors=v1.table.tensors | {"stem.silu": kept, "logits": kept})
+    assert mixed.float_tensors == ("logits", "stem.silu")

@@ -99,7 +99,7 @@ def test_batches_do_not_matter(
 def test_unknown_operation_is_named(packages: Mapping[Precision, Package], monkeypatch: pytest.MonkeyPatch) -> None:
     known = {name: function for name, function in OPERATIONS.items() if name != "reduce_mean"}
     monkeypatch.setattr(mil_program, "OPERATIONS", known)
-    with pytest.raises(ConversionError, match=r"the interpreter has no reduce_mean \(features__3__pool\)"):
+    with pytest.raises(ConversionError, match=r"the interpreter has no reduce_mean \(features__2__pool\)"):
         MilSession(packages["fp32"])
 
 

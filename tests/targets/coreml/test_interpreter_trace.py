@@ -48,7 +48,7 @@ def test_float_activations_are_those_of_the_float_graph(
     # coremltools fuses x * sigmoid(x) into silu(x) whatever passes are asked for.
     assert found.keys() <= expected.keys()
     assert {name.rpartition(".")[2] for name in expected.keys() - found.keys()} == {"sigmoid"}
-    assert {"stem.silu", "features.3.gate", "features.2.residual.pad", "pool", "flatten", "logits"} <= found.keys()
+    assert {"stem.silu", "features.3.gate", "features.4.residual.pad", "pool", "flatten", "logits"} <= found.keys()
     for name in found:
         scale = np.abs(expected[name]).max() + 1e-6
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-3, atol=1e-4 * scale, err_msg=name)
@@ -79,7 +79,7 @@ def test_int8_activations_are_those_of_the_qdq_graph(
         worst = max(worst, (noise, name))
     assert worst[0] < 0.4, worst  # of another tensor it would be above 1
     assert min(equal[name] for name in ("input", "stem", "stem.sigmoid", "stem.silu", "features.0.relu6")) > 0.99
-    assert len(equal) > 100
+    assert len(equal) > 50
 
 
 def test_trace_ends_with_the_logits_of_a_run_and_names_nothing_else(

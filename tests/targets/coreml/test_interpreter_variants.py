@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from depths import SHORT
 from graphs import lockstep, onnx_logits, signal_to_noise
 from mil_programs import builder, built, saved
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from onnx import numpy_helper
 from rexnet_export.pipeline.artifact.target import Source
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.records import Precision, stored_file
-from rexnet_export.pipeline.model.rexnet import Architecture, architecture
+from rexnet_export.pipeline.model.architecture import Architecture, architecture
 from rexnet_export.targets.coreml.interpreter import MilSession
 from rexnet_export.targets.coreml.package import Package, quiet, read_package
 from rexnet_export.targets.coreml.target import CoreML
@@ -23,9 +24,9 @@ type Images = NDArray[np.uint8]
 
 CLASSES = 10
 VARIANTS = {
-    "lite": architecture("lite", 0.4, classes=CLASSES),
-    "rexnetr": architecture("r", 0.4, classes=CLASSES),
-    "without squeeze-excitation": architecture(width=0.4, classes=CLASSES, use_se=False),
+    "lite": architecture("lite", 0.4, classes=CLASSES, stages=SHORT),
+    "rexnetr": architecture("r", 0.4, classes=CLASSES, stages=SHORT),
+    "without squeeze-excitation": architecture(width=0.4, classes=CLASSES, use_se=False, stages=SHORT),
 }
 
 

@@ -12,8 +12,10 @@ from mil_programs import TESTED, builder, built
 from shared import ArtifactOf
 
 from rexnet_export.pipeline.core.errors import ConversionError
+from rexnet_export.pipeline.core.records import Artifact, stored_file
 from rexnet_export.targets.coreml.builder import onnx_name
 from rexnet_export.targets.coreml.package import MANIFEST, MODEL, WEIGHTS, quiet, read_altered, read_package, seal
+from rexnet_export.targets.coreml.target import CoreML
 
 type Damage = Callable[[Path], None]
 
@@ -96,6 +98,10 @@ def edit_spec(package: Path, edit: Callable[..., None]) -> None:
 
 
 def other_specification(package: Path) -> None:
+    edit_spec(package, lambda spec: setattr(spec, "specificationVersion", 10))
+
+
+def newer_specification(package: Path) -> None:
     edit_spec(package, lambda spec: setattr(spec, "specificationVersion", 9))
 
 
@@ -127,7 +133,8 @@ DAMAGES: Mapping[Damage, str] = {
     declare_another_type: r"stem__weight in weight\.bin has \d+ bytes of type 4, which is not FLOAT16",
     swap_axes: r"holds no readable ML program",
     data_beyond_the_file: r"in weight\.bin ends at byte \d+, beyond its end at",
-    other_specification: r"has specification version 9, not 8 \(iOS 17\)",
+    other_specification: r"has specification version 10, not 8 \(iOS 17\) or 9 \(iOS 18\)",
+    newer_specification: r"is written in the operations CoreML7 in specification version 9",
     neural_network: r"holds neuralNetwork, no ML program",
     no_main: r"holds no readable ML program",
     not_a_model: r"holds no readable model",
@@ -195,3 +202,34 @@ def test_a_sealed_package_fits_its_manifest(package: Path, tmp_path: Path) -> No
     spec.description.metadata.userDefined["note"] = "other"
     seal(path, spec)
     assert read_package(path).metadata["note"] == "other"
+
+
+def test_a_classifier_has_the_labels_that_the_package_says(package: Path, tmp_path: Path) -> None:
+    copy = tmp_path / package.name
+    shutil.copytree(package, copy)
+    spec = read_altered(copy).spec
+    labels = json.loads(spec.description.metadata.userDefined["labels"])
+    spec.description.metadata.userDefined["labels"] = json.dumps([*labels[1:], labels[0]])
+    seal(copy, spec)
+    metadata = CoreML().inspect(Artifact(target="coreml", precision="int8", file=stored_file(copy)))
+    with pytest.raises(ConversionError, match="its classifier has other labels than it says"):
+        _ = metadata.metadata
+
+
+@pytest.mark.parametrize("text", ["[" * 2_000, "1" * 5_000, '{"a": 1, "a": 1}', " " * 70_000])
+def test_a_manifest_without_end_is_one_line(package: Path, tmp_path: Path, text: str) -> None:
+    copy = tmp_path / package.name
+    shutil.copytree(package, copy)
+    (copy / MANIFEST).write_text(text)
+    with pytest.raises(ConversionError, match="is no complete Core ML package") as refused:
+        read_package(copy)
+    assert len(str(refused.value).replace(str(tmp_path), "")) < 250
+
+
+def test_a_part_that_is_a_link_out_of_the_package_is_not_followed(package: Path, tmp_path: Path) -> None:
+    copy = tmp_path / package.name
+    shutil.copytree(package, copy)
+    shutil.move(weight_file(copy), tmp_path / "weight.bin")
+    weight_file(copy).symlink_to(tmp_path / "weight.bin")
+    with pytest.raises(ConversionError, match="leads out of"):
+        read_altered(copy)

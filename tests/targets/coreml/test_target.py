@@ -68,7 +68,7 @@ def test_every_scale_and_zero_point_on_disk_is_the_tables(packages: Packages, so
         if entry.params is not None and entry.params.bits == 8
     }
     assert COREML.inspect(packages["int8"]).qparams == expected
-    assert {"input", "stem.weight", "features.3.gate", "features.2.residual.pad", "flatten", "logits"} <= set(expected)
+    assert {"input", "stem.weight", "features.3.gate", "features.4.residual.pad", "flatten", "logits"} <= set(expected)
 
 
 def test_weights_on_disk_are_the_integers_of_the_qdq_graph(packages: Packages, sources: Sources) -> None:
@@ -118,7 +118,7 @@ def test_a_float_convolution_is_named_and_not_called_int8(sources: Sources, netw
     assert coverage.total_macs - coverage.int8_macs == depthwise_pixels * network.spec.blocks[1].expanded * 9
 
 
-@pytest.mark.parametrize("precision", ["int8", "fp16", "fp32"])
+@pytest.mark.parametrize("precision", ["int8", "fp16", "fp32", "w8"])
 def test_application_sees_an_image_classifier_with_logits(
     packages: Packages, sources: Sources, precision: Precision
 ) -> None:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from rexnet_export.pipeline.artifact.metadata import card_from
 from rexnet_export.pipeline.artifact.target import Source
-from rexnet_export.pipeline.checkpoint.load import save_checkpoint
+from rexnet_export.pipeline.checkpoint.load import load_checkpoint, save_checkpoint
 from rexnet_export.pipeline.core.errors import CheckpointError
-from rexnet_export.pipeline.core.records import Precision, stored_file
+from rexnet_export.pipeline.core.records import Precision, Reading, stored_file
 from rexnet_export.pipeline.model.rexnet import ReXNet
 from rexnet_export.pipeline.model.torch_session import open_reference
 from rexnet_export.targets.gpu import target as gpu
@@ -47,6 +47,28 @@ def test_float32_file_gives_the_checkpoints_own_logits(
     with torch.inference_mode():
         expected = network((torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - mean) / std).numpy()
     np.testing.assert_allclose(session.run(images), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def test_of_several_networks_the_one_that_was_read_is_written(
+    network: ReXNet, sources: Sources, tmp_path: Path
+) -> None:
+    """Averaged weights come first unless others are asked for: the file must not fall back to them."""
+    state = network.state_dict()
+    averaged = {name: torch.zeros_like(each) if name.startswith("head.") else each for name, each in state.items()}
+    path = tmp_path / "several.pth"
+    torch.save({"model": state, "model_ema": averaged}, path)
+    source = replace(sources["fp32"], checkpoint=stored_file(path), reading=Reading(weights="model"))
+    written = load_checkpoint(GPU.convert(source, tmp_path, "tiny").file.path).network
+    assert torch.equal(written.head.fc.weight, network.head.fc.weight)
+
+
+def test_a_rectangle_is_counted_as_one(sources: Sources, tmp_path: Path) -> None:
+    macs = {}
+    for size in (64, (64, 32)):
+        card = replace(sources["fp32"].card, preprocess=replace(sources["fp32"].card.preprocess, size=size))
+        artifact = GPU.convert(replace(sources["fp32"], card=card, golden=None), tmp_path, "tiny")
+        macs[size] = GPU.inspect(artifact).coverage.total_macs
+    assert 0.5 < macs[64, 32] / macs[64] < 0.515  # half the area; the classifier and the gates are what they were
 
 
 def test_float16_file_is_half_the_size_and_close(

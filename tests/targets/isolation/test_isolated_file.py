@@ -3,6 +3,9 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -111,6 +114,72 @@ def test_threads_reach_the_runtime(artifacts: Mapping[str, Artifact], images: ND
         for file in (one, three):
             file.run(images[:1])
         assert threads_of(three) > threads_of(one)
+
+
+def test_files_have_one_parent_that_survives_them(artifacts: Mapping[str, Artifact], images: NDArray[np.uint8]) -> None:
+    tflite, ort = (artifacts[name].file.path for name in ("tflite", "ort"))
+    with IsolatedFile(tflite) as one, IsolatedFile(ort) as other:
+        assert parent_of(one.process_id) == parent_of(other.process_id) != os.getpid()
+        os.kill(one.process_id, signal.SIGABRT)
+        with pytest.raises(ProcessEnded, match="SIGABRT"):
+            one.run(images[:1])
+        assert other.run(images[:1]).shape == (1, 10)
+        number = other.process_id
+    assert not Path(f"/proc/{number}").exists()
+
+
+def test_what_is_timed_has_a_process_started_for_it(artifacts: Mapping[str, Artifact]) -> None:
+    with IsolatedFile(artifacts["ort"].file.path, threads=1) as file:
+        assert parent_of(file.process_id) == os.getpid()
+
+
+def test_a_parent_that_is_gone_is_replaced(artifacts: Mapping[str, Artifact], images: NDArray[np.uint8]) -> None:
+    path = artifacts["ort"].file.path
+    with IsolatedFile(path) as file:
+        gone = parent_of(file.process_id)
+        os.kill(gone, signal.SIGKILL)
+        with pytest.raises(ProcessEnded, match="SIGKILL"):
+            file.run(images[:1])
+    with IsolatedFile(path) as file:
+        assert parent_of(file.process_id) not in {gone, os.getpid()}
+        assert file.executed_by.startswith("ONNX Runtime")
+
+
+def test_nothing_outlives_a_program_that_is_killed(artifacts: Mapping[str, Artifact]) -> None:
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from rexnet_export.targets.isolation.isolated_file import IsolatedFile\n"
+        "print(IsolatedFile(Path(sys.argv[1])).process_id, flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-P", "-c", code, str(artifacts["ort"].file.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        child = int(program.stdout.readline())
+        processes = {child, parent_of(child)}
+        assert program.pid not in processes
+        program.kill()
+    deadline = time.monotonic() + 60
+    while any(map(runs, processes)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_relative_path_is_the_programs(artifacts: Mapping[str, Artifact], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = artifacts["ort"].file.path
+    monkeypatch.chdir(path.parent)
+    with IsolatedFile(Path(path.name)) as file:
+        assert file.inspect().metadata["precision"] == "int8"
+
+
+def runs(process: int) -> bool:
+    """Neither gone nor waiting for somebody to ask how it ended."""
+    status = Path(f"/proc/{process}/status")
+    return status.exists() and "\nState:\tZ" not in status.read_text(encoding="utf-8")
+
+
+def parent_of(process: int) -> int:
+    status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    return int(status.partition("PPid:")[2].split()[0])
 
 
 def threads_of(file: IsolatedFile) -> int:

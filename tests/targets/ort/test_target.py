@@ -11,13 +11,15 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from depths import SHORT
+from graphs import logits_of, signal_to_noise
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from rexnet_export.pipeline.artifact.target import Source
 from rexnet_export.pipeline.core.errors import ConversionError, DataError, ExportError, TargetUnavailable
 from rexnet_export.pipeline.core.records import Artifact, Coverage, Precision, stored_file
-from rexnet_export.pipeline.model.rexnet import architecture
+from rexnet_export.pipeline.model.architecture import architecture
 from rexnet_export.quantization.calibration.observe import observe
 from rexnet_export.quantization.scheme.insert_qdq import Integers, insert_qdq
 from rexnet_export.quantization.scheme.scheme import decide, observed_tensors
@@ -54,26 +56,13 @@ def qdq_path(sources: Sources) -> Path:
     return sources["int8"].qdq_onnx.path
 
 
-def unoptimized(path: Path, images: Images) -> NDArray[np.float32]:
-    """What the graph says, node by node: with QDQ, float arithmetic between integers."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    (logits,) = onnxruntime.InferenceSession(path, options).run(["logits"], {"image": images})
-    return logits
-
-
-def sqnr_db(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> float:
-    """Of what differs between images: a constant offset of the logits would flatter."""
-    reference, candidate = reference - reference.mean(0), candidate - candidate.mean(0)
-    return float(10 * np.log10(np.sum(reference**2) / np.sum((reference - candidate) ** 2)))
-
-
 def test_int8_files_have_the_promised_names(int8: Artifact) -> None:
     assert {path.name for path in int8.file.path.parent.iterdir()} == {
         "tiny-int8.ort",
         "tiny-int8.onnx",
         "tiny-int8-x86.onnx",
         "tiny-int8-x86.ort",
+        "tiny-int8-npu.onnx",
         "tiny-int8.required_operators_and_types.config",
     }
     assert int8.file.path.name == "tiny-int8.ort"
@@ -160,14 +149,14 @@ def test_float32_file_is_all_float(fp32: Artifact) -> None:
 
 
 def test_logits_follow_the_float_network(sources: Sources, images: Images, int8: Artifact, fp32: Artifact) -> None:
-    expected = unoptimized(sources["fp32"].float_onnx.path, images)
+    expected = logits_of(sources["fp32"].float_onnx.path, images)
     for file in (fp32.file, fp32.presets[X86]):
-        assert sqnr_db(expected, open_session(file.path).run(images)) > 60, file.path.name
+        assert signal_to_noise(expected, open_session(file.path).run(images)) > 60, file.path.name
     # Untrained and 75 convolutions deep, the network makes much of every rounding: 13 dB here, none at all if one
     # scale or zero point is off.
-    expected = unoptimized(qdq_path(sources), images)
+    expected = logits_of(qdq_path(sources), images)
     for name, artifact in files(int8).items():
-        assert sqnr_db(expected, ORT.open(artifact).run(images)) > 8, name
+        assert signal_to_noise(expected, ORT.open(artifact).run(images)) > 8, name
 
 
 def test_results_keep_the_order_of_the_images(int8: Artifact, fp32: Artifact, images: Images) -> None:
@@ -210,7 +199,10 @@ def test_onnx_files_stay_valid_onnx(int8: Artifact) -> None:
     for path in sorted(int8.file.path.parent.glob("*.onnx")):
         model = onnx.load(path)
         onnx.checker.check_model(model, full_check=True)
-        assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+        assert model.doc_string.endswith("int8: image classifier with 10 classes.")
+        assert model.producer_name == "rexnet-export"
+        batch = model.graph.input[0].type.tensor_type.shape.dim[0]
+        assert (batch.dim_param, batch.dim_value) == (("", 1) if "npu" in path.name else ("batch", 0))
 
 
 def test_canonical_form_is_reached_at_once(int8: Artifact) -> None:
@@ -341,7 +333,7 @@ def test_a_bias_that_equals_another_constant_keeps_its_name(
     sources_of: Callable[..., Sources], tmp_path: Path, precision: Precision
 ) -> None:
     """Of equal constants of at most 8 values ONNX Runtime keeps one, under the name of any."""
-    source = sources_of(architecture(width=0.1, classes=2), zero_bias=True)[precision]
+    source = sources_of(architecture(width=0.1, classes=2, stages=SHORT), zero_bias=True)[precision]
     artifact = ORT.convert(source, tmp_path, "zero")
     constants = {tensor.name for tensor in onnx.load(source.float_onnx.path).graph.initializer}
     for each in files(artifact).values():

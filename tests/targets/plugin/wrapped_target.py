@@ -43,7 +43,7 @@ class Wrapped:
         with _unwrapped(artifact) as inside:
             session = open_session(inside.file.path, threads=threads or 1)
             # The tracer reads the file once more, so it is made while the file is there.
-            session.trace(np.zeros((1, *session.size, 3), np.uint8))
+            session.trace(np.zeros((1, *session.shape), np.uint8))
             return session
 
     def inspect(self, artifact: Artifact) -> Inspection:

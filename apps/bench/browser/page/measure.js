@@ -3,9 +3,6 @@
 import { load } from "./bundle.js";
 import { openModel, prepare, threadsOf } from "./runtimes.js";
 
-const KERNEL_SIDE = 64;
-const KERNEL_REPEATS = 9;
-const WARM_LOADS = 3;
 const BREATH_MS = 50;
 
 /** Everything the server makes a result of; `heard(phase, part)` is told how far it is. */
@@ -17,19 +14,20 @@ export async function measure({ artifact, backend }, settings, images, heard) {
   const batteryBefore = await battery();
   await heard("load", 0);
   await prepare(runtime, backend);
-  const { session, ...loaded } = await open(artifact.file, runtime, options, images[0]);
+  const plan = settings.latency;
+  const { session, ...loaded } = await open(artifact.file, runtime, options, images[0], plan);
   const arms = { cand: session };
-  if (artifact.reference) arms.base = (await open(artifact.reference, runtime, options, images[0])).session;
+  if (artifact.reference) arms.base = (await open(artifact.reference, runtime, options, images[0], plan)).session;
   await heard("latency", 0.05);
-  const kernelBefore = referenceKernel();
-  const latency = await interleaved(arms, images[0], settings.latency, (part) => heard("latency", 0.05 + 0.5 * part));
+  const kernelBefore = referenceKernel(plan.page_kernel);
+  const latency = await interleaved(arms, images[0], plan, (part) => heard("latency", 0.05 + 0.5 * part));
   const logits = [];
   const breathe = breather();
   for (const [index, image] of images.entries()) {
     logits.push(await session.run(image));
     if (await breathe()) await heard("accuracy", 0.55 + (0.45 * index) / images.length);
   }
-  const kernelAfter = referenceKernel();
+  const kernelAfter = referenceKernel(plan.page_kernel);
   await Promise.all(Object.values(arms).map((arm) => arm.close()));
   return {
     logits,
@@ -47,12 +45,12 @@ export async function measure({ artifact, backend }, settings, images, heard) {
   };
 }
 
-async function open(file, runtime, options, image) {
+async function open(file, runtime, options, image, plan) {
   const bytes = new Uint8Array(await load(`bundle/${file}`));
   const times = [];
   let session;
   let first;
-  for (let i = 0; i <= WARM_LOADS; i++) {
+  for (let i = 0; i <= plan.warm_loads; i++) {
     // A runtime may keep the bytes it is given.
     const own = bytes.slice();
     const begun = performance.now();
@@ -81,9 +79,9 @@ async function interleaved(arms, image, plan, heard) {
     const order = Object.keys(arms);
     if (random() < 0.5) order.reverse();
     const blocks = [];
-    const before = referenceKernel();
+    const before = referenceKernel(plan.page_kernel);
     for (const arm of order) blocks.push({ arm, ...(await block(arms[arm], image, plan, began)) });
-    pairs.push({ kernel: [before, referenceKernel()], blocks });
+    pairs.push({ kernel: [before, referenceKernel(plan.page_kernel)], blocks });
     await heard(pairs.length / plan.pairs);
   }
   return { warmup_s: warmup, pairs };
@@ -106,18 +104,18 @@ function since(begun) {
 }
 
 /** ns of a fixed small matrix product, the fastest of a few: what it takes on an undisturbed device. */
-function referenceKernel() {
-  const a = new Float32Array(KERNEL_SIDE ** 2).fill(1);
-  const product = new Float32Array(KERNEL_SIDE ** 2);
+function referenceKernel({ side, products, repeats }) {
+  const a = new Float32Array(side ** 2).fill(1);
+  const product = new Float32Array(side ** 2);
   let fastest = Infinity;
-  for (let repeat = 0; repeat < KERNEL_REPEATS; repeat++) {
+  for (let repeat = 0; repeat < repeats; repeat++) {
     const begun = performance.now();
-    for (let twice = 0; twice < 2; twice++) {
-      for (let i = 0; i < KERNEL_SIDE; i++) {
-        for (let j = 0; j < KERNEL_SIDE; j++) {
+    for (let twice = 0; twice < products; twice++) {
+      for (let i = 0; i < side; i++) {
+        for (let j = 0; j < side; j++) {
           let sum = 0;
-          for (let k = 0; k < KERNEL_SIDE; k++) sum += a[i * KERNEL_SIDE + k] * a[k * KERNEL_SIDE + j];
-          product[i * KERNEL_SIDE + j] = sum;
+          for (let k = 0; k < side; k++) sum += a[i * side + k] * a[k * side + j];
+          product[i * side + j] = sum;
         }
       }
     }

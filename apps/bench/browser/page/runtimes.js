@@ -38,6 +38,18 @@ export function openModel(runtime, bytes, options) {
   return runtime === "litert.js" ? openLiteRt(bytes, options) : openOrt(bytes, options);
 }
 
+/** The output that logits are had from: themselves, or else the probabilities. */
+function scoresOf(names) {
+  const found = ["logits", "probabilities"].find((name) => names.includes(name));
+  if (found === undefined) throw new Error(`the model gives ${names.join(", ")}, not logits; make the bundle again`);
+  return found;
+}
+
+/** Log-probabilities are the logits but for one number added to all of an image. */
+function logitsFrom(name, scores) {
+  return Float32Array.from(scores, name === "logits" ? (x) => x : (x) => Math.log(Math.max(x, 1.1754943508222875e-38)));
+}
+
 let variant = null;
 
 /** The runtime itself; LiteRT.js in the build that a backend needs, of which a page holds one at a time. */
@@ -53,13 +65,15 @@ export async function prepare(runtime, backend) {
 async function openLiteRt(bytes, { backend, shape }) {
   const litert = await prepare("litert.js", backend);
   const model = await litert.loadAndCompile(bytes, { accelerator: backend });
+  const scores = scoresOf(model.getOutputDetails().map((output) => output.name));
   return {
     async run(image) {
       const input = new litert.Tensor(image, [1, ...shape, 3]);
-      const [output] = await model.run(input);
+      const outputs = await model.run({ image: input });
+      const output = outputs[scores];
       const host = backend === "wasm" ? output : await output.moveTo("wasm");
-      const logits = Float32Array.from(host.toTypedArray());
-      host.delete();
+      const logits = logitsFrom(scores, host.toTypedArray());
+      for (const tensor of new Set([...Object.values(outputs), host])) tensor.delete();
       input.delete();
       return logits;
     },
@@ -76,10 +90,11 @@ async function openOrt(bytes, { backend, threads, shape }) {
     executionProviders: [backend],
     extra: { session: { qdqisint8allowed: "1" } },
   });
+  const scores = scoresOf(session.outputNames);
   return {
     async run(image) {
-      const { logits } = await session.run({ image: new ort.Tensor("uint8", image, [1, ...shape, 3]) });
-      return Float32Array.from(await logits.getData());
+      const outputs = await session.run({ image: new ort.Tensor("uint8", image, [1, ...shape, 3]) }, [scores]);
+      return logitsFrom(scores, await outputs[scores].getData());
     },
     close() { return session.release(); },
   };

@@ -14,7 +14,7 @@ import xcode
 from compute_plans import operation, plan
 from numpy.typing import NDArray
 
-from rexnet_export.apps.bench.apple import coremltools_app as apple_devices
+from rexnet_export.apps.bench.apple import run_apple
 from rexnet_export.apps.bench.apple.devicectl import AppleDevice
 from rexnet_export.apps.bench.command import main
 from rexnet_export.apps.bench.result.result import agreement, read_result
@@ -89,8 +89,8 @@ def phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Phone:
         yield found, [app]
         app["restored"] = True
 
-    monkeypatch.setattr(apple_devices, "require", lambda _device: Path("devicectl"))
-    monkeypatch.setattr(apple_devices, "prepared", prepared)
+    monkeypatch.setattr(run_apple, "require", lambda _device: Path("devicectl"))
+    monkeypatch.setattr(run_apple, "prepared", prepared)
     return found
 
 

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from rexnet_export.apps.bench.browser import limits, server
-from rexnet_export.apps.bench.browser.server import Serving, Site, serving
+from rexnet_export.apps.bench.browser.server import serving
+from rexnet_export.apps.bench.browser.site import Serving, Site
 from rexnet_export.pipeline.core.errors import DeviceError, UsageError
 
 MOST_NEWS = 2**12

@@ -14,12 +14,14 @@ import pytest
 from bundles import altered, small_bundle
 
 from rexnet_export.apps.bench import runner
-from rexnet_export.apps.bench.bundle.command import runner_files
+from rexnet_export.apps.bench.bundle.make_bundle import runner_files
 from rexnet_export.apps.bench.command import main
 from rexnet_export.apps.bench.runner.archive import open_archive
 from rexnet_export.apps.bench.runner.failure import RunnerError
+from rexnet_export.pipeline import timing
 
-RUNNER = Path(runner.__file__).parent
+RUNNER, TIMING = Path(runner.__file__).parent, Path(timing.__file__).parent
+SHIPPED = ("rexnet_export.apps.bench.runner", "rexnet_export.pipeline.timing")
 ALLOWED = {"numpy", "rexnet_export"}
 
 
@@ -56,6 +58,15 @@ def test_contents(bundle: Path) -> None:
     assert np.isfinite(golden).all()
     ids = [json.loads(line) for line in archive.read("image_ids.txt").decode().splitlines()]
     assert len(set(ids)) == 24
+
+
+def test_what_no_device_runs_is_named(exported: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "openvino"
+    shutil.copytree(exported, folder, ignore=shutil.ignore_patterns("*.ort", "*.mlpackage", "*.json"))
+    (folder / "rexnet_050-int8.openvino").mkdir()
+    assert main(["bundle", str(folder), "--output", str(tmp_path / "a.zip"), "--images", "1"]) == 0
+    (said,) = (line for line in capfd.readouterr().err.splitlines() if "left out" in line)
+    assert said == "left out, as devices' runners open none such: rexnet_050-fp32.safetensors, rexnet_050-int8.openvino"
 
 
 def test_baseline_lies_beside_its_artifact(bundle: Path) -> None:
@@ -171,7 +182,9 @@ def test_half_a_bundle_is_none(keep: int, bundle: Path, tmp_path: Path) -> None:
         open_archive(half)
 
 
-@pytest.mark.parametrize("path", sorted(RUNNER.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [*sorted(RUNNER.glob("*.py")), *sorted(TIMING.glob("*.py"))], ids=lambda path: path.stem
+)
 def test_runner_needs_only_numpy_and_speaks_python_3_9(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))
     for node in ast.walk(tree):
@@ -181,9 +194,11 @@ def test_runner_needs_only_numpy_and_speaks_python_3_9(path: Path) -> None:
         for name in names:
             root = name.split(".")[0]
             assert root in sys.stdlib_module_names | ALLOWED, f"{path.name} imports {name}"
-            assert root != "rexnet_export" or name.startswith("rexnet_export.apps.bench.runner"), name
+            assert root != "rexnet_export" or name.startswith(SHIPPED), name
             assert root not in {"socket", "urllib", "http", "ssl"}, "no network use on the device"
 
 
 def test_runner_is_whole() -> None:
-    assert {name for name, _ in runner_files()} == {path.name for path in RUNNER.glob("*.py")}
+    shipped = [*RUNNER.glob("*.py"), *TIMING.glob("*.py")]
+    assert {Path(name).name for name, _ in runner_files()} == {path.name for path in shipped}
+    assert len(dict(runner_files())) == len(shipped)

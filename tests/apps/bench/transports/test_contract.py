@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
 from servers import adbd, children, sshd
 
+from rexnet_export.apps.bench.transports import device_lock
 from rexnet_export.apps.bench.transports.adb import AdbTransport, adb, battery_state, thermal_state
 from rexnet_export.apps.bench.transports.device_lock import LOCK, own_folder
 from rexnet_export.apps.bench.transports.local import local
@@ -77,9 +79,10 @@ def device(reached: Reached) -> Transport:
 
 
 @pytest.fixture
-def lockable(device: Transport, tmp_path: Path) -> Transport:
-    """The device with a folder of this test as its root."""
+def lockable(device: Transport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Transport:
+    """The device with a folder of this test as its root, where nobody waits for an owner to end."""
     assert isinstance(device, PosixTransport | AdbTransport)
+    monkeypatch.setattr(device_lock, "ENDING_S", 0)
     return replace(device, roots=(str(tmp_path),))
 
 
@@ -229,22 +232,149 @@ def test_a_locked_device_is_refused_and_its_lock_left(lockable: Transport, tmp_p
         assert Path(folder).is_dir()
         with pytest.raises(DeviceError, match="busy with another run"), own_folder(lockable, "second"):
             pass
-        assert [path.name for path in (tmp_path / LOCK).iterdir()] == ["first"]
+        assert owners(tmp_path) == ["first"]
         assert Path(folder).is_dir()
     assert not list(tmp_path.iterdir())
 
 
-def test_on_this_machine_a_dead_owner_locks_nobody_out(tmp_path: Path) -> None:
-    device = replace(local(), roots=(str(tmp_path),))
-    (lock := tmp_path / LOCK).mkdir()
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    (lock / "first").write_text(f"{ended.pid}\n")
-    with own_folder(device, "second"):
-        assert (lock / "second").read_text() == f"{os.getpid()}\n"
-        with pytest.raises(DeviceError, match="busy"), own_folder(device, "third"):
+def test_an_owner_that_is_ending_is_waited_for(
+    lockable: Transport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_lock, "ENDING_S", 60)
+    with contextlib.ExitStack() as first:
+        first.enter_context(own_folder(lockable, "first"))
+        ending = threading.Timer(0.5, first.pop_all().close)
+        ending.start()
+        with own_folder(lockable, "second"):
+            assert owners(tmp_path) == ["second"]
+        ending.join()
+    assert not list(tmp_path.iterdir())
+
+
+def owners(root: Path) -> list[str]:
+    """Runs that a lock names."""
+    return [path.name.split("-", 2)[2] for path in (root / LOCK).iterdir()]
+
+
+def dead_owner(root: Path) -> Path:
+    """A lock whose owner's number now belongs to a process that was born at another time."""
+    (root / LOCK).mkdir()
+    (owner := root / LOCK / f"{os.getpid()}-1-dead").touch()
+    return owner
+
+
+def test_a_dead_owner_locks_nobody_out(lockable: Transport, tmp_path: Path) -> None:
+    dead_owner(tmp_path)
+    with own_folder(lockable, "second"):
+        assert owners(tmp_path) == ["second"]
+        with pytest.raises(DeviceError, match="busy"), own_folder(lockable, "third"):
             pass
     assert not list(tmp_path.iterdir())
+
+
+def test_of_many_that_find_a_dead_owner_one_runs(lockable: Transport, tmp_path: Path) -> None:
+    """Each holds the device until all have their answer."""
+    many = 3 if lockable.name != "local" else 8
+    dead_owner(tmp_path)
+    answered = threading.Barrier(many, timeout=60)
+    answers: list[str] = []
+    refusals: list[str] = []
+
+    def take(run: str) -> None:
+        try:
+            with own_folder(lockable, run):
+                answers.append(run)
+                answered.wait()
+        except DeviceError as error:
+            refusals.append(str(error))
+            answered.wait()
+
+    runs = [threading.Thread(target=take, args=(f"run{number}",)) for number in range(many)]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert len(answers) == 1
+    assert all("busy with another run" in refusal for refusal in refusals)
+    assert not list(tmp_path.iterdir())
+
+
+RUN = f"""
+import sys, time
+from dataclasses import replace
+from rexnet_export.apps.bench.transports.local import local
+from rexnet_export.apps.bench.transports.device_lock import own_folder
+with own_folder(replace(local(), roots=(sys.argv[1],)), "{uuid4()}") as folder:
+    local().run(("sleep", "100"), cwd=folder, environment={{}}, timeout=99, heard=print)
+"""
+
+
+def test_a_killed_run_leaves_nothing_on_the_device(tmp_path: Path) -> None:
+    run = subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path)])
+    wait_until(lambda: any(path.read_text() for path in tmp_path.glob("*/.pid")))
+    program = int(next(tmp_path.glob("*/.pid")).read_text())
+    run.kill()
+    run.wait()
+    wait_until(lambda: not list(tmp_path.iterdir()))
+    wait_until(lambda: not is_running(program))
+
+
+def test_what_a_run_left_whose_device_went_down_is_swept(lockable: Transport, tmp_path: Path) -> None:
+    dead_owner(tmp_path)
+    (left := tmp_path / f"rexnet-bench-{uuid4()}").mkdir()
+    (other := tmp_path / "rexnet-bench-results").mkdir()
+    orphan = subprocess.Popen(["sleep", "100"], cwd=left)
+    elsewhere = subprocess.Popen(["sleep", "100"], cwd=other)
+    try:
+        (left / ".pid").write_text(str(orphan.pid))
+        with own_folder(lockable, "second"):
+            assert not left.exists()
+            assert orphan.wait(10) == -signal.SIGKILL
+            assert elsewhere.poll() is None
+        assert list(tmp_path.iterdir()) == [other]
+    finally:
+        end([orphan.pid, elsewhere.pid])
+        orphan.wait()
+        elsewhere.wait()
+
+
+def test_the_number_of_a_dead_runs_program_may_be_anothers(tmp_path: Path) -> None:
+    (left := tmp_path / f"rexnet-bench-{uuid4()}").mkdir()
+    stranger = subprocess.Popen(["sleep", "100"])
+    try:
+        (left / ".pid").write_text(str(stranger.pid))
+        with own_folder(replace(local(), roots=(str(tmp_path),)), "second"):
+            assert not left.exists()
+        assert stranger.poll() is None
+    finally:
+        end([stranger.pid])
+        stranger.wait()
+
+
+def test_a_folder_that_others_can_write_to_is_no_root(lockable: Transport, tmp_path: Path) -> None:
+    (public := tmp_path / "public").mkdir()
+    public.chmod(0o1777)
+    assert isinstance(lockable, PosixTransport | AdbTransport)
+    unsafe = replace(lockable, roots=(str(public),))
+    with pytest.raises(DeviceError, match="by this user alone"), own_folder(unsafe, "a"):
+        pass
+    with own_folder(replace(lockable, roots=(str(public), str(tmp_path))), "a") as folder:
+        assert Path(folder).parent == tmp_path
+
+
+def wait_until(met: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_this_machine_is_locked_where_nobody_else_can_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +394,7 @@ def test_home_is_where_a_shell_finds_it(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_lock_that_cannot_name_its_run_is_given_up(lockable: Transport, tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="could not be locked"), own_folder(lockable, "no/such"):
         pass
-    assert not list(tmp_path.iterdir())
+    assert not (tmp_path / LOCK).exists()
 
 
 def aged(lock: Path, seconds: float) -> None:
@@ -272,19 +402,38 @@ def aged(lock: Path, seconds: float) -> None:
     os.utime(lock, (then, then))
 
 
-def test_a_lock_older_than_any_run_is_taken_over_for_good(lockable: Transport, tmp_path: Path) -> None:
-    lock = tmp_path / LOCK
-    second = contextlib.ExitStack()
-    with own_folder(lockable, "first"):
-        aged(lock, LOCKED_S - 120)
-        with pytest.raises(DeviceError, match="busy"), own_folder(lockable, "third"):
-            pass
-        aged(lock, LOCKED_S + 120)
-        second.enter_context(own_folder(lockable, "second"))
-        assert [path.name for path in lock.iterdir()] == ["second"]
-    assert [path.name for path in lock.iterdir()] == ["second"], "the first run deleted a lock that was not its own"
-    second.close()
+def test_a_lock_whose_owner_is_no_process_counts_by_its_age(lockable: Transport, tmp_path: Path) -> None:
+    (lock := tmp_path / LOCK).mkdir()
+    (lock / "somebody").touch()
+    aged(lock, LOCKED_S - 120)
+    with pytest.raises(DeviceError, match="busy with another run \\(somebody in"), own_folder(lockable, "first"):
+        pass
+    aged(lock, LOCKED_S + 120)
+    with own_folder(lockable, "second"):
+        assert owners(tmp_path) == ["second"]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_that_names_nobody_is_given_a_minute(lockable: Transport, tmp_path: Path) -> None:
+    (lock := tmp_path / LOCK).mkdir()
+    with pytest.raises(DeviceError, match="busy"), own_folder(lockable, "first"):
+        pass
+    aged(lock, 120)
+    with own_folder(lockable, "second"):
+        assert owners(tmp_path) == ["second"]
+
+
+def test_a_living_owner_keeps_its_lock_however_old(lockable: Transport, tmp_path: Path) -> None:
+    with own_folder(lockable, "first"):
+        aged(tmp_path / LOCK, LOCKED_S + 120)
+        with pytest.raises(DeviceError, match="busy"), own_folder(lockable, "second"):
+            pass
+
+
+def test_a_lock_that_was_lost_is_told_and_another_one_left(lockable: Transport, tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="was lost during the run"), own_folder(lockable, "first"):
+        next((tmp_path / LOCK).iterdir()).rename(tmp_path / LOCK / "1-1-other")
+    assert owners(tmp_path) == ["other"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gate_samples import CLASSES, REFERENCE_WRONG, edit, labels, logits, vouch, write_export
+from gate_samples import CLASSES, REFERENCE_WRONG, edit, labels, logits, write_export
+from manifests import vouch
 
 from rexnet_export.apps.gate.accuracy.evidence import read_evidence, require_same_images, runtime
 from rexnet_export.pipeline.core.errors import BaselineError, DataError
@@ -161,6 +162,7 @@ def test_other_images_say_what_differs(folder: Path, part: dict[str, Any], messa
         ("LiteRT 2.1.2", "LiteRT 2.1"),
         ("Core ML", "Core ML"),
         ("ours 3 on 2", "ours 3 on 2"),
+        ("lib.of.ours 1.2.3", "lib.of.ours 1.2"),
     ],
 )
 def test_the_last_number_of_a_version_does_not_count(executed_by: str, expected: str) -> None:

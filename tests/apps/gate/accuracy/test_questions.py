@@ -16,6 +16,7 @@ from rexnet_export.apps.gate.accuracy.decision import Policy
 from rexnet_export.apps.gate.accuracy.evidence import Evidence, read_evidence, runtime
 from rexnet_export.apps.gate.accuracy.questions import check
 from rexnet_export.apps.gate.accuracy.result import Check, GateResult
+from rexnet_export.apps.gate.accuracy.words import check_words
 from rexnet_export.pipeline.core.errors import BaselineError, UsageError
 
 POLICY = Policy(margin=0.02, tolerance=0.01)
@@ -26,6 +27,10 @@ NAMES = ("onnx-float", "onnx-equalized", "onnx-quantized", "ort", "ort-x86")
 
 def export(folder: Path, **wrong: Sequence[int]) -> Evidence:
     return read_evidence(write_export(folder, {name.replace("_", "-"): images for name, images in wrong.items()}))
+
+
+def sentence(found: Check) -> str:
+    return check_words(found, "fail").sentence
 
 
 def by_name(result: GateResult) -> Mapping[tuple[str, str], Check]:
@@ -150,18 +155,18 @@ def test_what_has_no_baseline_or_is_gone_is_not_compared(tmp_path: Path) -> None
     report["targets"]["ort"]["presets"] = {}
     gone = check(read_evidence(edit(folder, **report)), old, POLICY)
     assert (gone.overall, gone.exit_code) == ("not_compared", 6)
-    assert by_name(gone)["ort x86", "baseline"].message.endswith(
+    assert sentence(by_name(gone)["ort x86", "baseline"]).endswith(
         f"has no ort x86, but {old.source} has; export it again"
     )
     new = check(old, read_evidence(folder), POLICY)
     assert (new.overall, new.exit_code) == ("not_compared", 6)
-    assert by_name(new)["ort x86", "baseline"].message == (
+    assert sentence(by_name(new)["ort x86", "baseline"]) == (
         f"{folder} has no ort x86, but {old.source} has; export it there too, or leave it out with --target"
     )
     update(old, tmp_path / "baselines", ("ort",), Change(reason="the first", commit=None))
     unknown = check(old, read_baselines(tmp_path / "baselines", "rexnet_100"), POLICY)
     assert (unknown.overall, unknown.exit_code) == ("not_compared", 6)
-    assert by_name(unknown)["ort x86", "baseline"].message.endswith("has; accept it with rexnet-gate update")
+    assert sentence(by_name(unknown)["ort x86", "baseline"]).endswith("has; accept it with rexnet-gate update")
     assert check(old, read_evidence(folder), POLICY, targets=["ort"]).overall == "pass"
     follows_the_schema(new)
 
@@ -172,7 +177,7 @@ def test_what_did_not_run_is_not_compared(tmp_path: Path) -> None:
     report["targets"]["ort"]["executed_by"] = {"not_measured": "no runtime here"}
     result = check(read_evidence(edit(folder, **report)), None, POLICY, float_baseline=True)
     assert result.exit_code == 6
-    assert by_name(result)["ort", "float"].message == "no runtime here"
+    assert sentence(by_name(result)["ort", "float"]) == "no runtime here"
 
 
 def test_a_failure_outweighs_what_was_not_compared(tmp_path: Path) -> None:

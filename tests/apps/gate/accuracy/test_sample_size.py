@@ -12,8 +12,10 @@ from rexnet_export.apps.gate.accuracy.sample_size import (
     images_to_prove,
     images_without_discordance,
     provable_margin,
+    require_margin,
     smallest_detectable,
 )
+from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.proof.paired_statistics import mcnemar_p, no_discordance_limit
 
 # (discordance, drop) in points: images at 80, 90 and 95 % power
@@ -110,3 +112,13 @@ def test_the_test_finds_the_drop_as_often_as_planned() -> None:
     counts = np.random.default_rng(0).multinomial(images, shares, size=1000)
     found = np.mean([mcnemar_p(int(b), int(c)) < 0.05 for b, c, _ in counts])
     assert found == pytest.approx(0.8, abs=5 * math.sqrt(0.16 / 1000))
+
+
+@pytest.mark.parametrize("margin", [1.0, 1.5, 0.0, -0.01])
+def test_a_margin_under_which_all_or_nothing_passes_is_refused(margin: float) -> None:
+    with pytest.raises(UsageError, match=f"^margin {100 * margin:g}: must be points between"):
+        require_margin(margin)
+
+
+def test_a_margin_just_below_everything_is_one() -> None:
+    require_margin(0.999)

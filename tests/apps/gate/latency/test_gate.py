@@ -199,6 +199,11 @@ def test_numbers_no_run_could_honour_are_refused(wrong: dict[str, float]) -> Non
         Request(base=Path("a.ort"), candidate=Path("b.ort"), **wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("asked", [{"pairs": 5}, {"pairs": 1_000}, {"margin": 99.9}, {"seed": 0}])
+def test_the_ends_of_what_can_be_asked_are_taken(asked: dict[str, float]) -> None:
+    Request(base=Path("a.ort"), candidate=Path("b.ort"), **asked)  # type: ignore[arg-type]
+
+
 def test_times_of_unsteady_pairs_are_not_in_the_tail() -> None:
     steady = Pair(
         order=("base", "candidate"),

@@ -11,7 +11,8 @@ from xml.etree import ElementTree
 import pytest
 from sheets import CANARY_TEXT, canary_sheet
 
-from rexnet_export.apps.gate.outputs.outputs import FORMATS, add_outputs, planned
+from rexnet_export.apps.gate.outputs.flags import FORMATS, add_outputs
+from rexnet_export.apps.gate.outputs.outputs import planned
 from rexnet_export.apps.shared.terminal import Terminal
 
 
@@ -22,7 +23,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary"))
     parser = argparse.ArgumentParser()
     add_outputs(parser)
-    files = {output.flag: tmp_path / output.flag[2:] for output in FORMATS}
+    files = {flag: tmp_path / flag[2:] for flag in FORMATS}
     arguments = parser.parse_args([word for flag, path in files.items() for word in (flag, str(path))])
     (log := tmp_path / "log").touch()
     terminal = Terminal("test", io.StringIO(), messages := io.StringIO(), quiet=False, log=log)

@@ -24,7 +24,7 @@ def bounded(subject: str, upper: float, unit: str = "points") -> Metric:
 
 def test_every_row_is_there_and_what_did_not_pass_says_why() -> None:
     text = page(sheet())
-    assert "<h1>rexnet-gate check: FAIL</h1>" in text
+    assert '<h1>rexnet-gate check: <span class="bad">FAIL</span></h1>' in text
     for status in STATUSES:
         assert f">{status.upper()}</b>" in text
     assert text.count("all is well") == len(STATUSES) - 1

@@ -28,7 +28,9 @@ def cells(text: str) -> list[str]:
 
 def test_verdict_rows_reasons_and_notes() -> None:
     text = markdown(sheet(notes=("another processor",), lists={"2 images flipped": ("one", "two")}))
-    assert text.startswith("### rexnet-gate check: FAIL\n\nrexnet_100 int8, 10,000 images\n")
+    assert text.startswith(
+        "### :x: rexnet-gate check: FAIL\n\nFAIL: ort x86 is worse\n\nrexnet_100 int8, 10,000 images\n"
+    )
     assert cells(text)[:6] == ["", "artifact", "check", "verdict", "top-1", "drop"]
     assert cells(text)[6:12] == [":white_check_mark:", "ort x86", "passed", "PASSED", "93.45%", "+0.01"]
     assert "- ort x86 passed" not in text

@@ -9,12 +9,13 @@ from xml.etree import ElementTree as ET
 import pytest
 from sheets import row, sheet
 
-from rexnet_export.apps.gate.outputs.outputs import FORMATS, Outputs, add_outputs, planned
+from rexnet_export.apps.gate.outputs.flags import FORMATS, add_outputs
+from rexnet_export.apps.gate.outputs.outputs import RENDERED, Outputs, planned
 from rexnet_export.apps.gate.outputs.sheet import Sheet
 from rexnet_export.apps.shared.terminal import Terminal
 from rexnet_export.pipeline.core.errors import BaselineError, UsageError
 
-FLAGS = [output.flag for output in FORMATS]
+FLAGS = list(FORMATS)
 
 
 @pytest.fixture(autouse=True)
@@ -46,8 +47,8 @@ def everything() -> Outputs:
 
 def test_every_file_is_written(terminal: Terminal, messages: io.StringIO) -> None:
     everything().write(sheet(), terminal)
-    for output in FORMATS:
-        assert Path("out", output.flag[2:]).read_text() == output.render(sheet())
+    for flag in FLAGS:
+        assert Path("out", flag[2:]).read_text() == RENDERED[flag](sheet())
     assert sorted(path.name for path in Path("out").iterdir()) == sorted(flag[2:] for flag in FLAGS)
     assert messages.getvalue() == ""
 
@@ -150,7 +151,7 @@ def test_github_actions_gets_annotations_and_a_summary(
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     outputs().write(sheet(row("failed")), terminal)
     assert messages.getvalue().startswith("::error title=")
-    assert Path("summary.md").read_text().startswith("of the step before\n### rexnet-gate check: FAIL\n")
+    assert Path("summary.md").read_text().startswith("of the step before\n### :x: rexnet-gate check: FAIL\n")
 
 
 def test_a_summary_that_cannot_be_written_is_said_and_no_more(

@@ -6,7 +6,12 @@ from xml.etree import ElementTree
 import pytest
 from report_samples import LAYERS, SEARCHED
 
-from rexnet_export.apps.shared.html.plots import latency_plot, layer_plot, spread_plot
+from rexnet_export.apps.shared.html.plots import Trade, latency_plot, layer_plot, spread_plot, trade_plot
+
+TRADES = [
+    Trade(name=f"trial {number}", cost=float(number), gain=0.9, least=0.8, on_front=number == 1)
+    for number in range(1, 8)
+]
 
 
 def drawn() -> dict[str, str]:
@@ -14,10 +19,11 @@ def drawn() -> dict[str, str]:
         "layers": layer_plot({"tflite": LAYERS, "<ort> $\\x$": LAYERS}),
         "spreads": spread_plot(SEARCHED.spreads),
         "latency": latency_plot({"tflite": (1.0, 2.0, 1.5), "ort": (3.0,)}),
+        "trade": trade_plot(TRADES, "ms", "a <trade>"),
     }
 
 
-@pytest.mark.parametrize("name", ["layers", "spreads", "latency"])
+@pytest.mark.parametrize("name", ["layers", "spreads", "latency", "trade"])
 def test_a_picture_is_xml_in_the_pages_own_colour(name: str) -> None:
     picture = drawn()[name]
     (root,) = ElementTree.fromstring(picture)  # noqa: S314 - our own
@@ -30,7 +36,7 @@ def test_a_picture_is_xml_in_the_pages_own_colour(name: str) -> None:
 def test_pictures_on_one_page_share_no_ids() -> None:
     ids = [set(re.findall(r'\bid="([^"]*)"', picture)) for picture in drawn().values()]
     assert all(ids)
-    assert not ids[0] & ids[1] | ids[0] & ids[2] | ids[1] & ids[2]
+    assert sum(map(len, ids)) == len(set.union(*ids))
     for picture, own in zip(drawn().values(), ids, strict=True):
         assert set(re.findall(r'(?:href="#|url\(#)([^")]*)', picture)) <= own
 
@@ -45,6 +51,15 @@ def test_names_and_axes_are_text() -> None:
     assert "SQNR, dB" in texts["layers"]
     assert "stem.silu" in texts["spreads"]
     assert "tflite" in texts["latency"]
+    assert all(trade.name in texts["trade"] for trade in TRADES)
+
+
+def test_one_slow_run_does_not_squash_the_others() -> None:
+    usual = tuple(1 + run / 100 for run in range(49))
+    squashed, plain = latency_plot({"a": (*usual, 500.0)}), latency_plot({"a": (*usual, 1.5)})
+    assert "ms; 1 slower run drawn at the right edge" in squashed
+    assert "slower" not in plain
+    assert "400" not in re.findall(r"<text[^>]*>([^<]*)</text>", squashed)
 
 
 def test_every_run_is_a_point() -> None:

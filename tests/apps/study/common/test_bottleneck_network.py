@@ -18,7 +18,7 @@ from rexnet_export.apps.study.common.bottleneck_network import (
 )
 from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.records import Preprocess
-from rexnet_export.pipeline.model.rexnet import Block
+from rexnet_export.pipeline.model.architecture import Block
 
 
 def small() -> Plan:

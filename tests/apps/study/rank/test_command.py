@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from rexnet_export.apps.study.command import main
-from rexnet_export.apps.study.rank import random_layers as rank_study
-from rexnet_export.apps.study.rank.command import LIMITS
+from rexnet_export.apps.study.rank import run_rank
+from rexnet_export.apps.study.rank.run_rank import LIMITS
 
 TINY = ("rank", "--networks", "5", "--widths", "20", "30", "--ratios", "0.2", "0.5", "--quiet")
 DOCS = Path(__file__).parents[4] / "docs"
@@ -67,7 +67,7 @@ def test_bad_input_is_one_line(
 def test_page_that_cannot_be_is_refused_before_the_study(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, said: str
 ) -> None:
-    monkeypatch.setattr(rank_study, "study", None)
+    monkeypatch.setattr(run_rank, "study", None)
     (tmp_path / "taken.csv").mkdir()
     (tmp_path / "file").write_text("", encoding="utf-8")
     assert main([*TINY, "--write", str(tmp_path / name)]) == 2

@@ -12,8 +12,9 @@ from rexnet_export.pipeline.checkpoint.load import load_checkpoint, save_checkpo
 from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.data.sources import batches, bundled
+from rexnet_export.pipeline.model.architecture import architecture
 from rexnet_export.pipeline.model.normalize import Normalize
-from rexnet_export.pipeline.model.rexnet import ReXNet, architecture
+from rexnet_export.pipeline.model.rexnet import ReXNet
 
 PREPROCESS = Preprocess(size=32)
 INDICES = list(range(70))  # more than one batch

@@ -5,7 +5,6 @@ import csv
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,11 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from servers import free_port
 
+from rexnet_export.apps.shared.trials.journal import JOURNAL
 from rexnet_export.apps.study.command import main
 from rexnet_export.apps.study.search import command as study_search
-from rexnet_export.apps.study.search import executors
-from rexnet_export.apps.study.search.journal import JOURNAL, TrialResult
+from rexnet_export.apps.study.search import run_search
+from rexnet_export.apps.study.search.journal import TrialResult
 from rexnet_export.apps.study.search.search import Trial, run_trial
 
 DOCS = Path(__file__).parents[4] / "docs"
@@ -60,8 +61,10 @@ def test_published_page_is_what_the_published_table_gives() -> None:
     ]
     flags = argparse.ArgumentParser()
     study_search.add_options(flags)
-    assert study_search.table(results) == text
-    page = study_search.document(study_search.chosen(flags.parse_args([])), results)
+    options = flags.parse_args([])
+    options.settle(options)
+    assert run_search.table(results) == text
+    page = run_search.document(run_search.chosen(options), results)
     assert page == (DOCS / "channel-search.md").read_text(encoding="utf-8")
 
 
@@ -93,13 +96,13 @@ def here(counted: list[int], *, die_after: int | None = None) -> object:
 
 def test_killed_search_goes_on(local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[int] = []
-    monkeypatch.setattr(executors, "on_this_machine", here(ran, die_after=2))
+    monkeypatch.setattr(run_search, "on_this_machine", here(ran, die_after=2))
     assert main([*TINY, "--output", str(tmp_path)]) != 0
     assert ran == [0, 1]
     journal = tmp_path / JOURNAL
     journal.write_text(journal.read_text(encoding="utf-8")[:-20], encoding="utf-8")  # the kill cut the last line
     ran.clear()
-    monkeypatch.setattr(executors, "on_this_machine", here(ran))
+    monkeypatch.setattr(run_search, "on_this_machine", here(ran))
     assert main([*TINY, "--output", str(tmp_path), "--resume"]) == 0
     assert ran == [1, 2]
     assert (tmp_path / "results.csv").read_bytes() == (local / "results.csv").read_bytes()
@@ -175,16 +178,10 @@ def test_damaged_journal(tmp_path: Path, capfd: pytest.CaptureFixture[str], cont
     assert "damaged" in capfd.readouterr().err
 
 
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        pytest.param(("--ray", f"127.0.0.1:{closed_port()}"), 5, "not reachable", id="no ray"),
+        pytest.param(("--ray", f"127.0.0.1:{free_port()}"), 5, "not reachable", id="no ray"),
         pytest.param(("--ray", ""), 5, "give host:port", id="empty address"),
         pytest.param(("--ray", "nonsense"), 5, "give host:port", id="no address"),
         pytest.param(("--ray", "host:99999"), 5, "give host:port", id="no port"),

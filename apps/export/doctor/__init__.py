@@ -1,0 +1,1 @@
+"""`rexnet-export doctor`: what works on this machine."""

@@ -1,0 +1,1 @@
+"""`rexnet-export info`: what a file is."""

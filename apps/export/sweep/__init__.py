@@ -1,0 +1,1 @@
+"""`rexnet-export sweep`: many exports at once, put side by side, and the one to ship picked."""

@@ -1,0 +1,84 @@
+"""How fast the files of a sweep are: on this machine, one at a time, in turns, when nothing else of the sweep runs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rexnet_export.apps.export.sweep.findings import front
+from rexnet_export.apps.export.sweep.sweep_json import FileRow, SweepJson, TimedRow, TimingsJson
+from rexnet_export.pipeline.artifact.metadata import card_from
+from rexnet_export.pipeline.core.errors import ExportError
+from rexnet_export.pipeline.core.progress import Progress
+from rexnet_export.pipeline.core.records import Measurement, NotMeasured
+from rexnet_export.pipeline.core.reproducible import LEFT_OUT, is_reproducible
+from rexnet_export.pipeline.machine.environment import processor
+from rexnet_export.pipeline.timing.blocks import turns
+from rexnet_export.pipeline.timing.summary import median, quantile
+from rexnet_export.targets.isolation.isolated_file import IsolatedFile
+
+PASSES, DROPPED, COUNTED = 5, 5, 20  # blocks of a file, and in each the runs that do not count and those that do
+MILLISECOND = 1e6  # nanoseconds
+
+
+def timed(sweep: SweepJson, folder: Path, progress: Progress) -> TimingsJson:
+    """Time every file: `PASSES` blocks each, and between two of a file one of every other, in random order.
+
+    What slows the machine for a while then slows all of them. A file is open only while it is timed, so memory does
+    not grow with their number.
+    """
+    files = {row.file: row for trial in sweep.trials for row in trial.files}
+    spent: dict[str, list[int]] = defaultdict(list)
+    images: dict[str, NDArray[np.uint8]] = {}
+    unmeasured: dict[str, NotMeasured] = dict.fromkeys(files, LEFT_OUT) if is_reproducible() else {}
+    with progress.stage("timing", PASSES * len(files), "blocks") as bar:
+        for _, order in zip(range(PASSES), turns(list(files), seed=0), strict=False):
+            for name in order:
+                if name not in unmeasured:
+                    block = _block(folder / name, name, images)
+                    if isinstance(block, NotMeasured):
+                        unmeasured[name] = block
+                    else:
+                        spent[name] += block
+                bar.advance()
+    comparable = [row for name, row in files.items() if name not in unmeasured] if sweep.images else []
+    fastest = _fronts(comparable, spent)
+    rows: dict[str, Measurement[TimedRow]] = {
+        name: unmeasured[name]
+        if name in unmeasured
+        else TimedRow(
+            p50_ms=round(median(spent[name]) / MILLISECOND, 4),
+            p90_ms=round(quantile(spent[name], 0.9) / MILLISECOND, 4),
+            n=len(spent[name]),
+            on_speed_front=name in fastest,
+        )
+        for name in files
+    }
+    return TimingsJson(machine=processor(), files=rows)
+
+
+def _block(path: Path, name: str, images: dict[str, NDArray[np.uint8]]) -> list[int] | NotMeasured:
+    """Nanoseconds of the runs of one block, or why there are none; `images` keeps the image of noise for each file."""
+    try:
+        with IsolatedFile(path) as file:
+            if not file.timed:
+                return NotMeasured(reason=f"the speed of the {file.executed_by} is not a device's")
+            if name not in images:
+                preprocess = card_from(file.inspect().metadata).preprocess
+                shape = (1, *preprocess.shape, preprocess.channels)
+                images[name] = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+            return list(file.time_block(images[name], dropped=DROPPED, counted=COUNTED))
+    except ExportError as error:
+        return NotMeasured(reason=str(error))
+
+
+def _fronts(rows: Sequence[FileRow], spent: dict[str, list[int]]) -> set[Hashable]:
+    families: dict[str, list[tuple[Hashable, float, float]]] = defaultdict(list)
+    for row in rows:
+        if not isinstance(row.accuracy, NotMeasured):
+            families[row.name].append((row.file, row.accuracy.top1, median(spent[row.file])))
+    return {key for family in families.values() for key in front(family)}

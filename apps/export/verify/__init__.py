@@ -1,0 +1,1 @@
+"""`rexnet-export verify`: finished files proven again, or made again."""

@@ -1,0 +1,40 @@
+"""What `rexnet-export verify` does, and prints of it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import fields
+
+from rexnet_export.apps.export.verify.verify_json import verification_json
+from rexnet_export.apps.export.verify.verify_tables import tables, verdict_line
+from rexnet_export.apps.shared.terminal import Terminal
+from rexnet_export.pipeline.core.errors import ConversionError
+from rexnet_export.pipeline.proof import verify as proof
+from rexnet_export.pipeline.proof.verify import Request, Verification
+from rexnet_export.targets import SUFFIXES
+from rexnet_export.targets.isolation.isolated_file import IsolatedFile
+
+
+def verify(arguments: argparse.Namespace, terminal: Terminal) -> None:
+    """Prove the files again, and raise what is wrong with them."""
+    found = proof.verify(_request(arguments), IsolatedFile, SUFFIXES, terminal)
+    if arguments.json:
+        terminal.json(verification_json(found).to_json())
+    elif not arguments.quiet:
+        terminal.out.print(tables(found))
+        terminal.out.print(verdict_line(found), soft_wrap=True)
+    if found.problems:
+        raise ConversionError("; ".join(_summary(found)))
+
+
+def _request(arguments: argparse.Namespace) -> Request:
+    given = {field.name: getattr(arguments, field.name) for field in fields(Request)}
+    return Request(**given | {"paths": tuple(arguments.paths)})
+
+
+def _summary(found: Verification) -> Iterator[str]:
+    """Every file that has problems, with them."""
+    broken = [finding for finding in found.findings if finding.problems]
+    yield f"FAIL: {len(broken)} of {len(found.findings)} files failed"
+    yield from (f"{finding.name}: {', '.join(finding.problems)}" for finding in broken)

@@ -1,0 +1,139 @@
+"""What `rexnet-export verify` found, as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from rexnet_export.apps.shared.terminal_table import titled
+from rexnet_export.apps.shared.text import int8_share, shown
+from rexnet_export.pipeline.core.records import Measurement, NotMeasured
+from rexnet_export.pipeline.proof.compare import STEPS, Steps, TensorDifference, worst_first
+from rexnet_export.pipeline.proof.verify import TensorFinding, Verification
+
+WORST = 5
+
+
+def tables(found: Verification) -> RenderableType:
+    """The files, the pairs of files, the tensors that are furthest apart, and every problem in full."""
+    parts: list[RenderableType] = [_files(found)]
+    if isinstance(found.logits, NotMeasured):
+        parts.append(Text(f"not executed on images: {found.logits.reason}\n"))
+    elif found.logits.pairs:
+        parts.append(_pairs(found))
+    if isinstance(found.tensors, NotMeasured):
+        if found.tensors != found.logits:
+            parts.append(Text(f"tensors not compared: {found.tensors.reason}\n"))
+    else:
+        parts += [_tensors(finding) for finding in found.tensors]
+    parts += [
+        Text(f"{finding.name}: {finding.vouched_by.reason}")
+        for finding in found.findings
+        if isinstance(finding.vouched_by, NotMeasured) and not finding.problems
+    ]
+    parts += [Text(f"{finding.name}: {change}") for finding in found.findings for change in finding.changes]
+    parts += [Text(problem, style="red") for problem in found.problems]
+    return Group(*parts)
+
+
+def verdict_line(found: Verification) -> Text:
+    """The verdict; why files failed goes to the person as the failure, with the exit code."""
+    if found.problems:
+        return Text("FAIL", style="bold red")
+    files = "1 file is" if len(found.findings) == 1 else f"{len(found.findings)} files are"
+    if found.proven:
+        return Text(f"PASS: {files} what was written, and ran again as then", style="green")
+    unread = {
+        finding.name: finding.executed_by.reason
+        for finding in found.findings
+        if isinstance(finding.executed_by, NotMeasured)
+    }
+    if unread:
+        missing = "; ".join(dict.fromkeys(unread.values()))
+        return Text(f"PASS, not proven: {', '.join(unread)} cannot be executed here: {missing}", style="yellow")
+    if compressed := [finding.name for finding in found.findings if finding.compressed]:
+        changed = f"{', '.join(compressed)} {'was' if len(compressed) == 1 else 'were'} compressed since"
+        return Text(f"PASS, but not as it was written: {changed}", style="yellow")
+    own = "what they say themselves; a manifest or --expect vouches for more"
+    return Text(f"PASS, consistent but not proven: {files} {own}", style="yellow")
+
+
+def _grid(title: str, *columns: str) -> Table:
+    grid = titled(title)
+    for position, column in enumerate(columns):
+        grid.add_column(column, justify="right" if position else "left", overflow="fold")
+    return grid
+
+
+def _files(found: Verification) -> Table:
+    top1 = {} if isinstance(found.logits, NotMeasured) else found.logits.top1
+    images = "" if isinstance(found.logits, NotMeasured) else f" on {found.logits.n:,} images of {found.images}"
+    grid = _grid(f"{len(found.findings)} files{images}", "file", "self-test", "table", "INT8", "top-1", "executed by")
+    for finding in found.findings:
+        accuracy = top1.get(finding.name, NotMeasured(reason="not run"))
+        grid.add_row(
+            *map(
+                Text,
+                (
+                    finding.name,
+                    shown(finding.self_test, lambda tested: "same" if tested.passed else "CHANGED"),
+                    shown(finding.holds_table, lambda held: "held" if held else "NOT HELD"),
+                    shown(finding.coverage, int8_share),
+                    shown(accuracy, lambda value: f"{value:.2%}"),
+                    shown(finding.executed_by, str),
+                ),
+            )
+        )
+    return grid
+
+
+def _pairs(found: Verification) -> Table:
+    assert not isinstance(found.logits, NotMeasured)
+    grid = _grid("pairs, by their logits", "files", "same top-1", "largest difference", f"within {STEPS[-1]} steps")
+    for pair in found.logits.pairs:
+        largest = pair.steps if isinstance(pair.steps, NotMeasured) else pair.steps.largest
+        steps = f"{pair.largest:.3g}" if isinstance(largest, NotMeasured) else f"{largest:.0f} steps"
+        grid.add_row(
+            Text(" ~ ".join(pair.names)),
+            f"{pair.agreement:.2%}",
+            steps,
+            shown(pair.steps, lambda s: f"{s.within[-1]:.2%}"),
+        )
+    return grid
+
+
+def _tensors(finding: TensorFinding) -> RenderableType:
+    one, other = finding.names
+    traces = finding.traces
+    title = f"{one} ~ {other}: {len(traces.tensors)} tensors on {traces.images} images, worst first"
+    grid = _grid(title, "tensor", "SQNR dB", "same integers", "largest difference")
+    for tensor in worst_first(traces.tensors)[:WORST]:
+        grid.add_row(*map(Text, _tensor(tensor)))
+    return Group(grid, *(Text(line) for line in _conclusions(finding)), Text())
+
+
+def _tensor(tensor: TensorDifference) -> tuple[str, ...]:
+    return (
+        tensor.name,
+        shown(tensor.sqnr_db, lambda level: f"{level:.1f}"),
+        shown(tensor.equal, lambda share: f"{share:.2%}"),
+        f"{tensor.largest:.3g}" if isinstance(tensor.steps, NotMeasured) else _steps(tensor.steps),
+    )
+
+
+def _steps(steps: Steps) -> str:
+    return f"{steps.largest:.0f} steps" if steps.largest >= 1 else f"{steps.largest:.2f} of a step"
+
+
+def _conclusions(finding: TensorFinding) -> Iterator[str]:
+    first: Measurement[str] = finding.first
+    if not isinstance(first, NotMeasured):
+        yield f"they part first in {first}"
+    elif isinstance(finding.loss, NotMeasured):
+        yield first.reason
+    if not isinstance(finding.loss, NotMeasured):
+        loss = finding.loss
+        yield f"INT8 costs most in {loss.name}: from {loss.source_db:.1f} dB ({loss.source}) to {loss.sqnr_db:.1f} dB"

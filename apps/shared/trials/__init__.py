@@ -1,0 +1,1 @@
+"""Many independent trials: what is kept of them, and where they run."""

@@ -1,0 +1,1 @@
+"""Pickles as checkpoints have them, read without unpickling."""

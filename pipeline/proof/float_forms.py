@@ -1,0 +1,70 @@
+"""The float file of the same format beside each INT8 file, so that what INT8 gains is timed in the same sitting."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rexnet_export.pipeline.artifact.target import OutputSession, Source, Target
+from rexnet_export.pipeline.core.errors import ExportError
+from rexnet_export.pipeline.core.records import Artifact, Measurement, NotMeasured
+
+NOT_INT8 = NotMeasured(reason="only an INT8 file has a float file of its format timed beside it")
+NO_FLOAT = NotMeasured(reason="the format is offered in INT8 alone")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FloatForms:
+    """Float files that are open, by name, and which of them belongs to each INT8 file."""
+
+    sessions: Mapping[str, OutputSession]
+    of: Mapping[str, Measurement[str]]
+
+
+@contextmanager
+def float_forms(
+    artifacts: Sequence[tuple[Target, Artifact]], source: Source, timed: Collection[str]
+) -> Iterator[FloatForms]:
+    """Those of the `timed` files that are INT8: made for this alone, in a folder that goes when the context ends.
+
+    A preset is compared with the float form's preset of the same name, or else with the float file itself.
+    """
+    sessions: dict[str, OutputSession] = {}
+    of: dict[str, Measurement[str]] = {}
+    with tempfile.TemporaryDirectory(prefix="rexnet-export-") as folder:
+        for target, artifact in artifacts:
+            presets = {"": artifact.file, **artifact.presets}
+            names = {preset: f"{target.name} {preset}".rstrip() for preset in presets}
+            wanted = {preset: name for preset, name in names.items() if name in timed}
+            if artifact.precision != "int8":
+                of |= dict.fromkeys(wanted.values(), NOT_INT8)
+            elif wanted:
+                made = _made(target, source, Path(folder))
+                for preset, name in wanted.items():
+                    of[name] = made if isinstance(made, NotMeasured) else _opened(target, made, preset, sessions)
+        yield FloatForms(sessions=sessions, of=of)
+
+
+def _made(target: Target, source: Source, folder: Path) -> Measurement[Artifact]:
+    if "fp32" not in target.precisions:
+        return NO_FLOAT
+    try:
+        return target.convert(replace(source, precision="fp32"), folder, f"{target.name}-float")
+    except ExportError as error:  # the INT8 file is what was asked for, and that one is made
+        return NotMeasured(reason=f"its float form: {error}")
+
+
+def _opened(target: Target, made: Artifact, preset: str, sessions: dict[str, OutputSession]) -> Measurement[str]:
+    """The name of the float file, opened where it was not yet."""
+    own = preset if preset in made.presets else ""
+    name = " ".join(filter(None, (target.name, own, "float")))
+    if name not in sessions:
+        file = made.presets[own] if own else made.file
+        try:
+            sessions[name] = target.open(replace(made, file=file))
+        except ExportError as error:
+            return NotMeasured(reason=f"its float form: {error}")
+    return name

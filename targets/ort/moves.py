@@ -1,0 +1,52 @@
+"""What only moves integers in an optimized graph, read as such whatever kernel the optimizer chose for it.
+
+`npu_graph` appends channels by convolutions and joins between Q and DQ; ONNX Runtime makes a QLinearConv and a
+QLinearConcat of them. Read as Pad and Concat, the file is the network of the other files: the same multiplications, the
+same parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rexnet_export.pipeline.core.errors import ConversionError
+
+if TYPE_CHECKING:
+    from rexnet_export.targets.ort.format import Graph, Node
+
+APPENDING = ".appending"  # in the names of weights that copy channels and append others
+
+
+def as_moves(graph: Graph) -> Graph:
+    """The graph with such nodes as Pad and Concat; `ConversionError` where one computes anything."""
+    return replace(graph, nodes=tuple(_as_move(node, graph) for node in graph.nodes))
+
+
+def _as_move(node: Node, graph: Graph) -> Node:
+    constant = graph.constants
+    if node.op == "QLinearConcat":
+        _, zero_point, *parts = node.inputs
+        grids = [node.inputs[:2], *(tuple(parts[start + 1 : start + 3]) for start in range(0, len(parts), 3))]
+        if all(_same(graph, grid, grids[0]) for grid in grids):
+            return replace(node, op="Concat", name=zero_point.removesuffix(".zero_point"), inputs=tuple(parts[::3]))
+    if node.op == "QLinearConv" and node.inputs[3].endswith(f"{APPENDING}.weight.q"):
+        source, scale, zero_point, weight, weight_scale, weight_zero, *output = node.inputs
+        integers = constant[weight].astype(np.int64) - np.reshape(constant[weight_zero].astype(np.int64), (-1, 1, 1, 1))
+        copies = np.einsum("oihw,o->oi", integers, constant[weight_scale].astype(np.float64).reshape(-1))
+        channels = copies.shape[1]
+        bias = constant[output[2]] if len(output) > 2 else np.zeros(len(copies))
+        copied = np.array_equal(copies[:channels], np.eye(channels)) and not bias[:channels].any()
+        exact = copied and not copies[channels:].any()
+        if not exact or not _same(graph, (scale, zero_point), tuple(output[:2])):
+            raise ConversionError(f"{weight}: the file changes channels that it is to copy; export the model again")
+        return replace(node, op="Pad", name=output[1].removesuffix(".zero_point"), inputs=(source,))
+    return node
+
+
+def _same(graph: Graph, one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    return all(
+        np.array_equal(graph.constants[name], graph.constants[beside]) for name, beside in zip(one, other, strict=True)
+    )

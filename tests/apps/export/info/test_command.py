@@ -1,0 +1,88 @@
+"""`rexnet-export info`: files say what they are, and what is none is one line."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_checkpoints import tiny
+
+from rexnet_export.apps.export.command import main
+
+
+def told(reference: Path, capfd: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    assert main(["info", str(reference), "--json"]) == 0
+    found: dict[str, Any] = json.loads(capfd.readouterr().out)
+    return found
+
+
+def test_a_training_run_states_nothing_but_its_shapes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    torch.save(tiny(width=0.1).state_dict(), tmp_path / "run.pth")
+    (file,) = told(tmp_path / "run.pth", capfd)["files"]
+    assert (file["kind"], file["model"], file["classes"]) == ("checkpoint", "rexnet_010", 4)
+    assert (file["network"]["variant"], file["network"]["width"]) == ("v1", 0.1)
+    assert file["network"]["parameters"] == sum(each.numel() for each in tiny(width=0.1).parameters())
+    assert "not_measured" in file["preprocess"]
+    assert "not_measured" in file["labels"]
+
+
+def test_every_artifact_of_a_folder_is_described(exported: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    files = told(exported, capfd)["files"]
+    table = {file["made_from"].get("table_sha256") for file in files if file["precision"] == "int8"}
+    assert {file["format"] for file in files if file["kind"] == "artifact"} == {"coreml", "tflite", "ort"}
+    assert len(table) == 1
+    assert all(file["int8_mac_fraction"] == 1 for file in files if file["precision"] == "int8")
+
+
+def test_what_all_files_share_is_said_once(exported: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(exported)]) == 0
+    out = capfd.readouterr().out
+    assert out.count("  classes ") == 1
+    assert out.count("  sha256 ") == out.count(" MB\n")
+
+
+def test_a_bundle_says_what_is_in_it(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    found = told(bundle, capfd)
+    assert found["files"] == []
+    assert {file["runtime"] for file in found["bundle"]["files"]} >= {"tflite", "onnxruntime"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code", "said"),
+    [
+        ("none.tflite", None, 10, "none.tflite"),
+        ("text.tflite", b"text", 12, "text.tflite"),
+        ("text.pth", b"text", 10, "text.pth"),
+        ("text.zip", b"text", 11, "no bundle"),
+        ("none.zip", None, 11, "No such file"),
+        ("text.onnx", b"text", 12, "text.onnx"),
+    ],
+)
+def test_what_is_none_is_one_line(
+    name: str, content: bytes | None, code: int, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    assert main(["info", str(tmp_path / name)]) == code
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+def test_an_altered_artifact_is_refused(exported: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(exported, folder)
+    artifact = next(folder.glob("*.tflite"))
+    content = bytearray(artifact.read_bytes())
+    content[-1] ^= 1
+    artifact.write_bytes(content)
+    assert main(["info", str(folder)]) == 12
+    assert artifact.name in capfd.readouterr().err
+
+
+def test_nothing_named_is_not_this_folder(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", ""]) == 2
+    assert "FILE is empty" in capfd.readouterr().err

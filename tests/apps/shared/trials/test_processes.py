@@ -1,0 +1,69 @@
+"""Trials in processes: each ends for itself, however it ends, and the cores are shared out."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from odd_trials import cores_and_folder, doubled, forever_or_not
+
+from rexnet_export.apps.shared.trials.outcome import Failed
+from rexnet_export.apps.shared.trials.processes import affordable_jobs, in_processes
+from rexnet_export.pipeline.core.errors import CheckpointError, DeviceError
+from rexnet_export.pipeline.machine.environment import usable_cores
+
+
+def test_one_trial_that_dies_or_fails_costs_no_other() -> None:
+    ended = dict(in_processes(doubled, range(6), jobs=2))
+    assert {trial: result for trial, result in ended.items() if not isinstance(result, Failed)} == {0: 0, 4: 8, 5: 10}
+    assert ended[1] == Failed(reason="its process was killed (SIGKILL; out of memory?)", exit_code=5)
+    assert ended[2] == Failed(reason="it is damaged", exit_code=10)
+    assert ended[3] == Failed(reason="unexpected ZeroDivisionError('a fault of ours')", exit_code=70)
+
+
+@pytest.mark.parametrize(("code", "kind"), [(10, CheckpointError), (5, DeviceError)])
+def test_a_failure_is_an_error_of_its_kind(code: int, kind: type[Exception]) -> None:
+    error = Failed(reason="it is damaged", exit_code=code).error("mend it")
+    assert type(error) is kind
+    assert str(error) == "it is damaged: mend it"
+
+
+def test_a_process_has_its_share_of_the_cores_and_the_environment_of_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list(in_processes(doubled, [0], jobs=1))  # whatever is kept for later processes has seen another environment
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("SWEPT", "yes")
+    whole = usable_cores()
+    ((_, alone),) = in_processes(cores_and_folder, [0], jobs=1)
+    assert alone == (whole, str(tmp_path), "yes")
+    for _, shared in in_processes(cores_and_folder, [0, 1], jobs=2):
+        assert not isinstance(shared, Failed)
+        assert shared[0] in {whole // 2, whole - whole // 2}
+
+
+def test_what_runs_ends_with_who_asked(tmp_path: Path) -> None:
+    running = in_processes(forever_or_not, [tmp_path, None], jobs=2)
+    next(running)
+    while not list(tmp_path.iterdir()):
+        time.sleep(0.01)
+    running.close()
+    (process,) = tmp_path.iterdir()
+    deadline = time.monotonic() + 20
+    while is_running(process.name):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def is_running(process: str) -> bool:
+    """Neither gone nor ended and waiting for its parent to be told."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+@pytest.mark.parametrize(("memory", "jobs"), [(1, usable_cores()), (2**60, 1)])
+def test_as_many_jobs_as_memory_and_cores_allow(memory: int, jobs: int) -> None:
+    assert affordable_jobs(memory) == jobs

@@ -1,0 +1,58 @@
+"""Every reader of files that come from elsewhere, by name: what reads a file, and the errors that it promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+from rexnet_export.apps.bench.runner import array_file
+from rexnet_export.apps.bench.runner.archive import open_archive
+from rexnet_export.apps.bench.runner.failure import RunnerError
+from rexnet_export.pipeline.artifact.manifest import ManifestJson
+from rexnet_export.pipeline.artifact.provenance import Statement
+from rexnet_export.pipeline.checkpoint.load import load_checkpoint
+from rexnet_export.pipeline.core.array_files import read_array, read_arrays
+from rexnet_export.pipeline.core.errors import CheckpointError, ConversionError, DataError, UsageError
+from rexnet_export.pipeline.core.strict_json import read_json
+from rexnet_export.pipeline.data.decode import decode, naming
+from rexnet_export.pipeline.data.idx import parse_idx
+from rexnet_export.pipeline.export.options import read_config
+from rexnet_export.pipeline.labels.label_files import read_labels
+from rexnet_export.quantization.table.table_file import load_table
+from rexnet_export.targets.tflite.flatbuffer import read_graph
+
+MOST = 2**20
+
+
+class Reader(NamedTuple):
+    """What reads a file, what it may raise, and how its files end."""
+
+    read: Callable[[Path], object]
+    raises: tuple[type[Exception], ...]
+    suffix: str
+
+
+def image(path: Path) -> object:
+    """A picture, as images of a folder are read."""
+    with naming(path.name):
+        return decode(BytesIO(path.read_bytes()))
+
+
+READERS: Mapping[str, Reader] = {
+    "json": Reader(read_json, (ConversionError,), ".json"),
+    "npy": Reader(lambda path: read_array(path, MOST), (ValueError, OSError), ".npy"),
+    "npz": Reader(lambda path: read_arrays(path, MOST), (ValueError, OSError), ".npz"),
+    "manifest": Reader(lambda path: ManifestJson.parse(path.read_bytes()), (ConversionError,), ".json"),
+    "provenance": Reader(lambda path: Statement.parse(path.read_bytes()), (ConversionError,), ".json"),
+    "table": Reader(load_table, (ConversionError,), ".json"),
+    "labels": Reader(read_labels, (DataError,), ".csv"),
+    "config": Reader(read_config, (UsageError,), ".toml"),
+    "idx": Reader(lambda path: parse_idx(path.read_bytes(), rank=3, name="a"), (DataError,), ".idx"),
+    "image": Reader(image, (DataError,), ".png"),
+    "checkpoint": Reader(load_checkpoint, (CheckpointError,), ".pth"),
+    "tflite": Reader(read_graph, (ConversionError,), ".tflite"),
+    "bundle": Reader(lambda path: open_archive(path).check(), (RunnerError,), ".zip"),
+    "bundle-npy": Reader(array_file.read_array, (RunnerError,), ".npy"),
+}
