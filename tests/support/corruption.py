@@ -23,7 +23,6 @@ from rexnet_export.targets.coreml.package import WEIGHTS, seal
 from rexnet_export.targets.openvino.inspect import stored_qparams
 from rexnet_export.targets.openvino.ir import MODEL, read_ir
 from rexnet_export.targets.openvino.ir import WEIGHTS as NUMBERS
-from rexnet_export.targets.openvino.lower import limits
 from rexnet_export.targets.ort import format as ort_format
 from rexnet_export.targets.tflite.flatbuffer import Graph, read_graph
 from rexnet_export.targets.tflite.metadata import with_labels
@@ -102,7 +101,7 @@ def _damage_openvino(folder: Path, tensor: str, part: Part, change: Change) -> N
         params = stored_qparams(graph)[tensor]
         stored = {"scale": np.float32(params.scale), "zero_point": np.int64(params.zero_point)}
         stored |= {part: change(stored[part])}
-        low, high = limits(QuantParams(**{name: tuple(values.tolist()) for name, values in stored.items()}))
+        low, high = QuantParams(**{name: tuple(values.tolist()) for name, values in stored.items()}).limits
         _, *places = graph.layers[tensor].inputs
         numbers = dict(zip(places, np.float32([low, high, low, high]), strict=True))
     _store_openvino(folder, {name: values.astype(graph.constants[name].dtype) for name, values in numbers.items()})

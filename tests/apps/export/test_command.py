@@ -5,11 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ import rexnet_export
 from rexnet_export.apps.export.command import main
 from rexnet_export.apps.shared.terminal import Terminal, run_command
 from rexnet_export.pipeline.core.errors import DataError, UsageError
+from rexnet_export.pipeline.core.progress import Bar
 from rexnet_export.pipeline.core.records import file_sha256, stored_file
 from rexnet_export.pipeline.export.inputs import gather
 from rexnet_export.pipeline.export.options import Options
@@ -353,21 +353,36 @@ def stop_when(output: Path, written: str, stop: signal.Signals, process: int) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("written", "stop"),
+    ("title", "stop"),
     [
-        pytest.param("qparams.json", signal.SIGTERM, id="quantization"),
-        pytest.param(".mlpackage", signal.SIGINT, id="conversion"),
-        pytest.param(".safetensors", signal.SIGHUP, id="proof"),
+        pytest.param("calibrating", signal.SIGTERM, id="quantization"),
+        pytest.param("converting", signal.SIGINT, id="conversion"),
+        pytest.param("comparing tensors", signal.SIGHUP, id="proof"),
     ],
 )
 def test_interrupted_in_each_stage(
-    checkpoint: Path, tmp_path: Path, written: str, stop: signal.Signals, capfd: pytest.CaptureFixture[str]
+    checkpoint: Path,
+    tmp_path: Path,
+    title: str,
+    stop: signal.Signals,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     output = tmp_path / "out"
-    watching = threading.Thread(target=stop_when, args=(output, written, stop, os.getpid()), daemon=True)
-    watching.start()
-    assert main(["--checkpoint", str(checkpoint), *LONG, "--output", str(output)]) == 130
-    watching.join()
+    begin, begun = Terminal.stage, []
+
+    @contextmanager
+    def stage(terminal: Terminal, begins: str, total: int, unit: str) -> Iterator[Bar]:
+        with begin(terminal, begins, total, unit) as bar:
+            begun.append(begins)
+            if begins == title:
+                assert list(output.glob(".unfinished-*")), "nothing is being written yet"
+                signal.raise_signal(stop)
+            yield bar
+
+    monkeypatch.setattr(Terminal, "stage", stage)
+    assert main(["--checkpoint", str(checkpoint), "--target", "ort", *FEW, "--output", str(output)]) == 130
+    assert begun[-1] == title
     said = capfd.readouterr().err
     assert "interrupted" in said
     assert "Traceback" not in said
