@@ -357,7 +357,7 @@ def stop_when(output: Path, written: str, stop: signal.Signals, process: int) ->
     [
         pytest.param("calibrating", signal.SIGTERM, id="quantization"),
         pytest.param("converting", signal.SIGINT, id="conversion"),
-        pytest.param("comparing tensors", signal.SIGHUP, id="proof"),
+        pytest.param("running", signal.SIGHUP, id="proof"),
     ],
 )
 def test_interrupted_in_each_stage(
@@ -375,14 +375,14 @@ def test_interrupted_in_each_stage(
     def stage(terminal: Terminal, begins: str, total: int, unit: str) -> Iterator[Bar]:
         with begin(terminal, begins, total, unit) as bar:
             begun.append(begins)
-            if begins == title:
+            if begins.startswith(title):
                 assert list(output.glob(".unfinished-*")), "nothing is being written yet"
                 signal.raise_signal(stop)
             yield bar
 
     monkeypatch.setattr(Terminal, "stage", stage)
     assert main(["--checkpoint", str(checkpoint), "--target", "ort", *FEW, "--output", str(output)]) == 130
-    assert begun[-1] == title
+    assert begun[-1].startswith(title)
     said = capfd.readouterr().err
     assert "interrupted" in said
     assert "Traceback" not in said
