@@ -20,7 +20,7 @@ import rexnet_export
 from rexnet_export.pipeline.artifact.target import Session
 from rexnet_export.pipeline.core.errors import ConversionError, TargetUnavailable
 from rexnet_export.pipeline.core.records import Artifact, stored_file
-from rexnet_export.pipeline.export.report import Report
+from rexnet_export.pipeline.report.report import Report
 from rexnet_export.targets import TARGETS
 from rexnet_export.targets.tflite.target import open_session
 

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from rexnet_export.pipeline.accuracy.preprocess_check import check_preprocess
 from rexnet_export.pipeline.checkpoint.load import load
 from rexnet_export.pipeline.core.errors import DataError, UsageError
 from rexnet_export.pipeline.core.progress import Silent
@@ -31,7 +32,6 @@ from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import batches, bundled, check_images, choose, open_source
 from rexnet_export.pipeline.export.inputs import Inputs, bundled_checkpoint, gather
 from rexnet_export.pipeline.export.options import Options
-from rexnet_export.pipeline.export.preprocess_check import check_preprocess
 from rexnet_export.pipeline.machine.environment import processor
 from rexnet_export.pipeline.model.torch_session import open_reference
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rexnet_export.pipeline.accuracy.evaluate import Accuracy, Logits, accuracy, agreement, logit_sqnr_db
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured
-from rexnet_export.pipeline.proof.evaluate import Accuracy, Logits, accuracy, agreement, logit_sqnr_db
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,13 +21,13 @@ from networks import Network
 from quantizer_table import Result, Results
 
 from rexnet_export.apps.shared.terminal import Terminal
+from rexnet_export.pipeline.accuracy.evaluate import Logits, run_sessions
 from rexnet_export.pipeline.artifact.target import Session
 from rexnet_export.pipeline.core.errors import ExportError
 from rexnet_export.pipeline.core.json import plain, to_text
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured
 from rexnet_export.pipeline.machine.environment import environment, processor
-from rexnet_export.pipeline.proof.evaluate import Logits, run_sessions
 from rexnet_export.pipeline.proof.latency import measure
 
 FLOAT = "float"

@@ -29,10 +29,10 @@ from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint, load
 from rexnet_export.pipeline.core.records import IMAGENET_MEAN, IMAGENET_STD, NotMeasured, Preprocess
 from rexnet_export.pipeline.data.sources import batches, bundled, choose
 from rexnet_export.pipeline.export.inputs import bundled_checkpoint
-from rexnet_export.pipeline.export.report import Report
 from rexnet_export.pipeline.machine.environment import processor
 from rexnet_export.pipeline.model.normalize import Normalize
 from rexnet_export.pipeline.proof.results import FileResult
+from rexnet_export.pipeline.report.report import Report
 
 PAGE, HEADING = Path("docs/checkpoints.md"), "## In INT8"
 FACTS = Path("build/shapes_int8")  # a file a shape: together they are the page

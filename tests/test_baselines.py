@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from gate_samples import write_export
 
-from rexnet_export.apps.gate.accuracy.baseline import Baseline, correct, read_baselines
 from rexnet_export.apps.gate.accuracy.evidence import runtime
+from rexnet_export.apps.gate.baseline.baseline import Baseline, correct, read_baselines
 from rexnet_export.apps.gate.command import main
 from rexnet_export.pipeline.core.records import file_sha256
 from rexnet_export.pipeline.data.sources import bundled, images_sha256

@@ -37,7 +37,9 @@ PIPELINE = {
     "pipeline/timing",
     "pipeline/artifact",
     "pipeline/graph",
+    "pipeline/accuracy",
     "pipeline/proof",
+    "pipeline/report",
     "pipeline/export",
 }
 ONE_TARGET = {"targets/coreml", "targets/tflite", "targets/ort", "targets/gpu", "targets/openvino"}
@@ -61,7 +63,16 @@ MAY_SEE: dict[str, set[str]] = {
     "pipeline/data": {*WORDS, "pipeline/labels"},
     "pipeline/artifact": {*BELOW_ARTIFACT, *TABLE_ROOMS, "quantization/scheme"},
     "pipeline/graph": {*BELOW_ARTIFACT, "pipeline/artifact"},
-    "pipeline/proof": {*BELOW_ARTIFACT, "pipeline/timing", "pipeline/artifact", "pipeline/graph", *QUANTIZATION},
+    "pipeline/accuracy": {*BELOW_ARTIFACT, "pipeline/artifact", *TABLE_ROOMS},
+    "pipeline/proof": {
+        *BELOW_ARTIFACT,
+        "pipeline/timing",
+        "pipeline/artifact",
+        "pipeline/graph",
+        "pipeline/accuracy",
+        *QUANTIZATION,
+    },
+    "pipeline/report": {*WORDS, "pipeline/accuracy", "pipeline/graph", "pipeline/proof", *QUANTIZATION},
     "pipeline/export": {*PIPELINE, *QUANTIZATION},
     "pipeline/_root": {*PIPELINE, "targets", "apps/export"},  # the Python face of the command
     "assets": {*WORDS, "pipeline/data"},

@@ -7,10 +7,10 @@ from typing import Literal
 
 from rexnet_export.apps.export.options import GPU
 from rexnet_export.apps.export.summary_table import files
+from rexnet_export.pipeline.accuracy.evaluate import Accuracy
+from rexnet_export.pipeline.accuracy.margin import MARGIN
 from rexnet_export.pipeline.core.records import NotMeasured
-from rexnet_export.pipeline.export.report import Report
-from rexnet_export.pipeline.proof.evaluate import Accuracy
-from rexnet_export.pipeline.proof.margin import MARGIN
+from rexnet_export.pipeline.report.report import Report
 
 type Kind = Literal["good", "bad", "open"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from rexnet_export.apps.export.report_page import render
+from rexnet_export.apps.export.report.page import render
 from rexnet_export.pipeline.core.progress import Silent, Step, Told
 from rexnet_export.pipeline.export.export import export
 from rexnet_export.pipeline.export.options import Options, from_mapping
-from rexnet_export.pipeline.export.report import Report
+from rexnet_export.pipeline.report.report import Report
 from rexnet_export.targets import chosen
 
 

@@ -15,8 +15,8 @@ from rexnet_export.pipeline.artifact.signature import signer
 from rexnet_export.pipeline.core.records import NotMeasured
 from rexnet_export.pipeline.export.export import export_backbone
 from rexnet_export.pipeline.export.options import Options
-from rexnet_export.pipeline.export.report import Report
 from rexnet_export.pipeline.proof.results import FileResult
+from rexnet_export.pipeline.report.report import Report
 from rexnet_export.targets import chosen, lacking
 
 

@@ -6,15 +6,15 @@ import argparse
 from collections.abc import Iterator
 
 from rexnet_export.apps.export.accuracy_verdict import accuracy_verdicts
-from rexnet_export.apps.export.report_classes import class_warnings, image_warnings
-from rexnet_export.apps.export.report_page import render
+from rexnet_export.apps.export.report.classes import class_warnings, image_warnings
+from rexnet_export.apps.export.report.page import render
 from rexnet_export.apps.export.summary_table import files, table
 from rexnet_export.apps.shared.terminal import Terminal
 from rexnet_export.apps.shared.text import counted, done
 from rexnet_export.pipeline.artifact.signature import signer
 from rexnet_export.pipeline.export import export as loop
 from rexnet_export.pipeline.export.options import Options
-from rexnet_export.pipeline.export.report import Report
+from rexnet_export.pipeline.report.report import Report
 from rexnet_export.targets import chosen, lacking
 
 

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from rexnet_export.apps.shared.text import int8_share, shown
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured
-from rexnet_export.pipeline.export.report import Report
 from rexnet_export.pipeline.proof.results import FileResult
+from rexnet_export.pipeline.report.report import Report
 
 COLUMNS = ("target", "file", "MB", "top-1", "drop", "agree", "p50 ms", "gain", "INT8")
 

@@ -11,7 +11,7 @@ from rexnet_export.apps.gate import latency_command
 from rexnet_export.apps.gate.outputs.flags import add_outputs
 from rexnet_export.apps.shared.face import run_parsed
 from rexnet_export.apps.shared.flags import CommandParser, add_version
-from rexnet_export.pipeline.proof.margin import MARGIN
+from rexnet_export.pipeline.accuracy.margin import MARGIN
 
 PROGRAM = "rexnet-gate"
 LATENCY = "latency"

@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from rexnet_export.apps.gate.accuracy import questions
-from rexnet_export.apps.gate.accuracy.baseline import Baseline, read_baselines
 from rexnet_export.apps.gate.accuracy.decision import Policy
 from rexnet_export.apps.gate.accuracy.device_questions import device_question
 from rexnet_export.apps.gate.accuracy.evidence import Evidence, read_evidence
@@ -14,6 +13,7 @@ from rexnet_export.apps.gate.accuracy.result import GateResult
 from rexnet_export.apps.gate.accuracy.sheet import sheet
 from rexnet_export.apps.gate.accuracy.terminal_tables import table, told
 from rexnet_export.apps.gate.accuracy.words import result_words
+from rexnet_export.apps.gate.baseline.baseline import Baseline, read_baselines
 from rexnet_export.apps.gate.command import BASELINES, HTML, PROGRAM
 from rexnet_export.apps.gate.outputs.outputs import planned
 from rexnet_export.apps.gate.verdict_line import print_verdict

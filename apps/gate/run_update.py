@@ -6,11 +6,11 @@ import argparse
 import os
 import subprocess
 
-from rexnet_export.apps.gate.accuracy import baseline_update
 from rexnet_export.apps.gate.accuracy import plan as accuracy_plan
-from rexnet_export.apps.gate.accuracy.baseline_update import Change
 from rexnet_export.apps.gate.accuracy.evidence import read_evidence
 from rexnet_export.apps.gate.accuracy.terminal_tables import plan_table, update_table
+from rexnet_export.apps.gate.baseline import update as baseline_update
+from rexnet_export.apps.gate.baseline.update import Change
 from rexnet_export.apps.gate.run_check import existing
 from rexnet_export.apps.shared.terminal import Terminal
 from rexnet_export.apps.shared.text import counted, done

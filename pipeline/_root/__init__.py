@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rexnet_export.pipeline.core.progress import Step
-    from rexnet_export.pipeline.export.report import Report
+    from rexnet_export.pipeline.report.report import Report
 
     __version__: str
 

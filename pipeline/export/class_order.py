@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from rexnet_export.pipeline.accuracy.paired_choice import paired
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.data.sources import ImageSource, batches, check_images, choose
 from rexnet_export.pipeline.export.options import ORDERS, Options
-from rexnet_export.pipeline.export.paired_choice import paired
 from rexnet_export.pipeline.labels.class_names import quoted
 from rexnet_export.pipeline.model.rexnet import ReXNet
 from rexnet_export.pipeline.model.torch_session import open_reference

@@ -10,6 +10,8 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from rexnet_export.pipeline.accuracy.evaluate import Logits
+from rexnet_export.pipeline.accuracy.preprocess_check import PreprocessCheck, check_preprocess
 from rexnet_export.pipeline.artifact.manifest import made_from, manifest
 from rexnet_export.pipeline.artifact.provenance import statement
 from rexnet_export.pipeline.artifact.sbom import sbom
@@ -35,11 +37,9 @@ from rexnet_export.pipeline.export.convert import converted, require_targets, so
 from rexnet_export.pipeline.export.inputs import Inputs, gather, gather_backbone
 from rexnet_export.pipeline.export.max_drop import require_drop
 from rexnet_export.pipeline.export.options import Options
-from rexnet_export.pipeline.export.preprocess_check import PreprocessCheck, check_preprocess
 from rexnet_export.pipeline.export.publish import publish, staging
 from rexnet_export.pipeline.export.quantize import quantize
 from rexnet_export.pipeline.export.recorded import recorded, without_folders
-from rexnet_export.pipeline.export.report import Report
 from rexnet_export.pipeline.graph.float_graph import write_float_onnx
 from rexnet_export.pipeline.graph.parity import Parity, check_parity
 from rexnet_export.pipeline.graph.plain import write_plain_onnx
@@ -48,10 +48,10 @@ from rexnet_export.pipeline.model.backbone import Backbone
 from rexnet_export.pipeline.model.remembered import remembered
 from rexnet_export.pipeline.model.rexnet import ReXNet
 from rexnet_export.pipeline.model.torch_session import open_reference
-from rexnet_export.pipeline.proof.evaluate import Logits
 from rexnet_export.pipeline.proof.onnx_stages import chain
 from rexnet_export.pipeline.proof.prove import prove
 from rexnet_export.pipeline.proof.results import FileResult
+from rexnet_export.pipeline.report.report import Report
 
 PARITY_IMAGES = 64
 PLAIN_IMAGES = 8

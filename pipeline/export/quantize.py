@@ -18,11 +18,11 @@ from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.export.inputs import Inputs
 from rexnet_export.pipeline.export.max_drop import within
 from rexnet_export.pipeline.export.options import Options
-from rexnet_export.pipeline.export.report import Quality
-from rexnet_export.pipeline.export.report_json import CalibrationResult
 from rexnet_export.pipeline.export.search_table import Searched, find_table, pixels
 from rexnet_export.pipeline.graph.float_graph import float_graph
 from rexnet_export.pipeline.graph.outputs import tapped
+from rexnet_export.pipeline.report.report import Quality
+from rexnet_export.pipeline.report.report_json import CalibrationResult
 from rexnet_export.quantization.calibration.channel_spread import spreads
 from rexnet_export.quantization.onnx.simulate import simulator
 from rexnet_export.quantization.onnx.view import view

@@ -10,12 +10,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rexnet_export.pipeline.accuracy import evaluate
+from rexnet_export.pipeline.accuracy.evaluate import Logits
 from rexnet_export.pipeline.core.outputs import answer
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured, StoredFile
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.graph.onnx_outputs import onnx_outputs
-from rexnet_export.pipeline.proof import evaluate
-from rexnet_export.pipeline.proof.evaluate import Logits
 from rexnet_export.pipeline.proof.results import StageResult
 
 type StageName = Literal["float", "equalized", "quantized"]

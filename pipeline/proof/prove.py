@@ -9,6 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from rexnet_export.pipeline.accuracy import evaluate
+from rexnet_export.pipeline.accuracy.class_accuracy import ClassAccuracy, class_accuracies
+from rexnet_export.pipeline.accuracy.compare import TensorComparison, TensorDifference
+from rexnet_export.pipeline.accuracy.evaluate import Logits
+from rexnet_export.pipeline.accuracy.flips import Flips, flips
+from rexnet_export.pipeline.accuracy.image_noise import ImageNoise, image_noise
 from rexnet_export.pipeline.artifact.target import OutputSession, Source, Target, require_int8
 from rexnet_export.pipeline.core.errors import InvalidMeasurement, TargetUnavailable
 from rexnet_export.pipeline.core.outputs import LOG_PROBABILITIES, alike, answer, log_probabilities, network_outputs
@@ -16,13 +22,7 @@ from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import Artifact, Measurement, ModelCard, NotMeasured, Preprocess, StoredFile
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import batches, images_sha256
-from rexnet_export.pipeline.proof import evaluate
-from rexnet_export.pipeline.proof.class_accuracy import ClassAccuracy, class_accuracies
-from rexnet_export.pipeline.proof.compare import TensorComparison, TensorDifference
-from rexnet_export.pipeline.proof.evaluate import Logits
-from rexnet_export.pipeline.proof.flips import Flips, flips
 from rexnet_export.pipeline.proof.float_forms import float_forms
-from rexnet_export.pipeline.proof.image_noise import ImageNoise, image_noise
 from rexnet_export.pipeline.proof.latency import Latency, measure
 from rexnet_export.pipeline.proof.onnx_stages import UNLABELLED, StageName, open_stages, stage_results
 from rexnet_export.pipeline.proof.read_back import read_back

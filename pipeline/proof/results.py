@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from rexnet_export.pipeline.accuracy.compare import TensorDifference
+from rexnet_export.pipeline.accuracy.evaluate import Accuracy
 from rexnet_export.pipeline.core.records import (
     AtLeastOne,
     Count,
@@ -16,8 +18,6 @@ from rexnet_export.pipeline.core.records import (
     StoredFile,
     Text,
 )
-from rexnet_export.pipeline.proof.compare import TensorDifference
-from rexnet_export.pipeline.proof.evaluate import Accuracy
 from rexnet_export.pipeline.proof.latency import Latency, ratio
 
 

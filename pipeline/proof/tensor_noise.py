@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rexnet_export.pipeline.accuracy.compare import compare_traces
 from rexnet_export.pipeline.artifact.target import Session
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured, Preprocess
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import batches
 from rexnet_export.pipeline.graph.float_tracer import LOGITS, float_trace
-from rexnet_export.pipeline.proof.compare import compare_traces
 
 IMAGES = 4
 FLOAT = "float"

@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
+from rexnet_export.pipeline.accuracy import compare
+from rexnet_export.pipeline.accuracy.compare import LogitComparison, Loss, TraceComparison
+from rexnet_export.pipeline.accuracy.evaluate import run_sessions
 from rexnet_export.pipeline.artifact.export_folder import Release, find_release, stored
 from rexnet_export.pipeline.artifact.self_test import SelfTest
 from rexnet_export.pipeline.artifact.signature import require_signed
@@ -21,10 +24,7 @@ from rexnet_export.pipeline.core.records import RGB, Measurement, ModelCard, Not
 from rexnet_export.pipeline.data.selection import Images, labelled_images
 from rexnet_export.pipeline.data.sources import batches, bundled, open_source
 from rexnet_export.pipeline.graph.float_tracer import FloatTracer, float_trace
-from rexnet_export.pipeline.proof import compare
 from rexnet_export.pipeline.proof.careful_session import Careful
-from rexnet_export.pipeline.proof.compare import LogitComparison, Loss, TraceComparison
-from rexnet_export.pipeline.proof.evaluate import run_sessions
 from rexnet_export.pipeline.proof.examine import File, Finding, examine
 from rexnet_export.quantization.table.params import QuantParams
 

@@ -16,7 +16,7 @@ from rexnet_export.apps.bench import run_device
 from rexnet_export.apps.bench.browser.result import accept
 from rexnet_export.apps.bench.command import main as bench
 from rexnet_export.apps.gate import run_update
-from rexnet_export.apps.gate.accuracy.baseline_update import Updated
+from rexnet_export.apps.gate.baseline.update import Updated
 from rexnet_export.apps.gate.command import main as gate
 from rexnet_export.apps.study.command import main as study
 from rexnet_export.apps.study.search import run_search

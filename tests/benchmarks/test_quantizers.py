@@ -18,6 +18,8 @@ from depths import SHORT
 from networks import Network
 from quantizer_table import Result
 
+from rexnet_export.pipeline.accuracy.evaluate import Accuracy, Logits
+from rexnet_export.pipeline.accuracy.paired_statistics import sqnr_db
 from rexnet_export.pipeline.artifact.target import Session
 from rexnet_export.pipeline.checkpoint.load import save_checkpoint
 from rexnet_export.pipeline.core.progress import Silent
@@ -26,9 +28,7 @@ from rexnet_export.pipeline.data.sources import bundled
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.model.architecture import architecture
 from rexnet_export.pipeline.model.rexnet import ReXNet
-from rexnet_export.pipeline.proof.evaluate import Accuracy, Logits
 from rexnet_export.pipeline.proof.latency import Latency
-from rexnet_export.pipeline.proof.paired_statistics import sqnr_db
 
 SIZE = 32
 ACCURACY = Accuracy(n=100, top1=0.9, reference_top1=0.92, drop=0.02, drop_lower_95=0.01, drop_upper_95=0.05)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from rexnet_export.pipeline.accuracy.class_accuracy import ClassAccuracy
+from rexnet_export.pipeline.accuracy.evaluate import Accuracy
+from rexnet_export.pipeline.accuracy.flips import Choice, FlippedImage, Flips
+from rexnet_export.pipeline.accuracy.image_noise import ImageNoise, NoisyImage
 from rexnet_export.pipeline.core.records import Coverage, ModelCard, NotMeasured, Preprocess, StoredFile
-from rexnet_export.pipeline.export.report import Quality, Report
-from rexnet_export.pipeline.export.report_json import CalibrationResult
 from rexnet_export.pipeline.graph.parity import OutputParity, Parity
-from rexnet_export.pipeline.proof.class_accuracy import ClassAccuracy
-from rexnet_export.pipeline.proof.evaluate import Accuracy
-from rexnet_export.pipeline.proof.flips import Choice, FlippedImage, Flips
-from rexnet_export.pipeline.proof.image_noise import ImageNoise, NoisyImage
 from rexnet_export.pipeline.proof.latency import Latency
 from rexnet_export.pipeline.proof.results import FileResult, ReadBack, Reference, StageResult, TargetResult
 from rexnet_export.pipeline.proof.tensor_noise import TensorNoise
+from rexnet_export.pipeline.report.report import Quality, Report
+from rexnet_export.pipeline.report.report_json import CalibrationResult
 from rexnet_export.quantization.calibration.channel_spread import Spread
 from rexnet_export.quantization.onnx.simulate import Score
 from rexnet_export.quantization.search.choose_groups import Cut

@@ -20,12 +20,12 @@ from rexnet_export.apps.export.info.info_json import InfoJson
 from rexnet_export.apps.export.sweep.sweep_json import SweepJson, TimingsJson
 from rexnet_export.apps.export.verify.rebuild_json import RebuiltJson
 from rexnet_export.apps.export.verify.verify_json import VerificationJson
-from rexnet_export.apps.gate.accuracy.baseline_record import BaselineJson
 from rexnet_export.apps.gate.accuracy.result import GateJson
+from rexnet_export.apps.gate.baseline.record import BaselineJson
 from rexnet_export.apps.gate.latency.latency_json import LatencyJson
 from rexnet_export.pipeline.artifact.manifest import ManifestJson
 from rexnet_export.pipeline.core.json_record import JsonRecord
-from rexnet_export.pipeline.export.report_json import ReportJson
+from rexnet_export.pipeline.report.report_json import ReportJson
 from rexnet_export.quantization.table.table_file import TableJson
 
 ROOT = Path(__file__).parents[2]
@@ -39,11 +39,11 @@ SCHEMAS: dict[str, tuple[type[JsonRecord], JsonSchemaMode]] = {
     "apps/export/sweep/timings.schema.json": (TimingsJson, "serialization"),
     "apps/export/verify/rebuild.schema.json": (RebuiltJson, "serialization"),
     "apps/export/verify/verify.schema.json": (VerificationJson, "serialization"),
-    "apps/gate/accuracy/baseline.schema.json": (BaselineJson, "validation"),
+    "apps/gate/baseline/baseline.schema.json": (BaselineJson, "validation"),
     "apps/gate/accuracy/gate.schema.json": (GateJson, "serialization"),
     "apps/gate/latency/latency_gate.schema.json": (LatencyJson, "serialization"),
     "pipeline/artifact/manifest.schema.json": (ManifestJson, "validation"),
-    "pipeline/export/report.schema.json": (ReportJson, "serialization"),
+    "pipeline/report/report.schema.json": (ReportJson, "serialization"),
     "quantization/table/table.schema.json": (TableJson, "validation"),
 }
 

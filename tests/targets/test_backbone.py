@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from rexnet_export.pipeline.accuracy.paired_statistics import sqnr_db
 from rexnet_export.pipeline.artifact.metadata import card_from
 from rexnet_export.pipeline.artifact.self_test import SelfTest, check
 from rexnet_export.pipeline.artifact.target import Source, Target
@@ -17,7 +18,6 @@ from rexnet_export.pipeline.graph.float_graph import float_graph
 from rexnet_export.pipeline.graph.outputs import cut
 from rexnet_export.pipeline.model.backbone import Backbone, features
 from rexnet_export.pipeline.model.rexnet import ReXNet
-from rexnet_export.pipeline.proof.paired_statistics import sqnr_db
 from rexnet_export.quantization.calibration.observe import observe
 from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
 from rexnet_export.quantization.scheme.scheme import decide, observed_tensors

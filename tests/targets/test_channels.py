@@ -11,6 +11,7 @@ import torch
 from lively_networks import blotches
 from numpy.typing import NDArray
 
+from rexnet_export.pipeline.accuracy.paired_statistics import sqnr_db
 from rexnet_export.pipeline.artifact.metadata import card_from
 from rexnet_export.pipeline.artifact.self_test import SelfTest, check, sample_thumbnails
 from rexnet_export.pipeline.artifact.target import Source
@@ -18,7 +19,6 @@ from rexnet_export.pipeline.core.errors import DataError
 from rexnet_export.pipeline.core.records import Precision
 from rexnet_export.pipeline.model.normalize import Normalize
 from rexnet_export.pipeline.model.rexnet import ReXNet
-from rexnet_export.pipeline.proof.paired_statistics import sqnr_db
 from rexnet_export.targets import TARGETS
 
 LEAST_DB: Mapping[Precision, float] = {"fp32": 70.0, "int8": 5.0}

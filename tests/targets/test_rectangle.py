@@ -10,13 +10,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from rexnet_export.pipeline.accuracy.paired_statistics import sqnr_db
 from rexnet_export.pipeline.artifact.metadata import card_from
 from rexnet_export.pipeline.artifact.self_test import SelfTest, check, enlarge
 from rexnet_export.pipeline.artifact.target import Source
 from rexnet_export.pipeline.core.errors import DataError
 from rexnet_export.pipeline.core.records import Precision
 from rexnet_export.pipeline.model.rexnet import ReXNet
-from rexnet_export.pipeline.proof.paired_statistics import sqnr_db
 from rexnet_export.targets import TARGETS
 
 SHAPE = (80, 48)

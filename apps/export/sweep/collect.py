@@ -16,14 +16,14 @@ from rexnet_export.apps.export.sweep.plan import Trial
 from rexnet_export.apps.export.sweep.sweep_json import AgainstBest, Best, FileRow, SweepJson, TrialRow
 from rexnet_export.apps.export.sweep.trial import Exported
 from rexnet_export.apps.shared.trials.outcome import Failed
+from rexnet_export.pipeline.accuracy.evaluate import Accuracy
+from rexnet_export.pipeline.accuracy.margin import MARGIN
 from rexnet_export.pipeline.core.array_files import read_arrays
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.files import REPORT_FILE
 from rexnet_export.pipeline.core.json_record import JsonRecord, Sha256
 from rexnet_export.pipeline.core.records import AtLeastOne, Measurement, NotMeasured, Text
 from rexnet_export.pipeline.core.untrusted import read_untrusted
-from rexnet_export.pipeline.proof.evaluate import Accuracy
-from rexnet_export.pipeline.proof.margin import MARGIN
 
 MOST_BYTES = 2**30  # of one trial's report or predictions
 PREDICTIONS, REFERENCE = "predictions.npz", "reference"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexnet_export.apps.export.sweep.sweep_json import AgainstBest
-from rexnet_export.pipeline.proof.paired_statistics import holm, margin_p, upper_limit
+from rexnet_export.pipeline.accuracy.paired_statistics import holm, margin_p, upper_limit
 
 type Right = NDArray[np.bool_]
 

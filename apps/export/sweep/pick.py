@@ -8,10 +8,10 @@ from pathlib import Path
 
 from rexnet_export.apps.export.sweep.findings import SIGNIFICANT, Counts, corrected_p
 from rexnet_export.apps.export.sweep.sweep_json import SWEEP_FILE, TIMINGS_FILE, AgainstBest, SweepJson, TimingsJson
+from rexnet_export.pipeline.accuracy.paired_statistics import drop_lower_limit
 from rexnet_export.pipeline.core.errors import ConversionError, GateFailed, Inconclusive, UsageError
 from rexnet_export.pipeline.core.records import NotMeasured, stored_file
 from rexnet_export.pipeline.core.untrusted import read_untrusted
-from rexnet_export.pipeline.proof.paired_statistics import drop_lower_limit
 
 MOST_BYTES = 2**28
 

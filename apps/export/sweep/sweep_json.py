@@ -9,6 +9,7 @@ from annotated_types import Gt, Lt
 from pydantic import ConfigDict
 
 from rexnet_export.apps.shared.trials.outcome import Failed
+from rexnet_export.pipeline.accuracy.evaluate import Accuracy
 from rexnet_export.pipeline.core.json_record import JsonRecord, Sha256
 from rexnet_export.pipeline.core.records import (
     AtLeastOne,
@@ -21,7 +22,6 @@ from rexnet_export.pipeline.core.records import (
     Size,
     Text,
 )
-from rexnet_export.pipeline.proof.evaluate import Accuracy
 
 SWEEP_FILE, TIMINGS_FILE = "sweep.json", "timings.json"
 

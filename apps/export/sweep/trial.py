@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rexnet_export.apps.export.report_page import render
+from rexnet_export.apps.export.report.page import render
 from rexnet_export.apps.export.sweep.plan import Trial
 from rexnet_export.apps.shared.trials.outcome import Failed
 from rexnet_export.pipeline.artifact.export_folder import altered

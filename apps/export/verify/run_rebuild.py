@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from rexnet_export.apps.export.options import GPU
-from rexnet_export.apps.export.report_page import render
+from rexnet_export.apps.export.report.page import render
 from rexnet_export.apps.export.verify.rebuild_json import rebuilt_json
 from rexnet_export.apps.shared.terminal import Terminal
 from rexnet_export.pipeline.artifact.signature import require_signed

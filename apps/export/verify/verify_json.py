@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
+from rexnet_export.pipeline.accuracy.compare import LogitComparison
 from rexnet_export.pipeline.artifact.self_test import SelfTest
 from rexnet_export.pipeline.core.json_record import JsonRecord, Sha256
 from rexnet_export.pipeline.core.records import AtLeastOne, Fraction, Measurement, NotMeasured, Text
 from rexnet_export.pipeline.machine.environment import Environment, environment
-from rexnet_export.pipeline.proof.compare import LogitComparison
 from rexnet_export.pipeline.proof.examine import Finding
 from rexnet_export.pipeline.proof.verify import TensorFinding, Verification
 

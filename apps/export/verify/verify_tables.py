@@ -10,8 +10,8 @@ from rich.text import Text
 
 from rexnet_export.apps.shared.terminal_table import titled
 from rexnet_export.apps.shared.text import int8_share, shown
+from rexnet_export.pipeline.accuracy.compare import STEPS, Steps, TensorDifference, worst_first
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured
-from rexnet_export.pipeline.proof.compare import STEPS, Steps, TensorDifference, worst_first
 from rexnet_export.pipeline.proof.verify import TensorFinding, Verification
 
 WORST = 5

@@ -1,1 +1,1 @@
-"""The accuracy gate: evidence, baselines, questions, decisions."""
+"""The accuracy gate: evidence, questions, decisions."""

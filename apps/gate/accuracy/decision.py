@@ -13,9 +13,15 @@ from rexnet_export.apps.gate.accuracy.sample_size import (
     require_margin,
 )
 from rexnet_export.apps.gate.words import OnInconclusive
+from rexnet_export.pipeline.accuracy.paired_statistics import (
+    drop_lower_limit,
+    holm,
+    mcnemar_p,
+    ratio_limits,
+    upper_limit,
+)
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.records import AtLeastOne, Count, Drop, Fraction, NotNegative, Text
-from rexnet_export.pipeline.proof.paired_statistics import drop_lower_limit, holm, mcnemar_p, ratio_limits, upper_limit
 
 type Outcome = Literal["pass", "pass_with_note", "fail_certain", "fail", "inconclusive"]
 FAILURES: frozenset[str] = frozenset({"fail", "fail_certain"})

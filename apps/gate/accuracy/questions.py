@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from rexnet_export.apps.gate.accuracy.answers import Comparison, answered
-from rexnet_export.apps.gate.accuracy.baseline import FLOAT, Baseline
 from rexnet_export.apps.gate.accuracy.decision import Policy
 from rexnet_export.apps.gate.accuracy.evidence import Evidence, Predictions, require_same_images, runtime
 from rexnet_export.apps.gate.accuracy.result import TORCH, CheckName, GateResult
+from rexnet_export.apps.gate.baseline.baseline import FLOAT, Baseline
 from rexnet_export.pipeline.core.errors import BaselineError, UsageError
 
 # Graphs that only write the float network differently: they must agree with what they were made from.

@@ -9,10 +9,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from rexnet_export.apps.gate.accuracy.baseline_update import Updated
 from rexnet_export.apps.gate.accuracy.plan import Plan
 from rexnet_export.apps.gate.accuracy.result import Check, Flip, GateResult
 from rexnet_export.apps.gate.accuracy.words import check_words
+from rexnet_export.apps.gate.baseline.update import Updated
 from rexnet_export.pipeline.core.text import printable
 
 MOST_FLIPS = 10  # shown; all are in the JSON

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page
 from report_samples import LEFT, SEARCHED, made, report
 from sheets import sheet
 
-from rexnet_export.apps.export.report_page import render
+from rexnet_export.apps.export.report.page import render
 from rexnet_export.apps.gate.outputs.html import page as gate_page
 from rexnet_export.apps.gate.outputs.sheet import Metric
 

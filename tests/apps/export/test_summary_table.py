@@ -9,7 +9,7 @@ from rich.console import Console
 
 from rexnet_export.apps.export.summary_table import reasons, table
 from rexnet_export.pipeline.core.records import NotMeasured
-from rexnet_export.pipeline.export.report import Report
+from rexnet_export.pipeline.report.report import Report
 
 
 def rendered(shown: Report, width: int) -> str:

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from rexnet_export.pipeline.accuracy import evaluate
+from rexnet_export.pipeline.accuracy.compare import TensorComparison, Trace
 from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import NotMeasured, Preprocess
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import bundled
-from rexnet_export.pipeline.proof import evaluate
 from rexnet_export.pipeline.proof import prove as module
-from rexnet_export.pipeline.proof.compare import TensorComparison, Trace
 
 PREPROCESS = Preprocess(size=32, crop_ratio=1.0)
 

@@ -9,8 +9,8 @@ import onnx
 import onnxruntime
 import pytest
 
+from rexnet_export.pipeline.accuracy.paired_statistics import sqnr_db
 from rexnet_export.pipeline.core.errors import ConversionError
-from rexnet_export.pipeline.proof.paired_statistics import sqnr_db
 from rexnet_export.quantization.onnx import simulate
 from rexnet_export.quantization.onnx.simulate import Score, compare, simulator
 from rexnet_export.quantization.scheme.insert_qdq import insert_qdq

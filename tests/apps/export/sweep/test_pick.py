@@ -11,9 +11,9 @@ import pytest
 from rexnet_export.apps.export.command import main
 from rexnet_export.apps.export.sweep.findings import Counts, against_best
 from rexnet_export.apps.export.sweep.sweep_json import Best, FileRow, SweepJson, TimedRow, TimingsJson, TrialRow
+from rexnet_export.pipeline.accuracy.evaluate import Accuracy
 from rexnet_export.pipeline.core.json import to_text
 from rexnet_export.pipeline.core.records import NotMeasured, file_sha256
-from rexnet_export.pipeline.proof.evaluate import Accuracy
 
 IMAGES = 2000
 GOOD, BAD, UNSURE = (2, 2), (200, 10), (14, 10)  # worse and better than the best float network

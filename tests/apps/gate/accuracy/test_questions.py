@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from gate_samples import CLASSES, edit, logits, write_export
 
-from rexnet_export.apps.gate.accuracy.baseline import read_baselines
-from rexnet_export.apps.gate.accuracy.baseline_update import Change, update
 from rexnet_export.apps.gate.accuracy.decision import Policy
 from rexnet_export.apps.gate.accuracy.evidence import Evidence, read_evidence, runtime
 from rexnet_export.apps.gate.accuracy.questions import check
 from rexnet_export.apps.gate.accuracy.result import Check, GateResult
 from rexnet_export.apps.gate.accuracy.words import check_words
+from rexnet_export.apps.gate.baseline.baseline import read_baselines
+from rexnet_export.apps.gate.baseline.update import Change, update
 from rexnet_export.pipeline.core.errors import BaselineError, UsageError
 
 POLICY = Policy(margin=0.02, tolerance=0.01)

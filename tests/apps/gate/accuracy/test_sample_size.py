@@ -15,8 +15,8 @@ from rexnet_export.apps.gate.accuracy.sample_size import (
     require_margin,
     smallest_detectable,
 )
+from rexnet_export.pipeline.accuracy.paired_statistics import mcnemar_p, no_discordance_limit
 from rexnet_export.pipeline.core.errors import UsageError
-from rexnet_export.pipeline.proof.paired_statistics import mcnemar_p, no_discordance_limit
 
 # (discordance, drop) in points: images at 80, 90 and 95 % power
 TO_DETECT = {

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rexnet_export.apps.gate.accuracy.baseline_update import Updated
 from rexnet_export.apps.gate.accuracy.terminal_tables import update_table
+from rexnet_export.apps.gate.baseline.update import Updated
 
 
 def test_old_and_new_top1_stand_beside_each_other() -> None:

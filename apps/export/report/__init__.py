@@ -1,0 +1,1 @@
+"""The page of an export: first screen, classes, quantization, the network."""

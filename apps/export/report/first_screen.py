@@ -1,0 +1,45 @@
+"""What the report's first screen says: the files with their figures, and what each is for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from rexnet_export.apps.export.summary_table import COLUMNS, cells, files
+from rexnet_export.pipeline.accuracy.paired_statistics import share_limits
+from rexnet_export.pipeline.core.records import NotMeasured
+from rexnet_export.pipeline.proof.results import FileResult
+from rexnet_export.pipeline.report.report import Report
+
+TOP1 = COLUMNS.index("top-1") - 1  # among the cells of a file, which come after its target
+HEAD = (*COLUMNS[: TOP1 + 1], "top-1 (95 %)", *COLUMNS[TOP1 + 2 :])
+# By the names that files have in a report: targets, and their presets. Other packages' targets say it themselves.
+USES: Mapping[str, str] = {
+    "coreml": "iPhone, iPad and Mac",
+    "tflite": "Android, and boards with LiteRT",
+    "ort": "ARM phones and boards, with ONNX Runtime",
+    "ort x86": "PCs and servers, with ONNX Runtime",
+    "ort npu": "NPUs that ONNX Runtime has a provider for",
+    "gpu": "GPUs, with torch: the float reference",
+    "openvino": "Intel's PCs and edge boxes, with OpenVINO",
+}
+
+
+def rows(report: Report) -> Iterator[tuple[str, ...]]:
+    """The cells of every file, in the order of `HEAD`."""
+    for name, file in files(report):
+        figures = list(cells(file))
+        figures[TOP1] += _limits(file)
+        yield name, *figures
+
+
+def uses(report: Report) -> Iterator[tuple[str, str]]:
+    """Where to run what: a file for each kind of device."""
+    yield from ((USES[name], file.file.path.name) for name, file in files(report) if name in USES)
+
+
+def _limits(file: FileResult) -> str:
+    if isinstance(file.accuracy, NotMeasured):
+        return ""
+    n = file.accuracy.n
+    lower, upper = share_limits(round(file.accuracy.top1 * n), n)
+    return f" ({100 * lower:.1f}\N{EN DASH}{100 * upper:.1f})"
