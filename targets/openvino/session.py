@@ -23,6 +23,7 @@ from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.targets.openvino.inspect import GRID, stored_qparams
 from rexnet_export.targets.openvino.ir import LONGEST_REASON, PRODUCTS, Graph, read_ir
 from rexnet_export.targets.openvino.lower import IMAGE, INPUT, PRODUCT, REAL, SCALED
+from rexnet_export.targets.openvino.saturation import IN_FLOAT, saturates
 from rexnet_export.targets.openvino.toolchain import runtime
 
 X86 = frozenset({"x86_64", "AMD64"})
@@ -33,15 +34,24 @@ type Compiled = Any  # OpenVINO's own classes: they say little of their types
 
 @dataclass(frozen=True, kw_only=True)
 class OpenvinoSession:
-    """One model, an image at a time."""
+    """One model, an image at a time; `in_float` where the processor would lose sums of its integers."""
 
     compiled: Compiled
-    executed_by: str
     graph: Graph
     path: Path
     shape: tuple[int, int, int]
     threads: int
-    timed: bool = True
+    in_float: bool
+
+    @property
+    def executed_by(self) -> str:
+        """OpenVINO's version, and what it was told to do otherwise than by itself."""
+        return f"OpenVINO {version('openvino')}" + self.in_float * " in float, as this processor's INT8 saturates"
+
+    @property
+    def timed(self) -> bool:
+        """Whether what runs here is what would run without us."""
+        return not self.in_float
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]."""
@@ -72,7 +82,9 @@ class OpenvinoSession:
 
     @cached_property
     def _traced(self) -> Compiled:
-        return _compiled(self.graph, self.path.name, self.threads, _activations(self.graph))
+        return _compiled(
+            self.graph, self.path.name, self.threads, outputs=_activations(self.graph), in_float=self.in_float
+        )
 
     def require_integers(self) -> None:
         """`ConversionError` where this processor multiplies in float what the file has as integers.
@@ -93,7 +105,8 @@ class OpenvinoSession:
     def products(self) -> dict[str, str]:
         """What every multiplying layer is computed in on this processor (`u8`, `f32`), as OpenVINO says it."""
         found = {}
-        for operation in self.compiled.get_runtime_model().get_ops():
+        own = _compiled(self.graph, self.path.name, self.threads) if self.in_float else self.compiled
+        for operation in own.get_runtime_model().get_ops():
             said = operation.get_rt_info()
             for name in said["originalLayersNames"].astype(str).split(","):
                 if name.endswith(PRODUCT):
@@ -102,7 +115,11 @@ class OpenvinoSession:
 
 
 def open_session(path: Path, *, threads: int = 1) -> OpenvinoSession:
-    """Open a folder of ours, whole and with the contract's input and output."""
+    """Open a folder of ours, whole and with the contract's input and output.
+
+    Where the processor saturates (see `saturates`) an INT8 file is computed on its grids in float: that is what the
+    file means, and what it gives on a processor that does not.
+    """
     require_module("openvino", "OpenVINO")
     graph = read_ir(path)
     images = list(graph.kinds("Parameter"))
@@ -115,13 +132,14 @@ def open_session(path: Path, *, threads: int = 1) -> OpenvinoSession:
     _, height, width, channels = images[0].shape
     if height * width * channels > MOST_PIXELS:
         raise ConversionError(f"{path} takes {height} x {width} pixels, which is no size of an image classifier")
+    in_float = any(graph.kinds(GRID)) and saturates()
     return OpenvinoSession(
-        compiled=_compiled(graph, path.name, threads),
-        executed_by=f"OpenVINO {version('openvino')}",
+        compiled=_compiled(graph, path.name, threads, in_float=in_float),
         graph=graph,
         path=path,
         shape=(height, width, channels),
         threads=threads,
+        in_float=in_float,
     )
 
 
@@ -140,7 +158,9 @@ def _activations(graph: Graph) -> list[str]:
     ]
 
 
-def _compiled(graph: Graph, name: str, threads: int, outputs: Sequence[str] = ()) -> Compiled:
+def _compiled(
+    graph: Graph, name: str, threads: int, *, outputs: Sequence[str] = (), in_float: bool = False
+) -> Compiled:
     """Load what was read, for one image at a time; with `outputs`, those layers are the model's."""
     openvino = runtime()
     core = openvino.Core()
@@ -152,7 +172,7 @@ def _compiled(graph: Graph, name: str, threads: int, outputs: Sequence[str] = ()
             model = openvino.Model(_named(model, outputs), model.get_parameters(), name)
         # In float32 where there are no integers: processors with bfloat16 would take that.
         settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-        return core.compile_model(model, "CPU", settings)
+        return core.compile_model(model, "CPU", settings | (IN_FLOAT if in_float else {}))
     except RuntimeError as error:
         raise ConversionError(f"OpenVINO cannot open {name}: {_reason(error)}") from error
 
