@@ -64,18 +64,18 @@ def stages_at(depth: float) -> Stages:
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """Channel counts of one inverted bottleneck; `squeeze` 0 means no squeeze-excitation."""
+    """Channel counts of one inverted bottleneck; `squeeze` 0 means no squeeze-excitation.
+
+    `expands` says whether it starts with a 1x1 expansion, as all but those of the first stage (t = 1) do. Channel
+    counts do not tell: a pruned expansion may give as many channels as it gets.
+    """
 
     inputs: int
+    expands: bool
     expanded: int
     squeeze: int
     outputs: int
     stride: int
-
-    @property
-    def expands(self) -> bool:
-        """Whether the block starts with a 1x1 expansion; only those of the first stage (t = 1) do not."""
-        return self.expanded != self.inputs
 
     @property
     def residual(self) -> bool:
@@ -210,6 +210,13 @@ def _blocks(
 ) -> tuple[Block, ...]:
     channels = zip(pairwise([stem, *outputs]), expanded, squeezes, stages.strides, strict=True)
     return tuple(
-        Block(inputs=inputs, expanded=wide, squeeze=squeeze, outputs=out, stride=stride)
-        for (inputs, out), wide, squeeze, stride in channels
+        Block(
+            inputs=inputs,
+            expands=index >= stages.unexpanded,
+            expanded=wide,
+            squeeze=squeeze,
+            outputs=out,
+            stride=stride,
+        )
+        for index, ((inputs, out), wide, squeeze, stride) in enumerate(channels)
     )

@@ -86,7 +86,8 @@ def mobilenet_v2(width: float, classes: int) -> Plan:
         stem=stem,
         stem_stride=2,
         blocks=tuple(
-            PlainBlock(inputs=i, expanded=i * t, squeeze=0, outputs=o, stride=s) for (i, o), s, t in blocks_of
+            PlainBlock(inputs=i, expands=t > 1, expanded=i * t, squeeze=0, outputs=o, stride=s)
+            for (i, o), s, t in blocks_of
         ),
         penultimate=make_divisible(1280 * max(1.0, width), 8),
         classes=classes,

@@ -57,6 +57,7 @@ def plan_of(space: Space, channels: Sequence[int]) -> Plan:
         blocks=tuple(
             Block(
                 inputs=i,
+                expands=True,
                 expanded=EXPANSION * i,
                 squeeze=0,
                 outputs=o,

@@ -23,9 +23,9 @@ from rexnet_export.pipeline.model.architecture import Block
 
 def small() -> Plan:
     blocks = (
-        Block(inputs=8, expanded=8, squeeze=0, outputs=9, stride=1),
-        Block(inputs=9, expanded=54, squeeze=0, outputs=13, stride=2),
-        Block(inputs=13, expanded=78, squeeze=0, outputs=20, stride=1),
+        Block(inputs=8, expands=False, expanded=8, squeeze=0, outputs=9, stride=1),
+        Block(inputs=9, expands=True, expanded=54, squeeze=0, outputs=13, stride=2),
+        Block(inputs=13, expands=True, expanded=78, squeeze=0, outputs=20, stride=1),
     )
     return Plan(name="small", stem=8, stem_stride=1, blocks=blocks, penultimate=32, classes=3)
 
