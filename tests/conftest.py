@@ -82,6 +82,23 @@ def fresh_onnx2tf(monkeypatch: pytest.MonkeyPatch) -> None:
     onnx2tf._converted.cache_clear()
 
 
+class FailuresAtOnce:
+    """A run that is cut off, as CI does after its time, has said by then what failed."""
+
+    def __init__(self, reporter: pytest.TerminalReporter) -> None:
+        self._reporter = reporter
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._reporter.write_line(f"\nfailed in {report.when}: {report.nodeid}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if reporter := config.pluginmanager.getplugin("terminalreporter"):
+        config.pluginmanager.register(FailuresAtOnce(reporter))
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are cores: a quarter of the time tests wait, for processes, devices and browsers."""
     return len(os.sched_getaffinity(0)) + 1
