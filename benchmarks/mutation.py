@@ -31,7 +31,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("quantization", "apps/gate/accuracy", "apps/gate/latency")
+ROOMS = ("quantization", "apps/gate/accuracy", "apps/gate/baseline", "apps/gate/latency")
 LIBRARIES = (
     "torch",
     "onnx",
