@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from rexnet_export.targets.openvino.toolchain import runtime
+from rexnet_export.targets.openvino.toolchain import core, runtime
 
 CHANNELS, PIXEL, WEIGHT = 64, 255, 127
 
@@ -29,7 +29,7 @@ def saturates() -> bool:
     scaled = operators.multiply(weights, operators.constant(np.float32(1)))
     sums = operators.convolution(grid, scaled, [1, 1], [0, 0], [0, 0], [1, 1])
     model = openvino.Model([operators.result(sums)], [image], "saturation")
-    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1})
+    compiled = core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1})
     (found,) = compiled.create_infer_request().infer({0: np.full((1, CHANNELS, 1, 1), PIXEL, np.float32)}).values()
     # What is not saturated may still be rounded: to bfloat16, where the processor has it.
     return bool(found.item() < 0.9 * CHANNELS * PIXEL * WEIGHT)

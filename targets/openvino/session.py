@@ -24,7 +24,7 @@ from rexnet_export.targets.openvino.inspect import GRID, stored_qparams
 from rexnet_export.targets.openvino.ir import LONGEST_REASON, PRODUCTS, Graph, read_ir
 from rexnet_export.targets.openvino.lower import IMAGE, INPUT, PRODUCT, REAL, SCALED
 from rexnet_export.targets.openvino.saturation import IN_FLOAT, saturates
-from rexnet_export.targets.openvino.toolchain import runtime
+from rexnet_export.targets.openvino.toolchain import core, runtime
 
 X86 = frozenset({"x86_64", "AMD64"})
 _INTEGERS = frozenset({"u8", "i8"})
@@ -163,16 +163,15 @@ def _compiled(
 ) -> Compiled:
     """Load what was read, for one image at a time; with `outputs`, those layers are the model's."""
     openvino = runtime()
-    core = openvino.Core()
     try:
-        model = core.read_model(graph.model, openvino.Tensor(np.frombuffer(graph.weights, np.uint8)))
+        model = core().read_model(graph.model, openvino.Tensor(np.frombuffer(graph.weights, np.uint8)))
         _, *image = model.input(0).partial_shape
         model.reshape([1, *image])
         if outputs:
             model = openvino.Model(_named(model, outputs), model.get_parameters(), name)
         # In float32 where there are no integers: processors with bfloat16 would take that.
         settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-        return core.compile_model(model, "CPU", settings | (IN_FLOAT if in_float else {}))
+        return core().compile_model(model, "CPU", settings | (IN_FLOAT if in_float else {}))
     except RuntimeError as error:
         raise ConversionError(f"OpenVINO cannot open {name}: {_reason(error)}") from error
 

@@ -1,9 +1,10 @@
-"""OpenVINO, imported without its usage statistics."""
+"""OpenVINO, imported without its usage statistics, and loaded once."""
 
 from __future__ import annotations
 
 import importlib
 import sys
+from functools import cache
 from typing import Any
 
 TELEMETRY = "openvino_telemetry"
@@ -25,3 +26,14 @@ def runtime() -> Runtime:
         finally:
             del sys.modules[TELEMETRY]
     return importlib.import_module("openvino")
+
+
+@cache
+def core() -> Runtime:
+    """The one `openvino.Core` of this process.
+
+    The CPU plugin of each gives the thread a stack for signals, and in the end the one that was there before, even
+    where that belonged to a plugin that is gone. Two that overlap so leave memory that is no longer mapped, and the
+    next signal, be it Ctrl-C, ends the process with a segmentation fault (OpenVINO 2026.4.1).
+    """
+    return runtime().Core()

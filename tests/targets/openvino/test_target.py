@@ -26,7 +26,7 @@ from rexnet_export.targets.openvino.lower import lower
 from rexnet_export.targets.openvino.saturation import saturates
 from rexnet_export.targets.openvino.session import open_session
 from rexnet_export.targets.openvino.target import Openvino
-from rexnet_export.targets.openvino.toolchain import runtime
+from rexnet_export.targets.openvino.toolchain import core
 
 TARGET = Openvino()
 
@@ -58,11 +58,10 @@ def changed(folder: Path, pattern: str, new: str) -> Artifact:
 
 def test_openvino_itself_reads_the_folder_and_what_it_says(int8: Artifact, images: Images) -> None:
     assert {path.name for path in int8.file.path.iterdir()} == {"model.xml", "model.bin"}
-    openvino = runtime()
-    model = openvino.Core().read_model(int8.file.path / "model.xml")
+    model = core().read_model(int8.file.path / "model.xml")
     assert model.get_rt_info(["rexnet_export", "labels"]).astype(str) == TARGET.inspect(int8).metadata["labels"]
     settings = {"INFERENCE_PRECISION_HINT": "f32"} | ({"LP_TRANSFORMS_MODE": "NO"} if saturates() else {})
-    compiled = openvino.Core().compile_model(model, "CPU", settings)
+    compiled = core().compile_model(model, "CPU", settings)
     found = compiled(images)["logits"]  # any batch: its dimension is open
     np.testing.assert_array_equal(found, TARGET.open(int8).run(images))
 
