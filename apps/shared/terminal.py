@@ -8,9 +8,11 @@ command a terminal, or GitHub's runner.
 from __future__ import annotations
 
 import io
+import math
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -43,6 +45,7 @@ from rexnet_export.pipeline.core.reproducible import source_date
 from rexnet_export.pipeline.core.text import harmless, printable
 
 UNEXPECTED, INTERRUPTED = 70, 130
+PATIENCE_S = 10.0
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -208,13 +211,21 @@ def run_command(
 def _stoppable(terminal: Terminal) -> Iterator[None]:
     """Let Ctrl-C, SIGTERM and SIGHUP unwind the run; what a toolchain swallows is raised again at the next progress.
 
-    Further signals, while it unwinds, are ignored. A process that was started with one ignored goes on ignoring it.
+    Further signals, while it unwinds, are ignored; after `PATIENCE_S` one ends the process as it is, as what it waits
+    for may never come. A process that was started with one ignored goes on ignoring it.
     """
+    impatient_at = math.inf
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal impatient_at
         if not terminal.stopped:
             terminal.stopped = True
+            impatient_at = time.monotonic() + PATIENCE_S
             raise KeyboardInterrupt
+        if time.monotonic() >= impatient_at:
+            with suppress(OSError):
+                os.write(terminal.messages.file.fileno(), b"ended at once; the next run tidies up\n")
+            os._exit(INTERRUPTED)
 
     before = {number: signal.getsignal(number) for number in STOPS}
     heeded = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]

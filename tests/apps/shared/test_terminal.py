@@ -137,6 +137,29 @@ def test_signals_unwind_once_and_further_ones_wait(number: signal.Signals, tempo
     assert not list(temporary.iterdir())
 
 
+def test_a_later_signal_ends_what_hangs(temporary: Path) -> None:
+    words = """
+    from rexnet_export.apps.shared import terminal as module
+    clock = [0.0]
+    module.time.monotonic = lambda: clock[0]
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        clock[0] = 9.9
+        signal.raise_signal(signal.SIGINT)
+        print("still tidying", file=terminal.out.file, flush=True)
+        clock[0] = 10.0
+        signal.raise_signal(signal.SIGINT)
+        print("tidied", file=terminal.out.file, flush=True)
+    """
+    done = subprocess.run(script(textwrap.dedent(words)), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "still tidying\n")
+    assert done.stderr == "ended at once; the next run tidies up\n"
+    assert list(temporary.iterdir())
+    assert run_command("test", lambda _: 0, quiet=False, debug=False) == 0
+    assert not list(temporary.iterdir())
+
+
 PRINTS = 'terminal.out.print("x" * 100_000, soft_wrap=True)'
 
 
