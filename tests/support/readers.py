@@ -15,12 +15,15 @@ from rexnet_export.pipeline.artifact.provenance import Statement
 from rexnet_export.pipeline.checkpoint.load import load_checkpoint
 from rexnet_export.pipeline.core.array_files import read_array, read_arrays
 from rexnet_export.pipeline.core.errors import CheckpointError, ConversionError, DataError, UsageError
+from rexnet_export.pipeline.core.records import Artifact, stored_file
 from rexnet_export.pipeline.core.strict_json import read_json
 from rexnet_export.pipeline.data.decode import decode, naming
 from rexnet_export.pipeline.data.idx import parse_idx
 from rexnet_export.pipeline.export.options import read_config
 from rexnet_export.pipeline.labels.label_files import read_labels
 from rexnet_export.quantization.table.table_file import load_table
+from rexnet_export.targets.openvino.ir import MODEL, WEIGHTS
+from rexnet_export.targets.openvino.target import Openvino
 from rexnet_export.targets.tflite.flatbuffer import read_graph
 
 MOST = 2**20
@@ -40,6 +43,17 @@ def image(path: Path) -> object:
         return decode(BytesIO(path.read_bytes()))
 
 
+def openvino(path: Path) -> object:
+    """All that is read of a folder whose two files are the parts of this one, up to the model's end and behind it."""
+    folder = path.with_suffix(".openvino")
+    folder.mkdir(exist_ok=True)
+    model, end, weights = path.read_bytes().partition(b"</net>\n")
+    (folder / MODEL).write_bytes(model + end)
+    (folder / WEIGHTS).write_bytes(weights)
+    found = Openvino().inspect(Artifact(target="openvino", precision="int8", file=stored_file(folder)))
+    return found.metadata, found.coverage, found.structure, found.qparams, found.parameters
+
+
 READERS: Mapping[str, Reader] = {
     "json": Reader(read_json, (ConversionError,), ".json"),
     "npy": Reader(lambda path: read_array(path, MOST), (ValueError, OSError), ".npy"),
@@ -53,6 +67,7 @@ READERS: Mapping[str, Reader] = {
     "image": Reader(image, (DataError,), ".png"),
     "checkpoint": Reader(load_checkpoint, (CheckpointError,), ".pth"),
     "tflite": Reader(read_graph, (ConversionError,), ".tflite"),
+    "openvino": Reader(openvino, (ConversionError,), ".ir"),
     "bundle": Reader(lambda path: open_archive(path).check(), (RunnerError,), ".zip"),
     "bundle-npy": Reader(array_file.read_array, (RunnerError,), ".npy"),
 }

@@ -18,6 +18,7 @@ import flatbuffers
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from PIL import Image
 from safetensors.torch import save
@@ -27,6 +28,9 @@ from rexnet_export.apps.bench.runner.archive import bundle_id
 from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.quantization.table.table import Calibration, QuantTable, TensorEntry
 from rexnet_export.quantization.table.table_file import save_table
+from rexnet_export.targets.openvino.ir import SECTION
+from rexnet_export.targets.openvino.lower import IMAGE, INPUT, PIXELS, SCALED
+from rexnet_export.targets.openvino.toolchain import Runtime, runtime
 from rexnet_export.targets.tflite.flatbuffer import schema
 
 CORPORA = Path(__file__).parents[1] / "corpora"
@@ -65,6 +69,7 @@ def seeds(work: Path) -> Iterator[tuple[str, str, bytes]]:
         yield "checkpoint", name, (work / name).read_bytes()
     yield "checkpoint", "small.onnx", _graph()
     yield "tflite", "small.tflite", _tflite()
+    yield "openvino", "small.ir", _openvino(work)
     yield "bundle", "small.zip", _bundle(work)
 
 
@@ -100,6 +105,31 @@ def _tflite() -> bytes:
     builder = flatbuffers.Builder(256)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def _openvino(work: Path) -> bytes:
+    """A convolution between two grids, with its bias: the model, and behind it the numbers."""
+    operators = runtime().opset13
+
+    def grid(values: Runtime, low: float, high: float, name: str) -> Runtime:
+        ends = [operators.constant(np.float32(end)) for end in (low, high, low, high)]
+        return operators.fake_quantize(values, *ends, 256, name=name)
+
+    def scaled(integers: NDArray[np.generic], name: str) -> Runtime:
+        scales = operators.constant(np.full((2, 1, 1, 1), 0.5, np.float32))
+        stored = operators.convert(operators.constant(integers, name=name), np.float32)
+        return operators.multiply(stored, scales, name=f"{name}{SCALED}")
+
+    image = operators.parameter([-1, 2, 2, 3], np.uint8, name=IMAGE)
+    channels = operators.transpose(operators.convert(image, np.float32), operators.constant(np.array([0, 3, 1, 2])))
+    weights = scaled(np.ones((2, 3, 1, 1), np.int8), "w")
+    product = operators.convolution(grid(channels, *PIXELS[:2], INPUT), weights, [1, 1], [0, 0], [0, 0], [1, 1])
+    sums = operators.add(product, scaled(np.ones((2, 1, 1, 1), np.int32), "b"))
+    made = operators.result(grid(sums, -128, 127, "logits"))
+    model = runtime().Model([made], [image], "small")
+    model.set_rt_info("1", [SECTION, "format"])
+    runtime().serialize(model, work / "model.xml", work / "model.bin")
+    return (work / "model.xml").read_bytes() + (work / "model.bin").read_bytes()
 
 
 def _bundle(work: Path) -> bytes:
