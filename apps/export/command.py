@@ -11,6 +11,7 @@ from rexnet_export.apps.export import backbone_command as backbone
 from rexnet_export.apps.export import predict_command as predict
 from rexnet_export.apps.export.doctor import command as doctor
 from rexnet_export.apps.export.info import command as info
+from rexnet_export.apps.export.npu import command as npu
 from rexnet_export.apps.export.options import MEANT, add_flags, options_from
 from rexnet_export.apps.export.sweep import command as sweep
 from rexnet_export.apps.export.verify import command as verify
@@ -27,10 +28,12 @@ SUBCOMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     info.INFO: info.main,
     doctor.DOCTOR: doctor.main,
     sweep.SWEEP: sweep.main,
+    npu.NPU: npu.main,
 }
 EPILOG = """subcommands, each with a --help: `verify FILE|DIR ...` proves finished artifacts again, `backbone` exports
 the network without its head, `predict FILE PHOTO ...` asks a file about photos, `info FILE` says what a file is,
-`doctor` what works on this machine, `sweep SWEEP.toml` makes many exports and puts them side by side."""
+`doctor` what works on this machine, `sweep SWEEP.toml` makes many exports and puts them side by side, `npu FILE`
+compiles a .tflite for phones' NPUs."""
 DESCRIPTION = """Convert a trained ReXNet to Core ML, TFLite and ONNX Runtime mobile, quantize it to INT8 with
 calibration, execute every artifact and report accuracy and latency beside the float network. Without options the
 bundled checkpoint and images are used."""

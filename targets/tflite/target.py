@@ -26,6 +26,7 @@ from rexnet_export.pipeline.core.images import require_images
 from rexnet_export.pipeline.core.outputs import answer, are_outputs
 from rexnet_export.pipeline.core.records import Artifact, Precision, stored_file
 from rexnet_export.quantization.table.table import QuantTable
+from rexnet_export.targets.tflite.compiled import portable
 from rexnet_export.targets.tflite.flatbuffer import Graph, read_graph
 from rexnet_export.targets.tflite.inspect import count_arithmetic, stored_parameters, stored_qparams
 from rexnet_export.targets.tflite.match_onnx import Lowered, lower
@@ -88,10 +89,10 @@ class Tflite:
         graph = cache(lambda: _read(artifact.file.path))
         return Inspection(
             metadata=lambda: read_description(graph()),
-            coverage=lambda: count_arithmetic(graph()),
+            coverage=lambda: count_arithmetic(portable(graph())),
             structure=lambda: structure(graph()),
-            qparams=lambda: stored_qparams(graph()),
-            parameters=lambda: stored_parameters(graph()),
+            qparams=lambda: stored_qparams(portable(graph())),
+            parameters=lambda: stored_parameters(portable(graph())),
         )
 
 
@@ -135,7 +136,7 @@ class TfliteSession:
 
 def open_session(path: Path, *, threads: int = 1) -> TfliteSession:
     """Open a file of ours, whole and with the contract's input and output."""
-    graph = _read(path)  # LiteRT itself trusts a file's offsets
+    graph = portable(_read(path))  # LiteRT itself trusts a file's offsets
     image = [(graph.name(i), graph.type(i)) for i in graph.subgraph.inputs]
     ends = {graph.name(i): graph.type(i) for i in graph.subgraph.outputs}
     if image != [(IMAGE, "UINT8")] or set(ends.values()) != {"FLOAT32"} or not are_outputs(ends):

@@ -17,6 +17,7 @@ from rexnet_export.apps.bench.browser.upload import Upload
 from rexnet_export.apps.bench.result.record import DeviceResult
 from rexnet_export.apps.export.doctor.doctor_json import DoctorJson
 from rexnet_export.apps.export.info.info_json import InfoJson
+from rexnet_export.apps.export.npu.npu_json import NpuJson
 from rexnet_export.apps.export.sweep.sweep_json import SweepJson, TimingsJson
 from rexnet_export.apps.export.verify.rebuild_json import RebuiltJson
 from rexnet_export.apps.export.verify.verify_json import VerificationJson
@@ -35,6 +36,7 @@ SCHEMAS: dict[str, tuple[type[JsonRecord], JsonSchemaMode]] = {
     "apps/bench/result/device_result.schema.json": (DeviceResult, "validation"),
     "apps/export/doctor/doctor.schema.json": (DoctorJson, "serialization"),
     "apps/export/info/info.schema.json": (InfoJson, "serialization"),
+    "apps/export/npu/npu.schema.json": (NpuJson, "serialization"),
     "apps/export/sweep/sweep.schema.json": (SweepJson, "serialization"),
     "apps/export/sweep/timings.schema.json": (TimingsJson, "serialization"),
     "apps/export/verify/rebuild.schema.json": (RebuiltJson, "serialization"),

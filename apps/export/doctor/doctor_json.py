@@ -46,5 +46,7 @@ class DoctorJson(JsonRecord):
     targets: dict[str, TargetJson]
     plugins_that_fail: tuple[Text, ...]
     extras: dict[str, ExtraJson]
+    npu_compilers: Measurement[Text]
+    """The packages that `rexnet-export npu` compiles with."""
     usable_cores: AtLeastOne
     environment: Environment

@@ -11,9 +11,11 @@ from signal import Signals
 from typing import Any
 
 from rexnet_export.apps.export.doctor.doctor_json import DoctorJson, ExtraJson, TargetJson
+from rexnet_export.apps.export.npu.environment import find
+from rexnet_export.pipeline.core.errors import TargetUnavailable
 from rexnet_export.pipeline.core.extras import EXTRAS
 from rexnet_export.pipeline.core.progress import Progress
-from rexnet_export.pipeline.core.records import NotMeasured
+from rexnet_export.pipeline.core.records import Measurement, NotMeasured, Text
 from rexnet_export.pipeline.machine import child
 from rexnet_export.pipeline.machine.environment import environment, usable_cores
 from rexnet_export.targets import BROKEN
@@ -36,9 +38,18 @@ def examine(targets: Sequence[str], progress: Progress) -> DoctorJson:
             extra.name: ExtraJson(purpose=extra.purpose, missing=extra.missing, command=extra.command)
             for extra in EXTRAS
         },
+        npu_compilers=_npu_compilers(),
         usable_cores=usable_cores(),
         environment=environment(),
     )
+
+
+def _npu_compilers() -> Measurement[Text]:
+    """They are looked for, not tried: a chip's compiler needs a network of its own."""
+    try:
+        return find(None).named
+    except TargetUnavailable as error:
+        return NotMeasured(reason=str(error))
 
 
 def try_target(name: str) -> TargetJson:

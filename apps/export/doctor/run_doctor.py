@@ -58,6 +58,8 @@ def _lines(found: DoctorJson) -> Iterator[str]:
     for extra in found.extras.values():
         if extra.missing:
             yield f"not installed: {', '.join(extra.missing)} ({extra.purpose}); run: {extra.command}"
+    npu = found.npu_compilers
+    yield npu.reason if isinstance(npu, NotMeasured) else f"compiling for NPUs: {npu}"
     yield from found.plugins_that_fail
     if found.works:
         yield f"works: {', '.join(found.targets)} can be converted and executed here"

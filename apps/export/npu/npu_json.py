@@ -1,0 +1,72 @@
+"""What `rexnet-export npu` writes (`npu.json`, `npu.schema.json`)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from rexnet_export.pipeline.core.json_record import JsonRecord, Sha256
+from rexnet_export.pipeline.core.records import AtLeastOne, Count, Measurement, NotNegative, Text
+from rexnet_export.pipeline.machine.environment import Environment
+
+NPU_FILE = "npu.json"
+
+
+class SourceJson(JsonRecord):
+    """The portable file."""
+
+    file: Text
+    sha256: Sha256
+    bytes: AtLeastOne
+    operators: dict[str, AtLeastOne]
+    """How many of each kind."""
+
+
+class ParametersJson(JsonRecord):
+    """INT8 tensors that the vendor's compiler was given with the file's own scale and zero point."""
+
+    activations: Count
+    weights: Count
+    not_seen: tuple[Text, ...]
+    """INT8 tensors of the file that the graph handed over does not name."""
+
+
+class ChipJson(JsonRecord):
+    """A file compiled for one chip."""
+
+    vendor: Text
+    chip: Text
+    file: Text
+    sha256: Sha256
+    bytes: AtLeastOne
+    whole: bool
+    """Whether all operators are in one partition."""
+    operators: AtLeastOne
+    operators_on_npu: Count
+    partitions: Count
+    fallback: dict[str, AtLeastOne]
+    """Operators that the processor runs, by kind."""
+    parameters: Measurement[ParametersJson]
+    executed_by: Measurement[Text]
+    seconds: NotNegative
+    """To compile it, on this machine as loaded as it was."""
+    sdk: Text
+    """The vendor's compiler, as it names its version."""
+
+
+class NpuJson(JsonRecord):
+    """Files compiled ahead of time, and what could not be compiled."""
+
+    model_config = ConfigDict(title="Files compiled for NPUs (npu.json)")
+
+    schema_version: Literal[1] = 1
+    source: SourceJson
+    chips: Annotated[tuple[ChipJson, ...], Field(min_length=1)]
+    not_compiled: dict[str, Text]
+    """By chip, the reason."""
+    ai_pack: Measurement[Text]
+    """The folder for Google Play's delivery by device."""
+    packages: dict[str, Text]
+    """What the compilers came in."""
+    environment: Environment

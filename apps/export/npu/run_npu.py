@@ -1,0 +1,175 @@
+"""What `rexnet-export npu` does, and prints of it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.table import Table
+
+from rexnet_export.apps.export.npu.ai_pack import write_ai_pack
+from rexnet_export.apps.export.npu.chips import Chip
+from rexnet_export.apps.export.npu.compile import compile_for
+from rexnet_export.apps.export.npu.environment import Environment, fetch, find
+from rexnet_export.apps.export.npu.handed_over import compared
+from rexnet_export.apps.export.npu.npu_json import NPU_FILE, ChipJson, NpuJson, ParametersJson, SourceJson
+from rexnet_export.apps.shared.terminal import Terminal
+from rexnet_export.apps.shared.terminal_table import titled
+from rexnet_export.apps.shared.text import counted
+from rexnet_export.apps.shared.text import done as done_line
+from rexnet_export.pipeline.artifact.export_folder import require_vouched
+from rexnet_export.pipeline.core.errors import ConversionError, ExportError
+from rexnet_export.pipeline.core.files import writing
+from rexnet_export.pipeline.core.json import to_text
+from rexnet_export.pipeline.core.records import Measurement, NotMeasured, file_sha256, stored_file
+from rexnet_export.pipeline.export.publish import publish, staging
+from rexnet_export.pipeline.machine.environment import environment as this_machine
+from rexnet_export.targets.isolation.isolated_file import IsolatedFile
+from rexnet_export.targets.tflite.compiled import compiled_for, portable, require_same_ends, with_its_labels
+from rexnet_export.targets.tflite.flatbuffer import Graph, read_graph
+
+FELL_APART = ConversionError.exit_code
+NO_CHIP = NotMeasured(reason="there is no such NPU here: run it on the phone")
+NO_GRAPH = NotMeasured(reason="this vendor's plugin does not show the graph that it hands over")
+
+
+def fetch_only(_: argparse.Namespace, terminal: Terminal) -> None:
+    """Install the compilers."""
+    environment = fetch(terminal)
+    terminal.note(done_line(f"{environment.named} in {environment.packages}"))
+
+
+def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """Compile the file for every chip, publish what could be, and say what could not."""
+    path, chips = arguments.file, arguments.chosen
+    environment = fetch(terminal) if arguments.fetch else find(arguments.environment)
+    require_vouched(path)
+    with IsolatedFile(path) as file:
+        operators = dict(file.inspect().structure.operators)
+    graph = portable(read_graph(path))
+    with staging(arguments.output, terminal) as folder:
+        made, failed = _compiled(chips, path, graph, environment, folder, terminal)
+        if not made:
+            raise next(iter(failed.values()))
+        pack = write_ai_pack(folder, path.stem, path, {chip: folder / one.file for chip, one in made.items()})
+        source = stored_file(path)
+        record = NpuJson(
+            source=SourceJson(file=path.name, sha256=source.sha256, bytes=source.bytes, operators=operators),
+            chips=tuple(made.values()),
+            not_compiled={f"{chip.vendor.name} {chip.name}": str(error) for chip, error in failed.items()},
+            ai_pack=pack.name if pack else NotMeasured(reason="none of the chips is of a phone"),
+            packages=environment.versions(),
+            environment=this_machine(),
+        )
+        with writing(arguments.output):
+            (folder / NPU_FILE).write_text(to_text(record.to_json()), encoding="utf-8")
+        publish(folder, arguments.output, terminal)
+    _show(arguments, record, terminal)
+    return _told(record, failed, arguments.output, terminal)
+
+
+def _compiled(
+    chips: Sequence[Chip], path: Path, graph: Graph, environment: Environment, folder: Path, terminal: Terminal
+) -> tuple[dict[Chip, ChipJson], dict[Chip, ExportError]]:
+    """Every chip's file in `folder`, and why others have none."""
+    made: dict[Chip, ChipJson] = {}
+    failed: dict[Chip, ExportError] = {}
+    with terminal.stage("compiling", len(chips), "chips") as bar, TemporaryDirectory() as work:
+        for chip in chips:
+            try:
+                made[chip] = _one(chip, path, graph, environment, folder, Path(work))
+            except ExportError as error:
+                failed[chip] = error
+            bar.advance(1, chip.name)
+    return made, failed
+
+
+def _one(chip: Chip, path: Path, graph: Graph, environment: Environment, folder: Path, work: Path) -> ChipJson:
+    """Compile for one chip, and read back what that gave."""
+    compiled = compile_for(chip, path.resolve(), environment, work)
+    result = read_graph(compiled.path)
+    found = compiled_for(result)
+    if found is None or found.chip.lower() != chip.name.lower() or not found.partitions:
+        raise ConversionError(f"{chip.vendor.name} {chip.name}: nothing in the compiled file is for that chip")
+    require_same_ends(graph, result)
+    name = f"{path.stem}_{chip.vendor.group(chip.name)}.tflite"
+    with writing(folder):
+        (folder / name).write_bytes(with_its_labels(result, compiled.path.read_bytes()))
+    operators, left = len(graph.operators), sum(found.left.values())
+    whole = not left and found.partitions == 1
+    return ChipJson(
+        vendor=chip.vendor.name,
+        chip=chip.name,
+        file=name,
+        sha256=file_sha256(folder / name),
+        bytes=(folder / name).stat().st_size,
+        whole=whole,
+        operators=operators,
+        operators_on_npu=operators - left,
+        partitions=found.partitions,
+        fallback=dict(found.left),
+        parameters=_parameters(chip, compiled.handed_over, graph, whole=whole),
+        executed_by=NO_CHIP,
+        seconds=compiled.seconds,
+        sdk=compiled.sdk,
+    )
+
+
+def _parameters(chip: Chip, handed: Path, graph: Graph, *, whole: bool) -> Measurement[ParametersJson]:
+    if chip.vendor.name != "Qualcomm":
+        return NO_GRAPH
+    if not whole:
+        return NotMeasured(reason="the plugin numbers the tensors of each partition anew")
+    return compared(handed, graph)
+
+
+def _show(arguments: argparse.Namespace, record: NpuJson, terminal: Terminal) -> None:
+    if arguments.json:
+        terminal.json(record.to_json())
+    elif not arguments.quiet:
+        terminal.out.print(_table(record))
+        terminal.out.print("\n".join(_lines(record)), soft_wrap=True, markup=False)
+
+
+def _table(record: NpuJson) -> Table:
+    grid = titled(f"{record.source.file}: {record.source.bytes / 1e6:.2f} MB, portable")
+    for column in ("chip", "operators on the NPU", "partitions", "scales compared", "MB", "compiled in"):
+        grid.add_column(column)
+    for one in record.chips:
+        compared_with = one.parameters
+        grid.add_row(
+            f"{one.vendor} {one.chip}",
+            f"{one.operators_on_npu} of {one.operators}",
+            str(one.partitions),
+            "-" if isinstance(compared_with, NotMeasured) else str(compared_with.activations + compared_with.weights),
+            f"{one.bytes / 1e6:.2f}",
+            f"{one.seconds:.1f} s",
+        )
+    return grid
+
+
+def _lines(record: NpuJson) -> Iterator[str]:
+    yield "not executed: a compiled file runs on its chip alone, and its answers there are not measured"
+    for chip, reason in record.not_compiled.items():
+        yield f"not compiled: {chip}: {reason.removeprefix(f'{chip}: ')}"
+
+
+def _told(record: NpuJson, failed: Mapping[Chip, ExportError], output: Path, terminal: Terminal) -> int:
+    """Say what is not as it was asked for, also where nothing else is said; its exit code, or 0."""
+    broken = [one for one in record.chips if not one.whole]
+    for one in broken:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in one.fallback.items()) or "none"
+        terminal.fail(
+            f"{one.file} is not whole on the NPU: {one.operators_on_npu} of {one.operators} operators in "
+            f"{counted(one.partitions, 'partition')}; left to the processor: {kinds}"
+        )
+    if failed:
+        error = next(iter(failed.values()))
+        terminal.fail(f"{counted(len(failed), 'chip')} of {len(record.chips) + len(failed)} not compiled: {error}")
+        return error.exit_code
+    if broken:
+        return FELL_APART
+    terminal.note(done_line(f"{counted(len(record.chips), 'file')} in {output}/, whole on the NPU, not executed"))
+    return 0

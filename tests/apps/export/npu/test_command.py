@@ -1,0 +1,215 @@
+"""`rexnet-export npu`: what is compiled, what is said of it, and what is refused before anything is."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from compiled_files import KINDS, compiled, environment, portable_file
+
+from rexnet_export.apps.export.command import main
+from rexnet_export.apps.export.npu.environment import cache, find
+from rexnet_export.pipeline.core.errors import TargetUnavailable
+from rexnet_export.targets.tflite.flatbuffer import Graph, read_graph
+
+SAYS_VERSION = "print('Applying plugin with SDK version: v2.51.0')"
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return portable_file(tmp_path / "small-int8.tflite")
+
+
+def compiler(tmp_path: Path, file: Path, *, outside: int = 0, more: str = "") -> Path:
+    """An environment whose compiler writes what it was prepared to, for the chip it is asked for."""
+    for chip in ("SM8650", "SM8750", "SA8295"):
+        (tmp_path / f"{chip}.made").write_bytes(compiled(file, chip, outside=outside))
+    made = f"pathlib.Path({str(tmp_path)!r}, flags['soc_model'] + '.made').read_bytes()"
+    return environment(tmp_path / "packages", f"{SAYS_VERSION}\npathlib.Path(flags['o']).write_bytes({made})\n{more}")
+
+
+def graph_json(graph: Graph, change: float = 0.0) -> dict[str, Any]:
+    """The graph as LiteRT's plugin writes it, every scale in its place; weights by the operator that reads them."""
+    weights = {int(o.inputs[1]): n for n, o in enumerate(graph.operators) if "CONV" in graph.kind(o)}
+    tensors: dict[str, Any] = {"7_qnn": {"dims": [1]}}
+    nodes: dict[str, Any] = {}
+    for index in graph.indices():
+        params = graph.quantization(index)
+        if params is None or graph.type(index) not in {"INT8", "UINT8"}:
+            continue
+        pairs = zip(params.scale, params.zero_point, strict=True)
+        steps = [{"scale": scale + change, "offset": -point, "bitwidth": 8} for scale, point in pairs]
+        one = {"scale_offset": steps[0]}
+        several = {"axis_scale_offset": {"axis": 3, "scale_offsets": steps}}
+        name = f"9_litert_{index}"
+        if index in weights:
+            name = f"{index}_qnn"
+            nodes[f"a/Conv2d_1_LiteRt_OpId_{weights[index]}"] = {"type": "Conv2d", "input_names": ["x", name]}
+        tensors[name] = {"dims": [], "quant_params": one if len(steps) == 1 else several}
+    return {"graph": {"nodes": nodes, "tensors": tensors}, "op_types": []}
+
+
+def writes_graph(tmp_path: Path, file: Path, change: float = 0.0) -> str:
+    (tmp_path / "graph.json").write_text(json.dumps(graph_json(read_graph(file), change)))
+    text = f"pathlib.Path({str(tmp_path / 'graph.json')!r}).read_text()"
+    return f"pathlib.Path(flags['qualcomm_ir_json_dir'], 'qnn_partition_0.json').write_text({text})"
+
+
+def test_every_chip_has_a_file_and_a_line(tmp_path: Path, file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    packages = compiler(tmp_path, file, more=writes_graph(tmp_path, file))
+    code = main(["npu", str(file), "--chips", "sm8650, SA8295,SM8650", "--environment", str(packages), "--json"])
+    assert code == 0
+    record = json.loads(capfd.readouterr().out)
+    output = tmp_path / "small-int8-npu"
+    assert json.loads((output / "npu.json").read_text()) == record
+    assert record["source"]["operators"] == dict.fromkeys(KINDS, 1)
+    assert record["packages"] == {"ai-edge-litert": "2.3.0"}
+    for one, chip in zip(record["chips"], ("SM8650", "SA8295"), strict=True):
+        assert (one["chip"], one["whole"], one["operators"], one["operators_on_npu"]) == (chip, True, 6, 6)
+        assert one["sdk"] == "v2.51.0"
+        assert "not_measured" in one["executed_by"]
+        assert one["parameters"] == {"activations": 6, "weights": 1, "not_seen": []}
+        assert (output / one["file"]).stat().st_size == one["bytes"]
+
+
+def test_the_ai_pack_has_phones_and_the_portable_file(tmp_path: Path, file: Path) -> None:
+    packages = compiler(tmp_path, file)
+    assert main(["npu", str(file), "--chips", "SM8650,SA8295", "--environment", str(packages), "--quiet"]) == 0
+    pack = tmp_path / "small-int8-npu" / "ai-pack"
+    models = {path.parent.name: path for path in pack.rglob("*.tflite")}
+    assert set(models) == {"model#group_Qualcomm_SM8650", "model#group_other"}, "SA8295 is in cars"
+    assert {path.relative_to(pack).parts[0] for path in models.values()} == {"small_int8"}
+    assert models["model#group_other"].read_bytes() == file.read_bytes()
+    groups = ElementTree.parse(pack / "device_targeting_configuration.xml").getroot()  # noqa: S314 - written here
+    assert [group.get("name") for group in groups] == ["Qualcomm_SM8650"]
+    chips = [chip.attrib for group in groups for selector in group for chip in selector]
+    assert chips == [{"manufacturer": maker, "model": "SM8650"} for maker in ("Qualcomm", "QTI")]
+
+
+def test_a_file_that_falls_apart_is_kept_and_said(
+    tmp_path: Path, file: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    packages = compiler(tmp_path, file, outside=2)
+    assert main(["npu", str(file), "--chips", "SM8750", "--environment", str(packages), "--quiet"]) == 12
+    said = capfd.readouterr().err
+    assert "not whole on the NPU: 4 of 6 operators in 1 partition; left to the processor: 1 MEAN, 1 DEQUANTIZE" in said
+    record = json.loads((tmp_path / "small-int8-npu" / "npu.json").read_text())
+    assert record["chips"][0]["whole"] is False
+    assert "not_measured" in record["chips"][0]["parameters"]
+
+
+def test_a_scale_that_was_changed_on_the_way_is_an_error(
+    tmp_path: Path, file: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    packages = compiler(tmp_path, file, more=writes_graph(tmp_path, file, change=1e-3))
+    assert main(["npu", str(file), "--chips", "SM8650", "--environment", str(packages)]) == 12
+    assert "another scale or zero point" in capfd.readouterr().err
+    assert not (tmp_path / "small-int8-npu").exists()
+
+
+def test_chips_that_can_be_compiled_are_where_another_cannot(
+    tmp_path: Path, file: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fails = "if flags['soc_manufacturer'] != 'Qualcomm': print('x\\nFailed to load /a/b/libneuron.so'); sys.exit(1)"
+    packages = compiler(tmp_path, file)
+    program = packages / "ai_edge_litert" / "tools" / "apply_plugin_main"
+    program.write_text(program.read_text().replace(SAYS_VERSION, f"{fails}\n{SAYS_VERSION}"))
+    assert main(["npu", str(file), "--chips", "SM8650,MT6989", "--environment", str(packages)]) == 13
+    out, said = capfd.readouterr()
+    assert "1 chip of 2 not compiled: MediaTek MT6989: the plugin says: Failed to load libneuron.so" in said
+    assert "NeuroPilot" in said
+    assert "not compiled: MediaTek MT6989" in out
+    record = json.loads((tmp_path / "small-int8-npu" / "npu.json").read_text())
+    assert list(record["not_compiled"]) == ["MediaTek MT6989"]
+    assert [one["chip"] for one in record["chips"]] == ["SM8650"]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("sys.exit(3)", "code 3"),
+        ("pathlib.Path(flags['o']).write_bytes(b'TFL3 no model')", "not a TFLite model"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
+        ("bytearray(32 * 2**30)", "code 1"),
+        ("pathlib.Path(flags['o']).write_bytes(pathlib.Path(flags['model']).read_bytes())", "nothing in the compiled"),
+    ],
+)
+def test_a_compiler_that_fails_is_one_line(
+    tmp_path: Path, file: Path, capfd: pytest.CaptureFixture[str], body: str, said: str
+) -> None:
+    packages = environment(tmp_path / "packages", body)
+    assert main(["npu", str(file), "--chips", "SM8650", "--environment", str(packages)]) == 12
+    assert said in capfd.readouterr().err
+    assert not (tmp_path / "small-int8-npu").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["{file}", "--chips", "SM8560"], 2, "did you mean SM8850"),
+        (["{file}", "--chips", "SM8650,,"], 2, "no chip of that name"),
+        (["{file}", "--chips", "kirin"], 2, "Samsung: E9965"),
+        (["{file}"], 2, "--chips is missing"),
+        ([], 2, "FILE is missing"),
+        (["--fetch", "--chips", "all"], 2, "--chips needs a FILE"),
+        (["none.tflite", "--chips", "all"], 2, "no .tflite file"),
+        (["{file}", "--chips", "all", "--fetch", "--environment", "x"], 2, "leave out --fetch"),
+        (["{file}", "--chips", "all"], 13, "Qualcomm's own licence"),
+        (["{file}", "--chips", "all", "--environment", "{folder}"], 13, "has no ai_edge_litert/tools"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    tmp_path: Path, file: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], code: int, said: str
+) -> None:
+    assert main(["npu", *(word.format(file=file, folder=tmp_path) for word in arguments)]) == code
+    assert said in capfd.readouterr().err
+
+
+def test_a_damaged_file_never_reaches_the_compiler(
+    tmp_path: Path, file: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    packages = environment(tmp_path / "packages", f"pathlib.Path({str(tmp_path / 'ran')!r}).touch()")
+    file.write_bytes(file.read_bytes()[:-400])
+    assert main(["npu", str(file), "--chips", "SM8650", "--environment", str(packages)]) == 12
+    assert str(file.name) in capfd.readouterr().err
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_compiled_file_is_not_compiled_again(tmp_path: Path, file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    packages = compiler(tmp_path, file)
+    assert main(["npu", str(file), "--chips", "SM8650", "--environment", str(packages), "--quiet"]) == 0
+    (made,) = (tmp_path / "small-int8-npu").glob("*.tflite")
+    assert main(["npu", str(made), "--chips", "SM8650", "--environment", str(packages)]) == 12
+    assert "it is compiled for Qualcomm SM8650" in capfd.readouterr().err
+    assert main(["info", str(made)]) == 0
+    assert "compiled for Qualcomm SM8650" in capfd.readouterr().out
+
+
+def test_an_environment_made_by_hand_may_be_a_virtual_one(tmp_path: Path) -> None:
+    packages = environment(tmp_path / "env" / "lib" / "python3.12" / "site-packages", "")
+    assert find(tmp_path / "env").packages == packages
+
+
+REAL = os.environ.get("REXNET_NPU_ENVIRONMENT")
+
+
+@pytest.mark.skipif(REAL is None, reason="REXNET_NPU_ENVIRONMENT names no folder that `npu --fetch` made")
+def test_the_real_compiler_takes_the_whole_network(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code = main(["npu", str(file), "--chips", "SM8550,SM8650", "--environment", str(REAL), "--json"])
+    record = json.loads(capfd.readouterr().out)
+    assert code == 0
+    assert all(one["whole"] and one["parameters"]["weights"] > 5 for one in record["chips"])
+
+
+def test_the_missing_environment_says_how_large_and_whose_it_is(tmp_path: Path) -> None:
+    with pytest.raises(TargetUnavailable, match=r"122 MB.*rexnet-export npu --fetch"):
+        find(None)
+    assert cache().is_relative_to(tmp_path)
