@@ -16,6 +16,7 @@ from rexnet_export.apps.export import command as export
 from rexnet_export.apps.export import predict_command as predict
 from rexnet_export.apps.export.doctor import command as doctor
 from rexnet_export.apps.export.info import command as info
+from rexnet_export.apps.export.npu import command as npu
 from rexnet_export.apps.export.verify import command as verify
 from rexnet_export.apps.gate import command as gate
 from rexnet_export.apps.gate import latency_command as latency
@@ -29,6 +30,7 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "predict": predict.parser,
     "info": info.parser,
     "doctor": doctor.parser,
+    "npu": npu.parser,
     "gate": gate.parser,
     "latency": latency.parser,
     "bench": bench.parser,
@@ -42,6 +44,7 @@ LIGHT = (
     "export.verify.run_verify",
     "export.info.run_info",
     "export.doctor.run_doctor",
+    "export.npu.run_npu",
     "export.run_predict",
     "gate.run_check",
     "gate.run_update",

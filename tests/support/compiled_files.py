@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -80,7 +81,7 @@ def stamp(*names: str) -> bytes:
     return b"".join(name.encode().ljust(STAMP_FIELD, b"\0") for name in names)
 
 
-def dispatch(graph: Graph, inputs: list[int], outputs: list[int]) -> object:
+def dispatch(graph: Graph, inputs: list[int], outputs: list[int]) -> Any:  # noqa: ANN401 - LiteRT's own, without types
     """The operator that stands for a partition."""
     code = schema().OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = schema().BuiltinOperator.CUSTOM

@@ -24,6 +24,15 @@ def test_a_target_that_was_tried_works(capfd: pytest.CaptureFixture[str]) -> Non
     assert set(found["extras"]) == {extra.name for extra in EXTRAS}
 
 
+def test_compilers_for_npus_are_named_or_how_to_get_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(run_doctor, "_present", list)
+    assert main(["doctor"]) == 0
+    assert "run rexnet-export npu --fetch" in capfd.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("child", "said"),
     [
