@@ -49,6 +49,11 @@ class Chip:
     vendor: Vendor
     name: str
 
+    @property
+    def named(self) -> str:
+        """Vendor and chip."""
+        return f"{self.vendor.name} {self.name}"
+
 
 VENDORS = (
     Vendor(

@@ -65,9 +65,7 @@ def compile_for(chip: Chip, source: Path, environment: Environment, folder: Path
     if code or not out.is_file() or not 0 < out.stat().st_size <= MOST_ARTIFACT:
         missing = not environment.has(vendor)
         kind = TargetUnavailable if missing else ConversionError
-        raise kind(
-            f"{vendor.name} {chip.name}: {_cause(said, code)}" + (f"; it needs {vendor.needs}" if missing else "")
-        )
+        raise kind(_cause(said, code) + (f"; it needs {vendor.needs}" if missing else ""))
     version = SDK.search(said)
     return Made(
         path=out, handed_over=handed_over, sdk=excerpt(version[1]) if version else "not stated", seconds=seconds

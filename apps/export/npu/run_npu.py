@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
         record = NpuJson(
             source=SourceJson(file=path.name, sha256=source.sha256, bytes=source.bytes, operators=operators),
             chips=tuple(made.values()),
-            not_compiled={f"{chip.vendor.name} {chip.name}": str(error) for chip, error in failed.items()},
+            not_compiled={chip.named: str(error).removeprefix(f"{chip.named}: ") for chip, error in failed.items()},
             ai_pack=pack.name if pack else NotMeasured(reason="none of the chips is of a phone"),
             packages=environment.versions(),
             environment=this_machine(),
@@ -81,7 +81,7 @@ def _compiled(
             try:
                 made[chip] = _one(chip, path, graph, environment, folder, Path(work))
             except ExportError as error:
-                failed[chip] = error
+                failed[chip] = type(error)(f"{chip.named}: {error}")
             bar.advance(1, chip.name)
     return made, failed
 
@@ -92,7 +92,7 @@ def _one(chip: Chip, path: Path, graph: Graph, environment: Environment, folder:
     result = read_graph(compiled.path)
     found = compiled_for(result)
     if found is None or found.chip.lower() != chip.name.lower() or not found.partitions:
-        raise ConversionError(f"{chip.vendor.name} {chip.name}: nothing in the compiled file is for that chip")
+        raise ConversionError("nothing in the compiled file is for that chip")
     require_same_ends(graph, result)
     name = f"{path.stem}_{chip.vendor.group(chip.name)}.tflite"
     with writing(folder):
@@ -153,7 +153,7 @@ def _table(record: NpuJson) -> Table:
 def _lines(record: NpuJson) -> Iterator[str]:
     yield "not executed: a compiled file runs on its chip alone, and its answers there are not measured"
     for chip, reason in record.not_compiled.items():
-        yield f"not compiled: {chip}: {reason.removeprefix(f'{chip}: ')}"
+        yield f"not compiled: {chip}: {reason}"
 
 
 def _told(record: NpuJson, failed: Mapping[Chip, ExportError], output: Path, terminal: Terminal) -> int:
