@@ -20,7 +20,7 @@ from rexnet_export.apps.shared.terminal_table import titled
 from rexnet_export.apps.shared.text import counted
 from rexnet_export.apps.shared.text import done as done_line
 from rexnet_export.pipeline.artifact.export_folder import require_vouched
-from rexnet_export.pipeline.core.errors import ConversionError, ExportError
+from rexnet_export.pipeline.core.errors import ConversionError, ExportError, TargetUnavailable
 from rexnet_export.pipeline.core.files import writing
 from rexnet_export.pipeline.core.json import to_text
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured, file_sha256, stored_file
@@ -80,7 +80,7 @@ def _compiled(
         for chip in chips:
             try:
                 made[chip] = _one(chip, path, graph, environment, folder, Path(work))
-            except ExportError as error:
+            except (ConversionError, TargetUnavailable) as error:
                 failed[chip] = type(error)(f"{chip.named}: {error}")
             bar.advance(1, chip.name)
     return made, failed
@@ -94,11 +94,12 @@ def _one(chip: Chip, path: Path, graph: Graph, environment: Environment, folder:
     if found is None or found.chip.lower() != chip.name.lower() or not found.partitions:
         raise ConversionError("nothing in the compiled file is for that chip")
     require_same_ends(graph, result)
-    name = f"{path.stem}_{chip.vendor.group(chip.name)}.tflite"
-    with writing(folder):
-        (folder / name).write_bytes(with_its_labels(result, compiled.path.read_bytes()))
     operators, left = len(graph.operators), sum(found.left.values())
     whole = not left and found.partitions == 1
+    parameters = _parameters(chip, compiled.handed_over, graph, whole=whole)
+    name = f"{path.stem}_{chip.vendor.group(chip.name)}.tflite"
+    with writing(folder):  # last: what is in the folder is published
+        (folder / name).write_bytes(with_its_labels(result, compiled.path.read_bytes()))
     return ChipJson(
         vendor=chip.vendor.name,
         chip=chip.name,
@@ -110,7 +111,7 @@ def _one(chip: Chip, path: Path, graph: Graph, environment: Environment, folder:
         operators_on_npu=operators - left,
         partitions=found.partitions,
         fallback=dict(found.left),
-        parameters=_parameters(chip, compiled.handed_over, graph, whole=whole),
+        parameters=parameters,
         executed_by=NO_CHIP,
         seconds=compiled.seconds,
         sdk=compiled.sdk,
