@@ -91,7 +91,7 @@ def _one(chip: Chip, path: Path, graph: Graph, environment: Environment, folder:
     compiled = compile_for(chip, path.resolve(), environment, work)
     result = read_graph(compiled.path)
     found = compiled_for(result)
-    if found is None or found.chip.lower() != chip.name.lower() or not found.partitions:
+    if found is None or found.named.lower() != chip.named.lower() or not found.partitions:
         raise ConversionError("nothing in the compiled file is for that chip")
     require_same_ends(graph, result)
     operators, left = len(graph.operators), sum(found.left.values())
