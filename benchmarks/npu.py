@@ -15,15 +15,11 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
-
 from rexnet_export.apps.export.npu.npu_json import NpuJson
-from rexnet_export.pipeline.checkpoint.load import save_checkpoint
 from rexnet_export.pipeline.core.records import NotMeasured, Preprocess
 from rexnet_export.pipeline.data.sources import bundled
 from rexnet_export.pipeline.machine.environment import processor
 from rexnet_export.pipeline.model.architecture import Variant, architecture
-from rexnet_export.pipeline.model.rexnet import ReXNet
 
 BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->"
 RANDOM: dict[str, tuple[Variant, float]] = {
@@ -58,6 +54,11 @@ def main() -> None:
 
 def exported(folder: Path) -> Iterator[Path]:
     """INT8 files of the bundled network and of random ones at 224 px."""
+    import torch  # noqa: PLC0415 - which files that are given do not need
+
+    from rexnet_export.pipeline.checkpoint.load import save_checkpoint  # noqa: PLC0415 - the same
+    from rexnet_export.pipeline.model.rexnet import ReXNet  # noqa: PLC0415 - the same
+
     yield export(folder / "bundled")
     for name, (variant, width) in RANDOM.items():
         torch.manual_seed(0)
