@@ -9,7 +9,8 @@ from pathlib import Path
 
 from rexnet_export.apps.export.sweep.collect import collected
 from rexnet_export.apps.export.sweep.page import page
-from rexnet_export.apps.export.sweep.plan import SHARED, Trial
+from rexnet_export.apps.export.sweep.plan import AXES, SHARED, Trial
+from rexnet_export.apps.export.sweep.set_aside import SET_ASIDE, set_aside
 from rexnet_export.apps.export.sweep.sweep_json import SWEEP_FILE, TIMINGS_FILE, SweepJson, TimingsJson
 from rexnet_export.apps.export.sweep.tables import csv_table, table
 from rexnet_export.apps.export.sweep.timing import timed
@@ -52,10 +53,10 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     for name in dict.fromkeys(trial.target for trial in trials):
         TARGETS[name].require()
     cluster = None if arguments.ray is None else RayCluster(arguments.ray)
-    journal = Journal(output, "sweep", _asked(trials), from_line, to_line)
+    journal = Journal(output, "sweep", _common(trials[0]), from_line, to_line, trials=_identities(trials))
     done: dict[str, Exported | Failed] = {}
     if arguments.resume:
-        done |= _kept(journal, trials)
+        done |= _kept(journal, trials, output, terminal)
     else:
         journal.begin()
     left = [trial for trial in trials if trial.name not in done]
@@ -80,9 +81,14 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     return code
 
 
-def _kept(journal: Journal[Outcome], trials: Sequence[Trial]) -> Mapping[str, Exported]:
+def _kept(
+    journal: Journal[Outcome], trials: Sequence[Trial], output: Path, terminal: Terminal
+) -> Mapping[str, Exported]:
     """What need not run again. What failed is tried again, since its cause may be mended; so is what was altered."""
-    results = {outcome.name: outcome.result for outcome in journal.resume()}
+    kept = journal.resume()
+    if away := set_aside(output, [trial.name for trial in trials], kept.trials):
+        terminal.note(f"no longer asked for, kept in {output / SET_ASIDE}/: {', '.join(away)}")
+    results = {outcome.name: outcome.result for outcome in kept.results}
     known = ((trial, results.get(trial.name)) for trial in trials)
     return {trial.name: result for trial, result in known if isinstance(result, Exported) and is_kept(trial, result)}
 
@@ -100,11 +106,21 @@ def _told(sweep: SweepJson, terminal: Terminal) -> int:
     return first.exit_code
 
 
-def _asked(trials: Sequence[Trial]) -> Mapping[str, object]:
-    """What a resumed sweep must have in common with the killed one: all options, and the checkpoints' digests."""
-    digests = {trial.options.checkpoint: _digest(trial.options.checkpoint) for trial in trials}
+def _common(trial: Trial) -> Mapping[str, object]:
+    """What a resumed sweep must have in common with the killed one: the options that all trials have."""
+    return {name: value for name, value in recorded(trial.options).items() if name not in AXES.values()}
+
+
+def _identities(trials: Sequence[Trial]) -> Mapping[str, object]:
+    """By name, what a trial is known by besides the common options; its checkpoint by its digest."""
+    checkpoints = {trial.options.checkpoint for trial in trials}
+    digests = {checkpoint: _digest(checkpoint) for checkpoint in checkpoints}
     return {
-        f"trial {trial.name}": recorded(trial.options) | {"checkpoint_sha256": digests[trial.options.checkpoint]}
+        trial.name: {
+            **{name: value for name, value in recorded(trial.options).items() if name in AXES.values()},
+            "effort": trial.effort,  # what is not quantized is the same for every effort
+            "checkpoint_sha256": digests[trial.options.checkpoint],
+        }
         for trial in trials
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import socket
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,7 @@ from rexnet_export.apps.export.report.page import render
 from rexnet_export.apps.export.sweep.plan import Trial
 from rexnet_export.apps.shared.trials.outcome import Failed
 from rexnet_export.pipeline.artifact.export_folder import altered
-from rexnet_export.pipeline.core.errors import ConversionError, ExportError
+from rexnet_export.pipeline.core.errors import ConversionError, ExportError, UsageError
 from rexnet_export.pipeline.core.files import MANIFEST_FILE, writing
 from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import NotMeasured, file_sha256
@@ -63,13 +64,19 @@ def run_away(trial: Trial, checkpoint: bytes | None) -> bytes:
     `checkpoint` is the content of the trial's own file.
     """
     content = io.BytesIO()
-    with tempfile.TemporaryDirectory() as name:
-        folder, options = Path(name), replace(trial.options, output=Path(name) / "out")
+    with _own_disk():
+        temporary = tempfile.TemporaryDirectory()
+    with temporary as name:
+        options = replace(trial.options, output=Path(name) / "out")
+        told = {str(options.output): _here()}
         if checkpoint is not None:
-            there = folder / Path(str(options.checkpoint)).name
-            there.write_bytes(checkpoint)
+            with _own_disk():
+                there = Path(name) / "given" / Path(str(options.checkpoint)).name
+                there.parent.mkdir()
+                there.write_bytes(checkpoint)
+            told[str(there)] = str(options.checkpoint)
             options = replace(options, checkpoint=str(there))
-        with _told_as_asked(str(options.checkpoint), str(trial.options.checkpoint)):
+        with _told(told):
             run_trial(replace(trial, options=options, shared=None))
         with tarfile.open(fileobj=content, mode="w") as archive:
             archive.add(options.output, arcname=".")
@@ -77,12 +84,31 @@ def run_away(trial: Trial, checkpoint: bytes | None) -> bytes:
 
 
 @contextmanager
-def _told_as_asked(there: str, here: str) -> Iterator[None]:
-    """A failure names the checkpoint as the sweep does, wherever it is meanwhile; a full disk is the worker's own."""
+def _told(names: Mapping[str, str]) -> Iterator[None]:
+    """A failure names the checkpoint as the sweep does, wherever it is meanwhile, and the worker's disk as its own."""
     try:
         yield
     except ExportError as error:
-        raise type(error)(str(error).replace(there, here)) from error
+        text = str(error)
+        for there, here in names.items():
+            text = text.replace(there, here)
+        raise type(error)(text) from error
+
+
+@contextmanager
+def _own_disk() -> Iterator[None]:
+    """What cannot be written is a worker's temporary folder."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"{_here()} cannot be written ({error.strerror}); make room there, or set its TMPDIR"
+        ) from error
+
+
+def _here() -> str:
+    """The temporary folder of this machine, as another one speaks of it."""
+    return f"{tempfile.gettempdir()} on the worker {socket.gethostname()}"
 
 
 def unpacked(trial: Trial, archive: bytes) -> Exported:

@@ -1,10 +1,14 @@
-"""A journal: a line for what is asked and one per finished trial, so that a kill loses only what ran."""
+"""A journal: a line for what is asked and one per finished trial, so that a kill loses only what ran.
+
+A resumed run may ask for more trials where these are named: another line for what is asked follows then.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +19,24 @@ from rexnet_export.pipeline.core.text import excerpt
 from rexnet_export.pipeline.core.untrusted import read_untrusted
 
 JOURNAL = "journal.jsonl"
+TRIALS = "trials"
 MOST_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept[Result]:
+    """What an older run of the same left: its finished trials, and the names of all that it was ever asked for."""
+
+    results: tuple[Result, ...]
+    trials: frozenset[str]
 
 
 class Journal[Result]:
     """The journal of one output folder.
 
     `asked` is what a resumed run must have in common with the killed one, under the name `kind` (a search, a sweep);
-    `read` and `write` are a result from and as JSON values: `read` may raise what a wrong value gives.
+    `trials` may be more or fewer than its own, by name, but each of them must be what it was. `read` and `write`
+    are a result from and as JSON values: `read` may raise what a wrong value gives.
     """
 
     def __init__(
@@ -32,10 +46,13 @@ class Journal[Result]:
         asked: Mapping[str, Any],
         read: Callable[[Mapping[str, Any]], Result],
         write: Callable[[Result], Mapping[str, Any]],
+        trials: Mapping[str, Any] | None = None,
     ) -> None:
         self._path = folder / JOURNAL
         self._kind = kind
-        self._asked = json.loads(json.dumps(asked))  # tuples become lists, as they will be read back
+        # Tuples become lists, as they will be read back.
+        self._asked: Mapping[str, Any] = json.loads(json.dumps(asked))
+        self._trials: Mapping[str, Any] = json.loads(json.dumps(trials or {}))
         self._read = read
         self._write = write
 
@@ -49,22 +66,23 @@ class Journal[Result]:
         with writing(self._path.parent):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.unlink(missing_ok=True)  # it was cut in its first line
-        self._append({self._kind: self._asked})
+        self._append(self._header())
 
-    def resume(self) -> tuple[Result, ...]:
-        """Finished trials of the same run; a last line that was cut by a kill is dropped."""
+    def resume(self) -> Kept[Result]:
+        """What the same run has finished; a last line that was cut by a kill is dropped, new trials are noted."""
         whole = self._text()
         if not whole:
             raise DataError(f"{self._path} is damaged: it was cut in its first line; start without --resume")
         try:
-            header, *lines = [strict_loads(line) for line in whole.splitlines()]
-            before = an_object(an_object(header, "its first line")[self._kind], f"its {self._kind}")
-            results = tuple(self._read(an_object(line, "a line")) for line in lines)
+            lines = [an_object(strict_loads(line), "a line") for line in whole.splitlines()]
+            before = an_object(lines[0][self._kind], f"its {self._kind}")
+            known = self._known(lines)
+            results = tuple(self._read(line) for line in lines if self._kind not in line)
         except (ConversionError, KeyError, TypeError) as error:
             raise DataError(f"{self._path} is damaged: start again with another --output") from error
-        names = sorted(before.keys() | self._asked.keys())
-        changed = [name for name in names if before.get(name) != self._asked.get(name)]
-        if changed:
+        common = known.keys() & self._trials.keys()
+        changed = _changed(before, self._asked, before.keys() | self._asked.keys())
+        if changed := [*changed, *(f"trial {name}" for name in _changed(known, self._trials, common))]:
             raise UsageError(
                 f"{self._path} is of a {self._kind} with other {excerpt(', '.join(changed))}: "
                 "resume with its options, or give another --output"
@@ -72,7 +90,20 @@ class Journal[Result]:
         with writing(self._path.parent):
             if self._path.stat().st_size > len(whole):
                 os.truncate(self._path, len(whole))  # what is whole is never written again
-        return results
+        if self._trials.keys() - known.keys():
+            self._append(self._header())
+        return Kept(results=results, trials=frozenset(known))
+
+    def _header(self) -> Mapping[str, Any]:
+        return {self._kind: self._asked} | ({TRIALS: self._trials} if self._trials else {})
+
+    def _known(self, lines: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+        """All named trials that were ever asked for."""
+        known: dict[str, Any] = {}
+        for line in lines:
+            if self._kind in line:
+                known |= an_object(line.get(TRIALS, {}), f"its {TRIALS}")
+        return known
 
     def _text(self) -> bytes:
         """The lines that are whole."""
@@ -93,3 +124,8 @@ class Journal[Result]:
             stream.write(json.dumps(line) + "\n")
             stream.flush()
             os.fsync(stream.fileno())
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Which of the names are not the same in both."""
+    return [name for name in sorted(names) if before.get(name) != now.get(name)]

@@ -128,7 +128,7 @@ def run_search(
     journal = search_journal(folder, identity(search))
     done: tuple[TrialResult, ...] = ()
     if resume:
-        done = journal.resume()
+        done = journal.resume().results
     else:
         journal.begin()
     finished = {result.index: result for result in done}

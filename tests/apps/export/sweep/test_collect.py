@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import io
 import shutil
+import socket
+import tarfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
+from finished_trials import finish
+from small_disk import on_small_disk
 
 from rexnet_export.apps.export.sweep.collect import collected
 from rexnet_export.apps.export.sweep.plan import Trial
 from rexnet_export.apps.export.sweep.sweep_json import AgainstBest, Best, SweepJson
 from rexnet_export.apps.export.sweep.tables import csv_table, summary
-from rexnet_export.apps.export.sweep.trial import Exported, is_kept, run_away, run_trial
+from rexnet_export.apps.export.sweep.trial import Exported, is_kept, run_away, run_trial, unpacked
 from rexnet_export.apps.shared.trials.outcome import Failed, attempted
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.json import to_text
@@ -34,23 +38,11 @@ def test_where_every_trial_failed_each_says_why(tmp_path: Path) -> None:
     assert csv_table(sweep).splitlines()[2].endswith(',2,"the disk is full, twice"')
 
 
-def finished(folder: Path, name: str, images: str) -> Trial:
-    """A trial of one file, measured on two images that this digest stands for."""
-    one = trial(folder, name)
-    one.options.output.mkdir(parents=True)
-    accuracy = {"n": 2, "top1": 0.5, "reference_top1": 1.0, "drop": 0.5, "drop_lower_95": 0.1, "drop_upper_95": 0.9}
-    file = {"artifact": "a.tflite", "sha256": "0" * 64, "bytes": 9, "accuracy": accuracy, "presets": {}}
-    report = {"reference": {"images_sha256": images, "n": 2}, "targets": {"tflite": file}}
-    (one.options.output / "report.json").write_text(json.dumps(report))
-    right = np.eye(2, dtype=np.float32)
-    np.savez(one.options.output / "predictions.npz", labels=[0, 1], reference=right, tflite=right[[0, 0]])
-    return one
-
-
 @pytest.mark.parametrize(("images", "compared"), [("first", True), ("second", False)])
 def test_only_what_was_measured_on_the_same_images_is_compared(tmp_path: Path, images: str, *, compared: bool) -> None:
-    trials = [finished(tmp_path, "a", "first"), finished(tmp_path, "b", images)]
-    sweep = collected(trials, {each.name: Exported(manifest_sha256="0" * 64) for each in trials}, tmp_path)
+    trials = [trial(tmp_path, "a"), trial(tmp_path, "b")]
+    done = {each.name: finish(each, which) for each, which in zip(trials, ("first", images), strict=True)}
+    sweep = collected(trials, done, tmp_path)
     files = [file for each in sweep.trials for file in each.files]
     assert [file.on_size_front for file in files] == [compared] * 2
     assert [isinstance(file.against_best, AgainstBest) for file in files] == [compared] * 2
@@ -66,6 +58,43 @@ def test_a_failure_elsewhere_is_told_as_one_here(tmp_path: Path) -> None:
     assert isinstance(here, Failed)
     assert str(path) in here.reason
     assert here == there
+
+
+def test_a_checkpoint_that_is_gone_meanwhile_is_named_here_and_elsewhere(tmp_path: Path) -> None:
+    one = trial(tmp_path, "a")
+    one = replace(one, options=replace(one.options, checkpoint=str(tmp_path / "gone.pth")))
+    here, there = attempted(run_trial, one), attempted(run_away, one, None)
+    assert isinstance(here, Failed)
+    assert here.exit_code == 10
+    assert str(tmp_path / "gone.pth") in here.reason
+    assert here == there
+
+
+@pytest.mark.parametrize("more", [-1, 100_000], ids=["its checkpoint", "its files"])
+def test_a_worker_whose_disk_is_full_says_where(tmp_path: Path, checkpoint: Path, more: int) -> None:
+    content = checkpoint.read_bytes()
+    few = Options(target=("ort",), precision="fp32", eval_images=8, checkpoint=str(checkpoint))
+    one = Trial(name="a", options=replace(few, output=tmp_path / "trials" / "a"))
+    ended, left = on_small_disk(partial(run_away, one, content), tmp_path / "disk", len(content) + more)
+    assert isinstance(ended, Failed)
+    assert ended.exit_code == 2
+    assert f"{tmp_path / 'disk'} on the worker {socket.gethostname()}" in ended.reason
+    assert "\n" not in ended.reason
+    assert left == []
+
+
+def test_a_full_disk_here_is_named_and_no_half_of_a_trial_is_left(tmp_path: Path) -> None:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as content:
+        for name in ("manifest.json", "a.tflite"):
+            (tmp_path / name).write_bytes(bytes(50_000))
+            content.add(tmp_path / name, arcname=name)
+    one = trial(tmp_path / "disk", "a")
+    ended, left = on_small_disk(partial(unpacked, one, archive.getvalue()), tmp_path / "disk", 80_000)
+    assert isinstance(ended, Failed)
+    assert ended.exit_code == 2
+    assert f"{one.options.output} cannot be written (No space left on device)" in ended.reason
+    assert left == ["trials"]
 
 
 @pytest.mark.parametrize("content", [None, "{}", "no json"])

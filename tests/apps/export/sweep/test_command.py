@@ -17,6 +17,7 @@ from rexnet_export.apps.export.sweep.plan import Trial
 from rexnet_export.apps.export.sweep.trial import Exported
 from rexnet_export.apps.shared.trials.journal import JOURNAL
 from rexnet_export.apps.shared.trials.outcome import Failed, attempted
+from rexnet_export.pipeline.core.errors import DeviceError
 
 TABLES = ("sweep.json", "sweep.csv")
 pytestmark = pytest.mark.slow
@@ -61,17 +62,21 @@ def test_the_page_shows_every_file_and_what_failed(swept: Path) -> None:
     assert "<script" not in page
 
 
+def tables(folder: Path) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in TABLES]
+
+
 class Killed(Exception):
     pass
 
 
-def here(ran: list[str], die_after: int) -> object:
+def here(ran: list[str], die_after: int, how: Exception = Killed()) -> object:  # noqa: B008 - a value
     """Trials in this process, which dies like a killed one."""
 
     def run(run: object, trials: Sequence[Trial], *_: object) -> Iterator[tuple[Trial, Exported | Failed]]:
         for done, trial in enumerate(trials):
             if done == die_after:
-                raise Killed
+                raise how
             ran.append(trial.name)
             yield trial, attempted(run, trial)  # type: ignore[arg-type]
 
@@ -97,8 +102,7 @@ def test_a_killed_sweep_goes_on_to_the_same_tables(
     assert main([*sweep, "--resume"]) == 10
     assert "1 of 3 trials failed, the first of them broken-fp32-ort: " in capfd.readouterr().err
     assert ran == ["small-fast-int8-ort", "small-fp32-ort", "small-fp32-ort", "broken-fp32-ort"]
-    for name in TABLES:
-        assert (tmp_path / name).read_bytes() == (swept / name).read_bytes()
+    assert tables(tmp_path) == tables(swept)
     ran.clear()
     shutil.rmtree(tmp_path / "trials" / "small-fp32-ort")
     assert main([*sweep, "--resume"]) == 10
@@ -108,9 +112,7 @@ def test_a_killed_sweep_goes_on_to_the_same_tables(
 @pytest.mark.usefixtures("untimed")
 def test_ray_gives_the_same_tables(plan: Path, swept: Path, tmp_path: Path) -> None:
     assert main(["sweep", str(plan), "--output", str(tmp_path), "--quiet", "--ray", "local"]) == 10
-    for name in TABLES:
-        told = (tmp_path / name).read_text(encoding="utf-8")
-        assert told == (swept / name).read_text(encoding="utf-8")
+    assert tables(tmp_path) == tables(swept)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +136,37 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ('checkpoints = ["nowhere.pth"]', 10, "nowhere.pth does not exist; nothing of the sweep was begun"),
+        ("targets = []", 2, "is no list with anything in it"),
+        ('targets = ["ort"]\n[[exclude]]\ntarget = "ort"', 2, "all 1 combinations are excluded"),
+    ],
+)
+def test_a_file_that_comes_to_nothing_is_one_line_and_leaves_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], text: str, code: int, said: str
+) -> None:
+    (tmp_path / "sweep.toml").write_text(text, encoding="utf-8")
+    assert main(["sweep", str(tmp_path / "sweep.toml"), "--output", str(tmp_path / "out")]) == code
+    error = capfd.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_was_done_before_workers_were_of_no_use_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plan, output = tmp_path / "sweep.toml", tmp_path / "out"
+    (tmp_path / "broken.pth").write_bytes(b"no weights")
+    plan.write_text(f'checkpoints = ["{tmp_path}/broken.pth"]\nprecisions = ["fp32"]\ntargets = ["ort", "gpu"]')
+    monkeypatch.setattr(run_sweep, "in_processes", here([], die_after=1, how=DeviceError("a worker has no timm")))
+    assert main(["sweep", str(plan), "--output", str(output), "--quiet"]) == 5
+    assert capfd.readouterr().err.count("\n") == 1
+    assert '"trial": "broken-fp32-ort"' in (output / JOURNAL).read_text(encoding="utf-8").splitlines()[-1]
+
+
 def test_another_sweep_or_a_second_start_changes_nothing(
     plan: Path, swept: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,5 +177,5 @@ def test_another_sweep_or_a_second_start_changes_nothing(
     assert main(["sweep", str(other), "--output", str(swept), "--resume"]) == 2
     error = capfd.readouterr().err
     assert "already holds a sweep" in error
-    assert "with other trial broken-fp32-ort, trial small-fast-int8-ort, trial small-fp32-ort:" in error
+    assert "with other eval_images:" in error
     assert (swept / JOURNAL).read_bytes() == before

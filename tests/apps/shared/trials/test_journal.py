@@ -14,18 +14,18 @@ from rexnet_export.pipeline.core.errors import DataError, UsageError
 SEARCH = {"seed": 0, "name": "two\nlines"}
 
 
-def journal_of(folder: Path) -> Journal[int]:
-    return Journal(folder, "search", SEARCH, lambda line: line["index"], lambda index: {"index": index, "pad": "ü"})
+def journal_of(folder: Path, asked: object = SEARCH, **trials: object) -> Journal[int]:
+    kind, write = "search", lambda index: {"index": index, "pad": "ü"}
+    return Journal(folder, kind, asked, lambda line: line["index"], write, trials=trials)
 
 
 @pytest.mark.parametrize("fault", ["kill", "fail"])
 def test_what_is_there_after_a_fault_at_every_call_can_be_gone_on_from(tmp_path: Path, fault: Fault) -> None:
     folder = tmp_path / "search"
-    said = tmp_path / "said"
+    said = folder / "said"
 
     def prepare() -> None:
         shutil.rmtree(folder, ignore_errors=True)
-        said.write_text("")
 
     def work() -> None:
         journal = journal_of(folder)
@@ -36,9 +36,9 @@ def test_what_is_there_after_a_fault_at_every_call_can_be_gone_on_from(tmp_path:
                 stream.write(".")
 
     def check() -> None:
-        journal, least = journal_of(folder), len(said.read_text())
+        journal, least = journal_of(folder), len(said.read_text()) if said.exists() else 0
         try:
-            found = journal.resume()
+            found = journal.resume().results
         except DataError:
             assert least == 0
             journal.begin()
@@ -46,13 +46,64 @@ def test_what_is_there_after_a_fault_at_every_call_can_be_gone_on_from(tmp_path:
         assert found == tuple(range(len(found)))
         assert len(found) >= least
         journal.add(9)
-        assert journal.resume() == (*found, 9)
+        assert journal.resume().results == (*found, 9)
 
     assert at_every_call(prepare, work, check, folder, fault) > 6
 
 
+@pytest.mark.parametrize("fault", ["kill", "fail"])
+def test_more_trials_may_be_asked_for_and_a_fault_at_any_call_loses_none(tmp_path: Path, fault: Fault) -> None:
+    folder = tmp_path / "search"
+
+    def prepare() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        journal = journal_of(folder, a=1, b=[2, 3])
+        journal.begin()
+        journal.add(0)
+
+    def work() -> None:
+        journal = journal_of(folder, b=(2, 3), c=4)
+        journal.resume()
+        journal.add(1)
+
+    def check() -> None:
+        kept = journal_of(folder, c=4, d=5).resume()
+        assert kept.results in {(0,), (0, 1)}
+        assert {"a", "b"} <= kept.trials <= {"a", "b", "c"}
+        assert journal_of(folder).resume().trials == {*kept.trials, "c", "d"}
+
+    assert at_every_call(prepare, work, check, folder, fault) > 2
+
+
 @pytest.mark.parametrize(
-    "text", ["[" * 100_000, "1" * 5000, '{"search": {}}\n[]\n', '{"search": []}\n', "[]\n", "\xff\n"]
+    ("asked", "trials", "said"),
+    [
+        (SEARCH, {"a": 2}, "other trial a:"),
+        (SEARCH, {"c": 3}, "other trial c:"),  # which came with the second line
+        ({**SEARCH, "seed": 1}, {"a": 1}, "other seed:"),
+        ({"seed": 0}, {"a": 1, "d": 4}, "other name:"),
+    ],
+)
+def test_what_is_known_must_be_what_it_was(tmp_path: Path, asked: object, trials: dict[str, int], said: str) -> None:
+    journal_of(tmp_path, a=1).begin()
+    journal_of(tmp_path, c=2).resume()
+    before = (tmp_path / JOURNAL).read_bytes()
+    with pytest.raises(UsageError, match=said):
+        journal_of(tmp_path, asked, **trials).resume()
+    assert (tmp_path / JOURNAL).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        "1" * 5000,
+        '{"search": {}}\n[]\n',
+        '{"search": []}\n',
+        "[]\n",
+        "\xff\n",
+        '{"search": {}, "trials": 1}\n',
+    ],
 )
 def test_journals_that_are_none_are_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / JOURNAL).write_bytes((text if text.endswith("\n") else f"{text}\n").encode("latin-1"))
