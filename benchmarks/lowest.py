@@ -28,10 +28,11 @@ def main() -> int:
     options = p.parse_args()
     with tempfile.TemporaryDirectory(prefix="lowest-") as name:
         folder = Path(name)
+        to_run = commands(options.export.absolute(), folder, tflite="tflite" in options.extra)
         installed(folder / "env", options.extra)
         failed = False
         print("| command | exit code |\n|---|---:|")
-        for command in commands(options.export.absolute(), folder, tflite="tflite" in options.extra):
+        for command in to_run:
             code = run(folder / "env", command, folder)
             failed |= code not in ((0, UNDECIDED) if command[1] == "check" else (0,))
             print(f"| `{command[0]} {command[1]}` {Path(command[2]).suffix} | {code} |", flush=True)
@@ -53,7 +54,10 @@ def installed(environment: Path, extras: Sequence[str]) -> None:
 def commands(export: Path, folder: Path, *, tflite: bool) -> list[list[str]]:
     """What runs without torch on finished files."""
     suffixes = (".ort", ".onnx", ".tflite") if tflite else (".ort", ".onnx")
-    files = [next(iter(sorted(export.glob(f"*-int8{suffix}")))) for suffix in suffixes]
+    found = {suffix: sorted(export.glob(f"*-int8{suffix}")) for suffix in suffixes}
+    if missing := [suffix for suffix, files in found.items() if not files]:
+        sys.exit(f"lowest.py: {export} has no *-int8{missing[0]}; export with --int8 --target all")
+    files = [files[0] for files in found.values()]
     photo = folder / "photo.png"
     baselines = str(folder / "baselines")
     return [

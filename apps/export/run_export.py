@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Iterator
 
 from rexnet_export.apps.export.accuracy_verdict import accuracy_verdicts
-from rexnet_export.apps.export.report.classes import class_warnings, image_warnings
+from rexnet_export.apps.export.report.classes import class_warnings
+from rexnet_export.apps.export.report.noise import noise_notes
 from rexnet_export.apps.export.report.page import render
 from rexnet_export.apps.export.summary_table import files, table
 from rexnet_export.apps.shared.terminal import Terminal
@@ -36,6 +37,6 @@ def _last(report: Report) -> Iterator[str]:
     """What was found of the accuracy, and that all is done."""
     yield from (sentence for _, sentence in accuracy_verdicts(report))
     yield from class_warnings(report)
-    yield from image_warnings(report)
+    yield from noise_notes(report)
     made = counted(sum(1 for _ in files(report)), "file")
     yield done(f"{made} in {report.output}/", "its report.html has all that was measured")

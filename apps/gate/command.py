@@ -66,6 +66,7 @@ def _add_check(p: argparse.ArgumentParser) -> None:
         help=f"another such folder, a baseline file, or a folder of them (default: {BASELINES}, unless "
         "--float-baseline is given)",
     )
+    _also(p, "--baselines", "baseline")
     p.add_argument(
         "--float-baseline", action="store_true", help="compare every artifact with the candidate's own float network"
     )
@@ -105,10 +106,16 @@ def _add_check(p: argparse.ArgumentParser) -> None:
     p.set_defaults(work="rexnet_export.apps.gate.run_check:check")
 
 
+def _also(p: argparse.ArgumentParser, flag: str, dest: str) -> None:
+    """Understand what the flag of the same meaning is called in the other subcommand, without showing it."""
+    p.add_argument(flag, dest=dest, type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+
 def _add_update(p: argparse.ArgumentParser) -> None:
     p.add_argument("candidate", type=Path, metavar="CANDIDATE", help="folder that rexnet-export wrote")
     p.add_argument("--reason", required=True, metavar="TEXT", help="why, in a sentence for whoever reads the history")
     p.add_argument("--baselines", type=Path, default=BASELINES, metavar="DIR", help=f"where (default: {BASELINES})")
+    _also(p, "--baseline", "baselines")
     p.add_argument("--target", action="append", default=[], metavar="NAME", help="only this artifact; repeatable")
     p.add_argument("--release", action="store_true", help="move the anchors here too: this is what is released")
     p.add_argument("--accept-regression", action="store_true", help="allow a lower top-1 than the old baseline's")

@@ -33,6 +33,7 @@ from rexnet_export.pipeline.core.reproducible import LEFT_OUT, is_reproducible
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import batches
 from rexnet_export.pipeline.data.thumbnails import thumbnails
+from rexnet_export.pipeline.export.apart import require_apart
 from rexnet_export.pipeline.export.convert import converted, require_targets, source_of
 from rexnet_export.pipeline.export.inputs import Inputs, gather, gather_backbone
 from rexnet_export.pipeline.export.max_drop import require_drop
@@ -78,7 +79,7 @@ def export(
     pictures (PNG) of the images it lists, by id; `sign` signs the statement on all files. `untimed` is why no file's
     speed is to be measured; `work` is what other exports share with this one.
     """
-    require_targets(targets, options.precision)
+    _require_possible(targets, options)
     inputs, judged = _noticed(gather(options, progress).sharing(work), options, progress)
     with staging(options.output, progress) as folder:
         report = _export_into(folder, options, inputs, judged, targets, progress, untimed)
@@ -94,13 +95,18 @@ def export_backbone(
     options: Options, targets: Sequence[Target], progress: Progress, sign: Sign | None = None
 ) -> Report:
     """The same for the network without its head: feature maps leave it, and nothing is said of classes."""
-    require_targets(targets, options.precision)
+    _require_possible(targets, options)
     inputs, judged = _noticed(gather_backbone(options, progress), options, progress)
     with staging(options.output, progress) as folder:
         report = _export_into(folder, options, inputs, judged, targets, progress)
         _save_records(folder, BACKBONE_FILE, report, options, inputs, sign)
         publish(folder, options.output, progress)
     return _relocated(report, options.output)
+
+
+def _require_possible(targets: Sequence[Target], options: Options) -> None:
+    require_targets(targets, options.precision)
+    require_apart(options)
 
 
 def _noticed(inputs: Inputs, options: Options, progress: Progress) -> tuple[Inputs, Measurement[PreprocessCheck]]:

@@ -126,6 +126,8 @@ def gather_backbone(options: Options, progress: Progress) -> Inputs:
     Features are compared with the float network's, which needs no labels: any folder of images will do.
     """
     _refuse_classes(options, "a backbone")
+    if options.regression:
+        raise UsageError("--regression: a backbone has no head that could give numbers; leave it out")
     inputs = gather(replace(options, eval_data=None), progress, headless=True)
     spec = inputs.checkpoint.network.spec
     card = replace(

@@ -5,19 +5,28 @@ The gates' own lines are in `gate/test_verdicts.py`, those of `verify` and of an
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from device_results import NAME, VERSIONS, bundle, device_result, upload
+from report_samples import made, report
 
 from rexnet_export.apps.bench import run_device
+from rexnet_export.apps.bench.browser import run_browser
 from rexnet_export.apps.bench.browser.result import accept
+from rexnet_export.apps.bench.browser.site import Event
+from rexnet_export.apps.bench.bundle import make_bundle
 from rexnet_export.apps.bench.command import main as bench
+from rexnet_export.apps.export import run_backbone
+from rexnet_export.apps.export.command import main as export
+from rexnet_export.apps.export.sweep import run_sweep
 from rexnet_export.apps.gate import run_update
 from rexnet_export.apps.gate.baseline.update import Updated
 from rexnet_export.apps.gate.command import main as gate
+from rexnet_export.apps.study import run_control
 from rexnet_export.apps.study.command import main as study
 from rexnet_export.apps.study.search import run_search
 from rexnet_export.apps.study.search.journal import TrialResult
@@ -154,3 +163,112 @@ def test_of_new_baselines(
     monkeypatch.setattr(run_update.baseline_update, "update", lambda *_: written)
     assert gate(["update", str(tmp_path), "--reason", "why", "--baselines", "kept"]) == 0
     assert last(capfd) == says
+
+
+def bundling(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(make_bundle, "bundle_export", lambda *_: None)
+
+
+def serving(*results: str) -> Callable[[pytest.MonkeyPatch], None]:
+    """A page to which browsers send these results, until Ctrl-C."""
+
+    def work(patch: pytest.MonkeyPatch) -> None:
+        sent = iter(results)
+
+        def heard(_: object) -> Event:
+            if result := next(sent, None):
+                return Event(kind="result", content={"of": result})
+            raise KeyboardInterrupt
+
+        @contextmanager
+        def page(*_: object, **__: object) -> Iterator[argparse.Namespace]:
+            yield argparse.Namespace(events=None)
+
+        patch.setattr(run_browser, "_page", page)
+        patch.setattr(run_browser, "_next", heard)
+        patch.setattr(run_browser, "_summary", lambda content: content["of"])
+
+    return work
+
+
+def making_a_backbone(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(run_backbone, "export_backbone", lambda *_: report(ort=made("a.ort")))
+
+
+def sweeping(patch: pytest.MonkeyPatch) -> None:
+    Path("sweep.toml").write_text("efforts = ['fast', 'high']\ntargets = ['ort']\n")
+    for name in ("in_processes", "timed", "_write", "_show"):
+        patch.setattr(run_sweep, name, lambda *_: ())
+    patch.setattr(run_sweep, "collected", lambda *_: argparse.Namespace(trials=()))
+
+
+def training(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(run_control, "_trained", lambda make, *_: make())
+
+
+@pytest.mark.parametrize(
+    ("main", "command", "work", "says"),
+    [
+        (
+            bench,
+            ["bundle", "out", "--output", "b.zip"],
+            bundling,
+            "done: b.zip is whole; run it: rexnet-bench run b.zip --device DEVICE",
+        ),
+        (
+            bench,
+            ["serve", "b.zip", "--output", "got"],
+            serving(),
+            "done: no result arrived; open the address on a phone and press its button",
+        ),
+        (
+            bench,
+            ["serve", "b.zip", "--output", "got"],
+            serving("a phone", "another"),
+            "done: 2 results in got; two of them: rexnet-bench compare A B",
+        ),
+        (
+            export,
+            ["backbone", "--target", "ort", "--output", "made"],
+            making_a_backbone,
+            (
+                "done: 2 files in made/; its backbone.json has all that was measured; "
+                "prove them again: rexnet-export verify made"
+            ),
+        ),
+        (
+            export,
+            ["sweep", "sweep.toml", "--output", "swept"],
+            sweeping,
+            (
+                "done: 2 trials side by side in swept/, in sweep.html; "
+                "choose: rexnet-export sweep pick swept --target TARGET --max-drop POINTS"
+            ),
+        ),
+        (
+            study,
+            ["control", "--image-size", "32", "--width", "0.5", "--eval-images", "4", "--output", "trained"],
+            training,
+            (
+                "done: trained/rexnet_050.safetensors and control.safetensors are trained; compare their ranks: "
+                "rexnet-study rank --checkpoint trained/rexnet_050.safetensors trained/control.safetensors"
+            ),
+        ),
+    ],
+)
+def test_of_what_makes_something(
+    main: Callable[[Sequence[str]], int],
+    command: list[str],
+    work: Callable[[pytest.MonkeyPatch], None],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    for name, flags in (("said", []), ("quiet", ["--quiet"])):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        work(monkeypatch)
+        assert main([*command, *flags]) == 0
+        said = capfd.readouterr().err.rstrip()
+        assert (said.splitlines()[-1] == says) if not flags else (said == "")

@@ -9,7 +9,6 @@ from markupsafe import Markup
 from rexnet_export.apps.shared.html.document import render
 from rexnet_export.apps.shared.text import shown
 from rexnet_export.pipeline.accuracy.class_accuracy import ClassAccuracy, far_worse
-from rexnet_export.pipeline.accuracy.image_noise import noisy_classes
 from rexnet_export.pipeline.core.records import NotMeasured
 from rexnet_export.pipeline.report.report import Report
 
@@ -17,32 +16,16 @@ SHOWN = 12  # classes, those that lose most
 
 
 def class_warnings(report: Report) -> Iterator[str]:
-    """One sentence a file for the classes that lose far more than its median class."""
+    """One sentence for the classes that lose far more than a file's median class, each named once with those files."""
     if isinstance(report.classes, NotMeasured):
         return
-    names = _names(report.classes)
-    for name in names:
-        if noisy := list(noisy_classes(report.classes, name)):
-            said = ", ".join(f"{each.label} ({level:.1f} dB)" for each, level, _ in noisy)
-            yield f"{name} is far noisier in some classes than in its median one ({noisy[0][2]:.1f} dB): {said}"
-        worse = [
-            f"{each.label} ({each.reference:.1%} to {each.files[name]:.1%} of {each.n:,})"
-            for _, each in far_worse(report.classes, [name])
-        ]
-        if worse:
-            yield f"{name} loses far more in some classes than in others: {', '.join(worse)}"
-
-
-def image_warnings(report: Report) -> Iterator[str]:
-    """One sentence a file for the images that are far noisier than its median image."""
-    for name, noise in report.image_noise.items():
-        if isinstance(noise, NotMeasured) or not noise.far_worse:
-            continue
-        worst = ", ".join(f"{image.id} ({image.sqnr_db:.1f} dB)" for image in noise.worst)
-        yield (
-            f"{name} is far noisier on {noise.far_worse:,} of {report.reference.n:,} images than on its median one "
-            f"({noise.median_db:.1f} dB), most of all on {worst}"
-        )
+    worse: dict[str, list[str]] = {}
+    for name, each in far_worse(report.classes, _names(report.classes)):
+        said = worse.setdefault(f"{each.label} ({each.n:,} images, {each.reference:.1%} right in float)", [])
+        said.append(f"{each.files[name]:.1%} in {name}")
+    if worse:
+        listed = "; ".join(f"{label}: {', '.join(files)}" for label, files in worse.items())
+        yield f"classes that lose far more than others: {listed}"
 
 
 def class_section(report: Report) -> Markup:

@@ -7,8 +7,9 @@ from dataclasses import asdict
 
 from rexnet_export.apps.export.accuracy_verdict import accuracy_verdicts
 from rexnet_export.apps.export.report import first_screen
-from rexnet_export.apps.export.report.classes import class_section, class_warnings, image_warnings
+from rexnet_export.apps.export.report.classes import class_section, class_warnings
 from rexnet_export.apps.export.report.network import network_section
+from rexnet_export.apps.export.report.noise import noise_notes
 from rexnet_export.apps.export.report.quantization import float_section, section
 from rexnet_export.apps.export.summary_table import explained, files, reasons
 from rexnet_export.apps.shared.html import document
@@ -38,9 +39,9 @@ def render(report: Report, pictures: Mapping[str, bytes]) -> str:
         rows=list(first_screen.rows(report)),
         uses=list(first_screen.uses(report)),
         verdicts=list(accuracy_verdicts(report)),
-        class_warnings=[*class_warnings(report), *image_warnings(report)],
+        class_warnings=list(class_warnings(report)),
         classes=class_section(report),
-        reasons=[*explained(report), *reasons(report)],
+        notes=[*explained(report), *reasons(report), *noise_notes(report)],
         drops=list(_drops(report)),
         latencies=latency_plot(samples) if samples else "",
         layers=layer_plot(noisy) if noisy else "",

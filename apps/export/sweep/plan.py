@@ -12,6 +12,7 @@ from rexnet_export.pipeline.checkpoint.reference import LOCAL, on_hub, weights_a
 from rexnet_export.pipeline.core.errors import CheckpointError, DataError, UsageError
 from rexnet_export.pipeline.core.text import excerpt
 from rexnet_export.pipeline.data.settle import shown
+from rexnet_export.pipeline.export.apart import require_apart
 from rexnet_export.pipeline.export.options import Options, from_mapping, read_toml
 from rexnet_export.targets import TARGETS, USUAL
 
@@ -70,6 +71,7 @@ def read_plan(path: Path, output: Path) -> tuple[Trial, ...]:
     trials = tuple(_trials(left, shared, output))
     for trial in trials:
         _require_precision(trial, where)
+        require_apart(trial.options)
     return trials
 
 

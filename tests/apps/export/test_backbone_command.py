@@ -94,7 +94,7 @@ def test_help_offers_what_a_backbone_has(capfd: pytest.CaptureFixture[str]) -> N
     words = set(re.split(r"[\s(){},]+", said))
     assert "{coreml,tflite,ort,openvino,all}" in said
     assert "rexnet-backbone-out" in words
-    assert not {"gpu", "--labels", "--max-drop", "rexnet-export-out", "report.json"} & words
+    assert not {"gpu", "--labels", "--max-drop", "--regression", "rexnet-export-out", "report.json"} & words
 
 
 @pytest.mark.slow
@@ -114,6 +114,7 @@ def test_files_go_where_they_were_sent(written: list[str], tmp_path: Path, monke
         (["--target", "gpu"], 2, "--target gpu"),
         (["--labels", "names.txt"], 2, "a backbone has no classes"),
         (["--max-drop", "1"], 2, "a backbone has no classes"),
+        (["--regression"], 2, "--regression: a backbone has no head that could give numbers; leave it out"),
         (["--scores", "logits"], 2, "--scores logits: a backbone has no classes"),
         (["--eval-data", ".", "--eval-labels", "x.csv"], 2, "--eval-labels x.csv: a backbone has no classes"),
         (["--fp16", "--target", "ort"], 2, "--target ort has no fp16"),

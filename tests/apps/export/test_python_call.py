@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 from report_samples import made, report
+from signed_folders import key_pair
 
 import rexnet_export
-from rexnet_export.pipeline.core.errors import DataError
+from rexnet_export.pipeline.artifact.signature import require_signed
+from rexnet_export.pipeline.core.errors import DataError, UsageError
 from rexnet_export.pipeline.core.progress import Step
 
 
@@ -36,6 +38,17 @@ def test_progress_is_told_and_can_stop_a_run(checkpoint: Path, tmp_path: Path) -
     assert len(steps) == 1
     assert steps[0].stage
     assert not (tmp_path / "out").exists()
+
+
+def test_an_export_is_signed_as_the_command_signs(checkpoint: Path, tmp_path: Path) -> None:
+    secret, public = key_pair(tmp_path, "release")
+    output = tmp_path / "out"
+    few = {"targets": "gpu", "precision": "fp32", "eval_images": 8, "output": output}
+    rexnet_export.export(checkpoint, sign=str(secret), **few)
+    assert require_signed(output, public)
+    with pytest.raises(UsageError, match="is no private key"):
+        rexnet_export.export(checkpoint, sign=public, **few)
+    assert require_signed(output, public), "the older export stands"
 
 
 def test_a_report_is_a_line_and_a_table() -> None:

@@ -81,6 +81,16 @@ def test_each_side_is_a_folder_a_file_or_a_folder_of_baselines(capfd: Capture) -
         assert ("ort x86" in out) == (baseline != "kept/rexnet_100/ort.json")
 
 
+def test_either_command_knows_the_others_word_for_baselines(capfd: Capture) -> None:
+    assert gate(capfd, "update", export("one"), "--reason", "the first", "--baseline", "kept")[0] == 0
+    assert not Path("baselines").exists()
+    assert gate(capfd, "check", "one", "--baselines", "kept", *ENOUGH)[0] == 0
+    for command, shown in (("check", "--baseline"), ("update", "--baselines")):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        assert set(re.findall(r"--baselines?\b", capfd.readouterr().out)) == {shown}
+
+
 def test_the_floats_own_margin(capfd: Capture) -> None:
     wrong = {name: range(60) for name in ("onnx_quantized", "ort", "ort_x86")}
     export("one", **wrong)
