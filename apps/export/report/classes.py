@@ -19,13 +19,16 @@ def class_warnings(report: Report) -> Iterator[str]:
     """One sentence for the classes that lose far more than a file's median class, each named once with those files."""
     if isinstance(report.classes, NotMeasured):
         return
-    worse: dict[str, list[str]] = {}
+    worse: dict[str, dict[str, list[str]]] = {}  # files by what they have right, by class
     for name, each in far_worse(report.classes, _names(report.classes)):
-        said = worse.setdefault(f"{each.label} ({each.n:,} images, {each.reference:.1%} right in float)", [])
-        said.append(f"{each.files[name]:.1%} in {name}")
+        label = f"{each.label} ({each.n:,} images, {each.reference:.1%} right in float)"
+        worse.setdefault(label, {}).setdefault(f"{each.files[name]:.1%}", []).append(name)
     if worse:
-        listed = "; ".join(f"{label}: {', '.join(files)}" for label, files in worse.items())
-        yield f"classes that lose far more than others: {listed}"
+        said = {
+            label: ", ".join(f"{share} in {', '.join(names)}" for share, names in shares.items())
+            for label, shares in worse.items()
+        }
+        yield f"classes that lose far more than others: {'; '.join(f'{label}: {of}' for label, of in said.items())}"
 
 
 def class_section(report: Report) -> Markup:

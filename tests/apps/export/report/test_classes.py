@@ -20,8 +20,8 @@ def test_the_worst_come_first_and_are_named_once() -> None:
     losing = tuple(
         replace(
             each,
-            files={"ort": each.files["ort"], "tflite": each.files["ort"] - 0.01},
-            sqnr_db={"ort": 30.0, "tflite": 30.0},
+            files={"ort": each.files["ort"], "ort x86": each.files["ort"], "tflite": each.files["ort"] - 0.01},
+            sqnr_db=dict.fromkeys(("ort", "ort x86", "tflite"), 30.0),
         )
         for each in classes([0.0, 0.0, 0.1, 0.0])
     )
@@ -29,7 +29,10 @@ def test_the_worst_come_first_and_are_named_once() -> None:
     page = class_section(shown)
     assert page.index("&lt;2&gt;") < page.index("&lt;0&gt;")
     assert list(class_warnings(shown)) == [
-        "classes that lose far more than others: <2> (100 images, 90.0% right in float): 80.0% in ort, 79.0% in tflite"
+        (
+            "classes that lose far more than others: <2> (100 images, 90.0% right in float): 80.0% in ort, ort x86, "
+            "79.0% in tflite"
+        )
     ]
 
 
