@@ -28,7 +28,7 @@ def class_warnings(report: Report) -> Iterator[str]:
             label: ", ".join(f"{share} in {', '.join(names)}" for share, names in shares.items())
             for label, shares in worse.items()
         }
-        yield f"classes that lose far more than others: {'; '.join(f'{label}: {of}' for label, of in said.items())}"
+        yield f"Classes that lose far more than others: {'; '.join(f'{label}: {of}' for label, of in said.items())}"
 
 
 def class_section(report: Report) -> Markup:

@@ -30,7 +30,7 @@ def test_the_worst_come_first_and_are_named_once() -> None:
     assert page.index("&lt;2&gt;") < page.index("&lt;0&gt;")
     assert list(class_warnings(shown)) == [
         (
-            "classes that lose far more than others: <2> (100 images, 90.0% right in float): 80.0% in ort, ort x86, "
+            "Classes that lose far more than others: <2> (100 images, 90.0% right in float): 80.0% in ort, ort x86, "
             "79.0% in tflite"
         )
     ]
