@@ -79,7 +79,7 @@ MAY_SEE: dict[str, set[str]] = {
     "targets/coreml": TARGET_SEES,
     "targets/tflite": TARGET_SEES,
     "targets/ort": TARGET_SEES,
-    "targets/gpu": {*TARGET_SEES, "pipeline/model", "pipeline/checkpoint", "targets/ort"},
+    "targets/gpu": {*TARGET_SEES, "pipeline/timing", "pipeline/model", "pipeline/checkpoint", "targets/ort"},
     "targets/openvino": TARGET_SEES,
     "targets": {*TARGET_SEES, *ONE_TARGET},
     "targets/isolation": {*TARGET_SEES, "pipeline/timing", "targets"},

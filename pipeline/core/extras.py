@@ -41,6 +41,7 @@ EXTRAS = (
         name="data", modules=("pyarrow", "pillow_heif"), purpose="images in parquet and Arrow tables, and HEIC photos"
     ),
     Extra(name="sign", modules=("securesystemslib",), purpose="signed provenance: --sign and --trusted"),
+    Extra(name="gpu", modules=("pynvml",), purpose="clocks and power of NVIDIA's cards: rexnet-bench gpu"),
     Extra(name="ray", modules=("ray",), purpose="searches and sweeps on a cluster"),
 )
 

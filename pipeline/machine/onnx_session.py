@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
 
 CPU = "CPUExecutionProvider"
+type Provider = str | tuple[str, Mapping[str, str]]  # by name, or with its options
+
 # Without VNNI, x86 adds pairs of products of uint8 and int8 in 16 bits, which saturate; this option keeps them exact.
 EXACT_SUMS = ("session.x64quantprecision", "1")
 # ONNX Runtime would give the weights of one float layer between integers scales of its own, and compute it in INT8.
@@ -36,7 +38,12 @@ def exact_options(threads: int = 1) -> SessionOptions:
 
 
 def open_session(
-    model: bytes | Path, name: str, options: SessionOptions, *, provider: str = CPU, without: Sequence[str] = ()
+    model: bytes | Path,
+    name: str,
+    options: SessionOptions,
+    *,
+    providers: Sequence[Provider] = (CPU,),
+    without: Sequence[str] = (),
 ) -> InferenceSession:
     """Load a model, but for the optimizers `without`; ConversionError names it as `name`."""
     import onnxruntime  # noqa: PLC0415 - as above
@@ -45,7 +52,7 @@ def open_session(
         return onnxruntime.InferenceSession(
             model,
             options,
-            providers=[provider],
+            providers=list(providers),
             disabled_optimizers=[QUANTIZES_FLOAT_WEIGHTS, *without],
             enable_fallback=0,  # the fallback tries once more and prints
         )

@@ -139,7 +139,7 @@ def _single_image(path: Path) -> bytes:
 def _session(content: bytes, name: str, options: SessionOptions, provider: str = CPU) -> InferenceSession:
     # x86 blocked layouts help only float convolutions and would tie a file to one processor.
     without = ["NchwcTransformer"] if options.optimized_model_filepath else []
-    return onnx_session.open_session(content, name, options, provider=provider, without=without)
+    return onnx_session.open_session(content, name, options, providers=[provider], without=without)
 
 
 def _options(threads: int = 1) -> SessionOptions:

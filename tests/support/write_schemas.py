@@ -14,6 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from pydantic_core import CoreSchema
 
 from rexnet_export.apps.bench.browser.upload import Upload
+from rexnet_export.apps.bench.gpu.gpu_json import GpuJson
 from rexnet_export.apps.bench.result.record import DeviceResult
 from rexnet_export.apps.export.doctor.doctor_json import DoctorJson
 from rexnet_export.apps.export.info.info_json import InfoJson
@@ -33,6 +34,7 @@ ROOT = Path(__file__).parents[2]
 # What leaves out a null says so by a default in the mode of reading; what only writes, writes everything.
 SCHEMAS: dict[str, tuple[type[JsonRecord], JsonSchemaMode]] = {
     "apps/bench/browser/upload.schema.json": (Upload, "validation"),
+    "apps/bench/gpu/gpu.schema.json": (GpuJson, "serialization"),
     "apps/bench/result/device_result.schema.json": (DeviceResult, "validation"),
     "apps/export/doctor/doctor.schema.json": (DoctorJson, "serialization"),
     "apps/export/info/info.schema.json": (InfoJson, "serialization"),

@@ -1,0 +1,95 @@
+"""What `rexnet-bench gpu` shows: speed by form and batch, accuracy by form, and what could not be had."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from rexnet_export.apps.bench.gpu.gpu_json import CellJson, GpuJson
+from rexnet_export.apps.shared.terminal_table import titled
+from rexnet_export.apps.shared.text import shown
+from rexnet_export.pipeline.core.records import Measurement, NotMeasured
+
+SPEED = ("form", "batch", "p50 ms", "images/s", "GFLOP/s", "peak", "roof", "MHz", "W")
+
+
+def speed_table(found: GpuJson) -> Table:
+    """A row for each cell that was measured."""
+    height, width, _ = found.model.input
+    device = found.device.name if found.device.is_gpu else "CPU: no figure here is a GPU's"
+    table = titled(f"{found.model.name}, {height} x {width}, on {device}")
+    for column in SPEED:
+        table.add_column(column, justify="left" if column == "form" else "right", no_wrap=True)
+    for name, cell in found.cells():
+        table.add_row(name, *_speed(cell))
+    return table
+
+
+def _speed(cell: CellJson) -> Iterator[str]:
+    timing = cell.timing
+    yield str(timing.batch)
+    yield f"{timing.p50_ms:.3f}" + ("" if timing.steady else "?")
+    yield f"{timing.images_per_s:,.0f}"
+    yield f"{cell.flops / 1e9:,.1f}"
+    yield shown(cell.peak_share, lambda value: f"{value:.1%}")
+    yield shown(cell.roofline_share, lambda value: f"{value:.1%}")
+    yield shown(timing.clocks, lambda clocks: str(clocks.sm_mhz))
+    yield shown(timing.clocks, lambda clocks: f"{clocks.power_w:.0f}")
+
+
+def accuracy_table(found: GpuJson) -> Table:
+    """A row for each form that answered."""
+    table = titled("accuracy beside the float reference in torch, paired by image")
+    for column in ("form", "top-1", "drop, pt", "at most", "agree", "what it is"):
+        table.add_column(column, justify="left" if column in {"form", "what it is"} else "right")
+    for name, form in found.forms.items():
+        if isinstance(form.executed_by, NotMeasured):
+            continue
+        table.add_row(
+            name,
+            shown(form.accuracy, lambda value: f"{value.top1:.2%}"),
+            shown(form.accuracy, lambda value: f"{100 * value.drop:+.2f}"),
+            shown(form.accuracy, lambda value: f"{100 * value.drop_upper_95:+.2f}"),
+            shown(form.agreement_with_reference, lambda value: f"{value:.2%}"),
+            form.says,
+        )
+    return table
+
+
+def lines(found: GpuJson) -> Iterator[str]:
+    """The device's peak, what limits evaluation, the clocks, and every reason once."""
+    for numbers, flops in found.peak.flops.items():
+        yield f"peak {numbers}: {_product(flops)}"
+    yield f"peak memory: {found.peak.bandwidth / 1e9:,.0f} GB/s in a large copy"
+    if isinstance(found.feed, NotMeasured):
+        yield f"evaluation's limit is not measured: {found.feed.reason}"
+    else:
+        feed = found.feed
+        yield (
+            f"evaluation of {feed.n:,} images, {feed.form} at batch {feed.batch}: decoder alone "
+            f"{feed.decoder_images_per_s:,.0f} images/s, network alone {feed.network_images_per_s:,.0f}, together "
+            f"{feed.fed_images_per_s:,.0f}: the {feed.limit} is the limit"
+        )
+    yield from _reasons(found)
+
+
+def _product(flops: Measurement[float]) -> str:
+    return flops.reason if isinstance(flops, NotMeasured) else f"{flops / 1e9:,.0f} GFLOP/s in a large product"
+
+
+def _reasons(found: GpuJson) -> Iterator[str]:
+    reasons: dict[str, list[str]] = {}
+    for name, form in found.forms.items():
+        cells = [cell for cell in form.batches.values() if isinstance(cell, NotMeasured)]
+        for none in dict.fromkeys(cells):
+            reasons.setdefault(none.reason, []).append(name)
+    for _, cell in found.cells():
+        if isinstance(cell.timing.clocks, NotMeasured):
+            reasons.setdefault(cell.timing.clocks.reason, []).append("clocks and power")
+            break
+    for none in [found.images] if isinstance(found.images, NotMeasured) else []:
+        reasons.setdefault(none.reason, []).append("accuracy")
+    yield from (f"not measured: {', '.join(names)}: {reason}" for reason, names in reasons.items())
+    if any(not cell.timing.steady for _, cell in found.cells()):
+        yield "? changed its speed by more than a tenth while it was timed"
