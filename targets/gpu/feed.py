@@ -33,7 +33,7 @@ def _on_cpu(step: Callable[[Tensor], Tensor], batches: Iterable[NDArray[np.uint8
 def _on_cuda(
     step: Callable[[Tensor], Tensor], device: torch.device, batches: Iterable[NDArray[np.uint8]]
 ) -> Iterator[Logits]:
-    copying, computing = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    copying, computing = torch.cuda.Stream(device), torch.cuda.current_stream(device)  # type: ignore[no-untyped-call]
     before: tuple[Tensor, torch.cuda.Event] | None = None
     for images in batches:
         pinned = torch.from_numpy(images).pin_memory()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,9 +33,11 @@ class OnnxForm:
     @property
     def executed_by(self) -> str:
         """ONNX Runtime's version, the provider and the device."""
+        import onnxruntime  # noqa: PLC0415 - a toolchain
+
         name = _name(self.providers[0]).removesuffix("ExecutionProvider")
         where = "" if name == self.machine.name else f" on {self.machine.name}"
-        return f"ONNX Runtime {version('onnxruntime')} ({name}){where}"
+        return f"ONNX Runtime {onnxruntime.__version__} ({name}){where}"
 
     def bind(self, images: NDArray[np.uint8]) -> Bound:
         """`ConversionError` where the provider does not take the graph: ONNX Runtime would fall back in silence."""

@@ -75,8 +75,14 @@ def open_torch(form: Form, network: ReXNet, preprocess: Preprocess, machine: Mac
             logits: Tensor = ready(x)
         return logits.float()
 
-    with rounding(tf32=form.numbers == "tf32"):
-        yield TorchForm(form=form, machine=machine, step=step)
+    try:
+        with rounding(tf32=form.numbers == "tf32"):
+            yield TorchForm(form=form, machine=machine, step=step)
+    finally:  # what torch keeps for itself is missing to the next form, and to other runtimes
+        if form.runner == "compile":
+            torch.compiler.reset()
+        if machine.is_gpu:
+            torch.cuda.empty_cache()
 
 
 @contextmanager
@@ -95,10 +101,13 @@ def rounding(*, tf32: bool) -> Iterator[None]:
 def folded(network: ReXNet) -> ReXNet:
     """A copy in eval mode whose BatchNorms are in the convolutions before them."""
     copy = deepcopy(network).eval()
-    before = {ConvBatchNorm: "conv", SqueezeExcite: "fc1"}
+    before: Mapping[type[nn.Module], str] = {ConvBatchNorm: "conv", SqueezeExcite: "fc1"}
     for module in list(copy.modules()):
         if (name := before.get(type(module))) is not None:
-            setattr(module, name, fuse_conv_bn_eval(getattr(module, name), module.bn))
+            convolution, normalization = module.get_submodule(name), module.get_submodule("bn")
+            assert isinstance(convolution, nn.Conv2d)
+            assert isinstance(normalization, nn.BatchNorm2d)
+            module.add_module(name, fuse_conv_bn_eval(convolution, normalization))
             module.add_module("bn", nn.Identity())
     return copy
 
@@ -106,7 +115,7 @@ def folded(network: ReXNet) -> ReXNet:
 @torch.inference_mode()
 def _captured(step: Step, pixels: Tensor) -> Step:
     """Replays of the step on this very tensor; what it gives is overwritten by the next."""
-    aside = torch.cuda.Stream(pixels.device)
+    aside = torch.cuda.Stream(pixels.device)  # type: ignore[no-untyped-call]
     aside.wait_stream(torch.cuda.current_stream(pixels.device))
     with torch.cuda.stream(aside):
         for _ in range(BEFORE_CAPTURE):

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,12 +85,14 @@ class OrtSession:
 
 def open_session(path: Path, provider: str = CPU, *, threads: int = 1) -> OrtSession:
     """Open a `.ort` or `.onnx` file of ours, whole and with the contract's input and output."""
+    import onnxruntime  # noqa: PLC0415 - a toolchain
+
     session = _session(file_content(path), path.name, _options(threads), provider)
     batch, height, width, channels = _image_shape(session, path.name)
     where = "" if provider == CPU else f" ({provider})"
     return OrtSession(
         session=session,
-        executed_by=f"ONNX Runtime {version('onnxruntime')}{where}",
+        executed_by=f"ONNX Runtime {onnxruntime.__version__}{where}",
         path=path,
         provider=provider,
         names=tuple(value.name for value in session.get_outputs()),

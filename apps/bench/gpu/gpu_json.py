@@ -22,7 +22,7 @@ class DeviceJson(JsonRecord):
     """Where this is false, nothing in the record is a GPU's."""
     compute_capability: Measurement[Text]
     memory_bytes: Measurement[AtLeastOne]
-    driver_cuda: Measurement[Text]
+    torch_cuda: Measurement[Text]
     """The CUDA version that torch was built for."""
 
 

@@ -11,18 +11,19 @@ from rexnet_export.apps.shared.terminal_table import titled
 from rexnet_export.apps.shared.text import shown
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured
 
-SPEED = ("form", "batch", "p50 ms", "images/s", "GFLOP/s", "peak", "roof", "MHz", "W")
+CLOCKS = ("MHz", "W")
+SPEED = ("form", "batch", "p50 ms", "images/s", "GFLOP/s", "peak", "roof", *CLOCKS)
 
 
 def speed_table(found: GpuJson) -> Table:
     """A row for each cell that was measured."""
     height, width, _ = found.model.input
-    device = found.device.name if found.device.is_gpu else "CPU: no figure here is a GPU's"
-    table = titled(f"{found.model.name}, {height} x {width}, on {device}")
-    for column in SPEED:
+    table = titled(f"{found.model.name}, {height} x {width}, on {found.device.name}")
+    columns = SPEED if found.device.is_gpu else SPEED[: -len(CLOCKS)]
+    for column in columns:
         table.add_column(column, justify="left" if column == "form" else "right", no_wrap=True)
     for name, cell in found.cells():
-        table.add_row(name, *_speed(cell))
+        table.add_row(name, *list(_speed(cell))[: len(columns) - 1])
     return table
 
 
@@ -58,7 +59,9 @@ def accuracy_table(found: GpuJson) -> Table:
 
 
 def lines(found: GpuJson) -> Iterator[str]:
-    """The device's peak, what limits evaluation, the clocks, and every reason once."""
+    """The device's peak, what limits evaluation, and every reason once."""
+    if not found.device.is_gpu:
+        yield "CPU: no figure here is a GPU's"
     for numbers, flops in found.peak.flops.items():
         yield f"peak {numbers}: {_product(flops)}"
     yield f"peak memory: {found.peak.bandwidth / 1e9:,.0f} GB/s in a large copy"
