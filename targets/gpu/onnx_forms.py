@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.outputs import LOGITS
-from rexnet_export.pipeline.machine.onnx_session import CPU, Provider, open_session, session_options
+from rexnet_export.pipeline.machine.onnx_session import CPU, Provider, exact_options, open_session
 from rexnet_export.targets.gpu.forms import CUDA, TENSORRT, Bound, Form, Machine
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class OnnxForm:
 
     def bind(self, images: NDArray[np.uint8]) -> Bound:
         """`ConversionError` where the provider does not take the graph: ONNX Runtime would fall back in silence."""
-        options = session_options(threads=0)
+        options = exact_options(threads=0)
         options.add_free_dimension_override_by_name(BATCH, len(images))
         session = open_session(self.model, "the graph", options, providers=self.providers)
         wanted, found = _name(self.providers[0]), session.get_providers()

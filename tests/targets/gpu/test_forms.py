@@ -141,9 +141,11 @@ def test_tensorrts_graph_is_symmetric_and_close(form: str, images: Images, reque
         assert not constants[node.input[2]].any(), node.name
     quantized = [node for node in graph.node if node.op_type == "QuantizeLinear"]
     assert len(quantized) > 20
-    expected, found = logits(model, images), logits(symmetric_graph(model, source.table), images, "ort-int8")
-    noise = float(np.square(found - expected).sum() / np.square(expected).sum())
-    assert 1e-6 < noise < 0.1
+    assert source.qdq_onnx
+    graphs = onnx.load(source.qdq_onnx.path), symmetric_graph(model, source.table)
+    expected = logits(model, images)
+    table, symmetric = (float(np.square(logits(graph, images, "ort-int8") - expected).sum()) for graph in graphs)
+    assert table < symmetric < 8 * table  # a step may be twice as wide, and its noise then has four times the power
 
 
 def test_tensorrts_graph_has_the_tables_corrections(sources: Sources, images: Images) -> None:
