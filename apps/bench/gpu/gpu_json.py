@@ -7,10 +7,10 @@ from typing import Literal
 
 from pydantic import ConfigDict
 
+from rexnet_export.pipeline.accuracy.evaluate import Accuracy
 from rexnet_export.pipeline.core.json_record import JsonRecord, Sha256
 from rexnet_export.pipeline.core.records import AtLeastOne, Fraction, Measurement, NotMeasured, Positive, Text
 from rexnet_export.pipeline.machine.environment import Environment
-from rexnet_export.pipeline.proof.evaluate import Accuracy
 from rexnet_export.targets.gpu.measure import Cell
 
 

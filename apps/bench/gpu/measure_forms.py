@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rexnet_export.apps.bench.gpu.gpu_json import CellJson, DeviceJson, FeedJson, FormJson, GpuJson, ModelJson, PeakJson
 from rexnet_export.apps.bench.gpu.subject import Subject
+from rexnet_export.pipeline.accuracy.evaluate import Accuracy, Logits, accuracy, agreement, finite
 from rexnet_export.pipeline.core.errors import ExportError, first_line
 from rexnet_export.pipeline.core.progress import Bar, Progress
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured
@@ -22,7 +23,6 @@ from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import batches, images_sha256
 from rexnet_export.pipeline.machine.environment import environment
 from rexnet_export.pipeline.model.torch_session import open_reference
-from rexnet_export.pipeline.proof.evaluate import Accuracy, Logits, accuracy, agreement, finite
 from rexnet_export.targets.gpu.clocks import ReadClocks, clock_reader
 from rexnet_export.targets.gpu.feed import fed
 from rexnet_export.targets.gpu.forms import FORMS, Form, Machine, Numbers, Opened, why_not
