@@ -42,7 +42,7 @@ def _on_cuda(
         computing.wait_stream(copying)
         pixels.record_stream(computing)  # or its memory would be given to the next copy while it is read
         logits = step(pixels).to("cpu", non_blocking=True)
-        done = torch.cuda.Event()
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
         done.record(computing)
         if before is not None:
             yield _finished(*before)
