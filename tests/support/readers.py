@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -45,13 +46,13 @@ def image(path: Path) -> object:
 
 def openvino(path: Path) -> object:
     """All that is read of a folder whose two files are the parts of this one, up to the model's end and behind it."""
-    folder = path.with_suffix(".openvino")
-    folder.mkdir(exist_ok=True)
     model, end, weights = path.read_bytes().partition(b"</net>\n")
-    (folder / MODEL).write_bytes(model + end)
-    (folder / WEIGHTS).write_bytes(weights)
-    found = Openvino().inspect(Artifact(target="openvino", precision="int8", file=stored_file(folder)))
-    return found.metadata, found.coverage, found.structure, found.qparams, found.parameters
+    with tempfile.TemporaryDirectory() as temporary:
+        (folder := Path(temporary) / "a.openvino").mkdir()
+        (folder / MODEL).write_bytes(model + end)
+        (folder / WEIGHTS).write_bytes(weights)
+        found = Openvino().inspect(Artifact(target="openvino", precision="int8", file=stored_file(folder)))
+        return found.metadata, found.coverage, found.structure, found.qparams, found.parameters
 
 
 READERS: Mapping[str, Reader] = {
