@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rexnet_export.apps.export.npu.npu_json import NpuJson
 from rexnet_export.pipeline.core.records import NotMeasured, Preprocess
-from rexnet_export.pipeline.data.sources import bundled
+from rexnet_export.pipeline.data.sources import batches, bundled
 from rexnet_export.pipeline.machine.environment import processor
 from rexnet_export.pipeline.model.architecture import Variant, architecture
 
@@ -29,7 +29,7 @@ RANDOM: dict[str, tuple[Variant, float]] = {
 }
 FAST = ("--effort", "fast", "--target", "tflite", "--int8", "--eval-images", "16")
 COMMAND = (sys.executable, "-P", "-m", "rexnet_export.apps.export.command")
-SIZE, MB = 224, 1e6
+SIZE, ROUNDS, MB = 224, 20, 1e6
 
 
 def main() -> None:
@@ -60,14 +60,19 @@ def exported(folder: Path) -> Iterator[Path]:
     from rexnet_export.pipeline.model.rexnet import ReXNet  # noqa: PLC0415 - the same
 
     yield export(folder / "bundled")
+    source = bundled("calibration")
+    images = next(batches(source, Preprocess(size=64, crop_ratio=1.0), range(32), 32))
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - 0.5
     for name, (variant, width) in RANDOM.items():
         torch.manual_seed(0)
         checkpoint = folder / f"{name}.safetensors"
-        source = bundled("calibration")
-        network = ReXNet(architecture(variant, width, classes=len(source.class_names or ()))).eval()
+        network = ReXNet(architecture(variant, width, classes=len(source.class_names or ())))
+        with torch.no_grad():  # BatchNorm sees images, or activations fade to nothing
+            for _ in range(ROUNDS):
+                network(pixels)
         save_checkpoint(
             checkpoint,
-            network,
+            network.eval(),
             labels=source.class_names,
             preprocess=Preprocess(size=SIZE, crop_ratio=1.0),
             metadata={},

@@ -25,8 +25,11 @@ PROGRAM = b"a vendor's program"
 STAMP_FIELD = 120
 
 
-def portable_file(path: Path) -> Path:
-    """An INT8 file of `KINDS`: a convolution, SiLU and pooling between uint8 pixels and float32 logits."""
+def portable_file(path: Path, *, stride: int = 1) -> Path:
+    """An INT8 file of `KINDS`: a convolution, SiLU and pooling between uint8 pixels and float32 logits.
+
+    With a `stride` of 0 the convolution is one that Qualcomm's plugin leaves out.
+    """
     graph = _empty()
     image = _tensor(graph, "image", "UINT8", (1, SIDE, SIDE, 3), 1 / 256, 0)
     pixels = _tensor(graph, "input", "INT8", (1, SIDE, SIDE, 3), 1 / 256, -128)
@@ -39,10 +42,16 @@ def portable_file(path: Path) -> Path:
     scales = tuple(0.25 / (1 + channel) for channel in range(CHANNELS))
     graph.quantize(weights, QuantParams(scale=scales, zero_point=(0,) * CHANNELS, axis=0), "INT8")
     axes = graph.add_constant("axes", np.array([1, 2], np.int32))
-    inputs = [[image], [pixels, weights], [conv], [conv, gate], [silu, axes], [pooled]]
+    bias = graph.add_constant("stem.bias", np.zeros(CHANNELS, np.int32))
+    steps = tuple(scale / 256 for scale in scales)
+    graph.quantize(bias, QuantParams(scale=steps, zero_point=(0,) * CHANNELS, axis=0, bits=32), "INT32")
+    inputs = [[image], [pixels, weights, bias], [conv], [conv, gate], [silu, axes], [pooled]]
     options = ["QuantizeOptions", "Conv2DOptions", "", "MulOptions", "ReducerOptions", "DequantizeOptions"]
     outputs = (pixels, conv, gate, silu, pooled, logits)
     graph.operators[:] = [graph.operator(*each) for each in zip(KINDS, inputs, outputs, options, strict=True)]
+    convolution = graph.operators[1].builtinOptions
+    convolution.strideW = convolution.strideH = stride
+    convolution.dilationWFactor = convolution.dilationHFactor = 1
     graph.set_signature({"image": image}, {LOGITS: logits})
     card = ModelCard(name="small", labels=LABELS, preprocess=Preprocess(size=SIDE), checkpoint_sha256="1" * 64)
     graph.set_metadata(entries(card, describe(card, precision="int8"), [LOGITS]))

@@ -202,11 +202,26 @@ REAL = os.environ.get("REXNET_NPU_ENVIRONMENT")
 
 
 @pytest.mark.skipif(REAL is None, reason="REXNET_NPU_ENVIRONMENT names no folder that `npu --fetch` made")
-def test_the_real_compiler_takes_the_whole_network(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    code = main(["npu", str(file), "--chips", "SM8550,SM8650", "--environment", str(REAL), "--json"])
-    record = json.loads(capfd.readouterr().out)
-    assert code == 0
-    assert all(one["whole"] and one["parameters"]["weights"] > 5 for one in record["chips"])
+@pytest.mark.parametrize(
+    ("stride", "code", "on_npu", "partitions", "fallback"), [(1, 0, 6, 1, {}), (0, 12, 5, 2, {"CONV_2D": 1})]
+)
+def test_the_real_compiler_takes_all_or_it_is_said(
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    *,
+    stride: int,
+    code: int,
+    on_npu: int,
+    partitions: int,
+    fallback: dict[str, int],
+) -> None:
+    file = portable_file(tmp_path / "small-int8.tflite", stride=stride)
+    assert main(["npu", str(file), "--chips", "SM8650", "--environment", str(REAL), "--json"]) == code
+    (one,) = json.loads(capfd.readouterr().out)["chips"]
+    assert (one["operators_on_npu"], one["partitions"], one["fallback"]) == (on_npu, partitions, fallback)
+    assert one["whole"] is (code == 0)
+    if one["whole"]:
+        assert (one["parameters"]["activations"], one["parameters"]["weights"]) == (5, 1)
 
 
 def test_the_missing_environment_says_how_large_and_whose_it_is(tmp_path: Path) -> None:
