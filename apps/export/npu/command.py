@@ -10,6 +10,7 @@ from rexnet_export.apps.export.npu.chips import VENDORS, chips_from
 from rexnet_export.apps.shared.face import run_parsed
 from rexnet_export.apps.shared.flags import CommandParser
 from rexnet_export.pipeline.core.errors import UsageError
+from rexnet_export.pipeline.core.files import MANIFEST_FILE
 
 NPU = "npu"
 PROGRAM = f"rexnet-export {NPU}"
@@ -63,3 +64,5 @@ def _settle(arguments: argparse.Namespace) -> None:
         raise UsageError(f"{arguments.file} is no .tflite file; name one that rexnet-export wrote")
     if arguments.output is None:
         arguments.output = arguments.file.with_name(f"{arguments.file.stem}-npu")
+    if (arguments.output / MANIFEST_FILE).exists():
+        raise UsageError(f"--output {arguments.output} holds an export, which would be replaced; name another")

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 from compiled_files import KINDS, compiled, environment, portable_file
+from manifests import vouch
 
 from rexnet_export.apps.export.command import main
 from rexnet_export.apps.export.npu.environment import cache, find
@@ -171,6 +172,17 @@ def test_what_cannot_be_is_refused(
 ) -> None:
     assert main(["npu", *(word.format(file=file, folder=tmp_path) for word in arguments)]) == code
     assert said in capfd.readouterr().err
+
+
+def test_the_folder_of_an_export_is_not_replaced(
+    tmp_path: Path, file: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "small-int8.ort").touch()
+    vouch(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    assert main(["npu", str(file), "--chips", "SM8650", "--output", str(tmp_path), "--environment", "x"]) == 2
+    assert f"--output {tmp_path} holds an export" in capfd.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_a_damaged_file_never_reaches_the_compiler(
