@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -53,16 +52,19 @@ def image_noise(reference: Logits, logits: Logits, ids: Sequence[str]) -> Measur
     )
 
 
-def noisy_classes(classes: Sequence[ClassAccuracy], name: str) -> Iterator[tuple[ClassAccuracy, float, float]]:
-    """Classes of one file below 20 dB and more than 6 dB under its median class, with both levels."""
-    levels = {each.label: level for each in classes if not isinstance(level := each.sqnr_db[name], NotMeasured)}
+def noisy_classes(classes: Sequence[ClassAccuracy], name: str) -> Iterator[tuple[int, float]]:
+    """Classes of one file below 20 dB and more than 6 dB under its median class, with their level.
+
+    By their place among `classes`: two may be called the same.
+    """
+    found = ((place, each.sqnr_db[name]) for place, each in enumerate(classes))
+    levels = {place: level for place, level in found if not isinstance(level, NotMeasured)}
     if not levels:
         return
     usual = float(np.median(list(levels.values())))
-    for each in classes:
-        level = levels.get(each.label, math.inf)
-        if level < min(usual - CLASS_DB, HARMLESS_DB) and each.n >= FEWEST:
-            yield each, level, usual
+    for place, level in levels.items():
+        if level < min(usual - CLASS_DB, HARMLESS_DB) and classes[place].n >= FEWEST:
+            yield place, level
 
 
 def _levels(reference: Logits, logits: Logits) -> NDArray[np.float64]:

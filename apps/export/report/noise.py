@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
+from rexnet_export.pipeline.accuracy.class_accuracy import ClassAccuracy
 from rexnet_export.pipeline.accuracy.image_noise import noisy_classes
 from rexnet_export.pipeline.core.records import NotMeasured
 from rexnet_export.pipeline.report.report import Report
@@ -12,15 +13,15 @@ from rexnet_export.pipeline.report.report import Report
 SHOWN = 3  # classes or images, the noisiest
 CURE = "accuracy counts them already; where they matter, add images like them to --calibration-data"
 
-type Levels = dict[str, dict[str, float]]  # SQNR in dB of what is noisy, by its name and by file
+type Levels = dict[str, float]  # SQNR in dB of something noisy, by file
 
 
 def noise_notes(report: Report) -> Iterator[str]:
     """At most two sentences, one on classes and one on images; each is named once, with the files that it is of."""
-    if (classes := _classes(report)) and not isinstance(report.classes, NotMeasured):
-        count = f"{len(classes):,} of {len(report.classes):,} classes"
-        yield f"far noisier than the median class: {count}, {_worst(classes)}; {CURE}"
-    images: Levels = defaultdict(dict)
+    if not isinstance(report.classes, NotMeasured) and (noisy := _classes(report.classes)):
+        count = f"{len(noisy):,} of {len(report.classes):,} classes"
+        yield f"far noisier than the median class: {count}, {_worst(noisy)}; {CURE}"
+    images: dict[str, Levels] = defaultdict(dict)
     counts: dict[int, list[str]] = defaultdict(list)
     for name, noise in report.image_noise.items():
         if not isinstance(noise, NotMeasured) and noise.far_worse:
@@ -29,20 +30,19 @@ def noise_notes(report: Report) -> Iterator[str]:
                 images[image.id][name] = image.sqnr_db
     if counts:
         said = ", ".join(f"{count:,} ({', '.join(names)})" for count, names in sorted(counts.items(), reverse=True))
-        yield f"far noisier than the median image: {said} of {report.reference.n:,}, {_worst(images)}; {CURE}"
+        yield f"far noisier than the median image: {said} of {report.reference.n:,}, {_worst(images.items())}; {CURE}"
 
 
-def _classes(report: Report) -> Levels:
-    found: Levels = defaultdict(dict)
-    if not isinstance(report.classes, NotMeasured) and report.classes:
-        for name in report.classes[0].files:
-            for each, level, _ in noisy_classes(report.classes, name):
-                found[each.label][name] = level
-    return found
+def _classes(classes: Sequence[ClassAccuracy]) -> list[tuple[str, Levels]]:
+    found: dict[int, Levels] = defaultdict(dict)
+    for name in classes[0].files if classes else ():
+        for place, level in noisy_classes(classes, name):
+            found[place][name] = level
+    return [(classes[place].label, levels) for place, levels in found.items()]
 
 
-def _worst(levels: Levels) -> str:
+def _worst(noisy: Iterable[tuple[str, Levels]]) -> str:
     """The noisiest, each with its lowest level and its files."""
-    ordered = sorted(levels.items(), key=lambda item: min(item[1].values()))
+    ordered = sorted(noisy, key=lambda item: min(item[1].values()))
     said = (f"{name} ({min(of.values()):.1f} dB; {', '.join(of)})" for name, of in ordered[:SHOWN])
     return f"worst {', '.join(said)}"

@@ -174,9 +174,7 @@ def test_what_cannot_be_is_refused(
     assert said in capfd.readouterr().err
 
 
-def test_the_folder_of_an_export_is_not_replaced(
-    tmp_path: Path, file: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_folder_of_an_export_is_not_replaced(tmp_path: Path, file: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "small-int8.ort").touch()
     vouch(tmp_path)
     before = sorted(tmp_path.iterdir())

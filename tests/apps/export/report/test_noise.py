@@ -46,6 +46,14 @@ def test_a_class_is_named_once_with_all_its_files() -> None:
     ]
 
 
+def test_two_classes_of_one_name_are_two() -> None:
+    birds_and_machines = (class_at("crane", 11, 30), class_at("crane", 30, 12))
+    others = (class_at(label, 30, 30) for label in "abc")
+    assert list(noise_notes(replace(quiet(), classes=(*birds_and_machines, *others)))) == [
+        f"far noisier than the median class: 2 of 5 classes, worst crane (11.0 dB; ort), crane (12.0 dB; tflite){CURE}"
+    ]
+
+
 def test_nothing_is_said_of_what_is_equal_or_not_noisy() -> None:
     assert list(noise_notes(quiet())) == []
     assert list(noise_notes(replace(quiet(), image_noise={"ort": EQUAL, "tflite": noise(0)}))) == []
