@@ -114,6 +114,8 @@ def fetch(progress: Progress) -> Environment:
                 bar.advance()
             new.rename(place)
     except OSError as error:
+        if place.is_dir():  # another run was faster
+            return find(None)
         raise TargetUnavailable(f"{place} cannot be written ({error.strerror}); set XDG_CACHE_HOME") from error
     return find(None)
 

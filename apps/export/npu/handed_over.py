@@ -22,8 +22,8 @@ from rexnet_export.pipeline.core.untrusted import read_untrusted
 from rexnet_export.targets.tflite.flatbuffer import Graph
 
 MOST_BYTES = 256 * 2**20
-TENSOR = re.compile(r"\d+_litert_(\d+)")
-NODE = re.compile(r".*_LiteRt_OpId_(\d+)")
+TENSOR = re.compile(r"\d+_litert_(\d{1,9})")
+NODE = re.compile(r".*_LiteRt_OpId_(\d{1,9})")
 WEIGHTED = frozenset({"Conv2d", "DepthWiseConv2d", "FullyConnected"})
 INT8 = frozenset({"INT8", "UINT8"})
 

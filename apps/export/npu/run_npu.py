@@ -155,6 +155,12 @@ def _lines(record: NpuJson) -> Iterator[str]:
     yield "not executed: a compiled file runs on its chip alone, and its answers there are not measured"
     for chip, reason in record.not_compiled.items():
         yield f"not compiled: {chip}: {reason}"
+    reasons: dict[str, list[str]] = {}
+    for one in record.chips:
+        if isinstance(one.parameters, NotMeasured):
+            reasons.setdefault(one.parameters.reason, []).append(one.chip)
+    for reason, chips in reasons.items():
+        yield f"scales not compared: {', '.join(chips)}: {reason}"
 
 
 def _told(record: NpuJson, failed: Mapping[Chip, ExportError], output: Path, terminal: Terminal) -> int:

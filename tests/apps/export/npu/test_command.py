@@ -2,6 +2,8 @@
 
 import json
 import os
+import platform
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -11,6 +13,7 @@ from compiled_files import KINDS, compiled, environment, portable_file
 from manifests import vouch
 
 from rexnet_export.apps.export.command import main
+from rexnet_export.apps.export.npu import environment as module
 from rexnet_export.apps.export.npu.environment import cache, find
 from rexnet_export.pipeline.core.errors import TargetUnavailable
 from rexnet_export.targets.tflite.flatbuffer import Graph, read_graph
@@ -128,6 +131,7 @@ def test_chips_that_can_be_compiled_are_where_another_cannot(
     assert "1 chip of 2 not compiled: MediaTek MT6989: the plugin says: Failed to load libneuron.so" in said
     assert "NeuroPilot" in said
     assert "not compiled: MediaTek MT6989" in out
+    assert "scales not compared: SM8650: the compiler wrote 0 graphs" in out
     record = json.loads((tmp_path / "small-int8-npu" / "npu.json").read_text())
     assert list(record["not_compiled"]) == ["MediaTek MT6989"]
     assert [one["chip"] for one in record["chips"]] == ["SM8650"]
@@ -206,6 +210,20 @@ def test_a_compiled_file_is_not_compiled_again(tmp_path: Path, file: Path, capfd
 def test_an_environment_made_by_hand_may_be_a_virtual_one(tmp_path: Path) -> None:
     packages = environment(tmp_path / "env" / "lib" / "python3.12" / "site-packages", "")
     assert find(tmp_path / "env").packages == packages
+
+
+@pytest.mark.skipif((sys.platform, platform.machine()) != ("linux", "x86_64"), reason="they are programs for x86-64")
+def test_of_two_that_fetch_at_once_one_is_first(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def both(packages: Path, _: Path) -> None:
+        environment(packages, "")
+        environment(cache(), "")
+
+    monkeypatch.setattr(module, "_install", both)
+    assert main(["npu", "--fetch"]) == 0
+    assert f"ai-edge-litert 2.3.0 in {cache()}" in capfd.readouterr().err
+    assert list(cache().parent.iterdir()) == [cache()]
 
 
 REAL = os.environ.get("REXNET_NPU_ENVIRONMENT")
