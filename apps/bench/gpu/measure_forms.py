@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rexnet_export.apps.bench.gpu.gpu_json import CellJson, DeviceJson, FeedJson, FormJson, GpuJson, ModelJson, PeakJson
 from rexnet_export.apps.bench.gpu.subject import Subject
 from rexnet_export.pipeline.accuracy.evaluate import Accuracy, Logits, accuracy, agreement, finite
-from rexnet_export.pipeline.core.errors import ExportError, first_line
+from rexnet_export.pipeline.core.errors import ExportError, InvalidMeasurement, first_line
 from rexnet_export.pipeline.core.progress import Bar, Progress
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured
 from rexnet_export.pipeline.data.selection import Images
@@ -114,15 +114,20 @@ def _device(machine: Machine) -> DeviceJson:
 
 
 def _peak(forms: Sequence[Form], machine: Machine, progress: Progress) -> PeakJson:
-    """Of the number formats that are needed."""
+    """Of the number formats that are needed; `InvalidMeasurement` where the device has no memory left for it."""
     wanted = {form.numbers for form in forms if why_not(form, machine) is None}
-    with progress.stage("measuring the device's peak", len(wanted) + 1, "peaks") as bar:
-        flops: dict[str, Measurement[float]] = {}
-        for numbers in sorted(wanted):
-            flops[numbers] = NO_PRODUCT.get(numbers) or product_flops(numbers, machine)
+    try:
+        with progress.stage("measuring the device's peak", len(wanted) + 1, "peaks") as bar:
+            flops: dict[str, Measurement[float]] = {}
+            for numbers in sorted(wanted):
+                flops[numbers] = NO_PRODUCT.get(numbers) or product_flops(numbers, machine)
+                bar.advance()
+            bandwidth = copy_bandwidth(machine)
             bar.advance()
-        bandwidth = copy_bandwidth(machine)
-        bar.advance()
+    except torch.OutOfMemoryError as error:
+        raise InvalidMeasurement(
+            f"{machine.name} has no 2 GiB of memory left to measure its peak; end what else runs there"
+        ) from error
     return PeakJson(flops=flops, bandwidth=bandwidth)
 
 

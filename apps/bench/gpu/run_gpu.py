@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 from rexnet_export.apps.bench.gpu.gpu_json import GpuJson
 from rexnet_export.apps.bench.gpu.gpu_tables import accuracy_table, lines, speed_table
@@ -51,7 +52,7 @@ def _asked(options: argparse.Namespace, machine: Machine) -> Asked:
 def _batches(text: str) -> tuple[int, ...]:
     """Sizes in ascending order, each once."""
     words = text.split(",")
-    if wrong := [word for word in words if not (word.isascii() and word.isdigit() and 1 <= int(word) <= MOST_BATCH)]:
+    if wrong := [word for word in words if not (re.fullmatch("[0-9]{1,5}", word) and 1 <= int(word) <= MOST_BATCH)]:
         raise UsageError(f"--batches {text}: {wrong[0]!r} is not a number from 1 to {MOST_BATCH}")
     return tuple(sorted(set(map(int, words))))
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from rexnet_export.apps.bench.command import main
+from rexnet_export.apps.bench.gpu import measure_forms
 from rexnet_export.pipeline.checkpoint.load import load_checkpoint, save_checkpoint
 from rexnet_export.targets.gpu import torch_forms
 
@@ -85,6 +86,17 @@ def test_memory_that_is_not_enough_ends_a_forms_larger_batches_alone(
     assert "timing" in found["forms"]["channels-last"]["batches"]["3"]
 
 
+def test_a_card_that_is_full_is_one_line(
+    checkpoint: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
+
+    monkeypatch.setattr(measure_forms, "copy_bandwidth", full)
+    assert main(["gpu", str(checkpoint), "--forms", "channels-last", *FAST]) == 4
+    assert "CPU has no 2 GiB of memory left" in capfd.readouterr().err
+
+
 def test_what_a_person_sees(checkpoint: Path, capfd: pytest.CaptureFixture[str]) -> None:
     flags = ["--forms", "channels-last,tf32", "--batches", "1", "--seconds", "0.01", "--images", "24"]
     assert main(["gpu", str(checkpoint), *flags]) == 0
@@ -108,6 +120,7 @@ def test_where_nothing_can_be_measured_the_exit_code_says_so(
     [
         (["--batches", "1,x"], "'x' is not a number from 1"),
         (["--batches", "0"], "'0' is not a number from 1"),
+        (["--batches", "9" * 5000], "is not a number from 1"),
         (["--forms", "float8"], "there is no 'float8'"),
         (["--seconds", "0"], "--seconds 0"),
         (["--seconds", "nan"], "--seconds nan"),
