@@ -6,7 +6,6 @@ import base64
 import hashlib
 import io
 import json
-import os
 import tarfile
 import urllib.error
 import urllib.request
@@ -18,6 +17,7 @@ from pathlib import Path
 from rexnet_export.pipeline.core.errors import TargetUnavailable
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import file_sha256, write_whole
+from rexnet_export.pipeline.machine.cache_folder import cache_folder
 
 LOCK = "web_runtimes.json"
 REGISTRY = "https://registry.npmjs.org"
@@ -58,7 +58,7 @@ def pinned() -> tuple[Package, ...]:
 
 def default_cache() -> Path:
     """Where fetched files are kept between runs."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rexnet-export" / "web"
+    return cache_folder("web")
 
 
 def web_runtimes(packages: tuple[Package, ...], cache: Path, progress: Progress) -> dict[str, Path]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from rexnet_export.apps.export.npu.chips import Vendor
 from rexnet_export.pipeline.core.errors import TargetUnavailable
 from rexnet_export.pipeline.core.progress import Progress
+from rexnet_export.pipeline.machine.cache_folder import cache_folder
 
 NAME = "ai-edge-litert-2.3.0-onnxruntime-qnn-2.7.0"
 SIZES = "122 MB to download, 309 MB on the disk"
@@ -80,7 +81,7 @@ class Environment:
 
 def cache() -> Path:
     """Where the fetched environment is."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rexnet-export" / "npu" / NAME
+    return cache_folder("npu") / NAME
 
 
 def find(given: Path | None) -> Environment:
