@@ -172,7 +172,7 @@ def artifact_at(path: Path, target: str | None, suffixes: tuple[str, ...]) -> Pa
     if not named:
         raise UsageError(f"{path} holds no {REPORT_FILE} with artifacts; name a folder that rexnet-export wrote")
     if target not in named:
-        which = "give --target" if target is None else f"it has no {target!r}"
+        which = "give --target" if target is None else f"it has no {target!r} file, as it was not exported"
         raise UsageError(f"{path} is a folder: {which}; there are {', '.join(named)}")
     require_whole(path)
     return path / named[target]

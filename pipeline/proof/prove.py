@@ -273,7 +273,7 @@ def _file_result(
         )
     reference = _beside(run, reference)
     sqnr = evaluate.logit_sqnr_db(run.answers, reference)
-    no_device = NotMeasured(reason=f"the speed of the {session.executed_by} is not a device's")
+    no_device = NotMeasured(reason=f"run by {session.executed_by}, whose speed is not a device's")
     own, beside = latency
     return FileResult(
         file=candidate.artifact.file,

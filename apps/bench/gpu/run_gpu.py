@@ -28,8 +28,9 @@ def run(options: argparse.Namespace, terminal: Terminal) -> int:
     if options.json:
         terminal.json(found.to_json())
     elif not options.quiet:
-        terminal.out.print(speed_table(found))
-        terminal.out.print(accuracy_table(found))
+        if found.measured:
+            terminal.out.print(speed_table(found))
+            terminal.out.print(accuracy_table(found))
         terminal.out.print("\n".join(lines(found)), soft_wrap=True)
     if not found.measured:
         raise InvalidMeasurement("no form could be measured here; each says why above, and in --json")
@@ -43,8 +44,12 @@ def _asked(options: argparse.Namespace, machine: Machine) -> Asked:
     if not 0 < options.seconds <= MOST_SECONDS:
         raise UsageError(f"--seconds {options.seconds:g} is not a number above 0, at most {MOST_SECONDS:g}")
     return Asked(
-        batches=_batches(options.batches) if options.batches else GPU_BATCHES if machine.is_gpu else CPU_BATCHES,
-        forms=_forms(options.forms) if options.forms else tuple(FORMS),
+        batches=_batches(options.batches)
+        if options.batches is not None
+        else GPU_BATCHES
+        if machine.is_gpu
+        else CPU_BATCHES,
+        forms=_forms(options.forms) if options.forms is not None else tuple(FORMS),
         seconds=options.seconds,
     )
 

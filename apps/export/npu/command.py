@@ -60,6 +60,8 @@ def _settle(arguments: argparse.Namespace) -> None:
     if arguments.chips is None:
         raise UsageError("--chips is missing: name chips such as SM8650,SM8750, or all")
     arguments.chosen = chips_from(arguments.chips)
+    if not arguments.file.exists():
+        raise UsageError(f"{arguments.file} does not exist; name a .tflite that rexnet-export wrote")
     if arguments.file.suffix != ".tflite" or not arguments.file.is_file():
         raise UsageError(f"{arguments.file} is no .tflite file; name one that rexnet-export wrote")
     if arguments.output is None:

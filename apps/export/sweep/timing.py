@@ -66,7 +66,7 @@ def _block(path: Path, name: str, images: dict[str, NDArray[np.uint8]]) -> list[
     try:
         with IsolatedFile(path) as file:
             if not file.timed:
-                return NotMeasured(reason=f"the speed of the {file.executed_by} is not a device's")
+                return NotMeasured(reason=f"run by {file.executed_by}, whose speed is not a device's")
             if name not in images:
                 preprocess = card_from(file.inspect().metadata).preprocess
                 shape = (1, *preprocess.shape, preprocess.channels)

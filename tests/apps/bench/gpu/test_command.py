@@ -111,14 +111,19 @@ def test_what_a_person_sees(checkpoint: Path, capfd: pytest.CaptureFixture[str])
 def test_where_nothing_can_be_measured_the_exit_code_says_so(
     checkpoint: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["gpu", str(checkpoint), "--forms", "fp16", *FAST]) == 4
-    assert "no form could be measured" in capfd.readouterr().err
+    assert main(["gpu", str(checkpoint), "--forms", "fp16", *FAST[:-1]]) == 4
+    said = capfd.readouterr()
+    assert "no form could be measured" in said.err
+    assert "needs a CUDA device" in said.out
+    assert "images/s" not in said.out  # no table without a row
 
 
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
         (["--batches", "1,x"], "'x' is not a number from 1"),
+        (["--batches", ""], "'' is not a number from 1"),
+        (["--forms", ""], "there is no ''"),
         (["--batches", "0"], "'0' is not a number from 1"),
         (["--batches", "9" * 5000], "is not a number from 1"),
         (["--forms", "float8"], "there is no 'float8'"),
