@@ -43,13 +43,10 @@ def _asked(options: argparse.Namespace, machine: Machine) -> Asked:
         raise UsageError(f"--images {options.images}: name 1 or more")
     if not 0 < options.seconds <= MOST_SECONDS:
         raise UsageError(f"--seconds {options.seconds:g} is not a number above 0, at most {MOST_SECONDS:g}")
+    usual = GPU_BATCHES if machine.is_gpu else CPU_BATCHES
     return Asked(
-        batches=_batches(options.batches)
-        if options.batches is not None
-        else GPU_BATCHES
-        if machine.is_gpu
-        else CPU_BATCHES,
-        forms=_forms(options.forms) if options.forms is not None else tuple(FORMS),
+        batches=usual if options.batches is None else _batches(options.batches),
+        forms=tuple(FORMS) if options.forms is None else _forms(options.forms),
         seconds=options.seconds,
     )
 
