@@ -50,12 +50,7 @@ def _settle(arguments: argparse.Namespace) -> None:
     if arguments.fetch and arguments.environment is not None:
         raise UsageError(f"--environment {arguments.environment} is one made by hand: leave out --fetch")
     if arguments.file is None:
-        if not arguments.fetch:
-            raise UsageError("FILE is missing; name a .tflite that rexnet-export wrote")
-        for name in ("chips", "output", "json"):
-            if getattr(arguments, name):
-                raise UsageError(f"--{name} needs a FILE; name a .tflite that rexnet-export wrote")
-        arguments.work = "rexnet_export.apps.export.npu.run_npu:fetch_only"
+        _fetch_alone(arguments)
         return
     if arguments.chips is None:
         raise UsageError("--chips is missing: name chips such as SM8650,SM8750, or all")
@@ -68,3 +63,12 @@ def _settle(arguments: argparse.Namespace) -> None:
         arguments.output = arguments.file.with_name(f"{arguments.file.stem}-npu")
     if (arguments.output / MANIFEST_FILE).exists():
         raise UsageError(f"--output {arguments.output} holds an export, which would be replaced; name another")
+
+
+def _fetch_alone(arguments: argparse.Namespace) -> None:
+    if not arguments.fetch:
+        raise UsageError("FILE is missing; name a .tflite that rexnet-export wrote")
+    for name in ("chips", "output", "json"):
+        if getattr(arguments, name):
+            raise UsageError(f"--{name} needs a FILE; name a .tflite that rexnet-export wrote")
+    arguments.work = "rexnet_export.apps.export.npu.run_npu:fetch_only"
