@@ -85,12 +85,17 @@ def _connected(address: str) -> Any:  # noqa: ANN401 - a module
         _check_reachable(address)  # Ray itself waits for minutes
     import ray  # noqa: PLC0415 - an extra, which takes seconds
 
-    try:
-        ray.init(address=address, log_to_driver=False, include_dashboard=False if address == LOCAL else None)
-    except Exception as error:  # Ray fails in as many ways as there are clusters
-        with suppress(Exception):
-            ray.shutdown()
-        raise DeviceError(f"--ray {address}: no cluster answers ({_reason(error)}): is it started?") from error
+    # A node that is not there after 30 s ends itself, and no setting says otherwise. On a slow machine the first start
+    # of a new installation takes that long, the second does not: its files are compiled then.
+    for last in (False, True) if address == LOCAL else (True,):
+        try:
+            ray.init(address=address, log_to_driver=False, include_dashboard=False if address == LOCAL else None)
+            break
+        except Exception as error:  # Ray fails in as many ways as there are clusters
+            with suppress(Exception):
+                ray.shutdown()
+            if last:
+                raise DeviceError(f"--ray {address}: no cluster answers ({_reason(error)}): is it started?") from error
     return ray
 
 

@@ -36,7 +36,7 @@ def test_what_was_meant_is_named(given: list[str], hint: str, capfd: pytest.Capt
 def test_a_subcommand_too(capfd: pytest.CaptureFixture[str]) -> None:
     assert "did you mean check?" in refused(capfd, gate, "chek", "out")
     assert "did you mean --margin?" in refused(capfd, gate, "check", "out", "--marin", "1")
-    assert "did you mean --baseline?" in refused(capfd, gate, "check", "out", "--baselines", "b")
+    assert "did you mean --baseline?" in refused(capfd, gate, "check", "out", "--basline", "b")
 
 
 def test_what_is_like_nothing_gets_no_hint(capfd: pytest.CaptureFixture[str]) -> None:
