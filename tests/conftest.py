@@ -15,8 +15,10 @@ import onnx
 import pytest
 from hypothesis import settings
 from shared import shared
+from slow_ray import skipped_where_ray_does_not_start
 
 from rexnet_export.apps.shared import progress_lines
+from rexnet_export.apps.shared.trials import ray_cluster
 from rexnet_export.targets.tflite import onnx2tf
 
 # A run that was started in the background, or with nohup, ignores these, and so would every process a test starts.
@@ -73,6 +75,18 @@ def no_lines_of_progress() -> Iterator[None]:
         for name in ("LOADING_S", "FIRST_S"):
             patch.setattr(progress_lines, name, 1e9)
         yield
+
+
+@pytest.fixture
+def local_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that start Ray on this machine."""
+    own = ray_cluster._connected
+
+    def connected(address: str) -> object:
+        with skipped_where_ray_does_not_start():
+            return own(address)
+
+    monkeypatch.setattr(ray_cluster, "_connected", connected)
 
 
 @pytest.fixture

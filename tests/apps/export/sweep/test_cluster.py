@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from slow_ray import skipped_where_ray_does_not_start
 
 from rexnet_export.apps.export.command import main
 from rexnet_export.apps.shared.trials.journal import JOURNAL
@@ -15,17 +16,14 @@ BEGUN_S = 3.0  # after which a trial is in the middle of its export
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("untimed")
+@pytest.mark.usefixtures("untimed", "local_ray")
 def test_a_node_that_is_killed_costs_time_alone(plan: Path, swept: Path, tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster  # noqa: PLC0415
 
-    head = {"num_cpus": 1, "include_dashboard": False}
-    try:
-        cluster = Cluster(initialize_head=True, head_node_args=head)
-    except Exception:  # noqa: BLE001 - Ray's own: a node has 30 s to start, and the second time its files are compiled
-        cluster = Cluster(initialize_head=True, head_node_args=head)
-    second = cluster.add_node(num_cpus=1)
+    with skipped_where_ray_does_not_start():
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        second = cluster.add_node(num_cpus=1)
     killed: list[float] = []
 
     def kill_when_both_are_busy() -> None:

@@ -109,7 +109,7 @@ def test_a_killed_sweep_goes_on_to_the_same_tables(
     assert ran == ["small-fp32-ort", "broken-fp32-ort"]  # what failed is tried again, too
 
 
-@pytest.mark.usefixtures("untimed")
+@pytest.mark.usefixtures("untimed", "local_ray")
 def test_ray_gives_the_same_tables(plan: Path, swept: Path, tmp_path: Path) -> None:
     assert main(["sweep", str(plan), "--output", str(tmp_path), "--quiet", "--ray", "local"]) == 10
     assert tables(tmp_path) == tables(swept)

@@ -13,7 +13,7 @@ from rexnet_export.apps.shared.trials.outcome import Failed
 from rexnet_export.apps.shared.trials.ray_cluster import RayCluster
 from rexnet_export.pipeline.core.errors import DeviceError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
 
 def test_a_trial_that_fails_or_whose_worker_dies_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

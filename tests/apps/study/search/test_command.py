@@ -69,6 +69,7 @@ def test_published_page_is_what_the_published_table_gives() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
 def test_ray_gives_the_same_table(local: Path, tmp_path: Path) -> None:
     assert main([*TINY, "--ray", "local", "--output", str(tmp_path)]) == 0
     assert (tmp_path / "results.csv").read_bytes() == (local / "results.csv").read_bytes()
