@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from rexnet_export.pipeline.core.records import Coverage, Measurement, NotMeasured
 
@@ -28,3 +28,12 @@ def int8_share(coverage: Coverage) -> str:
 def shown[T](value: Measurement[T], text: Callable[[T], str]) -> str:
     """The value as text, or a dash for what was not measured."""
     return DASH if isinstance(value, NotMeasured) else text(value)
+
+
+def unmeasured_lines(values: Iterable[tuple[str, object]]) -> Iterator[str]:
+    """`name, name: reason` for every reason among named values, each reason once; measured values say nothing."""
+    found: dict[str, dict[str, None]] = {}
+    for name, value in values:
+        if isinstance(value, NotMeasured):
+            found.setdefault(value.reason, {})[name] = None
+    return (f"{', '.join(names)}: {reason}" for reason, names in found.items())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -132,6 +131,3 @@ class Opened(Protocol):
 
     def bind(self, images: NDArray[np.uint8]) -> Bound:
         """Memory, and where the form has them a graph or an engine, for batches of so many images; these are loaded."""
-
-
-type Open = Callable[[Form], AbstractContextManager[Opened]]

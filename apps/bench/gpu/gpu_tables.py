@@ -8,7 +8,7 @@ from rich.table import Table
 
 from rexnet_export.apps.bench.gpu.gpu_json import CellJson, GpuJson
 from rexnet_export.apps.shared.terminal_table import titled
-from rexnet_export.apps.shared.text import shown
+from rexnet_export.apps.shared.text import shown, unmeasured_lines
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured
 
 CLOCKS = ("MHz", "W")
@@ -82,17 +82,9 @@ def _product(flops: Measurement[float]) -> str:
 
 
 def _reasons(found: GpuJson) -> Iterator[str]:
-    reasons: dict[str, list[str]] = {}
-    for name, form in found.forms.items():
-        cells = [cell for cell in form.batches.values() if isinstance(cell, NotMeasured)]
-        for none in dict.fromkeys(cells):
-            reasons.setdefault(none.reason, []).append(name)
-    for _, cell in found.cells():
-        if isinstance(cell.timing.clocks, NotMeasured):
-            reasons.setdefault(cell.timing.clocks.reason, []).append("clocks and power")
-            break
-    for none in [found.images] if isinstance(found.images, NotMeasured) else []:
-        reasons.setdefault(none.reason, []).append("accuracy")
-    yield from (f"not measured: {', '.join(names)}: {reason}" for reason, names in reasons.items())
+    forms = ((name, cell) for name, form in found.forms.items() for cell in form.batches.values())
+    clocks = (cell.timing.clocks for _, cell in found.cells() if isinstance(cell.timing.clocks, NotMeasured))
+    values = (*forms, ("clocks and power", next(clocks, None)), ("accuracy", found.images))
+    yield from (f"not measured: {line}" for line in unmeasured_lines(values))
     if any(not cell.timing.steady for _, cell in found.cells()):
         yield "? changed its speed by more than a tenth while it was timed"

@@ -17,7 +17,7 @@ from rexnet_export.apps.export.npu.handed_over import compared
 from rexnet_export.apps.export.npu.npu_json import NPU_FILE, ChipJson, NpuJson, ParametersJson, SourceJson
 from rexnet_export.apps.shared.terminal import Terminal
 from rexnet_export.apps.shared.terminal_table import titled
-from rexnet_export.apps.shared.text import counted
+from rexnet_export.apps.shared.text import counted, unmeasured_lines
 from rexnet_export.apps.shared.text import done as done_line
 from rexnet_export.pipeline.artifact.export_folder import require_vouched
 from rexnet_export.pipeline.core.errors import ConversionError, ExportError, TargetUnavailable
@@ -155,12 +155,8 @@ def _lines(record: NpuJson) -> Iterator[str]:
     yield "not executed: a compiled file runs on its chip alone, and its answers there are not measured"
     for chip, reason in record.not_compiled.items():
         yield f"not compiled: {chip}: {reason}"
-    reasons: dict[str, list[str]] = {}
-    for one in record.chips:
-        if isinstance(one.parameters, NotMeasured):
-            reasons.setdefault(one.parameters.reason, []).append(one.chip)
-    for reason, chips in reasons.items():
-        yield f"scales not compared: {', '.join(chips)}: {reason}"
+    values = ((one.chip, one.parameters) for one in record.chips)
+    yield from (f"scales not compared: {line}" for line in unmeasured_lines(values))
 
 
 def _told(record: NpuJson, failed: Mapping[Chip, ExportError], output: Path, terminal: Terminal) -> int:
