@@ -22,7 +22,7 @@ from rexnet_export.pipeline.core.untrusted import require_untrusted
 from rexnet_export.targets import SUFFIXES
 from rexnet_export.targets.isolation.isolated_file import IsolatedFile, target_of
 
-BUNDLE = ".zip"
+BUNDLE, RECORD = ".zip", ".json"
 MOST_BUNDLE_BYTES = 4 * 2**30
 CHECKPOINT, GRAPH = ".safetensors", ".onnx"  # a training run's files end so, too
 OF_AN_ARTIFACT = NotMeasured(reason="an artifact says its model's name alone")
@@ -34,6 +34,8 @@ def about(reference: str) -> InfoJson:
     if not reference:
         raise UsageError("FILE is empty; name a checkpoint, an artifact, a bundle or an export folder")
     path = Path(reference)
+    if path.suffix == RECORD and path.is_file():
+        raise UsageError(f"{path} is a record, no network; open it in an editor, or ask about the folder that it is in")
     if path.suffix == BUNDLE:
         return InfoJson(path=reference, files=(), unread={}, bundle=_bundle(path))
     if path.is_dir() and any((path / name).exists() for name in (REPORT_FILE, BACKBONE_FILE)):

@@ -58,6 +58,7 @@ def test_a_bundle_says_what_is_in_it(bundle: Path, capfd: pytest.CaptureFixture[
         ("text.zip", b"text", 11, "no bundle"),
         ("none.zip", None, 11, "No such file"),
         ("text.onnx", b"text", 12, "text.onnx"),
+        ("qparams.json", b"{}", 2, "a record, no network"),
     ],
 )
 def test_what_is_none_is_one_line(
