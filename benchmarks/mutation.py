@@ -1,6 +1,6 @@
 """Which small faults in the code the nearest tests notice: a sample of mutants, the score and the survivors.
 
-    python benchmarks/mutation.py [--mutants 200] [--minutes 60] [--seed 0] [ROOM ...]
+    python benchmarks/mutation.py [--mutants 200] [--minutes 60] [--seed 0] [ROOM | FILE | FILE:LINE ...]
 
 mutmut and cosmic-ray start Python anew for each mutant, and here an import of torch and onnx takes longer than the
 tests of a module (mutmut also looks for the package below its own name, which it has not in this tree). So this
@@ -33,9 +33,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = ("quantization", "apps/gate/accuracy", "apps/gate/baseline", "apps/gate/latency")
 LIBRARIES = (
-    "torch",
+    "torch._dynamo",
     "onnx",
     "onnxruntime",
+    "scipy.optimize",
     "scipy.stats",
     "hypothesis",
     "pydantic",
@@ -92,11 +93,13 @@ class Outcome:
 
 
 def nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """Those that run and decide: no annotations, type aliases, documentation, messages or decorators."""
+    """Those that run and decide: no annotations, type aliases, documentation, messages, decorators or assertions."""
     for child in ast.iter_child_nodes(tree):
         if isinstance(child, ast.JoinedStr | ast.TypeAlias | ast.Raise | ast.Assert | ast.Import | ast.ImportFrom):
             continue
         if isinstance(child, ast.arg):
+            continue
+        if isinstance(child, ast.keyword) and child.arg == "strict":  # of zip: an assertion about lengths
             continue
         yield child
         if isinstance(child, ast.AnnAssign):
@@ -152,6 +155,14 @@ def mutants(file: str) -> Iterator[Mutant]:
             yield Mutant(file=file, place=place, line=node.lineno, before=ast.unparse(before), after=ast.unparse(node))
 
 
+def mutants_of(room: str) -> Iterator[Mutant]:
+    """Of a folder, a file, or a line of a file (`FILE:LINE`)."""
+    place, _, line = room.partition(":")
+    for file in [Path(place)] if place.endswith(".py") else sorted(Path(place).rglob("*.py")):
+        if file.name != "__init__.py":
+            yield from (mutant for mutant in mutants(str(file)) if not line or mutant.line == int(line))
+
+
 def tests_of(file: str) -> str:
     """The mirror test, or the folder of the room."""
     path = Path(file)
@@ -191,7 +202,8 @@ def tested(mutant: Mutant | None, tests: str, limit: float) -> tuple[str, float]
             sys.meta_path.insert(0, Replaced(mutant))  # type: ignore[arg-type]
         os._exit(pytest.main([*PYTEST, tests]))
     _, status = os.waitpid(child, 0)
-    state = "timeout" if os.WIFSIGNALED(status) else "survived" if os.WEXITSTATUS(status) == 0 else "killed"
+    quiet = {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}  # the latter: all of them are slow
+    state = "timeout" if os.WIFSIGNALED(status) else "survived" if os.WEXITSTATUS(status) in quiet else "killed"
     return state, time.monotonic() - start
 
 
@@ -236,7 +248,7 @@ def page(found: Sequence[Outcome], all_of_them: int, seed: int) -> str:
 
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("rooms", nargs="*", default=ROOMS, help="folders or files (default: %(default)s)")
+    flags.add_argument("rooms", nargs="*", default=ROOMS, help="folders, files, or lines (default: %(default)s)")
     flags.add_argument("--mutants", type=int, default=200, help="how many are drawn (default: %(default)s)")
     flags.add_argument("--minutes", type=float, default=math.inf, help="begin no other mutant after so many")
     flags.add_argument("--seed", type=int, default=0)
@@ -246,13 +258,7 @@ def main() -> None:
     sys.path[:] = [entry for entry in sys.path if entry != str(ROOT)]
     for library in LIBRARIES:
         importlib.import_module(library)
-    files = sorted(
-        str(file)
-        for room in options.rooms
-        for file in ([Path(room)] if room.endswith(".py") else Path(room).rglob("*.py"))
-        if file.name != "__init__.py"
-    )
-    everything = [mutant for file in files for mutant in mutants(file)]
+    everything = [mutant for room in options.rooms for mutant in mutants_of(room)]
     # In the order drawn: however few are tried, they are a sample of all.
     chosen = random.Random(options.seed).sample(everything, min(options.mutants, len(everything)))  # noqa: S311
     found = list(outcomes(chosen, time.monotonic() + 60 * options.minutes))

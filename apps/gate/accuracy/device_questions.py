@@ -19,7 +19,6 @@ from rexnet_export.pipeline.core.errors import BaselineError, DataError
 from rexnet_export.pipeline.data.sources import ImageSource, choose, images_sha256, match_labels
 
 EXPORT = "the export"
-TOP1_TOLERANCE = 1e-6
 SEED = re.compile(r"\[seed (\d{1,10}), \d+ images\]$")  # how a bundle names the images it chose
 
 
@@ -41,10 +40,10 @@ def device_question(candidate: Evidence, folder: Path, source: ImageSource) -> t
         raise DataError(f"{folder}: predictions.npy names class {classes.max()}, and the network has fewer")
     places = _places(candidate, folder, source, result)
     made = candidate.targets[target]
-    top1 = float((classes == candidate.images.labels[places]).mean())
-    if abs(top1 - result["accuracy"]["top1"]) > TOP1_TOLERANCE:
+    right, told = int((classes == candidate.images.labels[places]).sum()), result["accuracy"]["top1"]
+    if right != round(told * len(classes)):
         raise DataError(
-            f"{folder}: top-1 is {result['accuracy']['top1']:.4f} there, and {top1:.4f} with the labels of "
+            f"{folder}: top-1 is {told:.4f} there, and {right / len(classes):.4f} with the labels of "
             f"{candidate.source}; run the bundle again"
         )
     confidences = None if made.confidences is None else made.confidences[places]

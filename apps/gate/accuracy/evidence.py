@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rexnet_export.apps.gate.accuracy.report_part import ReportPart, TargetPart
 from rexnet_export.pipeline.artifact.export_folder import altered, digests
-from rexnet_export.pipeline.core.array_files import HEADER, ArrayArchive
+from rexnet_export.pipeline.core.array_files import ArrayArchive
 from rexnet_export.pipeline.core.errors import BaselineError, ConversionError, DataError, first_line
 from rexnet_export.pipeline.core.files import MANIFEST_FILE, REPORT_FILE
 from rexnet_export.pipeline.core.records import NotMeasured, Precision
@@ -224,8 +224,6 @@ class _Arrays:
         )
 
     def _array(self, key: str, most_bytes: int) -> NDArray[np.generic]:
-        if self._archive.sizes.get(key, 0) > most_bytes + HEADER:
-            raise self._wrong(f"{key} has {self._archive.sizes[key]:,} bytes, too many for {self._images:,} images")
         with readable(self._path):
             return self._archive.read(key, most_bytes)
 

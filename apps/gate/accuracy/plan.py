@@ -65,7 +65,7 @@ def _row(images: int, discordance: float, margin: float, power: float) -> PlanRo
         power=power,
         to_detect=images_to_detect(discordance, margin, power) if possible else None,
         to_prove=max(least, images_to_prove(discordance, margin, power=power)),
-        to_prove_half=max(least, images_to_prove(half, margin, margin / 2, power)),
+        to_prove_half=images_to_prove(half, margin, margin / 2, power),
         detectable_drop=smallest_detectable(discordance, images, power) if discordance else None,
         provable_margin=provable_margin(discordance, images, power),
     )

@@ -41,11 +41,12 @@ def images_without_discordance(margin: float, alpha: float = ALPHA) -> int:
 
 def smallest_detectable(discordance: float, images: int, power: float = POWER, alpha: float = ALPHA) -> float | None:
     """The smallest true drop that `images` find; none where even a drop of the whole discordance is too small."""
-    from scipy.optimize import brentq  # noqa: PLC0415 - slow to import
-
     if _to_detect(discordance, discordance, power, alpha) > images:
         return None
-    return float(brentq(lambda drop: _to_detect(discordance, drop, power, alpha) - images, 1e-9, discordance))
+    # `_to_detect` of the drop is `images`: a quadratic equation in it.
+    error, found = _quantile(1 - alpha), _quantile(power)
+    spread = error * math.sqrt(images) + found * math.sqrt(images + found**2 - error**2)
+    return math.sqrt(discordance) * spread / (images + found**2)
 
 
 def provable_margin(discordance: float, images: int, power: float = POWER, alpha: float = ALPHA) -> float:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rexnet_export.apps.gate.accuracy import decision
 from rexnet_export.apps.gate.accuracy.decision import FAILURES, Counts, Policy, decide, decide_all, decide_ratio
-from rexnet_export.apps.gate.accuracy.sample_size import images_to_detect
+from rexnet_export.apps.gate.accuracy.sample_size import images_to_detect, images_to_prove
 from rexnet_export.pipeline.core.errors import UsageError
 
 POINT = Policy(margin=0.01, tolerance=0.005)
@@ -76,6 +77,16 @@ def test_a_drop_of_the_tolerance_itself_is_tolerated(worse: int, outcome: str) -
     assert decide(counts(worse, 60, 10_000), Policy(margin=0.006, tolerance=0.005)).outcome == outcome
 
 
+@pytest.mark.parametrize(
+    ("counted", "above", "at"),
+    [((180, 110, 10_000), "pass_with_note", "pass"), ((300, 220, 10_000), "fail", "inconclusive")],
+)
+def test_a_p_of_alpha_itself_claims_nothing(counted: tuple[int, int, int], above: str, at: str) -> None:
+    p = decide(counts(*counted), POINT).numbers.p
+    assert decide(counts(*counted), replace(POINT, fail_alpha=math.nextafter(p, 1))).outcome == above
+    assert decide(counts(*counted), replace(POINT, fail_alpha=p)).outcome == at
+
+
 def test_numbers_are_those_of_the_counts() -> None:
     found = decide(counts(300, 220, 10_000), POINT).numbers
     assert (found.images, found.worse, found.better) == (10_000, 300, 220)
@@ -120,6 +131,22 @@ def test_images_asked_for_are_those_of_the_stricter_test() -> None:
     assert found.numbers.more_images == images_to_detect(0.047, 0.013, alpha=0.01) - 1_000
 
 
+def test_a_drop_of_the_tolerance_itself_can_only_be_shown_to_be_below_the_margin() -> None:
+    found = decide(counts(110, 60, 10_000), Policy(margin=0.006, tolerance=0.005))
+    assert found.numbers.more_images == images_to_prove(0.017, 0.006, 0.005) - 10_000
+    assert found.next_step == "about 94,949 more images are needed"
+
+
+def test_where_no_number_of_images_decides_twice_as_many_are_asked_for() -> None:
+    assert decide(counts(60, 10, 10_000), Policy(margin=0.005, tolerance=0.005)).numbers.more_images == 10_000
+
+
+def test_one_more_image_is_the_least_that_is_asked_for() -> None:
+    """Where only the correction for other targets leaves it undecided, there are images enough for this one."""
+    found = decide(counts(182, 110, 10_000), POINT, p_holm=1.0)
+    assert (found.outcome, found.numbers.p_holm, found.numbers.more_images) == ("inconclusive", 1.0, 1)
+
+
 def test_failures_by_p_are_corrected_for_several_targets() -> None:
     close = counts(87, 63, 4_000)  # p 0.03 alone
     policy = Policy(margin=0.009, tolerance=0.004)
@@ -142,6 +169,27 @@ def test_ratio(both: int, worse: int, better: int, outcome: str) -> None:
     assert "99.0%" in found.message
 
 
+@pytest.mark.parametrize(("worse", "outcome"), [(11, "pass"), (12, "inconclusive"), (28, "inconclusive"), (29, "fail")])
+def test_a_ratio_is_shown_with_95_percent_confidence(worse: int, outcome: str) -> None:
+    found = decide_ratio(Counts(both=900 - worse, worse=worse, better=10, neither=90, same=900), 0.99)
+    assert found.outcome == outcome
+
+
+def test_nothing_lost_of_nothing_keeps_every_ratio() -> None:
+    found = decide_ratio(Counts(both=0, worse=0, better=0, neither=10, same=10), 0.99)
+    assert (found.outcome, found.observed, found.lower, found.upper) == ("pass", 1.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "outcome"), [(0.0, 0.1, "pass"), (-0.1, 0.0, "inconclusive"), (-0.1, -1e-9, "fail")]
+)
+def test_a_limit_of_the_ratio_itself_is_no_failure(
+    lower: float, upper: float, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decision, "ratio_limits", lambda *_: (lower, upper))
+    assert decide_ratio(Counts(both=8, worse=1, better=1, neither=1, same=8), 0.99).outcome == outcome
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -154,6 +202,11 @@ def test_ratio(both: int, worse: int, better: int, outcome: str) -> None:
 def test_senseless_policies_are_refused(field: str, value: float) -> None:
     with pytest.raises(UsageError, match=field.replace("_", "-")):
         replace(POINT, **{field: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("field", "value"), [("tolerance", 0.0), ("tolerance", 0.01), ("ratio", 1.0), ("ratio", 1e-6)])
+def test_the_ends_of_what_a_policy_may_say_are_taken(field: str, value: float) -> None:
+    assert getattr(replace(POINT, **{field: value}), field) == value  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("tries", [300, pytest.param(10_000, marks=pytest.mark.slow)])

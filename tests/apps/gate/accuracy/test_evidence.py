@@ -10,6 +10,7 @@ import pytest
 from gate_samples import CLASSES, REFERENCE_WRONG, edit, labels, logits, write_export
 from manifests import vouch
 
+from rexnet_export.apps.gate.accuracy import evidence
 from rexnet_export.apps.gate.accuracy.evidence import read_evidence, require_same_images, runtime
 from rexnet_export.pipeline.core.errors import BaselineError, DataError
 
@@ -33,6 +34,37 @@ def test_every_network_of_the_chain_is_read(folder: Path) -> None:
     assert found.targets["ort"].executed_by == "ONNX Runtime 1.26.0"
 
 
+def test_the_widest_arrays_that_may_be_are_read(folder: Path) -> None:
+    """A label and a logit have at most eight bytes, a name 4,096 signs."""
+    images = 1_200
+    wide = {"ort": logits(images, ()).astype(float), "labels": labels(images)}
+    names = np.array([f"{index:04096}" for index in range(images)])
+    found = read_evidence(edit(write_export(folder, images=images), wide | {"ids": names}))
+    assert len(found.ids) == len(found.images.labels) == images
+
+
+def test_what_is_read_has_bounds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def bounded(_: Path, most: int) -> bytes:
+        asked.append(most)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(evidence, "ArrayArchive", bounded)
+    with pytest.raises(DataError, match="enough"):
+        read_evidence(folder)
+    monkeypatch.setattr(evidence, "read_untrusted", bounded)
+    with pytest.raises(DataError, match="enough"):
+        read_evidence(folder)
+    assert asked == [8 * 2**30, 64 * 2**20]
+
+
+@pytest.mark.parametrize(("processor", "known"), [("an abacus", "an abacus"), (None, "")])
+def test_the_processor_is_told_where_it_is_known(folder: Path, processor: str | None, known: str) -> None:
+    environment = json.loads((folder / "report.json").read_text())["environment"]
+    assert read_evidence(edit(folder, environment=environment | {"processor": processor})).processor == known
+
+
 def test_what_nothing_could_run_says_why(folder: Path) -> None:
     report = json.loads((folder / "report.json").read_text())
     report["targets"]["ort"]["executed_by"] = {"not_measured": "no runtime here"}
@@ -42,6 +74,12 @@ def test_what_nothing_could_run_says_why(folder: Path) -> None:
 
 
 N = 400
+
+
+def with_one(values: np.ndarray, value: float) -> np.ndarray:
+    """The first of them replaced."""
+    values[0, 0] = value
+    return values
 
 
 @pytest.mark.parametrize(
@@ -58,7 +96,12 @@ N = 400
         ({"labels": labels(N) + 1}, "label 3 is none of 3"),
         ({"labels": labels(N).astype(float)}, "labels are float64"),
         ({"ort": logits(N - 1, ())}, r"logits of ort are float32 \[399, 3\]"),
-        ({"ort": logits(40 * N, ())}, "too many for 400 images"),
+        ({"ort": logits(N, ()).astype(int)}, r"logits of ort are int64 \[400, 3\]"),
+        ({"ort": logits(1180, ())}, "'ort' has 14,288 bytes, more than 9,600"),
+        ({"labels": labels(940)}, "'labels' has 7,648 bytes, more than 3,200"),
+        ({"ids": np.zeros(N, "U4099")}, "'ids' has 6,558,528 bytes, more than 6,553,600"),
+        ({"ids": np.array(["a"] * (N + 1))}, r"ids are <U1 \[401\], not 400 names"),
+        ({"ort": with_one(logits(N, ()), np.inf)}, "logits of ort are not finite on 1 images"),
         ({"ort": np.array([{}] * N, object)}, "damaged"),
     ],
 )

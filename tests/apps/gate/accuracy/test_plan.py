@@ -16,6 +16,16 @@ def test_half_the_margin_lost_takes_more_images_than_nothing_lost() -> None:
     assert row.to_prove_half > 3 * row.to_prove
 
 
+def test_a_drop_of_half_the_margin_is_discordance_at_least() -> None:
+    (row, *_) = plan(10_000, discordance=0.001, margin=0.01).rows
+    assert row.to_prove_half == pytest.approx((1.6449 + 0.8416) ** 2 * (0.005 - 0.005**2) / 0.005**2, rel=1e-3)
+
+
+def test_where_hardly_an_image_differs_the_exact_test_says_how_many_are_needed() -> None:
+    """log 0.05 / log 0.99 = 298.1; Wald's n would be six."""
+    assert [row.to_prove for row in plan(10, discordance=0.0001, margin=0.01).rows] == [299] * 3
+
+
 def test_what_is_missing_is_what_a_harmless_candidate_needs() -> None:
     few, enough = (plan(images, discordance=0.01, margin=0.005) for images in (100, 1_000_000))
     assert few.missing == few.rows[0].to_prove - 100
@@ -26,6 +36,11 @@ def test_a_drop_beyond_the_discordance_cannot_be() -> None:
     assert all(row.to_detect is None for row in plan(1000, discordance=0.004, margin=0.005).rows)
     assert all(row.to_detect for row in plan(1000, discordance=0.005, margin=0.005).rows)
     assert all(row.detectable_drop is None for row in plan(1000, discordance=0.0, margin=0.005).rows)
+    assert all(row.detectable_drop for row in plan(1000, discordance=0.02, margin=0.005).rows)
+
+
+def test_powers_are_those_people_plan_with() -> None:
+    assert [row.power for row in plan(1000, discordance=0.01, margin=0.005).rows] == [0.8, 0.9, 0.95]
 
 
 @pytest.mark.parametrize("images", [1, 1_000_000_000])

@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
 import jsonschema
-import numpy as np
 import pytest
 from gate_samples import CLASSES, edit, logits, write_export
 
@@ -123,6 +123,7 @@ def test_against_stored_baselines_and_both_anchors(tmp_path: Path) -> None:
     assert found["ort", "anchor-release"].outcome == "fail_certain"
     assert found["ort", "anchor-float"].outcome == "fail_certain"
     assert found["torch", "baseline"].outcome == "pass"
+    assert sum(one.target == "torch" for one in result.checks) == 1
     assert result.baseline == str(tmp_path / "baselines" / "rexnet_100")
     follows_the_schema(result)
     tolerant = check(export(tmp_path / "new", **drifted), baselines, POLICY, float_policy=WIDE)
@@ -210,41 +211,41 @@ def test_another_release_of_torch_is_the_same_runtime() -> None:
     assert runtime("torch 2.15.0 on CPU") == runtime("torch 2.16.1 on CPU") != runtime("torch 2.15.0 on CUDA")
 
 
-def with_runtime(folder: Path, executed_by: str) -> Evidence:
-    targets = json.loads((folder / "report.json").read_text())["targets"]
-    targets["ort"]["executed_by"] = executed_by
-    return read_evidence(edit(folder, targets=targets))
-
-
-def test_a_runtime_that_moved_needs_new_anchors(tmp_path: Path) -> None:
-    old = export(tmp_path / "old")
-    update(old, tmp_path / "baselines", ("ort",), Change(reason="first", commit=None, release=True))
-    new = with_runtime(write_export(tmp_path / "new"), "ONNX Runtime 1.27.0")
-    with pytest.raises(UsageError, match=r"has a release that ran on ONNX Runtime 1\.26\.0, .* --release"):
-        update(new, tmp_path / "baselines", ("ort",), Change(reason="newer runtime", commit=None))
-    update(new, tmp_path / "baselines", ("ort",), Change(reason="newer runtime", commit=None, release=True))
-    assert check(new, read_baselines(tmp_path / "baselines", new.model), POLICY, targets=("ort",)).overall == "pass"
-
-
-def test_anchors_of_other_labels_or_precisions_are_not_kept(tmp_path: Path) -> None:
-    update(export(tmp_path / "old"), tmp_path / "baselines", ("ort",), Change(reason="first", commit=None))
-    other = read_evidence(edit(write_export(tmp_path / "fp16"), precision="fp16"))
-    with pytest.raises(UsageError, match="is of int8, not fp16"):
-        update(other, tmp_path / "baselines", ("ort",), Change(reason="half", commit=None))
-    labels = np.roll(np.arange(400) % len(CLASSES), 1)
-    relabelled = read_evidence(edit(write_export(tmp_path / "relabelled"), {"labels": labels}))
-    with pytest.raises(UsageError, match="with other labels"):
-        update(
-            relabelled, tmp_path / "baselines", ("ort",), Change(reason="labels", commit=None, accept_regression=True)
-        )
-
-
-def test_another_processor_is_noted(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("processor", "notes"),
+    [("an abacus", 1), ("a processor", 0), (None, 0)],
+)
+def test_another_processor_is_noted(tmp_path: Path, processor: str | None, notes: int) -> None:
     folder = write_export(tmp_path / "new")
     environment = json.loads((folder / "report.json").read_text())["environment"]
-    changed = read_evidence(edit(folder, environment=environment | {"processor": "an abacus"}))
-    (note,) = check(changed, export(tmp_path / "old"), POLICY).notes
-    assert "the candidate on an abacus" in note
+    ours, theirs = (
+        read_evidence(edit(folder, environment=environment | {"processor": name}))
+        for name in (processor, "a processor")
+    )
+    found = check(ours, theirs, POLICY).notes
+    assert len(found) == notes
+    assert all("ran on a processor, the candidate on an abacus" in note for note in found)
+    update(theirs, tmp_path / "baselines", ("ort",), Change(reason="first", commit=None))
+    assert len(check(ours, read_baselines(tmp_path / "baselines", "rexnet_100"), POLICY).notes) == notes
+
+
+def test_a_graph_that_only_one_export_has_is_compared_with_nothing(tmp_path: Path) -> None:
+    old = export(tmp_path)
+    fewer = replace(old, stages={name: old.stages[name] for name in ("float", "quantized")})
+    asked = [one.target for one in check(old, fewer, POLICY, targets=["ort"]).checks if one.name == "baseline"]
+    assert asked == ["torch", "float", "quantized", "ort"]
+
+
+@pytest.mark.parametrize(
+    ("part", "step"),
+    [("current", "rexnet-gate update"), ("release_anchor", "rexnet-gate update --release")],
+)
+def test_the_step_for_another_runtime_moves_what_ran_on_it(tmp_path: Path, part: str, step: str) -> None:
+    stored(tmp_path, Change(reason="1.0", commit=None, release=True))
+    one = read_baselines(tmp_path / "baselines", "rexnet_100")["ort"]
+    older = replace(getattr(one, part), executed_by="ONNX Runtime 1.20.0")
+    with pytest.raises(BaselineError, match=f"accept the new one with {step}$"):
+        check(export(tmp_path / "new"), {"ort": replace(one, **{part: older})}, POLICY, targets=["ort"])
 
 
 @pytest.mark.parametrize("changed", [{"precision": "fp16"}, {"model": {"name": "rexnet_130"}}])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy.special import ndtr
 
 from rexnet_export.apps.gate.accuracy.sample_size import (
     images_to_detect,
@@ -101,7 +102,7 @@ def test_what_is_detectable_needs_these_images(discordance: float, images: int) 
 @given(FRACTIONS, st.integers(500, 100_000))
 def test_the_provable_margin_needs_these_images(discordance: float, images: int) -> None:
     margin = provable_margin(discordance, images)
-    assert images_to_prove(discordance, margin) <= images + 1
+    assert images_to_prove(discordance, margin) == pytest.approx(images, abs=1)
     assert images_without_discordance(margin) <= images + 1
 
 
@@ -120,5 +121,24 @@ def test_a_margin_under_which_all_or_nothing_passes_is_refused(margin: float) ->
         require_margin(margin)
 
 
-def test_a_margin_just_below_everything_is_one() -> None:
-    require_margin(0.999)
+@pytest.mark.parametrize("margin", [0.999, 1e-6])
+def test_the_largest_and_the_smallest_margin_are_some(margin: float) -> None:
+    require_margin(margin)
+
+
+def test_a_margin_just_below_the_smallest_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"must be points between 0\.0001 and 100, such as 0\.5"):
+        require_margin(0.99e-6)
+
+
+@pytest.mark.parametrize(("images", "margin"), [(299, 0.00997), (2, 0.7764)])
+def test_without_any_difference_the_provable_margin_is_the_exact_limit(images: int, margin: float) -> None:
+    assert provable_margin(0.0, images) == pytest.approx(margin, abs=5e-5)
+    assert provable_margin(0.0, images, alpha=0.1) == pytest.approx(1 - 0.1 ** (1 / images))
+
+
+@pytest.mark.parametrize(("images", "found"), [(3, 1.0), (2, None)])
+def test_images_that_find_the_whole_discordance_alone_find_it(images: int, found: float | None) -> None:
+    """Where all images differ, and all for the worse, z is the root of their number: here that of 3."""
+    alpha = 1 - float(ndtr(math.sqrt(3) - 1e-12))
+    assert smallest_detectable(1.0, images, alpha=alpha) == (found if found is None else pytest.approx(found))
