@@ -14,6 +14,18 @@ MANIFEST_FILE, QPARAMS_FILE, REPORT_FILE = "manifest.json", "qparams.json", "rep
 SBOM_FILE, PROVENANCE_FILE, SIGNATURE_FILE = "sbom.cdx.json", "provenance.intoto.json", "provenance.dsse.json"
 VOUCHING = (MANIFEST_FILE, PROVENANCE_FILE, SIGNATURE_FILE)  # what speaks of all files, and so of no own digest
 BACKBONE_FILE = "backbone.json"  # the report of `rexnet-export backbone`
+NPU_FILE = "npu.json"  # the record of `rexnet-export npu`
+
+
+def compiled_folder(name: str) -> str:
+    """The folder beside a `.tflite` of that name for what it is compiled to ahead of time."""
+    return f"{Path(name).stem}-npu"
+
+
+def require_no_export(output: Path) -> None:
+    """`UsageError` where a folder holds an export, which anything else that is published there would replace."""
+    if (output / MANIFEST_FILE).exists():
+        raise UsageError(f"--output {output} holds an export, which would be replaced; name another")
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """An output folder that is filled whole or not at all: written in private, exchanged in one step when all is done.
 
-A killed run leaves the older export or the new one, whole. Where a folder cannot be exchanged (a mount point, the
+A killed run leaves the older files or the new ones, whole. Where a folder cannot be exchanged (a mount point, the
 working directory) its files are moved one by one, and the next start completes or takes back what was cut off.
+What of a folder is an older run's is what a record in it names, an export's manifest unless the caller has another.
 """
 
 from __future__ import annotations
@@ -12,26 +13,53 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from rexnet_export.pipeline.artifact.export_folder import digests
 from rexnet_export.pipeline.core.errors import ConversionError, UsageError
-from rexnet_export.pipeline.core.files import MANIFEST_FILE, VOUCHING
+from rexnet_export.pipeline.core.files import MANIFEST_FILE, NPU_FILE, VOUCHING, compiled_folder
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.machine.locks import held, is_owned, owned
 
 UNFINISHED = ".unfinished-"
-PREVIOUS = ".previous"  # the older export, while the files of a new one are moved in
+PREVIOUS = ".previous"  # the older run's files, while those of a new one are moved in
 AT_FDCWD, RENAME_EXCHANGE, RENAME_SWAP = -100, 2, 2
 LITTLE = 2**20  # bytes: less than that is a full disk
 # What says that a folder cannot be renamed where it is, or not exchanged.
 FIXED = {errno.EXDEV, errno.EBUSY, errno.EINVAL, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSYS, errno.ENOTSUP}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """The file that says what else of a folder a run has written; of all that is moved in, it appears last.
+
+    `names` gives all that it says, by name; nothing where it is damaged. `vouching` are files that are a run's in
+    any case, as they speak of its other files.
+    """
+
+    file: str
+    vouching: tuple[str, ...] = ()
+    names: Callable[[Path], set[str]]
+
+
+def _exported(folder: Path) -> set[str]:
+    """An export's files, and what was compiled from them: it goes when they go."""
+    try:
+        known = digests(folder)
+    except ConversionError:
+        return set()
+    compiled = {name for name in map(compiled_folder, known) if (folder / name / NPU_FILE).is_file()}
+    return {*known, *compiled, *VOUCHING}
+
+
+EXPORT = Record(file=MANIFEST_FILE, vouching=VOUCHING, names=_exported)
+
+
 @contextmanager
-def staging(output: Path, progress: Progress) -> Iterator[Path]:
+def staging(output: Path, progress: Progress, record: Record = EXPORT) -> Iterator[Path]:
     """A private folder in the files' destination, gone afterwards whatever happens; one run at a time has it.
 
     What runs that were killed have left there is completed, taken back or deleted first.
@@ -43,7 +71,7 @@ def staging(output: Path, progress: Progress) -> Iterator[Path]:
             output = output.resolve()
             with held(output):
                 _require_alone(output)
-                _recover(output, progress)
+                _recover(output, progress, record)
                 folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=output))
                 owner.enter_context(owned(folder))
         except OSError as error:
@@ -72,14 +100,14 @@ def _remains(folder: Path, output: Path) -> str:
     return f"left {folder}: delete it" if folder.exists() else f"nothing was left in {output}"
 
 
-def publish(folder: Path, output: Path, progress: Progress) -> None:
-    """Put the finished folder in the place of `output`, with whatever in there is of no export of ours."""
+def publish(folder: Path, output: Path, progress: Progress, record: Record = EXPORT) -> None:
+    """Put the finished folder in the place of `output`, with whatever in there is of no older run."""
     output = output.resolve()
     _sync(folder)
     with held(output):
-        strangers = _strangers(output, {folder.name, *(path.name for path in folder.iterdir())})
+        strangers = _strangers(output, record, {folder.name, *(path.name for path in folder.iterdir())})
         if strangers:
-            progress.note(f"{output} keeps what is not of the older export: {', '.join(map(ascii, strangers))}")
+            progress.note(f"{output} keeps what is not of the older run: {', '.join(map(ascii, strangers))}")
         if not _is_fixed(output):
             replaced = output.with_name(f".{output.name}.replaced-{folder.name.removeprefix(UNFINISHED)}")
             with suppress_fixed():
@@ -91,9 +119,9 @@ def publish(folder: Path, output: Path, progress: Progress) -> None:
                     raise
                 with suppress(OSError):  # done is done
                     _sync_names(output.parent)
-                _carry(replaced, output)
+                _carry(replaced, output, record)
                 return
-        _move_in(folder, output, strangers)
+        _move_in(folder, output, strangers, record)
 
 
 @contextmanager
@@ -122,52 +150,56 @@ def _exchange(one: Path, other: Path) -> None:
         raise OSError(code, os.strerror(code), str(one))
 
 
-def _carry(replaced: Path, output: Path) -> None:
-    """Move what is of no export from a folder that was replaced to the one in its place, then delete the rest."""
-    for name in _strangers(replaced, {path.name for path in output.iterdir()}):
+def _carry(replaced: Path, output: Path, record: Record) -> None:
+    """Move what is of no run from a folder that was replaced to the one in its place, then delete the rest."""
+    for name in _strangers(replaced, record, {path.name for path in output.iterdir()}):
         (replaced / name).rename(output / name)
-    shutil.rmtree(replaced, ignore_errors=True)
+    with suppress(OSError):  # done is done; the next start goes on
+        for path in replaced.iterdir():
+            if path.name != record.file:  # last: without it the next start would take what is left for a stranger's
+                _delete(path)
+        shutil.rmtree(replaced)
 
 
-def _move_in(folder: Path, output: Path, strangers: list[str]) -> None:
-    """Move files one by one: the older export aside, the new one in with its manifest last, the older one deleted."""
+def _move_in(folder: Path, output: Path, strangers: list[str], record: Record) -> None:
+    """Move files one by one: the older ones aside, the new ones in with their record last, the older ones deleted."""
     previous = output / PREVIOUS
     previous.mkdir()
     staying = {*strangers, PREVIOUS, folder.name}
-    for path in sorted(output.iterdir(), key=lambda path: path.name != MANIFEST_FILE):
+    for path in sorted(output.iterdir(), key=lambda path: path.name != record.file):
         if path.name not in staying and not path.name.startswith(UNFINISHED):
             path.rename(previous / path.name)
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST_FILE):
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == record.file):
         path.rename(output / path.name)
     _sync_names(output)
     shutil.rmtree(previous)
 
 
-def _recover(output: Path, progress: Progress) -> None:
+def _recover(output: Path, progress: Progress, record: Record) -> None:
     """Complete or take back what a killed run had begun to publish."""
     for replaced in output.parent.glob(f".{_escaped(output.name)}.replaced-*"):
         if not is_owned(replaced):
-            _carry(replaced, output)
+            _carry(replaced, output, record)
     previous, dead = output / PREVIOUS, list(output.glob(f"{UNFINISHED}*"))
-    cut_off = previous.is_dir() and not (output / MANIFEST_FILE).exists()
+    cut_off = previous.is_dir() and not (output / record.file).exists()
     if cut_off:
-        progress.note(f"{output}: a run was killed while it published; the export before it is put back")
+        progress.note(f"{output}: a run was killed while it published; what was there before is put back")
         for folder in dead:
-            _take_back(folder, output)
+            _take_back(folder, output, record)
     for folder in dead:
-        (folder / MANIFEST_FILE).unlink(missing_ok=True)  # first: what is gone from here was not moved in
+        (folder / record.file).unlink(missing_ok=True)  # first: what is gone from here was not moved in
         shutil.rmtree(folder)
     if cut_off:
-        for path in sorted(previous.iterdir(), key=lambda path: path.name == MANIFEST_FILE):
+        for path in sorted(previous.iterdir(), key=lambda path: path.name == record.file):
             _delete(output / path.name)
             path.rename(output / path.name)
     if previous.is_dir():
         shutil.rmtree(previous)
 
 
-def _take_back(folder: Path, output: Path) -> None:
-    """Delete the files of an unfinished export that were moved in: those that are gone from its own folder."""
-    for name in _known(folder):
+def _take_back(folder: Path, output: Path, record: Record) -> None:
+    """Delete the files of an unfinished run that were moved in: those that are gone from its own folder."""
+    for name in record.names(folder):
         if not (folder / name).exists():
             _delete(output / name)
 
@@ -178,22 +210,14 @@ def _require_alone(output: Path) -> None:
         raise UsageError(f"--output {output}: another run is writing there; wait for it, or name another folder")
 
 
-def _strangers(output: Path, but: set[str]) -> list[str]:
-    """What lies in a folder that its manifest does not know and that is not called as one of `but`."""
-    known = {*_known(output), *but, *VOUCHING, PREVIOUS}
+def _strangers(output: Path, record: Record, but: set[str]) -> list[str]:
+    """What lies in a folder that its record does not know and that is not called as one of `but`."""
+    known = {*record.names(output), *but, record.file, *record.vouching, PREVIOUS}
     return sorted(path.name for path in output.iterdir() if path.name not in known and not _is_ours(path))
 
 
 def _is_ours(path: Path) -> bool:
     return path.name.startswith(UNFINISHED) and not is_owned(path)
-
-
-def _known(folder: Path) -> set[str]:
-    """Files of an export; none where its manifest is missing or damaged."""
-    try:
-        return {*digests(folder), *VOUCHING}
-    except ConversionError:
-        return set()
 
 
 def _is_fixed(output: Path) -> bool:

@@ -18,9 +18,17 @@ from rexnet_export.pipeline.artifact.export_folder import altered
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.export import publish as module
-from rexnet_export.pipeline.export.publish import publish, staging
+from rexnet_export.pipeline.export.publish import Record, publish, staging
 
 STRANGERS = {"notes.txt": "mine", "m.tflite.bak": "mine too"}
+
+
+def listed(folder: Path) -> set[str]:
+    list_file = folder / "list.txt"
+    return set(list_file.read_text().split()) if list_file.exists() else set()
+
+
+LISTED = Record(file="list.txt", names=listed)
 
 
 class Notes(Silent):
@@ -86,6 +94,18 @@ def test_a_new_export_replaces_the_older_and_keeps_what_is_of_none(output: Path)
     assert not (output / "m.tflite").exists(), "the manifest does not know it"
     assert {path.name for path in output.parent.iterdir()} == {output.name}
     assert not list(output.glob(".*"))
+
+
+@pytest.mark.usefixtures("way")
+def test_what_was_compiled_from_an_older_file_goes_with_it(output: Path) -> None:
+    export(output, "old", "m.tflite")
+    for folder, record in (("m-npu", "npu.json"), ("m-notes", "npu.json"), ("m.ort-npu", "notes.txt")):
+        (output / folder).mkdir()
+        (output / folder / record).touch()
+    (note,) = export(output, "new", "m.tflite")
+    assert note.endswith(": 'm-notes', 'm.ort-npu'"), "no file of the export has such a folder, or it was not compiled"
+    assert version(output) == "new"
+    assert not (output / "m-npu").exists()
 
 
 def test_a_folder_with_a_damaged_manifest_keeps_all_but_what_is_called_the_same(output: Path) -> None:
@@ -198,6 +218,8 @@ def test_a_fault_at_every_call_leaves_one_export_whole(output: Path, way: str, f
             assert version(output) in {"old", "new"}
         with staging(output, Silent()):  # the next start
             pass
+        if fault == "kill":  # a manifest that cannot be read names nothing, and all is kept
+            assert (output / "m.tflite").exists() is (version(output) == "old")
         assert version(output) in {"old", "new"}
         assert {name: (output / name).read_text() for name in STRANGERS} == STRANGERS
         assert {path.name for path in output.parent.iterdir()} == {output.name}
@@ -205,6 +227,32 @@ def test_a_fault_at_every_call_leaves_one_export_whole(output: Path, way: str, f
 
     calls = at_every_call(prepare, lambda: export(output, "new"), check, output.parent, fault)
     assert calls > 40
+
+
+@pytest.mark.usefixtures("prepared", "way")
+def test_a_folder_with_another_record_is_whole_too(output: Path) -> None:
+    def run(names: list[str]) -> None:
+        with staging(output, Silent(), LISTED) as folder:
+            for name in (*names, "list.txt"):
+                (folder / name).write_text(" ".join(["list.txt", *names]))
+            publish(folder, output, Silent(), LISTED)
+
+    old, new = ["a", "b", "c"], ["a", "d"]
+
+    def prepare() -> None:
+        shutil.rmtree(output.parent, ignore_errors=True)
+        run(old)
+        (output / "stranger").touch()
+
+    def check() -> None:
+        with staging(output, Silent(), LISTED):  # the next start
+            pass
+        found = {path.name for path in output.iterdir()} - {"list.txt", "stranger"}
+        assert found in (set(old), set(new))
+        assert all((output / name).read_text().split() == ["list.txt", *sorted(found)] for name in found)
+        assert (output / "stranger").exists()
+
+    assert at_every_call(prepare, lambda: run(new), check, output.parent, "kill") > 20
 
 
 def test_taking_back_may_be_killed_too(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
