@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Iterator
 
 from rexnet_export.apps.export.accuracy_verdict import accuracy_verdicts
+from rexnet_export.apps.export.npu.environment import find_for
+from rexnet_export.apps.export.npu.run_npu import run_beside
 from rexnet_export.apps.export.report.classes import class_warnings
 from rexnet_export.apps.export.report.noise import noise_notes
 from rexnet_export.apps.export.report.page import render
@@ -19,18 +21,23 @@ from rexnet_export.pipeline.report.report import Report
 from rexnet_export.targets import chosen, lacking
 
 
-def export(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    """Export, and show the report."""
+def export(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """Export, show the report, and compile for the NPUs that were asked for, whose compilers are looked for first."""
     options: Options = arguments.options
     if lack := lacking(options.target, options.precision):
         terminal.note(f"left out, as they have no {options.precision}: {', '.join(lack)}")
     sign = signer(arguments.sign) if arguments.sign else None
+    compilers = None if arguments.npu is None else find_for(arguments.chips)
     report = loop.export(options, chosen(options.target, options.precision), terminal, render, sign)
     if arguments.json:
         terminal.json(report.to_json())
     elif not arguments.quiet:
         terminal.out.print(table(report))
         terminal.out.print("\n".join(_last(report)), soft_wrap=True)
+    if compilers is None:
+        return 0
+    portable, table_too = report.targets["tflite"].artifact.file.path, not (arguments.json or arguments.quiet)
+    return run_beside(portable, arguments.chips, compilers, terminal, table=table_too)
 
 
 def _last(report: Report) -> Iterator[str]:

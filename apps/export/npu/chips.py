@@ -108,15 +108,18 @@ VENDORS = (
 KNOWN = {chip.lower(): Chip(vendor=vendor, name=chip) for vendor in VENDORS for chip in vendor.chips}
 
 
-def chips_from(text: str) -> tuple[Chip, ...]:
-    """The chips of a list such as `SM8650,SM8750`, of a vendor's name, or `all`: those whose compiler is at hand."""
-    found: dict[Chip, None] = {}
-    for word in (part.strip() for part in text.split(",")):
-        found.update(dict.fromkeys(_meant(word)))
-    return tuple(found)
+def chips_from(text: str, flag: str) -> tuple[Chip, ...]:
+    """The chips of a list such as `SM8650,SM8750`, of a vendor's name, or `all`: those whose compiler is at hand.
+
+    `UsageError` names the `flag` that the list was given with, and what of it is no chip.
+    """
+    words = [part.strip() for part in text.split(",")]
+    if not all(words):
+        raise UsageError(f"{flag} {text!r}: a name is missing; write names with a comma between them: SM8650,SM8750")
+    return tuple(dict.fromkeys(chip for word in words for chip in _meant(word, flag)))
 
 
-def _meant(word: str) -> Sequence[Chip]:
+def _meant(word: str, flag: str) -> Sequence[Chip]:
     wanted = word.lower()
     vendors = [vendor for vendor in VENDORS if wanted == vendor.name.lower() or (wanted == ALL and vendor.brought)]
     if vendors:
@@ -127,5 +130,5 @@ def _meant(word: str) -> Sequence[Chip]:
     known = "; ".join(f"{vendor.name}: {', '.join(vendor.chips)}" for vendor in VENDORS)
     meant = next((KNOWN[name].name if name in KNOWN else name for name in nearest), "")
     raise UsageError(
-        f"--chips {word!r}: no chip of that name; " + (f"did you mean {meant}?" if meant else f"there are {known}")
+        f"{flag} {word!r}: no chip of that name; " + (f"did you mean {meant}?" if meant else f"there are {known}")
     )

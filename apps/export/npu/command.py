@@ -10,7 +10,7 @@ from rexnet_export.apps.export.npu.chips import VENDORS, chips_from
 from rexnet_export.apps.shared.face import run_parsed
 from rexnet_export.apps.shared.flags import CommandParser
 from rexnet_export.pipeline.core.errors import UsageError
-from rexnet_export.pipeline.core.files import MANIFEST_FILE
+from rexnet_export.pipeline.core.files import compiled_folder, require_no_export
 
 NPU = "npu"
 PROGRAM = f"rexnet-export {NPU}"
@@ -54,15 +54,14 @@ def _settle(arguments: argparse.Namespace) -> None:
         return
     if arguments.chips is None:
         raise UsageError("--chips is missing: name chips such as SM8650,SM8750, or all")
-    arguments.chosen = chips_from(arguments.chips)
+    arguments.chosen = chips_from(arguments.chips, "--chips")
     if not arguments.file.exists():
         raise UsageError(f"{arguments.file} does not exist; name a .tflite that rexnet-export wrote")
     if arguments.file.suffix != ".tflite" or not arguments.file.is_file():
         raise UsageError(f"{arguments.file} is no .tflite file; name one that rexnet-export wrote")
     if arguments.output is None:
-        arguments.output = arguments.file.with_name(f"{arguments.file.stem}-npu")
-    if (arguments.output / MANIFEST_FILE).exists():
-        raise UsageError(f"--output {arguments.output} holds an export, which would be replaced; name another")
+        arguments.output = arguments.file.with_name(compiled_folder(arguments.file.name))
+    require_no_export(arguments.output)
 
 
 def _fetch_alone(arguments: argparse.Namespace) -> None:

@@ -12,12 +12,12 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from rexnet_export.apps.export.npu.chips import Vendor
+from rexnet_export.apps.export.npu.chips import Chip, Vendor
 from rexnet_export.pipeline.core.errors import TargetUnavailable
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.machine.cache_folder import cache_folder
@@ -96,6 +96,21 @@ def find(given: Path | None) -> Environment:
         f"{root} has no {COMPILER}: "
         + ("install ai-edge-litert 2.3 or newer and onnxruntime-qnn there" if given else f"delete it and run {FETCH}")
     )
+
+
+def find_for(chips: Iterable[Chip]) -> Environment:
+    """The fetched environment, `TargetUnavailable` where it or what a chip's vendor brings besides is missing.
+
+    For those who cannot ask the vendor's plugin yet, as what it is to compile is still to be made.
+    """
+    environment = find(None)
+    for chip in chips:
+        if not environment.has(chip.vendor):
+            raise TargetUnavailable(
+                f"{chip.named}: compiling for it needs {chip.vendor.needs}; where that is installed, name its folder "
+                "in LD_LIBRARY_PATH"
+            )
+    return environment
 
 
 def fetch(progress: Progress) -> Environment:

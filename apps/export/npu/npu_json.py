@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
+from rexnet_export.pipeline.artifact.manifest import require_member
+from rexnet_export.pipeline.core.errors import ConversionError
+from rexnet_export.pipeline.core.files import NPU_FILE
 from rexnet_export.pipeline.core.json_record import JsonRecord, Sha256
-from rexnet_export.pipeline.core.records import AtLeastOne, Count, Measurement, NotNegative, Text
+from rexnet_export.pipeline.core.records import AtLeastOne, Count, Measurement, NotMeasured, NotNegative, Text
+from rexnet_export.pipeline.core.untrusted import read_untrusted
+from rexnet_export.pipeline.export.publish import Record
 from rexnet_export.pipeline.machine.environment import Environment
 
-NPU_FILE = "npu.json"
+MOST_BYTES = 2**20
+type Member = Annotated[Text, AfterValidator(require_member)]
 
 
 class SourceJson(JsonRecord):
@@ -37,7 +44,7 @@ class ChipJson(JsonRecord):
 
     vendor: Text
     chip: Text
-    file: Text
+    file: Member
     sha256: Sha256
     bytes: AtLeastOne
     whole: bool
@@ -65,8 +72,21 @@ class NpuJson(JsonRecord):
     chips: Annotated[tuple[ChipJson, ...], Field(min_length=1)]
     not_compiled: dict[str, Text]
     """By chip, the reason."""
-    ai_pack: Measurement[Text]
+    ai_pack: Measurement[Member]
     """The folder for Google Play's delivery by device."""
     packages: dict[str, Text]
     """What the compilers came in."""
     environment: Environment
+
+
+def _names(folder: Path) -> set[str]:
+    """What a run has written there."""
+    try:
+        record = NpuJson.parse(read_untrusted(folder / NPU_FILE, MOST_BYTES))
+    except (OSError, ConversionError):
+        return set()
+    pack = set() if isinstance(record.ai_pack, NotMeasured) else {record.ai_pack}
+    return {NPU_FILE, *pack, *(one.file for one in record.chips)}
+
+
+COMPILED = Record(file=NPU_FILE, names=_names)

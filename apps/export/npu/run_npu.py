@@ -14,14 +14,14 @@ from rexnet_export.apps.export.npu.chips import Chip
 from rexnet_export.apps.export.npu.compile import compile_for
 from rexnet_export.apps.export.npu.environment import Environment, fetch, find
 from rexnet_export.apps.export.npu.handed_over import compared
-from rexnet_export.apps.export.npu.npu_json import NPU_FILE, ChipJson, NpuJson, ParametersJson, SourceJson
+from rexnet_export.apps.export.npu.npu_json import COMPILED, ChipJson, NpuJson, ParametersJson, SourceJson
 from rexnet_export.apps.shared.terminal import Terminal
 from rexnet_export.apps.shared.terminal_table import titled
 from rexnet_export.apps.shared.text import counted, unmeasured_lines
 from rexnet_export.apps.shared.text import done as done_line
 from rexnet_export.pipeline.artifact.export_folder import require_vouched
 from rexnet_export.pipeline.core.errors import ConversionError, ExportError, TargetUnavailable
-from rexnet_export.pipeline.core.files import writing
+from rexnet_export.pipeline.core.files import NPU_FILE, compiled_folder, require_no_export, writing
 from rexnet_export.pipeline.core.json import to_text
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured, file_sha256, stored_file
 from rexnet_export.pipeline.export.publish import publish, staging
@@ -43,13 +43,34 @@ def fetch_only(_: argparse.Namespace, terminal: Terminal) -> None:
 
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Compile the file for every chip, publish what could be, and say what could not."""
-    path, chips = arguments.file, arguments.chosen
     environment = fetch(terminal) if arguments.fetch else find(arguments.environment)
+    record, failed = _published(arguments.file, arguments.chosen, environment, arguments.output, terminal)
+    if arguments.json:
+        terminal.json(record.to_json())
+    elif not arguments.quiet:
+        _show(record, terminal)
+    return _told(record, failed, arguments.output, terminal)
+
+
+def run_beside(path: Path, chips: Sequence[Chip], environment: Environment, terminal: Terminal, *, table: bool) -> int:
+    """The same for the `.tflite` of an export that has just been published, in a folder beside it."""
+    output = path.with_name(compiled_folder(path.name))
+    require_no_export(output)
+    record, failed = _published(path, chips, environment, output, terminal)
+    if table:
+        _show(record, terminal)
+    return _told(record, failed, output, terminal)
+
+
+def _published(
+    path: Path, chips: Sequence[Chip], environment: Environment, output: Path, terminal: Terminal
+) -> tuple[NpuJson, dict[Chip, ExportError]]:
+    """What of the file could be compiled, in `output`, and why the rest could not; an error where nothing could."""
     require_vouched(path)
     with IsolatedFile(path) as file:
         operators = dict(file.inspect().structure.operators)
     graph = portable(read_graph(path))
-    with staging(arguments.output, terminal) as folder:
+    with staging(output, terminal, COMPILED) as folder:
         made, failed = _compiled(chips, path, graph, environment, folder, terminal)
         if not made:
             raise next(iter(failed.values()))
@@ -63,11 +84,10 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
             packages=environment.versions(),
             environment=this_machine(),
         )
-        with writing(arguments.output):
+        with writing(output):
             (folder / NPU_FILE).write_text(to_text(record.to_json()), encoding="utf-8")
-        publish(folder, arguments.output, terminal)
-    _show(arguments, record, terminal)
-    return _told(record, failed, arguments.output, terminal)
+        publish(folder, output, terminal, COMPILED)
+    return record, failed
 
 
 def _compiled(
@@ -126,12 +146,9 @@ def _parameters(chip: Chip, handed: Path, graph: Graph, *, whole: bool) -> Measu
     return compared(handed, graph)
 
 
-def _show(arguments: argparse.Namespace, record: NpuJson, terminal: Terminal) -> None:
-    if arguments.json:
-        terminal.json(record.to_json())
-    elif not arguments.quiet:
-        terminal.out.print(_table(record))
-        terminal.out.print("\n".join(_lines(record)), soft_wrap=True, markup=False)
+def _show(record: NpuJson, terminal: Terminal) -> None:
+    terminal.out.print(_table(record))
+    terminal.out.print("\n".join(_lines(record)), soft_wrap=True, markup=False)
 
 
 def _table(record: NpuJson) -> Table:
@@ -165,7 +182,7 @@ def _told(record: NpuJson, failed: Mapping[Chip, ExportError], output: Path, ter
     for one in broken:
         kinds = ", ".join(f"{count} {kind}" for kind, count in one.fallback.items()) or "none"
         terminal.fail(
-            f"{one.file} is not whole on the NPU: {one.operators_on_npu} of {one.operators} operators in "
+            f"{output / one.file} is not whole on the NPU: {one.operators_on_npu} of {one.operators} operators in "
             f"{counted(one.partitions, 'partition')}; left to the processor: {kinds}"
         )
     if failed:

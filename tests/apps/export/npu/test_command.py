@@ -21,12 +21,6 @@ from rexnet_export.targets.tflite.flatbuffer import Graph, read_graph
 SAYS_VERSION = "print('Applying plugin with SDK version: v2.51.0')"
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
-
-
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return portable_file(tmp_path / "small-int8.tflite")
@@ -160,7 +154,9 @@ def test_a_compiler_that_fails_is_one_line(
     ("arguments", "code", "said"),
     [
         (["{file}", "--chips", "SM8560"], 2, "did you mean SM8850"),
-        (["{file}", "--chips", "SM8650,,"], 2, "no chip of that name"),
+        (["{file}", "--chips", "SM8650,,SM8750"], 2, "--chips 'SM8650,,SM8750': a name is missing; write names with"),
+        (["{file}", "--chips", ","], 2, "--chips ',': a name is missing"),
+        (["{file}", "--chips", ""], 2, "--chips '': a name is missing"),
         (["{file}", "--chips", "kirin"], 2, "Samsung: E9965"),
         (["{file}"], 2, "--chips is missing"),
         ([], 2, "FILE is missing"),
@@ -176,7 +172,36 @@ def test_what_cannot_be_is_refused(
     tmp_path: Path, file: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], code: int, said: str
 ) -> None:
     assert main(["npu", *(word.format(file=file, folder=tmp_path) for word in arguments)]) == code
-    assert said in capfd.readouterr().err
+    (line,) = capfd.readouterr().err.splitlines()
+    assert said in line
+
+
+def test_a_run_with_fewer_chips_leaves_nothing_of_the_one_before(
+    tmp_path: Path, file: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given = ["npu", str(file), "--environment", str(compiler(tmp_path, file)), "--chips"]
+    assert main([*given, "SM8650,SA8295"]) == 0
+    output = tmp_path / "small-int8-npu"
+    (output / "notes.txt").write_text("mine")
+    capfd.readouterr()
+    assert main([*given, "SA8295"]) == 0
+    assert f"{output} keeps what is not of the older run: 'notes.txt'\n" in capfd.readouterr().err
+    assert {path.name for path in output.iterdir()} == {"small-int8_Qualcomm_SA8295.tflite", "npu.json", "notes.txt"}
+
+
+@pytest.mark.parametrize("damaged", ["", '{"schema_version": 1}', "../notes.txt"])
+def test_a_damaged_record_names_nothing(tmp_path: Path, file: Path, damaged: str) -> None:
+    given = ["npu", str(file), "--environment", str(compiler(tmp_path, file)), "--quiet", "--chips"]
+    assert main([*given, "SM8650"]) == 0
+    output = tmp_path / "small-int8-npu"
+    record = (output / "npu.json").read_text()
+    outside = record.replace('"small-int8_Qualcomm_SM8650.tflite"', f'"{damaged}"')
+    (output / "npu.json").write_text(outside if damaged.startswith("..") else damaged)
+    (tmp_path / "notes.txt").write_text("mine")
+    assert main([*given, "SA8295"]) == 0
+    assert (output / "small-int8_Qualcomm_SM8650.tflite").exists()
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert [one["chip"] for one in json.loads((output / "npu.json").read_text())["chips"]] == ["SA8295"]
 
 
 def test_the_folder_of_an_export_is_not_replaced(tmp_path: Path, file: Path, capfd: pytest.CaptureFixture[str]) -> None:
