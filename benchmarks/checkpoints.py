@@ -341,8 +341,8 @@ def inputs() -> Iterator[Shape]:
 def programs() -> Iterator[Shape]:
     image = torch.zeros(1, 3, PIXELS, PIXELS)
 
-    def onnx(path: Path, **options: Any) -> None:  # noqa: ANN401 - torch's own
-        torch.onnx.export(NETWORK, (image,), path, **options)
+    def onnx(path: Path, network: nn.Module = NETWORK, **options: Any) -> None:  # noqa: ANN401 - torch's own
+        torch.onnx.export(network, (image,), path, **options)
 
     old: dict[str, Any] = {"dynamo": False, "opset_version": 17}
     unfolded = {**old, "do_constant_folding": False, "training": torch.onnx.TrainingMode.PRESERVE}
@@ -360,6 +360,13 @@ def programs() -> Iterator[Shape]:
         write=lambda path: onnx(path, dynamo=True, optimize=False),
         network=NETWORK,
     )
+    for between in (nn.Hardswish, nn.GELU):
+        deep = head_of(NETWORK, nn.Sequential(nn.Linear(FEATURES, 64), between(), nn.Linear(64, 3)))
+        yield Shape(
+            name=f"ONNX, head of Linear, {between.__name__}, Linear",
+            write=lambda path, deep=deep: onnx(path, deep, **old),
+            network=deep if between is nn.Hardswish else None,
+        )
     yield Shape(
         name="TorchScript, traced", write=lambda path: torch.jit.trace(NETWORK, image).save(path), network=NETWORK
     )

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from rexnet_export.pipeline.checkpoint.onnx_weights import looks_like_onnx, read_onnx, weights_beside
 from rexnet_export.pipeline.core.errors import CheckpointError
-from rexnet_export.pipeline.core.records import StoredFile, stored_files
+from rexnet_export.pipeline.core.records import Activation, StoredFile, stored_files
 from rexnet_export.pipeline.core.text import excerpt
 from rexnet_export.pipeline.core.untrusted import open_untrusted
 from rexnet_export.pipeline.model.rexnet import ReXNet
@@ -38,11 +38,13 @@ class FileContent:
     """A file's nested dictionaries with its tensors still stored, and the text metadata of safetensors.
 
     `check` raises `CheckpointError` where a network is not what the file computes; a state dict computes nothing.
+    `head_activation` is what a graph shows between the layers of its head.
     `beside` are other files that hold some of it, as an ONNX file's weights may be.
     """
 
     values: object
     metadata: Mapping[str, str] = field(default_factory=dict)
+    head_activation: Activation | None = None
     check: Callable[[ReXNet], None] = lambda _: None
     beside: tuple[Path, ...] = ()
 
@@ -57,8 +59,10 @@ def read_file(path: Path) -> FileContent:
     if start.startswith(b"\x80"):
         return FileContent(values=_guarded(path, _read_bare))
     if looks_like_onnx(start):
-        tensors, check, beside = read_onnx(path)
-        return FileContent(values=tensors, check=check, beside=beside)
+        found = read_onnx(path)
+        return FileContent(
+            values=found.tensors, head_activation=found.head_activation, check=found.check, beside=found.beside
+        )
     raise CheckpointError(f"{path} {_what(start)}")
 
 

@@ -96,7 +96,7 @@ def load_checkpoint(path: Path, reading: Reading = USUAL, *, config: Path | None
     metadata = content.metadata
     stated = _stated(content.values, metadata, path, config)
     copy, note = chosen(_copies(content.values, path), reading.weights, str(path))
-    if (activation := head_activation(metadata, str(path))) is not None:
+    if (activation := content.head_activation or head_activation(metadata, str(path))) is not None:
         if reading.head_activation not in {None, NONE, activation}:
             raise UsageError(f"--head-activation {reading.head_activation}: {path} says {activation}; leave it out")
         reading = replace(reading, head_activation=activation, activation_stated=True)

@@ -32,12 +32,15 @@ class NotRecognised(Exception):
 
 @dataclass(kw_only=True)
 class Layer:
-    """One convolution or matrix product: its weights as torch has them, and the BatchNorm behind it."""
+    """One convolution or matrix product: its weights as torch has them, and the BatchNorm behind it.
+
+    `features` is what it was given, where that is numbers without sides, as behind a pooling.
+    """
 
     weight: Tensor
     bias: Tensor | None
     groups: int
-    pooled: bool
+    features: Tensor | None
     norm: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
 
 
@@ -129,8 +132,8 @@ def _convolution(run: Evaluation, node: onnx.NodeProto, attributes: Attributes) 
     if (above, left) != (below, right) or run.macs > MOST_MACS or max(above, left) > 8:
         raise NotRecognised("a convolution that is larger or padded otherwise than a ReXNet's")
     result = functional.conv2d(x, weight, bias, strides, (above, left), 1, groups)
-    pooled = x.shape[2:] == (1, 1)
-    run.layers.append(Layer(weight=weight, bias=bias, groups=groups, pooled=pooled))
+    features = x.flatten(1) if x.shape[2:] == (1, 1) else None
+    run.layers.append(Layer(weight=weight, bias=bias, groups=groups, features=features))
     run.makers[node.output[0]] = run.layers[-1]
     return result
 
@@ -168,7 +171,7 @@ def _product(run: Evaluation, node: onnx.NodeProto, weight: Tensor, bias: Tensor
     x = run.values[node.input[0]]
     bounded(*x.shape[:-1], weight.shape[0])
     bias = None if bias is None else bias.expand(weight.shape[0])
-    run.layers.append(Layer(weight=weight, bias=bias, groups=1, pooled=True))
+    run.layers.append(Layer(weight=weight, bias=bias, groups=1, features=x))
     run.makers[node.output[0]] = run.layers[-1]
     return functional.linear(x, weight, bias)
 
@@ -189,11 +192,6 @@ def _together(run: Evaluation, node: onnx.NodeProto) -> tuple[Tensor, Tensor]:
     return one, other
 
 
-def _multiply(run: Evaluation, node: onnx.NodeProto, _: Attributes) -> Tensor:
-    one, other = _together(run, node)
-    return one * other
-
-
 def _shape(run: Evaluation, node: onnx.NodeProto, attributes: Attributes) -> Tensor:
     return torch.tensor(run.values[node.input[0]].shape)[attributes.get("start", 0) : attributes.get("end")]
 
@@ -209,6 +207,11 @@ def _clip(run: Evaluation, node: onnx.NodeProto, attributes: Attributes) -> Tens
     low = torch.tensor(attributes.get("min", -math.inf)) if low is None else low
     high = torch.tensor(attributes.get("max", math.inf)) if high is None else high
     return run.values[node.input[0]].clamp(low, high)
+
+
+def _hard_sigmoid(run: Evaluation, node: onnx.NodeProto, attributes: Attributes) -> Tensor:
+    slope, middle = float(attributes.get("alpha", 0.2)), float(attributes.get("beta", 0.5))
+    return (run.values[node.input[0]] * slope + middle).clamp(0, 1)
 
 
 def _slice(run: Evaluation, node: onnx.NodeProto, attributes: Attributes) -> Tensor:
@@ -284,6 +287,10 @@ def _cast(run: Evaluation, node: onnx.NodeProto, attributes: Attributes) -> Tens
     return run.values[node.input[0]].to(kind)
 
 
+def _binary(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Evaluation, onnx.NodeProto, Attributes], Tensor]:
+    return lambda run, node, _: function(*_together(run, node))
+
+
 def _unary(function: Callable[[Tensor], Tensor]) -> Callable[[Evaluation, onnx.NodeProto, Attributes], Tensor]:
     return lambda run, node, _: function(run.values[node.input[0]])
 
@@ -294,11 +301,15 @@ _OPERATORS: Mapping[str, Callable[[Evaluation, onnx.NodeProto, Attributes], Tens
     "Gemm": _gemm,
     "MatMul": _matmul,
     "Add": _add,
-    "Mul": _multiply,
+    "Mul": _binary(torch.mul),
+    "Div": _binary(torch.div),
     "Clip": _clip,
     "Relu": _unary(functional.relu),
     "Sigmoid": _unary(torch.sigmoid),
     "Swish": _unary(functional.silu),
+    "Tanh": _unary(torch.tanh),
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": _unary(functional.hardswish),
     "Identity": _unary(lambda x: x),
     "Dropout": _unary(lambda x: x),
     "GlobalAveragePool": _unary(lambda x: x.mean((2, 3), keepdim=True)),

@@ -6,20 +6,24 @@ network they make gives the graph's own logits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 import torch
 from onnx import TensorProto, inliner, numpy_helper
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from rexnet_export.pipeline.checkpoint.key_formats import stages_of
 from rexnet_export.pipeline.checkpoint.onnx_evaluate import Layer, NotRecognised, evaluate
 from rexnet_export.pipeline.core.errors import CheckpointError
-from rexnet_export.pipeline.core.records import MOST_CHANNELS
+from rexnet_export.pipeline.core.records import ACTIVATIONS, MOST_CHANNELS, Activation
 from rexnet_export.pipeline.core.text import excerpt
 from rexnet_export.pipeline.core.untrusted import open_untrusted, read_untrusted
+from rexnet_export.pipeline.model.head import ACTIVATION_MODULES
 from rexnet_export.pipeline.model.rexnet import ReXNet
 from rexnet_export.pipeline.pickles.stored_tensor import StoredTensor, held
 
@@ -27,6 +31,8 @@ LARGEST_ONNX = (1 << 31) - 1  # protobuf's own limit
 MOST_FUNCTIONS = 200
 SMALLEST_SIDE, USUAL_SIDE, LARGEST_SIDE = 64, 64, 384
 DEPTHWISE = (1, 3, 3)  # of a weight, behind its channels
+CONVOLUTION = 4  # dimensions of its weight
+NORM = ("weight", "bias", "running_mean", "running_var")
 TOLERANCE = 1e-4  # of the largest logit
 
 type Check = Callable[[ReXNet], None]
@@ -37,16 +43,30 @@ def looks_like_onnx(start: bytes) -> bool:
     return len(start) > 2 and start[0] == 8 and 0 < start[1] < 32
 
 
-def read_onnx(path: Path) -> tuple[dict[str, StoredTensor], Check, tuple[Path, ...]]:
-    """The tensors by timm's names, a check that the network made of them computes what the graph computes, and files
-    beside the graph that hold some of them."""
+@dataclass(frozen=True, kw_only=True)
+class OnnxWeights:
+    """The tensors by timm's names, and what stands between the layers of a head that has several.
+
+    `check` raises `CheckpointError` where a network made of them is not what the graph computes; `beside` are files
+    that hold some of them.
+    """
+
+    tensors: dict[str, StoredTensor]
+    head_activation: Activation | None
+    check: Check
+    beside: tuple[Path, ...]
+
+
+def read_onnx(path: Path) -> OnnxWeights:
+    """The weights in a graph that computes a ReXNet; `CheckpointError` for every other file."""
     try:
         model = _parsed(path)
         beside = _beside(model, path.parent)
         constants = {name: torch.from_numpy(array) for name, array in _constants(model, path.parent)}
         image = _image(model, constants)
         logits, layers = evaluate(model, image, constants)
-        tensors = dict(_named(layers))
+        tensors, head = _named(layers)
+        activation = _head_activation(head, logits)
     except NotRecognised as reason:
         raise CheckpointError(
             f"{path} is an ONNX file whose graph is not recognised as a ReXNet ({excerpt(str(reason))}): give the "
@@ -66,7 +86,8 @@ def read_onnx(path: Path) -> tuple[dict[str, StoredTensor], Check, tuple[Path, .
                 "checkpoint it was exported from"
             )
 
-    return {name: held(tensor) for name, tensor in tensors.items()}, check, beside
+    stored = {name: held(tensor) for name, tensor in tensors.items()}
+    return OnnxWeights(tensors=stored, head_activation=activation, check=check, beside=beside)
 
 
 def weights_beside(path: Path) -> tuple[Path, ...]:
@@ -152,37 +173,79 @@ def _image(model: onnx.ModelProto, constants: Mapping[str, Tensor]) -> Tensor:
     return torch.randn(sizes[0] or 1, sizes[1], *sides, generator=torch.Generator().manual_seed(0))
 
 
-def _named(layers: list[Layer]) -> Iterator[tuple[str, Tensor]]:
-    """Layers in the order of computing under timm's names; `NotRecognised` where that is not a ReXNet's order."""
-    waiting = iter(layers)
+def _named(layers: Sequence[Layer]) -> tuple[dict[str, Tensor], Sequence[Layer]]:
+    """Layers in the order of computing under timm's names, and which of them are the head's.
+
+    `NotRecognised` where that is not a ReXNet's order.
+    """
+    waiting = deque(layers)
+    tensors = dict(_trunk(waiting))
+    if len(waiting) > 1 and waiting[0].weight.ndim == CONVOLUTION:
+        tensors |= _tensors("head.neck.conv", "head.neck.bn", waiting.popleft())
+    if not waiting:
+        raise NotRecognised("no layers stand behind the features")
+    return {**tensors, **dict(_head(waiting))}, waiting
+
+
+def _trunk(waiting: deque[Layer]) -> Iterator[tuple[str, Tensor]]:
+    count = len(waiting)
 
     def following() -> Layer:
-        layer = next(waiting, None)
-        if layer is None:
-            raise NotRecognised(f"{len(layers)} layers are fewer than a ReXNet's")
-        return layer
+        if not waiting:
+            raise NotRecognised(f"{count} layers are fewer than a ReXNet's")
+        return waiting.popleft()
 
     yield from _tensors("stem.conv", "stem.bn", following())
-    stages = stages_of(sum(tuple(layer.weight.shape[1:]) == DEPTHWISE for layer in layers[1:]))
+    stages = stages_of(sum(tuple(layer.weight.shape[1:]) == DEPTHWISE for layer in waiting))
     for index in range(stages.total):
         path = f"features.{index}."
         if index >= stages.unexpanded:
             yield from _tensors(f"{path}conv_exp.conv", f"{path}conv_exp.bn", following())
         yield from _tensors(f"{path}conv_dw.conv", f"{path}conv_dw.bn", following())
         layer = following()
-        if layer.pooled:
+        if layer.features is not None:
             yield from _tensors(f"{path}se.fc1", f"{path}se.bn", layer)
             yield from _tensors(f"{path}se.fc2", "", following())
             layer = following()
         yield from _tensors(f"{path}conv_pwl.conv", f"{path}conv_pwl.bn", layer)
     yield from _tensors(f"features.{stages.total}.conv", f"features.{stages.total}.bn", following())
-    rest = list(waiting)
-    if len(rest) == 2:
-        yield from _tensors("head.neck.conv", "head.neck.bn", rest[0])
-    elif len(rest) != 1:
-        raise NotRecognised(f"{len(rest)} layers stand behind the features")
-    yield "head.fc.weight", rest[-1].weight.flatten(1)
-    yield "head.fc.bias", _bias(rest[-1])
+
+
+def _head(layers: Sequence[Layer]) -> Iterator[tuple[str, Tensor]]:
+    """Linear layers with room for a BatchNorm and an activation behind each."""
+    for index, layer in enumerate(layers):
+        path = "head.fc" if len(layers) == 1 else f"head.fc.{3 * index}"
+        yield f"{path}.weight", layer.weight.flatten(1)
+        yield f"{path}.bias", _bias(layer)
+        if layer.norm is not None:
+            yield from zip((f"head.fc.{3 * index + 1}.{leaf}" for leaf in NORM), layer.norm, strict=True)
+
+
+def _head_activation(layers: Sequence[Layer], logits: Tensor) -> Activation | None:
+    """What stands between a head's layers; None where they have no place between them.
+
+    A graph may spell it in many ways, so it is the one with which the layers give the graph's own logits.
+    """
+    if len(layers) == 1:
+        return None
+    for activation in ACTIVATIONS:
+        between = ACTIVATION_MODULES.get(activation, nn.Identity)()
+        value = layers[0].features
+        for layer in layers:
+            if value is None:
+                raise NotRecognised("a convolution stands between the head's layers")
+            value = between(_affine(layer, value)) if layer is not layers[-1] else _affine(layer, value)
+        if value is not None and value.shape == logits.shape and _close(value, logits):
+            return activation
+    raise NotRecognised(f"its head has {len(layers)} layers, and none of {', '.join(ACTIVATIONS)} stands between them")
+
+
+def _affine(layer: Layer, value: Tensor) -> Tensor:
+    result = functional.linear(value, layer.weight.flatten(1), layer.bias)
+    if layer.norm is None:
+        return result
+    scale, bias, mean, variance = layer.norm
+    return functional.batch_norm(result, mean, variance, scale, bias)
 
 
 def _bias(layer: Layer) -> Tensor:

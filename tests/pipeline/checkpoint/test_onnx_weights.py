@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 from timm.models.rexnet import RexNet
-from torch import Tensor
+from torch import Tensor, nn
 
 from rexnet_export.pipeline.checkpoint.file import stored_checkpoint
 from rexnet_export.pipeline.checkpoint.load import load_checkpoint
@@ -65,6 +66,47 @@ def test_a_graph_of_other_channels_gives_back_its_network(tmp_path: Path, channe
         assert (loaded(images) - network(images)).abs().max() < 1e-5
 
 
+BETWEEN: dict[str, Callable[[], nn.Module]] = {
+    "ReLU": nn.ReLU,
+    "ReLU6 behind a BatchNorm": lambda: nn.Sequential(nn.BatchNorm1d(7), nn.ReLU6()),
+    "SiLU": nn.SiLU,
+    "hardswish": nn.Hardswish,
+    "tanh": nn.Tanh,
+    "dropout alone": nn.Dropout,
+}
+
+
+def with_head(between: nn.Module, classes: int = 3) -> RexNet:
+    network = lively()
+    torch.manual_seed(5)
+    features = cast("nn.Linear", network.head.fc).in_features
+    network.head.fc = nn.Sequential(nn.Linear(features, 7), between, nn.Linear(7, classes)).eval()
+    for module in network.head.fc.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=2.0)
+        elif isinstance(module, nn.BatchNorm1d):
+            nn.init.normal_(cast("Tensor", module.running_mean))
+    return network
+
+
+@pytest.mark.parametrize("name", BETWEEN)
+def test_a_head_of_several_layers_is_known_by_what_it_computes(tmp_path: Path, name: str) -> None:
+    network = with_head(BETWEEN[name]())
+    loaded = load_checkpoint(graph(network, IMAGES[:1], tmp_path / "a.onnx"))
+    with torch.no_grad():
+        expected = network(IMAGES)
+        assert (loaded.network(IMAGES) - expected).abs().max() < 1e-5 * expected.abs().max()
+    assert not any("--head-activation" in note for note in loaded.notes)  # the graph shows it: nothing is assumed
+
+
+@pytest.mark.parametrize("between", [nn.GELU, nn.LeakyReLU])
+def test_a_head_with_another_activation_is_refused(tmp_path: Path, between: Callable[[], nn.Module]) -> None:
+    path = graph(with_head(between()), IMAGES[:1], tmp_path / "a.onnx")
+    with pytest.raises(CheckpointError, match="not recognised as a ReXNet") as caught:
+        load_checkpoint(path)
+    assert str(caught.value).count("\n") == 0
+
+
 def test_the_digest_covers_weights_beside_the_graph(exported: Path, tmp_path: Path) -> None:
     path, digests = tmp_path / "graph.onnx", []
     for factor in (1.0, 1.001):
@@ -106,7 +148,7 @@ def another_activation(model: onnx.ModelProto) -> None:
 
 
 def another_operator(model: onnx.ModelProto) -> None:
-    next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Tanh"
+    next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Sin"
 
 
 def an_endless_pad(model: onnx.ModelProto) -> None:
@@ -132,9 +174,9 @@ def a_large_input(model: onnx.ModelProto) -> None:
     ("change", "reason"),
     [
         (another_activation, "computes something else than the ReXNet its weights make"),
-        (another_operator, "operator Tanh"),
+        (another_operator, "operator Sin"),
         (an_endless_pad, "unusual Pad"),
-        (no_classifier, "layers stand behind the features"),
+        (no_classifier, "no layers stand behind the features"),
         (a_large_input, "64 to 384 pixels"),
         (lambda model: model.graph.initializer.pop(), "computed later, or never"),
     ],
