@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from markupsafe import Markup
 
+from rexnet_export.apps.export.report.first_screen import USES
 from rexnet_export.apps.export.sweep.findings import SIGNIFICANT
 from rexnet_export.apps.export.sweep.sweep_json import FileRow, SweepJson, TimingsJson
 from rexnet_export.apps.export.sweep.tables import COLUMNS, failures, rows, summary
@@ -41,7 +42,7 @@ def _kept(sweep: SweepJson) -> Iterator[str]:
 
 
 def _plots(sweep: SweepJson, timings: TimingsJson) -> Iterator[tuple[str, list[Markup]]]:
-    """For each name of a file, accuracy against time, where that was measured, and against size."""
+    """For each name of a file with what it is for, accuracy against time and size, where there are two to compare."""
     families: dict[str, list[FileRow]] = defaultdict(list)
     for row in (row for trial in sweep.trials for row in trial.files):
         families[row.name].append(row)
@@ -55,9 +56,9 @@ def _plots(sweep: SweepJson, timings: TimingsJson) -> Iterator[tuple[str, list[M
         ]
         drawn = [(times, "ms of one image"), (sizes, "MB")]
         known = [([trade for trade in trades if trade is not None], unit) for trades, unit in drawn]
-        pictures = [trade_plot(trades, unit, f"{name}, top-1 and {unit}") for trades, unit in known if trades]
+        pictures = [trade_plot(trades, unit, f"{name}, top-1 and {unit}") for trades, unit in known if len(trades) > 1]
         if pictures:
-            yield name, pictures
+            yield f"{name} ({USES[name]})" if name in USES else name, pictures
 
 
 def _trade(row: FileRow, cost: float, *, on_front: bool) -> Trade | None:

@@ -1,0 +1,27 @@
+"""What the page of a sweep draws: kinds of files of which there are two to compare, under what they are for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from finished_trials import finish
+
+from rexnet_export.apps.export.sweep.collect import collected
+from rexnet_export.apps.export.sweep.page import page
+from rexnet_export.apps.export.sweep.plan import Trial
+from rexnet_export.apps.export.sweep.sweep_json import TimingsJson
+from rexnet_export.pipeline.export.options import Options
+
+
+@pytest.mark.parametrize(("count", "pictures"), [(1, 0), (2, 1)])
+def test_a_single_file_is_not_drawn(tmp_path: Path, count: int, pictures: int) -> None:
+    trials = [
+        Trial(name=name, options=Options(target=("tflite",), output=tmp_path / "trials" / name))
+        for name in "ab"[:count]
+    ]
+    done = {each.name: finish(each, "the same images") for each in trials}
+    text = page(collected(trials, done, tmp_path), TimingsJson(machine="an AMD", files={}))
+    assert text.count("<svg") == pictures  # nothing was timed: size alone
+    assert ("tflite (Android, and boards with LiteRT)" in text) is bool(pictures)
+    assert "<code>an AMD</code>" in text
