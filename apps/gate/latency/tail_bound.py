@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cache
 
@@ -35,13 +37,9 @@ def percentile_bound(samples: Sequence[int], percentile: float, confidence: floa
 def needed(over: int, percentile: float, confidence: float = CONFIDENCE) -> int:
     """Samples that must be there so that the `over`-th largest bounds the percentile: h + over, with the smallest h
     for which I_percentile(h, over + 1) <= 1 - confidence (regularized incomplete beta function)."""
-    low, high = 0, 1
-    while betainc(high, over + 1, percentile) > 1 - confidence:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if betainc(middle, over + 1, percentile) > 1 - confidence else (low, middle)
-    return high + over
+    return over + bisect_left(
+        range(sys.maxsize), confidence - 1, key=lambda below: -betainc(below, over + 1, percentile)
+    )
 
 
 def thinned(samples: Sequence[int]) -> tuple[int, ...]:
@@ -55,6 +53,6 @@ def thinned(samples: Sequence[int]) -> tuple[int, ...]:
     if not variance:
         return tuple(samples)
     noise = 2 / math.sqrt(len(values))
-    lags = range(1, len(values) // 2)
+    lags = range(1, len(values))
     far = next((lag for lag in lags if abs(float(values[lag:] @ values[:-lag])) <= noise * variance), len(values))
     return tuple(samples[::far])

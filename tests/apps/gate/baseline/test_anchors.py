@@ -51,3 +51,56 @@ def test_anchors_of_other_labels_or_precisions_are_not_kept(tmp_path: Path) -> N
         update(
             relabelled, tmp_path / "baselines", ("ort",), Change(reason="labels", commit=None, accept_regression=True)
         )
+
+
+def test_a_change_moves_no_anchor_and_accepts_nothing_worse_unless_asked() -> None:
+    found = Change(reason="why", commit=None)
+    assert (found.release, found.accept_regression, found.run) == (False, False, None)
+
+
+def test_what_changed_is_told_of_each_target(tmp_path: Path) -> None:
+    folder = tmp_path / "not" / "there"
+    first = update(read_evidence(write_export(tmp_path / "out")), folder, ("ort",), Change(reason="a", commit=None))
+    again = update(
+        read_evidence(write_export(tmp_path / "out", {"ort-x86": range(30)})),
+        folder,
+        ("ort", "ort x86"),
+        Change(reason="b", commit=None),
+    )
+    assert [(one.target, one.changed, one.old_top1, one.new_top1) for one in (*first, *again)] == [
+        ("ort", True, None, 0.9),
+        ("ort", False, 0.9, 0.9),
+        ("ort x86", True, None, 0.925),
+    ]
+    assert first[0].path == folder / "rexnet_100" / "ort.json"
+
+
+def test_the_same_top1_is_no_regression(tmp_path: Path) -> None:
+    update(read_evidence(write_export(tmp_path / "out")), tmp_path, ("ort",), Change(reason="a", commit=None))
+    other = read_evidence(write_export(tmp_path / "out", {"ort": range(100, 140)}))
+    (one,) = update(other, tmp_path, ("ort",), Change(reason="b", commit=None))
+    assert (one.changed, one.old_top1) == (True, one.new_top1)
+    assert read_baselines(tmp_path, "rexnet_100")["ort"].history[-1]["accepted_regression"] is False
+
+
+def test_arrays_that_no_record_names_any_more_are_deleted_and_nothing_else(tmp_path: Path) -> None:
+    change = Change(reason="a", commit=None)
+    update(read_evidence(write_export(tmp_path / "out")), tmp_path, ("ort", "ort x86"), change)
+    folder = tmp_path / "rexnet_100"
+    (folder / "ort.notes.npz").write_bytes(b"mine")
+    before = {file.name for file in folder.iterdir()}
+    update(read_evidence(write_export(tmp_path / "out", {"ort": range(30)})), tmp_path, ("ort",), change)
+    after = {file.name for file in folder.iterdir()}
+    (gone,), (new,) = before - after, after - before
+    assert gone.startswith("ort.")
+    assert gone.endswith(".npz")
+    assert new.startswith("ort.")
+
+
+def test_names_are_written_as_people_read_them(tmp_path: Path) -> None:
+    folder = write_export(tmp_path / "out")
+    model = json.loads((folder / "report.json").read_text())["model"]
+    other = read_evidence(edit(folder, model=model | {"labels": ["Eule", "Hund", "Bär"]}))
+    (one,) = update(other, tmp_path, ("ort",), Change(reason="für alle", commit=None))
+    assert '"Bär"' in one.path.read_text(encoding="utf-8")
+    assert read_baselines(tmp_path, "rexnet_100")["ort"].images.class_names[2] == "Bär"

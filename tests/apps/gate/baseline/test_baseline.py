@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +14,11 @@ from faults import Fault, at_every_call
 from gate_samples import edit, write_export
 
 from rexnet_export.apps.gate.accuracy.evidence import read_evidence
-from rexnet_export.apps.gate.baseline.baseline import digest, entry_digest, read_baseline, read_baselines
+from rexnet_export.apps.gate.baseline import baseline
+from rexnet_export.apps.gate.baseline.baseline import arrays_file, digest, entry_digest, read_baseline, read_baselines
 from rexnet_export.apps.gate.baseline.update import Change, Updated, update
 from rexnet_export.pipeline.core.errors import BaselineError, DataError, GateFailed, UsageError
+from rexnet_export.pipeline.core.records import file_sha256
 
 FIRST = Change(reason="the first one", commit="c0ffee")
 TARGETS = ("ort", "ort x86")
@@ -178,6 +181,51 @@ def test_predictions_that_are_not_its_own(path: Path) -> None:
         read_baseline(path)
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"current": np.full(400, 3, np.uint16)},  # the first class there is not
+        {"float": np.zeros(399, np.uint16)},
+        {"labels": np.zeros(400, np.int64)},
+        {"current": None},
+    ],
+)
+def test_arrays_that_are_no_classes_are_refused_though_their_digest_fits(path: Path, broken: dict[str, Any]) -> None:
+    with np.load(arrays_of(path)) as stored:
+        arrays = {name: array for name, array in (dict(stored) | broken).items() if array is not None}
+    arrays_of(path).unlink()
+    np.savez_compressed(path.with_suffix(".npz"), **arrays)
+    content = json.loads(path.read_text())
+    entry = content.pop("history")[0]
+    content["predictions_sha256"] = file_sha256(path.with_suffix(".npz"))
+    entry["content_sha256"] = digest(content)
+    path.write_text(json.dumps(content | {"history": [entry | {"digest": entry_digest(entry, None)}]}))
+    (name,) = broken
+    with pytest.raises(DataError, match=f"ort.json: {name} are not 400 of 3 classes; restore them"):
+        read_baseline(path)
+
+
+def test_what_is_read_has_bounds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 MiB of JSON, and two bytes an image for each of eight arrays."""
+    asked = []
+
+    def bounded(_: Path, most: int) -> dict[str, Any]:
+        asked.append(most)
+        raise ValueError("enough")
+
+    for name in ("read_arrays", "read_untrusted", "read_json"):
+        monkeypatch.setattr(baseline, name, bounded)
+        (path.parent / ".pending").write_text("{}") if name == "read_json" else None
+        with pytest.raises(DataError, match="enough"):
+            read_baseline(path)
+    assert asked == [8 * 2 * 400, 64 * 2**20, 64 * 2**20]
+
+
+def test_digests_are_of_the_same_text_on_every_machine_and_in_every_version() -> None:
+    text = '{"a": "ü", "b": 1}'
+    assert digest({"b": 1, "a": "ü"}) == hashlib.sha256(text.encode()).hexdigest()
+
+
 def test_newer_and_damaged_baselines(path: Path) -> None:
     text = path.read_text()
     rewritten(path, schema_version=2)
@@ -211,6 +259,15 @@ def test_baselines_of_an_older_version_are_read_and_renewed(tmp_path: Path, path
     assert read_baseline(path).target == "ort"
     accepted(tmp_path, Change(reason="better", commit=None), ort=range(45))
     assert arrays_of(path) != path.with_suffix(".npz")
+
+
+def test_older_arrays_are_not_taken_where_those_are_that_the_record_names(path: Path) -> None:
+    shutil.copy(arrays_of(path), path.with_suffix(".npz"))
+    named = arrays_file(path, json.loads(path.read_text())["predictions_sha256"])
+    assert re.fullmatch(r"ort\.[0-9a-f]{16}\.npz", named.name)
+    named.unlink()
+    assert arrays_file(path, "f" * 64).name == "ort.npz"
+    assert arrays_file(path, "f" * 64, new=True).name == "ort.ffffffffffffffff.npz"
 
 
 @pytest.mark.parametrize("fault", ["kill", "fail"])

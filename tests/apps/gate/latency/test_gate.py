@@ -11,7 +11,7 @@ import pytest
 from timed_files import FakeTimed
 
 from rexnet_export.apps.gate.latency.decision import Pair
-from rexnet_export.apps.gate.latency.gate import LatencyGate, Request, block_medians, run, tail
+from rexnet_export.apps.gate.latency.gate import LatencyGate, Request, block_medians, middle, run, tail
 from rexnet_export.pipeline.artifact.inspection import Inspection
 from rexnet_export.pipeline.artifact.metadata import describe
 from rexnet_export.pipeline.artifact.structure import Structure
@@ -27,7 +27,8 @@ class FakeFile(FakeTimed):
     """A pretended artifact: `ratios` multiplies its time, block by block, over and over."""
 
     path: Path = Path()
-    size: int = 32
+    size: int | tuple[int, int] = 32
+    channels: int = 3
     timed: bool = True
     operators: int = 7
     ratios: Sequence[float] = (1.0,)
@@ -37,9 +38,7 @@ class FakeFile(FakeTimed):
     _blocks: int = field(default=-1)
 
     def inspect(self) -> Inspection:
-        card = ModelCard(
-            name="net", labels=("a", "b"), preprocess=Preprocess(size=self.size), checkpoint_sha256="0" * 64
-        )
+        card = ModelCard(name="net", labels=("a", "b"), preprocess=self._preprocess(), checkpoint_sha256="0" * 64)
         structure = Structure(
             tensor_bytes=3,
             operators={"CONV_2D": self.operators},
@@ -55,8 +54,11 @@ class FakeFile(FakeTimed):
             parameters=dict,
         )
 
+    def _preprocess(self) -> Preprocess:
+        return Preprocess(size=self.size, mean=(0.5,) * self.channels, std=(0.5,) * self.channels)
+
     def time_block(self, image: np.ndarray, *, dropped: int, counted: int) -> tuple[int, ...]:
-        assert image.shape == (1, self.size, self.size, 3)
+        assert image.shape == (1, *self._preprocess().shape, self.channels)
         self._blocks += 1
         ratio = self.ratios[self._blocks % len(self.ratios)]
         return tuple(round(spent * ratio) for spent in super().time_block(image, dropped=dropped, counted=counted))
@@ -92,6 +94,8 @@ def test_equal_artifacts_pass_in_one_run(paths: tuple[Path, Path]) -> None:
     base, candidate = FakeFile("base", 2.0), FakeFile("candidate", 2.0)
     found = gated(paths, base, candidate)
     assert (found.verdict, blocks(found), found.failures) == ("PASS", [20], ())
+    assert (found.margin, found.threads) == (0.1, 1)
+    assert found.decision.reason == "at most 1.000 times as long, 1.1 allowed"
     assert base.closed
     assert candidate.closed
 
@@ -111,7 +115,8 @@ def test_what_is_undecided_is_run_once_more_with_twice_the_pairs_and_never_again
 
 
 @pytest.mark.parametrize(
-    ("needed", "advice"), [(3, "--pairs 5"), (480, "--pairs 480"), (1_001, "more than a run may have (1,000)")]
+    ("needed", "advice"),
+    [(3, "--pairs 5"), (480, "--pairs 480"), (1_000, "--pairs 1000"), (1_001, "more than a run may have (1,000)")],
 )
 def test_no_pairs_are_advised_that_would_be_refused(paths: tuple[Path, Path], needed: int, advice: str) -> None:
     found = gated(paths, FakeFile("base", 2.0), FakeFile("candidate", 2.0, ratios=(1.0, 1.2)), pairs=20)
@@ -139,6 +144,11 @@ def test_a_fast_artifact_that_is_worse_in_a_signal_fails(paths: tuple[Path, Path
     assert found.failures == ("operators: 7 became 8 (+1 CONV_2D)",)
 
 
+def test_signals_that_could_not_be_compared_are_no_failure(paths: tuple[Path, Path]) -> None:
+    found = gated(paths, FakeFile("base", 2.0), FakeFile("candidate", 2.0))
+    assert replace(found, signals=NotMeasured(reason="two formats")).verdict == "PASS"
+
+
 def test_the_same_seed_gives_the_same_orders(paths: tuple[Path, Path]) -> None:
     orders = [
         [pair.order for pair in gated(paths, FakeFile("b", 2.0), FakeFile("c", 2.0), seed=seed).runs[0].pairs]
@@ -147,12 +157,28 @@ def test_the_same_seed_gives_the_same_orders(paths: tuple[Path, Path]) -> None:
     assert orders[0] == orders[1] != orders[2]
 
 
-def test_different_input_sizes_are_refused_and_both_files_closed(paths: tuple[Path, Path]) -> None:
-    base, candidate = FakeFile("base", 2.0), FakeFile("candidate", 2.0, size=64)
-    with pytest.raises(UsageError, match=r"32 px .* 64 px"):
+@pytest.mark.parametrize(
+    ("size", "channels", "said"),
+    [
+        (64, 3, r"takes images of 32 px and candidate\.tflite of 64 px: "),
+        ((32, 64), 3, r"takes images of 32 px and candidate\.tflite of 64 x 32 px: "),
+        (32, 2, r"takes images of 32 px and candidate\.tflite of 32 px with 2 channels: "),
+    ],
+)
+def test_different_inputs_are_refused_and_both_files_closed(
+    paths: tuple[Path, Path], size: int | tuple[int, int], channels: int, said: str
+) -> None:
+    base, candidate = FakeFile("base", 2.0), FakeFile("candidate", 2.0, size=size, channels=channels)
+    with pytest.raises(UsageError, match=said):
         gated(paths, base, candidate)
     assert base.closed
     assert candidate.closed
+
+
+def test_images_have_the_shape_that_both_files_take(paths: tuple[Path, Path]) -> None:
+    """`FakeFile` asserts it of every image."""
+    one, other = (FakeFile(name, 2.0, size=(32, 64), channels=2) for name in ("base", "candidate"))
+    assert gated(paths, one, other).verdict == "PASS"
 
 
 def test_an_interpreters_speed_is_refused(paths: tuple[Path, Path]) -> None:
@@ -199,7 +225,12 @@ def test_numbers_no_run_could_honour_are_refused(wrong: dict[str, float]) -> Non
         Request(base=Path("a.ort"), candidate=Path("b.ort"), **wrong)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("asked", [{"pairs": 5}, {"pairs": 1_000}, {"margin": 99.9}, {"seed": 0}])
+def test_without_flags_twenty_pairs_may_be_a_tenth_slower_in_one_thread() -> None:
+    found = Request(base=Path("a.ort"), candidate=Path("b.ort"))
+    assert (found.pairs, found.margin, found.threads, found.seed) == (20, 10.0, 1, 0)
+
+
+@pytest.mark.parametrize("asked", [{"pairs": 5}, {"pairs": 1_000}, {"margin": 0.1}, {"margin": 99.9}, {"seed": 0}])
 def test_the_ends_of_what_can_be_asked_are_taken(asked: dict[str, float]) -> None:
     Request(base=Path("a.ort"), candidate=Path("b.ort"), **asked)  # type: ignore[arg-type]
 
@@ -218,3 +249,13 @@ def test_times_of_unsteady_pairs_are_not_in_the_tail() -> None:
     assert tail((steady, unsteady), "base", 0.9) == 5
     assert isinstance(tail((unsteady,), "base", 0.9), NotMeasured)
     assert block_medians((steady, unsteady), "candidate") == (7, 9)
+
+
+@pytest.mark.parametrize(("medians", "expected"), [([3, 9, 1], 3), ([4, 1, 3, 2], 3), ([5, 1, 4, 2, 3], 3)])
+def test_the_middle_of_all_blocks_is_one_of_them(medians: list[int], expected: int) -> None:
+    pairs = tuple(
+        Pair(order=("base", "candidate"), base_ns=(7,), candidate_ns=(each,), kernel_before_ns=1, kernel_after_ns=1)
+        for each in medians
+    )
+    assert middle(pairs, "candidate") == expected
+    assert middle(pairs, "base") == 7

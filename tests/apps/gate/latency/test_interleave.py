@@ -47,6 +47,8 @@ def test_a_pair_is_one_block_of_each_between_two_kernels() -> None:
     first, second = pair.order
     assert [step[:2] for step in asked] == [("base", "kernel"), (first, "block"), (second, "block"), ("base", "kernel")]
     assert {name: counted for name, kind, _, counted in asked if kind == "block"} == COUNTED
+    assert {(dropped, counted) for _, kind, dropped, counted in asked if kind == "kernel"} == {(5, 21)}
+    assert {dropped for _, kind, dropped, _ in asked if kind == "block"} == {5}
     assert pair.base_ns == (2_000_000,) * 30
     assert pair.candidate_ns == (3_000_000,) * 40
     assert (pair.kernel_before_ns, pair.kernel_after_ns) == (400_000, 400_000)

@@ -30,6 +30,18 @@ def test_a_child_gets_the_last_core_and_the_parent_its_own_back() -> None:
     assert os.sched_getaffinity(0) == before
 
 
+@pytest.mark.parametrize(("threads", "given"), [(1, (7,)), (3, (5, 6, 7)), (4, (2, 5, 6, 7))])
+def test_this_process_is_pinned_to_its_last_cores_and_then_to_all_again(
+    threads: int, given: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, asked = {6, 2, 7, 5}, []
+    monkeypatch.setattr(os, "sched_getaffinity", {0: own}.__getitem__, raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *given: asked.append(given), raising=False)
+    with pinned(threads) as cores:
+        assert cores == given
+    assert asked == [(0, given), (0, own)]
+
+
 @linux
 def test_the_parent_gets_its_cores_back_after_an_error() -> None:
     before = os.sched_getaffinity(0)

@@ -51,3 +51,16 @@ def test_independent_samples_are_kept_and_repeated_ones_thinned() -> None:
     repeated = np.repeat(independent, 4).tolist()
     assert len(thinned(repeated)) <= 500
     assert thinned([7] * 10) == (7,) * 10
+
+
+def test_samples_that_resemble_their_neighbours_by_more_than_chance_are_thinned() -> None:
+    """Of 400 independent ones, two steps of noise are a correlation of 0.1; here it is 0.12."""
+    random = np.random.default_rng(0)
+    samples = [0.0]
+    for step in random.normal(size=399):
+        samples.append(0.13 * samples[-1] + step)
+    assert len(thinned([round(10_000 + 1_000 * sample) for sample in samples])) == 200
+
+
+def test_samples_that_go_to_and_fro_are_hardly_any() -> None:
+    assert len(thinned([1, 2] * 50)) == 2
