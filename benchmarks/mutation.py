@@ -4,8 +4,8 @@
 
 mutmut and cosmic-ray start Python anew for each mutant, and here an import of torch and onnx takes longer than the
 tests of a module (mutmut also looks for the package below its own name, which it has not in this tree). So this
-process imports the libraries once and forks: each child gets the changed module in place of the file, and runs the
-module's mirror test, or those of its room where it has none.
+process imports the libraries and the modules once and forks: each child gets the changed module in place of the file,
+forgets what has read it, and runs the module's mirror test, or those of its room where it has none.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import gc
 import importlib
 import importlib.util
 import math
@@ -31,6 +32,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = "rexnet_export."
 ROOMS = ("quantization", "apps/gate/accuracy", "apps/gate/baseline", "apps/gate/latency")
 LIBRARIES = (
     "torch._dynamo",
@@ -43,6 +45,9 @@ LIBRARIES = (
     "jsonschema",
     "junitparser",
     "PIL",
+    "rexnet_export.apps.export.command",  # what tests/conftest.py and tests/support read
+    "rexnet_export.apps.shared.trials.ray_cluster",
+    "rexnet_export.targets.tflite.onnx2tf",
 )
 PYTEST = ("-o", "addopts=--import-mode=importlib", "-x", "-q", "-m", "not slow", "--hypothesis-seed=0")
 LEAST_S, TIMES = 20.0, 10.0  # a mutant may take this long, and so many times what the tests take without it
@@ -170,11 +175,41 @@ def tests_of(file: str) -> str:
     return str(mirror if (ROOT / mirror).exists() else mirror.parent)
 
 
+def module_of(file: str) -> str:
+    """A file's name for `import`."""
+    return PACKAGE + file.removesuffix(".py").replace("/", ".")
+
+
+def readers() -> Mapping[str, set[str]]:
+    """By name every module of ours that is loaded, and what it may have imported."""
+    found: dict[str, set[str]] = {}
+    for name, module in list(sys.modules.items()):
+        if name.startswith(PACKAGE) and module.__file__:
+            read = found[name] = set()
+            for node in ast.walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ImportFrom) and node.module:
+                    read |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def forget(name: str, read_by: Mapping[str, set[str]]) -> None:
+    """Let the module, and all that imported it or one that did, be imported anew."""
+    gone, more = set(), {name}
+    while more:
+        gone |= more
+        more = {reader for reader, read in read_by.items() if read & more} - gone
+    for each in gone & sys.modules.keys():
+        package, _, last = each.rpartition(".")
+        vars(sys.modules[package]).pop(last, None)  # where `from package import module` looks first
+    for each in gone & sys.modules.keys():
+        del sys.modules[each]
+
+
 class Replaced:
     """Finds one module, and loads it from a changed tree."""
 
     def __init__(self, mutant: Mutant) -> None:
-        self._name = "rexnet_export." + mutant.file.removesuffix(".py").replace("/", ".")
+        self._name = module_of(mutant.file)
         self._file = str(ROOT / mutant.file)
         found = mutated(mutant.file, mutant.place)
         assert found
@@ -190,7 +225,7 @@ class Replaced:
         exec(self._code, module.__dict__)  # noqa: S102 - the mutant
 
 
-def tested(mutant: Mutant | None, tests: str, limit: float) -> tuple[str, float]:
+def tested(mutant: Mutant | None, tests: str, limit: float, read_by: Mapping[str, set[str]]) -> tuple[str, float]:
     """What the tests say of the mutant, or without one; and the seconds it took."""
     start, child = time.monotonic(), os.fork()
     if not child:
@@ -200,6 +235,7 @@ def tested(mutant: Mutant | None, tests: str, limit: float) -> tuple[str, float]
         os.dup2(1, 2)
         if mutant:
             sys.meta_path.insert(0, Replaced(mutant))  # type: ignore[arg-type]
+            forget(module_of(mutant.file), read_by)
         os._exit(pytest.main([*PYTEST, tests]))
     _, status = os.waitpid(child, 0)
     quiet = {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}  # the latter: all of them are slow
@@ -210,15 +246,16 @@ def tested(mutant: Mutant | None, tests: str, limit: float) -> tuple[str, float]
 def outcomes(chosen: Sequence[Mutant], until: float) -> Iterator[Outcome]:
     """Of each mutant that is begun before `until`; a module whose tests fail without one is an error."""
     times: dict[str, float] = {}
+    read_by = readers()
     for mutant in chosen:
         if time.monotonic() > until:
             return
         tests = tests_of(mutant.file)
         if tests not in times:
-            state, times[tests] = tested(None, tests, 600)
+            state, times[tests] = tested(None, tests, 600, read_by)
             if state != "survived":
                 sys.exit(f"{tests} fails without a mutant")
-        state, seconds = tested(mutant, tests, LEAST_S + TIMES * times[tests])
+        state, seconds = tested(mutant, tests, LEAST_S + TIMES * times[tests], read_by)
         yield Outcome(mutant=mutant, state=state, tests=tests, seconds=seconds)
         print(f"{state:9}{seconds:6.1f} s  {mutant.file}:{mutant.line}  {mutant.before} -> {mutant.after}", flush=True)
 
@@ -256,9 +293,11 @@ def main() -> None:
     options = flags.parse_args()
     os.chdir(ROOT)
     sys.path[:] = [entry for entry in sys.path if entry != str(ROOT)]
-    for library in LIBRARIES:
-        importlib.import_module(library)
+    sys.dont_write_bytecode, sys.pycache_prefix = False, str(ROOT / ".pytest_cache" / "bytecode")
     everything = [mutant for room in options.rooms for mutant in mutants_of(room)]
+    for name in (*LIBRARIES, *sorted({module_of(mutant.file) for mutant in everything})):
+        importlib.import_module(name)
+    gc.freeze()  # pytest collects garbage at its end, which among all that torch has takes longer than the tests
     # In the order drawn: however few are tried, they are a sample of all.
     chosen = random.Random(options.seed).sample(everything, min(options.mutants, len(everything)))  # noqa: S311
     found = list(outcomes(chosen, time.monotonic() + 60 * options.minutes))

@@ -62,7 +62,7 @@ def _duplicates(images: NDArray[np.uint8], ids: Sequence[str]) -> list[str]:
         return []
     if len(counts) == 1:
         return [f"all {len(images)} calibration images are the same picture ({ids[0]}): they count as one"]
-    most, times = counts.most_common(1)[0]
+    (most, times), *_ = counts.most_common()
     named = ids[digests.index(most)]
     return [f"{repeated} of {len(images)} calibration images repeat others; {named} is there {times} times"]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -20,10 +19,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from rexnet_export.pipeline.core.errors import ConversionError, first_line
-from rexnet_export.pipeline.machine.environment import usable_cores
 from rexnet_export.pipeline.machine.onnx_session import open_session, session_options
 from rexnet_export.quantization.calibration.sigmoid_limits import Span, spans
-from rexnet_export.quantization.onnx.simulate import MOST_WORKERS, groups
+from rexnet_export.quantization.onnx.simulate import groups, threads
 from rexnet_export.quantization.onnx.view import view
 
 BINS = 4096
@@ -76,11 +74,10 @@ def observe(
     observe_group = partial(_observe_group, _runner(proto, model, tensors), useful, tensors, ids)
     totals: dict[str, TensorStatistics] = {}
     images = 0
-    # ONNX Runtime and numpy both release the interpreter lock, so groups run side by side.
-    with ThreadPoolExecutor(min(MOST_WORKERS, usable_cores())) as pool:
+    with threads() as pool:
         for batch in batches:
             pieces = list(groups(batch))
-            firsts = accumulate(map(len, pieces[:-1]), initial=images)
+            firsts = accumulate(map(len, pieces), initial=images)
             for found in pool.map(observe_group, pieces, firsts):
                 totals = {name: merge(totals[name], found[name]) for name in tensors} if totals else found
             images += len(batch)
@@ -195,7 +192,7 @@ def _widened(statistics: TensorStatistics, exponent: int) -> NDArray[np.int64]:
     doublings = exponent - statistics.exponent
     if not doublings:
         return counts
-    bins = (np.arange(2 * BINS) - BINS) >> min(doublings, 62)
+    bins = np.floor(np.ldexp(np.arange(-BINS, BINS, dtype=np.float64), -doublings)).astype(np.int64)
     wide = np.zeros_like(counts)
     np.add.at(wide, bins + BINS, counts)
     return wide

@@ -27,10 +27,9 @@ def percent_kept(statistic: str) -> float | None:
 def percent_of(statistic: str) -> float:
     """The P of `percentile-P`, 99.99 of `percentile`; `UsageError` for anything else."""
     match = _PERCENTILE.fullmatch(statistic)
-    percent = float(match["percent"] or DEFAULT_PERCENTILE) if match else 0.0
-    if not 50.0 < percent <= 100.0:
-        raise UsageError(
-            f"unknown statistic {statistic!r}; use {AUTO}, {', '.join(NAMED)}, percentile, or percentile-P with "
-            "50 < P <= 100"
-        )
-    return percent
+    if match and 50.0 < (percent := float(match["percent"] or DEFAULT_PERCENTILE)) <= 100.0:
+        return percent
+    raise UsageError(
+        f"unknown statistic {statistic!r}; use {AUTO}, {', '.join(NAMED)}, percentile, or percentile-P with "
+        "50 < P <= 100"
+    )

@@ -37,9 +37,9 @@ def from_arrays(arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, TensorSt
             maximum=maximum,
             sum_of_minima=minima,
             sum_of_maxima=maxima,
-            channel_minima=arrays[f"{place} channel_minima"].astype(np.float32, copy=False),
-            channel_maxima=arrays[f"{place} channel_maxima"].astype(np.float32, copy=False),
+            channel_minima=arrays[f"{place} channel_minima"].astype(np.float32),
+            channel_maxima=arrays[f"{place} channel_maxima"].astype(np.float32),
             exponent=exponent,
-            counts=arrays[f"{place} counts"].astype(np.int64, copy=False),
+            counts=arrays[f"{place} counts"].astype(np.int64),
         )
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from rexnet_export.pipeline.machine.environment import usable_cores
 from rexnet_export.pipeline.machine.onnx_session import exact_options, open_session
-from rexnet_export.quantization.onnx.simulate import MOST_WORKERS, groups
+from rexnet_export.quantization.onnx.simulate import groups, threads
 
 type Tensors = dict[str, NDArray[Any]]
 
@@ -51,7 +49,7 @@ class Walk:
         Where other outputs are computed later, it may be held already.
         """
         output = self.model.graph.output[0].name
-        if output not in {value.name for value in rest.graph.output} or not rest.graph.node:
+        if output not in {value.name for value in rest.graph.output}:
             return lambda held: np.concatenate([group[output] for group in held])
         run = Runner(rest)
         return lambda held: np.concatenate([group[output] for group in run(held)])
@@ -68,7 +66,7 @@ class Runner:
 
     def __call__(self, held: list[Tensors]) -> list[Tensors]:
         """The part's outputs for every group of images; what it does not read may be among the inputs."""
-        with ThreadPoolExecutor(min(MOST_WORKERS, usable_cores())) as pool:
+        with threads() as pool:
             return list(pool.map(self._run, held))
 
     def _run(self, group: Tensors) -> Tensors:

@@ -66,6 +66,11 @@ def simulator(model: onnx.ModelProto, images: NDArray[np.uint8]) -> Simulator:
     return Simulator(images=images, reference=run(model, images))
 
 
+def threads() -> ThreadPoolExecutor:
+    """A pool for work that releases the interpreter lock, as ONNX Runtime and numpy do: groups run side by side."""
+    return ThreadPoolExecutor(min(MOST_WORKERS, usable_cores()))
+
+
 def run(model: onnx.ModelProto, images: NDArray[np.uint8]) -> Logits:
     """The first output [N, classes] of a model for uint8 images [N, S, S, 3].
 
@@ -83,8 +88,7 @@ def run(model: onnx.ModelProto, images: NDArray[np.uint8]) -> Logits:
             raise ConversionError(f"ONNX Runtime cannot run the network: {first_line(error)}") from error
         return found
 
-    # ONNX Runtime releases the interpreter lock, so groups run side by side.
-    with ThreadPoolExecutor(min(MOST_WORKERS, usable_cores())) as pool:
+    with threads() as pool:
         return np.concatenate(list(pool.map(run_group, groups(images))))
 
 

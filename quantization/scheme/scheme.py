@@ -34,7 +34,7 @@ WEIGHTED = frozenset({"Conv", "Gemm"})
 SHARING = frozenset({"Pad", "Flatten", "Concat"})
 _OBSERVED = frozenset({"Mul", "Add", "GlobalAveragePool", "Relu"})
 _CLAMPS = frozenset({"Clip", "Relu"})
-_ACTIVATIONS = {"Mul": 2, "Add": 2, "Concat": None}  # how many inputs are; of others the first
+_OF_ACTIVATIONS = frozenset({"Mul", "Add", "Concat"})  # all inputs are; of others the first
 _ON_IMAGE = frozenset({"Pad", "Transpose"})
 
 
@@ -95,7 +95,7 @@ def plan(graph: GraphView) -> dict[str, TensorEntry]:
 
 
 def _require_activations(node: onnx.NodeProto, entries: Mapping[str, TensorEntry]) -> None:
-    for name in node.input[: _ACTIVATIONS.get(node.op_type, 1)]:
+    for name in node.input if node.op_type in _OF_ACTIVATIONS else node.input[:1]:
         if name not in entries:
             raise ConversionError(
                 f"{node.op_type} {node.name} reads {name}, which is no activation; rewrite the graph without it"

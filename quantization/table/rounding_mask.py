@@ -38,12 +38,12 @@ def check_mask(text: str, where: str) -> None:
 
 
 def _decoded(text: str, most: int, where: str) -> bytes:
-    """At most `most + 1` bytes, however many a hostile text would unpack to."""
+    """At most `most` bytes; no more than one beyond is unpacked, however many a hostile text has."""
     reader = zlib.decompressobj()
     try:
         content = reader.decompress(base64.b64decode(text, validate=True), most + 1)
     except (binascii.Error, ValueError, zlib.error) as error:
         raise ConversionError(f"{where} is not base64 of zlib data ({error}); make the table again") from error
-    if not reader.eof or reader.unused_data:
+    if not reader.eof or reader.unused_data or len(content) > most:
         raise ConversionError(f"{where} is cut short or too long; make the table again")
     return content

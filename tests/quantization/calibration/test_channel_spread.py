@@ -38,6 +38,16 @@ def test_a_dead_tensor_has_no_range() -> None:
     assert ratios(statistics([0, 0], [0, 0])) == (0.0,) * 5
 
 
+def test_ratios_have_six_digits() -> None:
+    assert ratios(statistics([0, 0], [1, 3]))[0] == 0.333333
+
+
+@pytest.mark.parametrize(("largest", "listed"), [(100, False), (100.9, False), (101.1, True)])
+def test_a_hundredth_of_a_ratio_is_a_change(largest: float, *, listed: bool) -> None:
+    before, after = (statistics([0, 0], [each, 200]) for each in (100, largest))
+    assert bool(spreads({"x": before}, {"x": after})) == listed
+
+
 def test_only_tensors_of_both_graphs_that_changed_are_listed() -> None:
     before = {"same": EVEN, "evened": UNEVEN, "split": UNEVEN, "logits": UNEVEN}
     found = spreads(before, {"evened": EVEN, "same": EVEN, "split.g0": EVEN, "logits": UNEVEN})

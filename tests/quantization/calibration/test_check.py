@@ -8,6 +8,7 @@ import pytest
 
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.quantization.calibration.check import check_images, check_statistics
+from rexnet_export.quantization.calibration.observe import _summarise
 
 SIZE = 8
 PREPROCESS = Preprocess(size=SIZE)
@@ -68,11 +69,55 @@ def test_images_unlike_the_training_images_are_told_by_their_numbers(photos: np.
     blue = photos.copy()
     blue[..., 2] = 255
     assert "channel means" in check_images(blue, IDS, PREPROCESS)[0]
+    assert "2.64 after normalisation" in check_images(blue, IDS, PREPROCESS)[0]  # (1 - 0.406) / 0.225
+
+
+@pytest.mark.parametrize(
+    ("images", "repeated", "warned"), [(100, 4, False), (100, 5, True), (10, 1, True), (10, 0, False)]
+)
+def test_one_repeated_image_in_twenty_is_told(photos: np.ndarray, images: int, repeated: int, *, warned: bool) -> None:
+    photos[1 : repeated + 1] = photos[0]
+    found = [line for line in check_images(photos[:images], IDS, PREPROCESS) if "repeat others" in line]
+    assert bool(found) == warned
+
+
+@pytest.mark.parametrize(
+    ("offset", "spread", "told"),
+    [
+        (0.0, 1.0, []),
+        (1.45, 1.0, []),
+        (1.55, 1.0, ["means are"]),
+        (-1.55, 1.0, ["means are"]),
+        (0.0, 0.31, []),
+        (0.0, 0.29, ["spread by"]),
+        (0.0, 2.9, []),
+        (0.0, 3.1, ["spread by"]),
+    ],
+)
+@pytest.mark.parametrize("channel", range(3))
+def test_how_far_from_the_training_images_is_too_far(
+    photos: np.ndarray, offset: float, spread: float, told: list[str], channel: int
+) -> None:
+    """The checkpoint's own mean and standard deviation are moved, of one channel."""
+    means, deviations = (photos / 255).mean(axis=(0, 1, 2)), (photos / 255).std(axis=(0, 1, 2))
+    deviations[channel] /= spread
+    means[channel] -= offset * deviations[channel]
+    found = check_images(photos, IDS, Preprocess(size=SIZE, mean=tuple(means), std=tuple(deviations)))
+    assert len(found) == len(told)
+    assert all(words in line for words, line in zip(told, found, strict=True))
+
+
+@pytest.mark.parametrize(("percent", "warned"), [("99.8", False), ("99.81", True), ("100", False)])
+def test_a_percentile_of_a_thousand_values_drops_one_at_each_end_from_99_8_on(percent: str, *, warned: bool) -> None:
+    found = {"x": _summarise(np.arange(1000, dtype=np.float32)[None, None])}
+    assert bool(check_statistics(found, {"x": f"percentile-{percent}"})) == warned
 
 
 def test_constant_tensors_and_percentiles_of_too_few_values_are_named(v1: SimpleNamespace) -> None:
     assert check_statistics(v1.statistics, dict.fromkeys(v1.statistics, "mse")) == []
     dead = {"stem": replace(v1.statistics["stem"], minimum=0.5, maximum=0.5)}
+    two = check_statistics(v1.statistics, dict.fromkeys(("logits", "pool"), "percentile-99.99"))
+    assert two[0].startswith("2 tensors have too few values for their percentile, first logits: ")
     assert check_statistics(v1.statistics | dead, {}) == [
         "1 tensors have one value on all calibration images, first stem"
     ]

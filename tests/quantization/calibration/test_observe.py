@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.quantization.calibration import observe as subject
-from rexnet_export.quantization.calibration.observe import TensorStatistics, merge, observe
+from rexnet_export.quantization.calibration.observe import TensorStatistics, bins_of, merge, observe
 
 BINS = 4096
 
@@ -58,6 +58,49 @@ def test_a_large_tensor_is_sampled_evenly_but_its_extremes_are_exact() -> None:
     assert found.counts.sum() <= 4096
     odd_columns = found.counts[BINS + round(1 / 2.0**found.exponent)]
     assert abs(odd_columns / found.counts.sum() - 0.5) < 0.02
+
+
+@pytest.mark.parametrize(("size", "sampled"), [(4096, 4096), (4097, 2049), (8192, 2731), (12288, 2458)])
+def test_at_most_4096_values_of_an_image_are_sampled_at_strides_that_visit_all_columns(size: int, sampled: int) -> None:
+    assert summary(np.arange(size).reshape(1, 1, size)).counts.sum() == sampled
+
+
+def test_a_dead_tensors_bins_are_the_finest_that_a_number_can_have() -> None:
+    smallest = np.float32(2.0**-149)
+    assert summary(np.zeros((1, 1, 4))).exponent == summary(np.full((1, 1, 4), smallest)).exponent == -160
+
+
+def test_values_beyond_a_histogram_are_in_its_last_bins() -> None:
+    values = np.array([-4097, -4096, -4095.5, -0.5, 0, 4095.5, 4096, 1e30], np.float32)
+    assert bins_of(values, 0).tolist() == [0, 0, 0, 4095, 4096, 8191, 8191, 8191]
+    assert bins_of(values[3:6], 1).tolist() == [4095, 4096, 4096 + 2047]
+
+
+def test_bins_that_widen_beyond_all_bounds_keep_their_sign() -> None:
+    """A tensor that was all but dead on some images, and huge on another."""
+    tiny = summary(np.array([[[-1e-40, 0.0, 1e-40, 1e-40]]]))
+    both = merge(tiny, summary(np.array([[[3e38]]])))
+    assert {index: int(both.counts[index]) for index in np.flatnonzero(both.counts)} == {4095: 1, 4096: 3, 7707: 1}
+
+
+def test_every_piece_of_a_batch_counts_and_is_numbered(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 18]>
+        inverse (uint8[batch, 4, 4, 3] image) => (float[batch, 4, 4, 3] ratio) <float one = {1.0}>
+        {
+            pixels = Cast<to = 1>(image)
+            ratio = Div(one, pixels)
+        }"""
+    )
+    path = tmp_path / "inverse.onnx"
+    path.write_bytes(model.SerializeToString())
+    images = np.ones((50, 4, 4, 3), np.uint8)
+    images[:, 0, 0, 0] = range(1, 51)
+    found = observe(path, [images], ["pixels"])["pixels"]
+    assert (found.images, found.maximum, found.mean_maximum, found.mean_minimum) == (50, 50.0, 25.5, 1.0)
+    images[44, 2, 1, 0] = 0
+    with pytest.raises(ConversionError, match="on calibration image 54;"):
+        observe(path, [images[:10], images], ["ratio"])
 
 
 def test_statistics_are_what_onnx_runtime_computes(v1: SimpleNamespace) -> None:

@@ -96,7 +96,15 @@ def test_bins_count_from_the_most_negative() -> None:
     assert observed_range(ends, "percentile") == (-float(BINS), BINS - 0.5)
 
 
-@pytest.mark.parametrize("statistic", ["", "Entropy", "percentile-", "percentile-101", "percentile-0.1", "min-max "])
+@pytest.mark.parametrize("statistic", ["percentile-50.1", "percentile-100", "percentile-100.0", "percentile", *NAMED])
+def test_a_percentile_keeps_more_than_half_of_the_values_and_at_most_all(statistic: str) -> None:
+    check_statistic(statistic)
+
+
+@pytest.mark.parametrize(
+    "statistic",
+    ["", "Entropy", "percentile-", "percentile-101", "percentile-0.1", "percentile-50", "percentile-100.1", "min-max "],
+)
 def test_an_unknown_statistic_is_a_usage_error(statistic: str) -> None:
     with pytest.raises(UsageError, match="unknown statistic"):
         observed_range(statistics(NORMAL), statistic)

@@ -26,6 +26,7 @@ def test_slopes_are_summed_where_the_values_are(values: np.ndarray, statistics: 
     found = summed(values, squared, statistics, None)
     np.testing.assert_allclose(found.by_channel, squared.sum((0, 2, 3), dtype=np.float64), rtol=1e-6)
     np.testing.assert_allclose(found.by_value.sum(), squared.sum(dtype=np.float64), rtol=1e-6)
+    assert found.by_value.shape == (2 * BINS,)
     above = found.by_value[BINS + int(2.0 * 2.0**-statistics.exponent) :].sum()
     np.testing.assert_allclose(above, squared[values >= 2.0].sum(dtype=np.float64), rtol=1e-6)
 

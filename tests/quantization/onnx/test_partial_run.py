@@ -35,6 +35,31 @@ def test_only_what_is_read_later_is_held(v1: SimpleNamespace) -> None:
     assert set(walk.held[0]) == {"logits"}
 
 
+def test_what_a_part_does_not_read_may_lack_a_name() -> None:
+    """ONNX leaves an optional input out by an empty name; the graph's first output may be computed before others."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["": 21]>
+        two (uint8[n, 4, 4, 3] image) => (float[n, 4, 4, 3] first, float[n, 4, 4, 3] second)
+        <float high = {3.0}>
+        {
+            pixels = Cast<to = 1>(image)
+            first = Clip(pixels, , high)
+            second = Add(first, pixels)
+        }"""
+    )
+    images = np.arange(2 * 48, dtype=np.uint8).reshape(2, 4, 4, 3)
+    walk = Walk(model, images)
+    walk.advance(1)
+    rest = walk.rest()
+    assert [value.name for value in rest.graph.input] == ["pixels"]
+    assert np.array_equal(walk.finish(rest)(walk.held), np.minimum(images, 3))
+    walk.advance(2)
+    assert [tensor.name for tensor in walk.rest().graph.initializer] == []
+    assert np.array_equal(walk.finish(walk.rest())(walk.held), np.minimum(images, 3))
+    walk.advance(3)
+    assert np.array_equal(walk.finish(walk.rest())(walk.held), np.minimum(images, 3))
+
+
 def test_a_part_may_run_again_on_other_values(v1: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulate, "LARGEST_GROUP", 5)
     walk = Walk(v1.model, v1.images)

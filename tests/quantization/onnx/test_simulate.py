@@ -85,6 +85,44 @@ def test_groups_do_not_change_the_result_and_keep_the_order(
     assert np.array_equal(simulator(v1.model, v1.images).logits(quantized), whole)
 
 
+@pytest.mark.parametrize(
+    ("images", "side", "sizes"),
+    [
+        (40, 32, [16, 16, 8]),
+        (16, 90, [16]),
+        (16, 91, [15, 1]),
+        (5, 256, [2, 2, 1]),
+        (2, 512, [1, 1]),
+        (0, 32, []),
+    ],
+)
+def test_groups_are_of_sixteen_images_or_of_what_has_as_many_pixels_as_two_of_256(
+    images: int, side: int, sizes: list[int]
+) -> None:
+    assert [len(group) for group in simulate.groups(np.empty((images, side, side, 3), np.uint8))] == sizes
+
+
+@pytest.mark.parametrize(("pixels", "fewest", "taken"), [(3 * 64, 1, 3), (4 * 64 - 1, 1, 3), (63, 1, 1), (64, 5, 5)])
+def test_images_are_taken_while_they_have_so_few_pixels(pixels: int, fewest: int, taken: int) -> None:
+    images = np.arange(9, dtype=np.uint8).repeat(8 * 8 * 3).reshape(9, 8, 8, 3)
+    assert simulate.within(images, pixels, fewest)[:, 0, 0, 0].tolist() == list(range(taken))
+    judge = simulate.Simulator(images=images, reference=np.zeros((9, 2), np.float32)).within(pixels, fewest)
+    assert (len(judge.images), len(judge.reference)) == (taken, taken)
+
+
+def test_one_image_is_taken_however_large() -> None:
+    assert len(simulate.within(np.empty((3, 8, 8, 3), np.uint8), 1)) == 1
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (3, 3), (4, 4), (64, 4)])
+def test_four_groups_run_side_by_side_where_there_are_cores(
+    cores: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simulate, "usable_cores", lambda: cores)
+    with simulate.threads() as pool:
+        assert pool._max_workers == threads
+
+
 def test_the_first_images_are_judged_as_in_the_whole(v1: SimpleNamespace) -> None:
     quantized = insert_qdq(v1.model, v1.table, "uint8")
     judge = simulator(v1.model, v1.images)

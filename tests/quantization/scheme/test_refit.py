@@ -82,6 +82,36 @@ def test_a_table_of_another_network_names_tensors(v1: SimpleNamespace, lite: Sim
         refitted(v1.model, lite.table)
 
 
+@pytest.mark.parametrize(
+    ("missing", "said"), [(3, r"^\S+, \S+, \S+ are not"), (4, r"^\S+, \S+, \S+ and 1 more are not")]
+)
+def test_three_tensors_are_named(v1: SimpleNamespace, missing: int, said: str) -> None:
+    tensors = dict(list(v1.table.tensors.items())[missing:])
+    with pytest.raises(ConversionError, match=said):
+        refitted(v1.model, replace(v1.table, tensors=tensors))
+
+
+def test_what_stays_in_float_fits(v1: SimpleNamespace) -> None:
+    kept = TensorEntry(decision="float", reason="asked for")
+    names = ("logits.weight", "logits.bias", named(v1.table, "fixed"))
+    table = replace(v1.table, tensors={**v1.table.tensors, **dict.fromkeys(names, kept)})
+    found = refitted(v1.model, table).tensors
+    assert [found[name] for name in names] == [kept] * 3
+
+
+@pytest.mark.parametrize("change", [{"axis": 1}, {"axis": None}])
+def test_weights_have_a_scale_for_each_output_channel(v1: SimpleNamespace, change: dict[str, int | None]) -> None:
+    params = replace(v1.table.tensors["logits.weight"].params, **change)
+    with pytest.raises(ConversionError, match=r"logits\.weight do not fit"):
+        refitted(v1.model, with_params(v1.table, "logits.weight", params))
+
+
+def test_what_is_shared_with_another_tensor_does_not_fit(v1: SimpleNamespace) -> None:
+    flat = named(v1.table, "shared")
+    with pytest.raises(ConversionError, match=f"{flat} do not fit"):
+        refitted(v1.model, edited(v1.table, flat, lambda entry: replace(entry, source="stem.silu")))
+
+
 def test_a_table_of_other_weights_is_refused(v1: SimpleNamespace) -> None:
     with pytest.raises(ConversionError, match="belongs to float graph aaaaaaaaaaaa"):
         refitted(v1.model, replace(v1.table, model_sha256="a" * 64))

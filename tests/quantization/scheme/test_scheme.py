@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,10 +11,10 @@ import pytest
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.quantization.calibration.observe import observe
 from rexnet_export.quantization.calibration.ranges import ranged
-from rexnet_export.quantization.onnx.view import model_sha256
-from rexnet_export.quantization.scheme.scheme import decide, observed_tensors
+from rexnet_export.quantization.onnx.view import model_sha256, view
+from rexnet_export.quantization.scheme.scheme import decide, observed_tensors, plan, rescaled
 from rexnet_export.quantization.table.params import QuantParams, for_weights, from_range
-from rexnet_export.quantization.table.table import Calibration
+from rexnet_export.quantization.table.table import Calibration, TensorEntry
 
 CALIBRATION = Calibration(images_sha256="0" * 64, images=12, statistic="min-max", seed=0)
 RELU6 = QuantParams(scale=(float(np.float16(6 / 255)),), zero_point=(-128,))
@@ -68,6 +69,29 @@ def test_what_a_clamp_alone_reads_is_fused_into_it(v1: SimpleNamespace, lite: Si
 def test_what_a_clamp_and_another_read_is_not_fused() -> None:
     model = parsed("a = Mul(input, input) b = Clip(a, low, high) y = Mul(a, b)")
     assert observed_tensors(model) == ("a", "y")
+
+
+def test_what_the_graph_gives_is_not_fused() -> None:
+    model = parsed("a = Mul(input, input) y = Clip(a, low, high)")
+    assert observed_tensors(model) == ()
+    model.graph.output.append(onnx.helper.make_tensor_value_info("a", onnx.TensorProto.FLOAT, None))
+    assert observed_tensors(model) == ("a",)
+
+
+def test_what_is_read_by_another_operator_alone_is_not_fused() -> None:
+    assert observed_tensors(parsed("a = Mul(input, input) y = Sigmoid(a)")) == ("a",)
+
+
+def test_what_is_joined_has_the_scale_of_the_whole_or_the_fixed_one_of_its_parts() -> None:
+    entries = plan(view(parsed("a = Mul(input, input) b = Add(a, input) y = Concat <axis = 1> (a, b)")))
+    assert [(name, e.decision, e.source) for name, e in entries.items()] == [
+        ("input", "fixed", None),
+        ("a", "shared", "y"),
+        ("b", "shared", "y"),
+        ("y", "observed", None),
+    ]
+    entries = plan(view(parsed("a = Sigmoid(input) b = Sigmoid(input) y = Concat <axis = 1> (a, b)")))
+    assert (entries["y"].decision, entries["y"].source) == ("shared", "a")
 
 
 def test_what_only_moves_shares_its_source(v1: SimpleNamespace) -> None:
@@ -155,12 +179,60 @@ def test_a_tensor_that_was_not_observed_is_named(v1: SimpleNamespace) -> None:
         ("a = Conv(input, w, b) y = Conv(a, w, b)", r"Conv  shares w with another node"),
         ("y = Conv(input, w)", r"Conv  needs a constant as input 2, not ''"),
         ("y = Gemm(input, w, b)", r"Gemm  must be"),
+        ("y = Gemm <transB = 1, alpha = 0.5> (input, w, b)", r"Gemm  must be"),
+        ("y = Clip(input, low, low)", r"Clip  to \[0, 0\]"),
+        ("a = Mul(input, input) s = Sigmoid(input) y = Concat <axis = 1> (a, s)", "joins tensors whose scales"),
+        ("y = Add(input, high)", r"Add  reads high, which is no activation"),
+        ("y = Add(high, input)", r"Add  reads high, which is no activation"),
     ],
 )
 def test_what_has_no_int8_form_is_named(body: str, message: str) -> None:
     model = parsed(body, ", float[1] w = {1.0}, float[1] b = {1.0}")
     with pytest.raises(ConversionError, match=message):
         observed_tensors(model)
+
+
+def test_a_clip_to_less_than_one_has_a_scale_of_its_own() -> None:
+    entries = plan(view(parsed("y = Clip(input, low, half)", ", float half = {0.5}")))
+    assert entries["y"].params == QuantParams(scale=(float(np.float16(0.5 / 255)),), zero_point=(-128,))
+
+
+@pytest.mark.parametrize(("constant", "value"), [("scale", np.ones(4, np.float32)), ("zero", np.zeros((), np.int8))])
+def test_pixels_are_uint8_with_one_scale(constant: str, value: np.ndarray) -> None:
+    graph = view(parsed("y = Sigmoid(input)"))
+    with pytest.raises(ConversionError, match="must turn uint8 pixels into numbers with one scale"):
+        plan(replace(graph, constants={**graph.constants, constant: value}))
+
+
+def test_the_zero_point_of_pixels_is_128_lower_as_a_signed_integer() -> None:
+    graph = view(parsed("y = Sigmoid(input)"))
+    found = plan(replace(graph, constants={**graph.constants, "zero": np.array(3, np.uint8)}))
+    assert found["input"].params == QuantParams(scale=(1 / 256,), zero_point=(-125,))
+
+
+@pytest.mark.parametrize("name", ["stem.silu", "features.0.relu6"])
+def test_a_layer_between_tensors_without_scales_is_refused(v1: SimpleNamespace, name: str) -> None:
+    """Its input, and the clamp that takes up its output."""
+    without = {**v1.table.tensors, name: replace(v1.table.tensors[name], params=None)}
+    with pytest.raises(ConversionError, match=r"features\.0\.depthwise lies between clamps that take up stem\.silu"):
+        rescaled(view(v1.model), replace(v1.table, tensors=without))
+
+
+def test_weights_beyond_float16_are_refused_though_only_one_channel_is(v1: SimpleNamespace) -> None:
+    model = onnx.ModelProto()
+    model.CopyFrom(v1.model)
+    (tensor,) = (each for each in model.graph.initializer if each.name == "stem.weight")
+    values = onnx.numpy_helper.to_array(tensor).copy()
+    values[0] = 1e8
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    with pytest.raises(ConversionError, match=r"stem\.weight needs a scale beyond float16"):
+        decide(model, v1.statistics, CALIBRATION)
+
+
+def test_weights_that_stay_in_float_get_no_scales(v1: SimpleNamespace) -> None:
+    kept = TensorEntry(decision="float", reason="asked for")
+    table = replace(v1.table, tensors={**v1.table.tensors, "logits.weight": kept, "logits.bias": kept})
+    assert rescaled(view(v1.model), table) == table
 
 
 def test_ranges_beyond_float16_are_refused(v1: SimpleNamespace, tmp_path: Path) -> None:

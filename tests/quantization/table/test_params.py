@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -41,6 +42,11 @@ def test_floor_is_the_nearest_float16_below(scale: float) -> None:
     assert floor <= scale
     assert float(np.float16(floor)) == floor
     assert floor == HALF_MAX or float(np.nextafter(np.float16(floor), np.float16(np.inf))) > scale
+
+
+@pytest.mark.parametrize("exact", [2.0**-24, 0.25, 1.0, 65504.0])
+def test_a_float16_is_its_own_ceiling_and_floor(exact: float) -> None:
+    assert half_precision_ceiling(np.asarray(exact)) == half_precision_floor(np.asarray(exact)) == exact
 
 
 def test_ceiling_never_reaches_zero_and_says_when_float16_is_too_small() -> None:
@@ -91,8 +97,8 @@ def test_halves_round_to_even_and_the_ends_saturate() -> None:
 
 def test_the_second_nearest_lies_across_the_real_number_and_below_where_that_is_on_the_grid() -> None:
     params = QuantParams(scale=(0.5,), zero_point=(0,))
-    integers = np.asarray([0.6, 0.4, -0.4, -0.6, 0.0, 3.0, -3.0, 126.6, 127.0, 127.4, -126.6, -127.0, -127.4])
-    expected = [0, 1, -1, 0, -1, 2, -4, 126, 126, 127, -126, -127, -127]
+    integers = np.asarray([0.6, 0.4, -0.4, -0.6, 0.0, 3.0, -3.0, 126.4, 126.6, 127.0, 127.4, -126.6, -127.0, -127.4])
+    expected = [0, 1, -1, 0, -1, 2, -4, 127, 126, 126, 127, -126, -127, -127]
     assert params.second_nearest(integers / 2).tolist() == expected
 
 

@@ -44,7 +44,8 @@ def packed(content: bytes) -> str:
         pytest.param(packed(b"ab")[:-1], "not base64", id="padding"),
         pytest.param(base64.b64encode(zlib.compress(b"ab") + b"c").decode(), "too long", id="more"),
         pytest.param(packed(b"a"), "not a mask of 15", id="small"),
-        pytest.param(packed(b"abc"), "not a mask of 15", id="large"),
+        pytest.param(packed(b"abc"), "too long", id="large"),
+        pytest.param(packed(b"abcd"), "too long", id="larger"),
         pytest.param(packed(b"\x00\x01"), "beyond the 15", id="beyond"),
         pytest.param(packed(bytes(10**6)), "too long", id="bomb"),
     ],
@@ -52,3 +53,18 @@ def packed(content: bytes) -> str:
 def test_what_is_no_mask_is_refused(text: str, said: str) -> None:
     with pytest.raises(ConversionError, match=rf"w\.rounding.*{said}"):
         parse_mask(text, 15, "w.rounding")
+
+
+def test_one_mark_among_those_beyond_is_enough() -> None:
+    with pytest.raises(ConversionError, match="beyond the 9"):
+        parse_mask(packed(b"\x00\x01"), 9, "w.rounding")
+
+
+@pytest.mark.parametrize(("size", "taken"), [(2**24, True), (2**24 + 1, False)])
+def test_a_mask_of_unknown_size_has_at_most_16_mib(size: int, taken: bool) -> None:  # noqa: FBT001
+    text = base64.b64encode(zlib.compress(bytes(size), 1)).decode()
+    if taken:
+        check_mask(text, "w.rounding")
+    else:
+        with pytest.raises(ConversionError, match="too long"):
+            check_mask(text, "w.rounding")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from rexnet_export.pipeline.core.errors import ConversionError
+from rexnet_export.quantization.table import table_file
 from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.quantization.table.rewrites import ChannelGrouping, ChannelScaling
 from rexnet_export.quantization.table.rounding_mask import mask_text
@@ -135,6 +136,11 @@ REFUSED = [
     (damaged("tensors", "w.rounded", "rounding", value=[1]), r"tensors\.w\.rounded\.rounding holds a list"),
     (damaged("tensors", "w.rounded", "rounding", value="eJxr"), r"tensors\.w\.rounded\.rounding .*cut short"),
     (damaged("tensors", "b", "source", value="nowhere"), "b refers to 'nowhere'"),
+    (damaged("rewrites", 1, "order", 0, value=2**31), r"order\[0\] holds 2147483648: .* to 2147483647"),
+    (damaged("rewrites", 1, "sizes", 0, value=2**31), r"sizes\[0\] holds 2147483648: .* to 2147483647"),
+    (damaged("rewrites", 1, "sizes", 0, value=0), r"sizes\[0\] holds 0"),
+    (damaged("rewrites", 1, "order", 0, value=1), "order is not a permutation of 0 to 2"),
+    (damaged("rewrites", 1, "sizes", 0, value=2), "sizes add up to 4, not to the 3 channels"),
 ]
 
 
@@ -216,6 +222,32 @@ def test_a_parameter_without_integers_or_of_another_shape_is_refused() -> None:
         SMALL.integers("ghost", np.zeros(2))
     with pytest.raises(ConversionError, match=r"w \(3,\) has 2 scales along axis 0"):
         SMALL.integers("w", np.zeros(3))
+
+
+def test_a_parameter_needs_integers_in_the_table() -> None:
+    odd = replace(SMALL, tensors={"w": TensorEntry(decision="weights", params=SCALE)})
+    with pytest.raises(ConversionError, match=r"w \(1,\) has 1 scales along axis None"):
+        odd.integers("w", np.zeros(1))
+    with pytest.raises(ConversionError, match=r"w \(\) has 2 scales along axis 0"):
+        SMALL.integers("w", np.zeros(()))
+    with pytest.raises(ConversionError, match=r"w \(3, 1\) has 2 scales along axis 0"):
+        SMALL.integers("w", np.zeros((3, 1)))
+
+
+def test_what_is_stored_must_be_the_tables_all_and_no_more() -> None:
+    stored = {name: entry.params for name, entry in SMALL.tensors.items() if entry.params}
+    SMALL.require_stored(stored)
+    for wrong in (stored | {"f": SCALE}, stored | {"x": CHANNELS}, {n: p for n, p in stored.items() if n != "x"}):
+        with pytest.raises(ConversionError, match="report this model"):
+            SMALL.require_stored(wrong)
+
+
+def test_at_most_256_mib_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(table_file, "read_untrusted", lambda _, most: asked.append(most) or b"")
+    with pytest.raises(ConversionError, match="it is no JSON"):
+        load_table(tmp_path / "qparams.json")
+    assert asked == [256 * 2**20]
 
 
 def test_what_stays_in_float_is_listed_in_order(v1: SimpleNamespace) -> None:
