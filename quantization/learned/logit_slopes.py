@@ -41,8 +41,8 @@ def logit_slopes(
         tensors = _computed(graph, group)
         logits, values = _alike([tensors[value.name] for value in rows]), [tensors[name] for name in names]
         parts: list[dict[str, Slopes]] = []
-        for probe, signed in enumerate(signs):
-            found = torch.autograd.grad(logits, values, signed, retain_graph=probe + 1 < PROBES, materialize_grads=True)
+        for signed in signs:
+            found = torch.autograd.grad(logits, values, signed, retain_graph=True, materialize_grads=True)
             squares = [(slope.square() / (numbers * PROBES * len(few))).numpy() for slope in found]
             parts.append(
                 {

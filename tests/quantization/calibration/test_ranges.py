@@ -11,7 +11,8 @@ from hypothesis.extra import numpy as arrays
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.quantization.calibration import observe, ranges
 from rexnet_export.quantization.calibration.observe import TensorStatistics
-from rexnet_export.quantization.calibration.ranges import observed_range
+from rexnet_export.quantization.calibration.ranges import least_noise, observed_range
+from rexnet_export.quantization.calibration.slopes import Slopes
 from rexnet_export.quantization.calibration.statistic_names import NAMED, check_statistic
 from rexnet_export.quantization.table.params import QuantParams, from_range
 
@@ -187,6 +188,48 @@ def test_entropy_of_a_one_sided_tensor_keeps_the_other_end_at_zero() -> None:
 def test_a_constant_tensor_keeps_its_value(value: float, statistic: str) -> None:
     low, high = observed_range(summary(np.full((1, 40), value)), statistic)
     assert low <= np.float32(value) <= high
+
+
+CUBES = 8 * np.linspace(-1, 1.5, 6001) ** 3
+ONE_SIDED = np.append(np.maximum(CUBES / 2, 0), 60.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "statistic", "expected"),
+    [
+        (CUBES, "mse", (-7.90857, 27.0)),
+        (CUBES, "entropy", (-8.0, 27.0)),
+        (CUBES, "percentile-99", (-7.71094, 26.3359)),
+        (ONE_SIDED, "mse", (0.0, 13.7849)),
+        (ONE_SIDED, "entropy", (0.0, 13.5977)),
+        (ONE_SIDED, "percentile-99", (0.0, 13.1719)),
+    ],
+)
+def test_what_a_search_finds_stays_what_it_is(
+    values: np.ndarray, statistic: str, expected: tuple[float, float]
+) -> None:
+    """The same images give the same table in every version: how finely is searched is no free choice any more."""
+    assert observed_range(summary(values[None, None]), statistic) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("bins", "left"), [(1, 1), (2048, 2048), (2049, 1025), (8192, 2048)])
+def test_at_most_2048_bins_are_searched(bins: int, left: int) -> None:
+    edges, counts = ranges._coarse(np.arange(-5.0, bins - 4), np.ones(bins, np.int64))
+    assert (len(counts), len(edges), counts.sum()) == (left, left + 1, bins)
+    width = -(-bins // 2048)
+    assert (edges[0], edges[-1]) == (-5.0, -5.0 + width * left)
+    assert counts[0] == width
+
+
+@pytest.mark.parametrize(("slope", "expected"), [(0.0, (-1.0, 4095.0)), (1.0, (-1.0, 1000.0))])
+def test_a_range_of_least_noise_is_of_the_values_with_slopes(slope: float, expected: tuple[float, float]) -> None:
+    """A far value that no logit answers to is left out; where none answers to any, all are kept."""
+    found = summary(np.append(np.linspace(-1, 1000, 4000), 4095.0)[None, None])
+    by_value = slope * found.counts.astype(np.float64)
+    by_value[-1] = 0.0
+    chosen = least_noise(found, Slopes(by_channel=np.ones(1), by_value=by_value))
+    assert chosen.statistic == "logit-mse"
+    assert (chosen.low, chosen.high) == pytest.approx(expected, rel=0.05, abs=1)
 
 
 def test_every_named_statistic_has_its_arithmetic() -> None:

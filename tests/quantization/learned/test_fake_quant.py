@@ -11,12 +11,17 @@ from calibrated_networks import calibrated_network
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.core.errors import ConversionError
-from rexnet_export.quantization.learned.fake_quant import FakeQuantNetwork, fake_quantize
+from rexnet_export.quantization.learned.fake_quant import (
+    FakeQuantNetwork,
+    _power_of_two,
+    _RoundParameter,
+    fake_quantize,
+)
 from rexnet_export.quantization.onnx.view import view
 from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
 from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.quantization.table.rounding_mask import mask_text
-from rexnet_export.quantization.table.table import QuantTable
+from rexnet_export.quantization.table.table import QuantTable, TensorEntry
 
 
 @pytest.fixture(scope="module", params=["v1", "lite", "r"])
@@ -148,6 +153,47 @@ def test_weights_are_counted_in_units_of_their_channel(tiny: SimpleNamespace) ->
             largest = network.value[name.replace(".", ":")].detach().flatten(1).abs().amax(1)
             assert (largest[largest > 0] >= 0.5).all(), name
             assert (largest <= 1).all(), name
+
+
+def test_biases_are_counted_in_about_an_eighth_of_their_outputs_range(tiny: SimpleNamespace) -> None:
+    network = FakeQuantNetwork(tiny.model, tiny.table)
+    for step in network.steps:
+        if step.parameters:
+            entry = tiny.table.tensors[step.output]
+            params = entry.params or tiny.table.tensors[entry.source].params
+            unit = float(network.get_buffer(f"{step.parameters[1].replace('.', ':')}:unit"))
+            assert 255 * params.scale[0] / 8 < unit <= 255 * params.scale[0] / 4, step.output
+
+
+def test_a_bias_of_a_layer_in_float_has_a_unit_of_its_own(tiny: SimpleNamespace) -> None:
+    kept = {
+        name: TensorEntry(decision="float", reason="asked for") for name in ("logits", "logits.weight", "logits.bias")
+    }
+    network = FakeQuantNetwork(tiny.model, replace(tiny.table, tensors={**tiny.table.tensors, **kept}))
+    assert float(network.get_buffer("logits:bias:unit")) == 0.25  # the next power of two above an eighth
+
+
+def test_units_are_the_next_power_of_two_and_one_for_what_is_dead() -> None:
+    assert _power_of_two(torch.tensor([0.0, 0.3, 1.0, 3.0, 4.0])).tolist() == [1.0, 0.5, 2.0, 4.0, 8.0]
+
+
+def test_weights_that_grew_beyond_their_scales_saturate_as_integers_do(tiny: SimpleNamespace) -> None:
+    network = FakeQuantNetwork(tiny.model, tiny.table)
+    with torch.no_grad():
+        network.value["stem:weight"].mul_(4)
+    params = tiny.table.tensors["stem.weight"].params
+    expected = params.dequantize(params.quantize(4 * view(tiny.model).constants["stem.weight"].astype(np.float64)))
+    assert np.array_equal(network.stored("stem.weight").detach().numpy(), expected.astype(np.float32))
+    assert {-128, 127} <= set(np.rint(expected / np.reshape(params.scale, (-1, 1, 1, 1))).astype(int).ravel().tolist())
+
+
+def test_a_bias_saturates_at_32_bits() -> None:
+    real, scale = torch.tensor([4.0, -4.0, 1.0], requires_grad=True), torch.full((3,), 2.0**-30, dtype=torch.float64)
+    stored = _RoundParameter.apply(real, scale, torch.zeros(()), 32)
+    assert stored.tolist() == [2.0, -2.0, 1.0]  # 2^31 - 1 is 2^31 in float32
+    stored.sum().backward()
+    assert real.grad is not None
+    assert real.grad.tolist() == [1.0, 1.0, 1.0]
 
 
 def test_an_operator_without_a_form_in_torch_is_refused(tiny: SimpleNamespace) -> None:

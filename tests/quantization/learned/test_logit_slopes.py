@@ -6,11 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
+import torch
 from random_networks import random_network
 
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.graph.float_graph import float_graph
-from rexnet_export.quantization.calibration.observe import observe
+from rexnet_export.quantization.calibration.observe import TensorStatistics, observe
 from rexnet_export.quantization.learned import logit_slopes as subject
 from rexnet_export.quantization.learned.logit_slopes import logit_slopes
 from rexnet_export.quantization.onnx.partial_run import Walk
@@ -68,6 +69,58 @@ def test_every_observed_tensor_has_slopes_and_the_same_each_time(case: SimpleNam
     for name, found in first.items():
         np.testing.assert_array_equal(found.by_value, second[name].by_value)
         assert found.by_channel.shape == case.statistics[name].channel_minima.shape
+
+
+def test_a_million_pixels_are_looked_at_twice_but_at_least_32_images(
+    case: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, passes = [], []
+    own = torch.autograd.grad
+
+    def within(images: np.ndarray, pixels: int, fewest: int) -> np.ndarray:
+        asked.append((pixels, fewest))
+        return images[:1]
+
+    monkeypatch.setattr(subject, "within", within)
+    monkeypatch.setattr(torch.autograd, "grad", lambda *given, **named: passes.append(1) or own(*given, **named))
+    logit_slopes(case.model, case.statistics, case.images)
+    assert asked == [(2**20, 32)]
+    assert len(passes) == 2
+
+
+def two_heads(path: Path) -> tuple[onnx.ModelProto, dict[str, TensorStatistics], np.ndarray]:
+    """Means of the channels as logits, their squares as another head, and a map that neither head reads."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["": 21]>
+        two (uint8[n, 4, 4, 3] image) => (float[n, 3] means, float[n, 3] squares, float[n, 3, 4, 4] map)
+        <float scale = {0.00390625}, uint8 zero = {0}>
+        {
+            planes = Transpose <perm = [0, 3, 1, 2]> (image)
+            input = DequantizeLinear(planes, scale, zero)
+            map = Sigmoid(input)
+            pool = GlobalAveragePool(input)
+            means = Flatten(pool)
+            squares = Mul(means, means)
+        }"""
+    )
+    path.write_bytes(model.SerializeToString())
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3), np.uint8)
+    return model, observe(path, [images], ["input", "map", "squares"]), images
+
+
+def test_all_heads_count_in_one_unit_and_what_no_head_reads_not_at_all(tmp_path: Path) -> None:
+    model, statistics, images = two_heads(tmp_path / "two.onnx")
+    found = logit_slopes(model, statistics, images)
+    assert found["map"].by_channel.tolist() == [0.0] * 3
+    means = images.mean(axis=(1, 2)) / 256
+    unit = np.sqrt((means**2).mean() / (means**4).mean())
+    np.testing.assert_allclose(found["squares"].by_channel, [unit**2 / 6] * 3, rtol=1e-5)
+
+
+def test_heads_are_made_as_large_as_the_logits() -> None:
+    logits, large, dead = torch.tensor([[3.0, -4.0]]), torch.tensor([[30.0, 40.0]]), torch.zeros(1, 2)
+    found = subject._alike([logits, large, dead])
+    assert found.tolist() == [[3.0, -4.0, pytest.approx(3.0), pytest.approx(4.0), 0.0, 0.0]]
 
 
 def test_images_are_taken_as_far_as_time_allows(case: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
