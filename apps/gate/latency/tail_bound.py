@@ -38,7 +38,7 @@ def needed(over: int, percentile: float, confidence: float = CONFIDENCE) -> int:
     """Samples that must be there so that the `over`-th largest bounds the percentile: h + over, with the smallest h
     for which I_percentile(h, over + 1) <= 1 - confidence (regularized incomplete beta function)."""
     return over + bisect_left(
-        range(sys.maxsize), confidence - 1, key=lambda below: -betainc(below, over + 1, percentile)
+        range(sys.maxsize), confidence - 1, key=lambda below: -float(betainc(below, over + 1, percentile))
     )
 
 
