@@ -153,7 +153,7 @@ def _show(record: NpuJson, terminal: Terminal) -> None:
 
 def _table(record: NpuJson) -> Table:
     grid = titled(f"{record.source.file}: {record.source.bytes / 1e6:.2f} MB, portable")
-    for column in ("chip", "operators on the NPU", "partitions", "scales", "weights, biases", "MB", "compiled in"):
+    for column in ("chip", "operators on the NPU", "partitions", "scales", "weights", "MB", "seconds"):
         grid.add_column(column)
     for one in record.chips:
         grid.add_row(
@@ -163,13 +163,13 @@ def _table(record: NpuJson) -> Table:
             shown(one.parameters, lambda same: f"{same.activations + same.weights}"),
             shown(_integers(one), str),
             f"{one.bytes / 1e6:.2f}",
-            f"{one.seconds:.1f} s",
+            f"{one.seconds:.1f}",
         )
     return grid
 
 
 def _lines(record: NpuJson) -> Iterator[str]:
-    yield "scales, weights, biases: how many are, in the graph that the compiler was given, those of the portable file"
+    yield "scales, weights and biases: how many that the compiler was given are those of the portable file"
     yield "not executed: a compiled file runs on its chip alone, and its answers there are not measured"
     for chip, reason in record.not_compiled.items():
         yield f"not compiled: {chip}: {reason}"
