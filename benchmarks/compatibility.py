@@ -72,7 +72,7 @@ session of the same file gives: LiteRT 2.1.2 or ONNX Runtime 1.26.0. Integers di
   `MODEL-float-nchw.onnx`, and quantize with their own tools. MNN's converter took 20 GB for an INT8 `.onnx`.
 - **In a browser** `rexnet-bench serve` runs the same files; here onnxruntime-web's WebAssembly runs in Node.js.
 """
-ORT_FILES = ("-int8.ort", "-int8-x86.ort", "-int8.onnx", "-int8-x86.onnx", "-int8-npu.onnx")
+ORT_FILES = ("-int8.ort", "-int8-x86.ort", "-int8.onnx", "-int8-x86.onnx", "-int8-vnni.onnx", "-int8-npu.onnx")
 KNOWN = {
     "litert": Client(program="litert.py", requirements=("ai-edge-litert==2.1.2",), files=(".tflite",)),
     "litert-newest": Client(program="litert.py", requirements=("ai-edge-litert",), files=(".tflite",)),

@@ -41,6 +41,7 @@ FILES: Mapping[str, tuple[str, str | None]] = {
     "tflite": ("tflite", None),
     "ort": ("ort", None),
     "ort-x86": ("ort", "x86"),
+    "ort-vnni": ("ort", "vnni"),
     "coreml": ("coreml", None),
 }
 TITLES: Mapping[str, str] = {

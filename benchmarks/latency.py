@@ -24,6 +24,7 @@ PAIRS = {
     "TFLite": ("tflite", "rexnet_100-int8.tflite", "rexnet_100-fp32.tflite"),
     "OpenVINO": ("openvino", "rexnet_100-int8.openvino", "rexnet_100-fp32.openvino"),
     "ONNX Runtime, x86 preset": ("ort", "rexnet_100-int8-x86.ort", "rexnet_100-fp32.onnx"),
+    "ONNX Runtime, VNNI preset": ("ort", "rexnet_100-int8-vnni.onnx", "rexnet_100-fp32.onnx"),
     "ONNX Runtime, ARM preset on this machine": ("ort", "rexnet_100-int8.ort", "rexnet_100-fp32.onnx"),
 }
 

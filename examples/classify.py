@@ -73,9 +73,11 @@ def open_tflite(path: Path) -> tuple[dict[str, str], Callable[[np.ndarray], np.n
 
 def open_ort(path: Path) -> tuple[dict[str, str], Callable[[np.ndarray], np.ndarray]]:
     """The same of a `.ort` or `.onnx`."""
-    from onnxruntime import InferenceSession
+    from onnxruntime import InferenceSession, SessionOptions
 
-    session = InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = SessionOptions()
+    options.add_session_config_entry("session.x64quantprecision", "1")  # INT8 weights are exact without VNNI, too
+    session = InferenceSession(path, options, providers=["CPUExecutionProvider"])
     about = dict(session.get_modelmeta().custom_metadata_map)
     return about, lambda pixels: session.run(["probabilities"], {"image": pixels})[0][0]
 

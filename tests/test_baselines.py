@@ -24,6 +24,7 @@ RUNTIMES = {
     "tflite": f"LiteRT {version('ai-edge-litert')}",
     "ort": f"ONNX Runtime {version('onnxruntime')}",
     "ort x86": f"ONNX Runtime {version('onnxruntime')}",
+    "ort vnni": f"ONNX Runtime {version('onnxruntime')}",
     "ort npu": f"ONNX Runtime {version('onnxruntime')}",
     "gpu": f"torch {version('torch').split('+')[0]} on CPU",
 }

@@ -18,6 +18,8 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> None:
     path = artifact_at(arguments.file, arguments.target, SUFFIXES)
     with IsolatedFile(path) as file:
         answers = tuple(predict(file, arguments.photos, arguments.top, terminal))
+        if not file.timed:
+            terminal.note(f"{path.name} was executed by {file.executed_by}, which is not what an app runs it with")
     if arguments.json:
         terminal.json({"file": path.name, "predictions": plain(answers)})
         return

@@ -64,7 +64,7 @@ class Session(Protocol):
 
     @property
     def executed_by(self) -> str:
-        """The runtime and its version, as the report prints it."""
+        """The runtime and its version, as the report prints it; what stands behind a comma changes no answer."""
 
     @property
     def timed(self) -> bool:

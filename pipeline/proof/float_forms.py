@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rexnet_export.pipeline.artifact.target import OutputSession, Source, Target
 from rexnet_export.pipeline.core.errors import ExportError
-from rexnet_export.pipeline.core.records import Artifact, Measurement, NotMeasured
+from rexnet_export.pipeline.core.records import Artifact, Measurement, NotMeasured, StoredFile
 
 NOT_INT8 = NotMeasured(reason="only an INT8 file has a float file of its format timed beside it")
 NO_FLOAT = NotMeasured(reason="the format is offered in INT8 alone")
@@ -30,7 +30,7 @@ def float_forms(
 ) -> Iterator[FloatForms]:
     """Those of the `timed` files that are INT8: made for this alone, in a folder that goes when the context ends.
 
-    A preset is compared with the float form's preset of the same name, or else with the float file itself.
+    A preset is compared with the float form's preset of the same name, or else with the float file of its format.
     """
     sessions: dict[str, OutputSession] = {}
     of: dict[str, Measurement[str]] = {}
@@ -44,7 +44,10 @@ def float_forms(
             elif wanted:
                 made = _made(target, source, Path(folder))
                 for preset, name in wanted.items():
-                    of[name] = made if isinstance(made, NotMeasured) else _opened(target, made, preset, sessions)
+                    if isinstance(made, NotMeasured):
+                        of[name] = made
+                    else:
+                        of[name] = _opened(target, made, _form(made, preset, presets[preset]), sessions)
         yield FloatForms(sessions=sessions, of=of)
 
 
@@ -57,12 +60,17 @@ def _made(target: Target, source: Source, folder: Path) -> Measurement[Artifact]
         return NotMeasured(reason=f"its float form: {error}")
 
 
-def _opened(target: Target, made: Artifact, preset: str, sessions: dict[str, OutputSession]) -> Measurement[str]:
+def _form(made: Artifact, preset: str, file: StoredFile) -> str:
+    """The preset of the float form that an INT8 preset's file is compared with; "" is the float file itself."""
+    alike = [name for name, other in made.presets.items() if other.path.suffix == file.path.suffix]
+    return preset if preset in made.presets or not preset else (alike or [""])[0]
+
+
+def _opened(target: Target, made: Artifact, form: str, sessions: dict[str, OutputSession]) -> Measurement[str]:
     """The name of the float file, opened where it was not yet."""
-    own = preset if preset in made.presets else ""
-    name = " ".join(filter(None, (target.name, own, "float")))
+    name = " ".join(filter(None, (target.name, form, "float")))
     if name not in sessions:
-        file = made.presets[own] if own else made.file
+        file = made.presets[form] if form else made.file
         try:
             sessions[name] = target.open(replace(made, file=file))
         except ExportError as error:

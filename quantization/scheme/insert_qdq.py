@@ -23,12 +23,18 @@ type Integers = Literal["int8", "uint8"]
 
 
 def insert_qdq(
-    model: onnx.ModelProto, table: QuantTable, integers: Integers = "int8", *, moved: bool = True
+    model: onnx.ModelProto,
+    table: QuantTable,
+    integers: Integers = "int8",
+    *,
+    weights: Integers | None = None,
+    moved: bool = True,
 ) -> onnx.ModelProto:
     """Write the table into its float model; with `uint8`, all integers of 8 bits and their zero points are 128 higher.
 
-    Weights too: x86 without VNNI adds products of uint8 and int8 in 16 bits, which saturate in silence. What only moves
-    numbers (Pad, Flatten, Concat) moves integers, or, where not `moved`, has its own Q and DQ as the rest.
+    Weights too, unless `weights` says otherwise: x86 without VNNI adds products of uint8 and int8 in 16 bits, which
+    saturate in silence. What only moves numbers (Pad, Flatten, Concat) moves integers, or, where not `moved`, has its
+    own Q and DQ as the rest.
     """
     if (digest := model_sha256(model)) != table.model_sha256:
         raise ConversionError(
@@ -37,7 +43,7 @@ def insert_qdq(
     graph = view(model)
     if differing := sorted(plan(graph).keys() ^ table.tensors.keys()):
         raise ConversionError(f"the table and the model do not both have {differing[0]}; make the table again")
-    rewriting = _Rewriting(graph, table, integers, moved=moved)
+    rewriting = _Rewriting(graph, table, integers, weights or integers, moved=moved)
     for node in model.graph.node:
         rewriting.add(node)
     quantized = onnx.ModelProto()
@@ -55,14 +61,15 @@ def insert_qdq(
 class _Rewriting:
     """New nodes and initializers, and where consumers now read each tensor (`readable`)."""
 
-    def __init__(self, graph: GraphView, table: QuantTable, integers: Integers, *, moved: bool) -> None:
+    def __init__(
+        self, graph: GraphView, table: QuantTable, integers: Integers, weights: Integers, *, moved: bool
+    ) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self._graph = graph
         self._table = table
         self._moved = SHARING if moved else frozenset[str]()
-        self._type = np.dtype(integers)
-        self._shift = -INT8_MIN if self._type == np.uint8 else 0
+        self._type, self._weights = np.dtype(integers), np.dtype(weights)
         self._readable: dict[str, str] = {}
         self._grid: dict[str, tuple[str, str]] = {}
 
@@ -119,7 +126,7 @@ class _Rewriting:
             self._quantize(name, name, entry.params)
 
     def _quantize(self, name: str, tensor: str, params: QuantParams) -> None:
-        zero_point = np.asarray(params.zero_point[0] + self._shift, self._type)
+        zero_point = np.asarray(params.zero_point[0] + _shift(self._type), self._type)
         scale_name = self._constant(f"{name}.q.scale", np.asarray(params.scale[0], np.float32))
         zero_name = self._constant(f"{name}.q.zero_point", zero_point)
         self._node("QuantizeLinear", [tensor, scale_name, zero_name], f"{name}.q")
@@ -143,11 +150,12 @@ class _Rewriting:
         if entry.params is None:
             return
         integers = self._table.integers(name, self._graph.constants[name])
-        dtype, shift = (np.dtype(np.int32), 0) if entry.params.bits == 32 else (self._type, self._shift)
+        dtype = np.dtype(np.int32) if entry.params.bits == 32 else self._weights
+        zero_points = np.asarray(entry.params.zero_point) + _shift(dtype)
         inputs = [
-            self._constant(f"{name}.q", (integers + shift).astype(dtype)),
+            self._constant(f"{name}.q", (integers + _shift(dtype)).astype(dtype)),
             self._constant(f"{name}.q.scale", np.asarray(entry.params.scale, np.float32)),
-            self._constant(f"{name}.q.zero_point", (np.asarray(entry.params.zero_point) + shift).astype(dtype)),
+            self._constant(f"{name}.q.zero_point", zero_points.astype(dtype)),
         ]
         self._node("DequantizeLinear", inputs, f"{name}.dq", axis=entry.params.axis)
         self._readable[name] = f"{name}.dq"
@@ -158,3 +166,8 @@ class _Rewriting:
 
     def _node(self, op: str, inputs: list[str], output: str, axis: int | None = None) -> None:
         self.nodes.append(helper.make_node(op, inputs, [output], output, axis=axis))
+
+
+def _shift(dtype: np.dtype[np.generic]) -> int:
+    """What is added to the table's integers where they are stored unsigned."""
+    return -INT8_MIN if dtype == np.uint8 else 0

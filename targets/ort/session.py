@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from rexnet_export.pipeline.artifact.metadata import PROCESSOR
 from rexnet_export.pipeline.core.errors import ConversionError, first_line
 from rexnet_export.pipeline.core.images import require_images
 from rexnet_export.pipeline.core.outputs import answer, are_outputs, network_outputs
@@ -23,6 +24,7 @@ from rexnet_export.pipeline.machine import onnx_session
 from rexnet_export.pipeline.machine.onnx_session import CPU
 from rexnet_export.targets.ort.canonical import canonical
 from rexnet_export.targets.ort.format import ALIGNMENT, IDENTIFIER
+from rexnet_export.targets.ort.saturation import VNNI, saturates, unsigned
 from rexnet_export.targets.ort.trace import OrtTracer, open_tracer
 
 if TYPE_CHECKING:
@@ -30,20 +32,30 @@ if TYPE_CHECKING:
 
 WORKERS = 2  # images run side by side; each on one thread, as on a phone's CPU provider with one core
 IMAGES_AT_ONCE = 8
+WIDENED = ", weights as UINT8 for want of VNNI"  # behind the comma stands what changes no answer
 
 
 @dataclass(frozen=True, kw_only=True)
 class OrtSession:
-    """A model in ONNX Runtime, `batch` images at once; results keep the order of the images."""
+    """A model in ONNX Runtime, `batch` images at once; results keep the order of the images.
+
+    `widened` where the processor would lose sums of its integers: INT8 weights are then computed as UINT8, which gives
+    what the file means, and not its speed.
+    """
 
     session: InferenceSession
     executed_by: str
-    timed: bool = True
+    widened: bool = False
     path: Path
     provider: str
     names: tuple[str, ...]
     shape: tuple[int, int, int]
     batch: int
+
+    @property
+    def timed(self) -> bool:
+        """Whether what runs here is what would run without us."""
+        return not self.widened
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]."""
@@ -73,7 +85,8 @@ class OrtSession:
         if self.path.suffix == ".ort":
             return open_tracer(file_content(self.path), _options())
         with tempfile.TemporaryDirectory() as folder:
-            return open_tracer(optimized(self.path, Path(folder) / "optimized.ort").path.read_bytes(), _options())
+            content = optimized(self.path, Path(folder) / "optimized.ort").path.read_bytes()
+        return open_tracer(content, _options(), widened=self.widened)
 
     def _outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         try:
@@ -84,15 +97,24 @@ class OrtSession:
 
 
 def open_session(path: Path, provider: str = CPU, *, threads: int = 1) -> OrtSession:
-    """Open a `.ort` or `.onnx` file of ours, whole and with the contract's input and output."""
+    """Open a `.ort` or `.onnx` file of ours, whole and with the contract's input and output.
+
+    A file that wants VNNI is computed with UINT8 weights where sums of others would be lost: see `saturates`.
+    """
     import onnxruntime  # noqa: PLC0415 - a toolchain
 
-    session = _session(file_content(path), path.name, _options(threads), provider)
+    content = file_content(path)
+    session = _session(content, path.name, _options(threads), provider)
+    widened = session.get_modelmeta().custom_metadata_map.get(PROCESSOR) == VNNI and saturates()
+    if widened:
+        wide = unsigned(_model(content, path)).SerializeToString(deterministic=True)
+        session = _session(wide, path.name, _options(threads), provider)
     batch, height, width, channels = _image_shape(session, path.name)
     where = "" if provider == CPU else f" ({provider})"
     return OrtSession(
         session=session,
-        executed_by=f"ONNX Runtime {onnxruntime.__version__}{where}",
+        executed_by=f"ONNX Runtime {onnxruntime.__version__}{where}{WIDENED if widened else ''}",
+        widened=widened,
         path=path,
         provider=provider,
         names=tuple(value.name for value in session.get_outputs()),
@@ -124,10 +146,7 @@ def optimized(onnx_path: Path, path: Path) -> StoredFile:
 
 
 def _single_image(path: Path) -> bytes:
-    try:
-        model = onnx.load_model_from_string(file_content(path))
-    except Exception as error:  # protobuf's DecodeError; its package has no types
-        raise ConversionError(f"{path} is damaged: {first_line(error)}; export the model again") from error
+    model = _model(file_content(path), path)
     graph = model.graph
     for value in (*graph.input, *graph.output, *graph.value_info):
         for dimension in value.type.tensor_type.shape.dim:
@@ -135,6 +154,13 @@ def _single_image(path: Path) -> bytes:
                 dimension.dim_value = 1
     content: bytes = model.SerializeToString(deterministic=True)
     return content
+
+
+def _model(content: bytes, path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load_model_from_string(content)
+    except Exception as error:  # protobuf's DecodeError; its package has no types
+        raise ConversionError(f"{path} is damaged: {first_line(error)}; export the model again") from error
 
 
 def _session(content: bytes, name: str, options: SessionOptions, provider: str = CPU) -> InferenceSession:

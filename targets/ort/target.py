@@ -1,4 +1,4 @@
-"""ONNX Runtime mobile: `.ort` files for ARM and x86, and the `.onnx` files they come from."""
+"""ONNX Runtime: `.ort` files for ARM and x86 with the `.onnx` they come from, and `.onnx` for VNNI and for NPUs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import onnx
 
 from rexnet_export.pipeline.artifact.inspection import Inspection
+from rexnet_export.pipeline.artifact.metadata import PROCESSOR
 from rexnet_export.pipeline.artifact.self_test import carried
 from rexnet_export.pipeline.artifact.target import OutputSession, Source, described, require_int8
 from rexnet_export.pipeline.core.errors import ConversionError, TargetUnavailable, first_line
@@ -19,13 +20,15 @@ from rexnet_export.pipeline.core.outputs import LOGITS, PROBABILITIES
 from rexnet_export.pipeline.core.records import Artifact, Precision, StoredFile, stored_file
 from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
 from rexnet_export.targets.ort import format as ort_format
+from rexnet_export.targets.ort import saturation
 from rexnet_export.targets.ort.format import Graph, count, parameters, quantization
 from rexnet_export.targets.ort.npu import npu_graph
 from rexnet_export.targets.ort.schema import tools
 from rexnet_export.targets.ort.session import file_content, open_session, optimized
 from rexnet_export.targets.ort.structure import structure
 
-X86, NPU = "x86", "npu"
+X86, VNNI, NPU = "x86", "vnni", "npu"
+FOR_VNNI = "For x86 with VNNI; others lose sums in silence unless session.x64quantprecision is 1."
 
 
 class Ort:
@@ -43,9 +46,11 @@ class Ort:
     def convert(self, source: Source, folder: Path, stem: str) -> Artifact:
         """Write `stem.ort` for ARM and the `x86` preset, the `.onnx` of each, and the ARM file's operator list.
 
-        ARM takes INT8 activations; x86 has faster kernels for the same table in UINT8. The `npu` preset is the graph
-        that execution providers of NPUs take whole; there is none where the table leaves layers in float. In float32
-        the preset is the `.onnx`, which ONNX Runtime optimizes for the processor it meets.
+        ARM takes INT8 activations; x86 has faster kernels for the same table in UINT8. The `vnni` preset has UINT8
+        activations and INT8 weights, the fastest form where the processor adds such products up exactly; as a `.onnx`,
+        it can be made exact elsewhere. The `npu` preset is the graph that execution providers of NPUs take whole; there
+        is none where the table leaves layers in float. In float32 the preset is the `.onnx`, which ONNX Runtime
+        optimizes for the processor it meets.
         """
         self.require()
         if source.precision == "int8":
@@ -63,12 +68,13 @@ class Ort:
         if source.qdq_onnx is None or source.table is None:
             raise ConversionError(f"{source.card.name}: INT8 needs a quantization table; calibrate first")
         unsigned = insert_qdq(onnx.load(source.float_onnx.path), source.table, "uint8")
+        mixed = insert_qdq(onnx.load(source.float_onnx.path), source.table, "uint8", weights="int8")
         plain, mobile = _pair(onnx.load(source.qdq_onnx.path), source, folder, stem)
         plain_x86, x86 = _pair(unsigned, source, folder, f"{stem}-{X86}")
-        presets = {X86: x86}
+        presets = {X86: x86, VNNI: _for_vnni(mixed, source, folder / f"{stem}-{VNNI}.onnx")}
         if not source.float_tensors:
             for_npus = npu_graph(onnx.load(source.float_onnx.path), source.table)
-            presets[NPU] = _alone(for_npus, source, folder / f"{stem}-{NPU}.onnx")
+            presets[NPU] = _alone(for_npus, source, folder / f"{stem}-{NPU}.onnx", described(source))
         return Artifact(
             target=self.name,
             precision="int8",
@@ -131,13 +137,20 @@ def _pair(model: onnx.ModelProto, source: Source, folder: Path, stem: str) -> tu
     return _write(_described(model, source, for_plain), plain), stored_file(mobile)
 
 
-def _alone(model: onnx.ModelProto, source: Source, path: Path) -> StoredFile:
-    """Write a `.onnx` of which there is no `.ort`, then again with what it says of itself."""
-    artifact = Artifact(target=Ort.name, precision=source.precision, file=_write(_described(model, source), path))
+def _for_vnni(model: onnx.ModelProto, source: Source, path: Path) -> StoredFile:
+    """A `.onnx` that says what its processor has to have; of a `.ort`, nobody could ask for exact sums."""
+    stated = described(source)
+    stated |= {PROCESSOR: saturation.VNNI, "description": f"{stated['description']} {FOR_VNNI}"}
+    return _alone(_with_scores(model, source.outputs), source, path, stated)
+
+
+def _alone(model: onnx.ModelProto, source: Source, path: Path, stated: Mapping[str, str]) -> StoredFile:
+    """Write a `.onnx` of which there is no `.ort`, then again with what it says of itself beside what is `stated`."""
+    artifact = Artifact(target=Ort.name, precision=source.precision, file=_write(_stating(model, stated), path))
     graph = _optimized_graph(path)
     require_int8(artifact, count(graph), source.float_tensors)
-    proof = carried(source, lambda: open_session(path), quantization(graph), parameters(graph))
-    return _write(_described(model, source, proof), path)
+    proof = carried(source, lambda: open_session(path), quantization(graph), parameters(graph), stated)
+    return _write(_stating(model, {**stated, **proof}), path)
 
 
 def _with_scores(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
@@ -156,11 +169,14 @@ def _with_scores(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelPr
 
 
 def _described(model: onnx.ModelProto, source: Source, proof: Mapping[str, str] | None = None) -> onnx.ModelProto:
+    return _stating(model, described(source) | dict(proof or {}))
+
+
+def _stating(model: onnx.ModelProto, stated: Mapping[str, str]) -> onnx.ModelProto:
     del model.metadata_props[:]
-    stated = described(source)
     model.doc_string = stated["description"]
     model.producer_name, _, model.producer_version = stated["generator"].partition(" ")
-    onnx.helper.set_model_props(model, stated | dict(proof or {}))
+    onnx.helper.set_model_props(model, dict(stated))
     return model
 
 

@@ -22,6 +22,7 @@ from rexnet_export.quantization.onnx.view import attributes_of
 from rexnet_export.quantization.table.params import INT8_MIN, QuantParams
 from rexnet_export.targets.ort import format as ort_format
 from rexnet_export.targets.ort.format import FLOAT_TYPES, Graph, Table
+from rexnet_export.targets.ort.saturation import unsigned
 from rexnet_export.targets.ort.schema import schema
 
 if TYPE_CHECKING:
@@ -77,13 +78,17 @@ def _real(value: _Value, stored: NDArray[np.generic]) -> NDArray[np.float32]:
     return np.ascontiguousarray(stored, np.float32)
 
 
-def open_tracer(content: bytes, options: SessionOptions) -> OrtTracer:
-    """Rebuild the graph of a `.ort` file that ONNX Runtime has verified, with every tensor as an output."""
+def open_tracer(content: bytes, options: SessionOptions, *, widened: bool = False) -> OrtTracer:
+    """Rebuild the graph of a `.ort` file that ONNX Runtime has verified, with every tensor as an output.
+
+    `widened` computes INT8 weights as UINT8: the same tensors on a processor that would lose sums of theirs.
+    """
     import onnxruntime  # noqa: PLC0415
 
     graph = ort_format.parse(content)
     model = rebuilt(content, graph)
     values = tuple(_values(model, graph))
+    model = unsigned(model) if widened else model
     del model.graph.output[:]
     model.graph.output.extend(helper.make_tensor_value_info(v.name, graph.types[v.name], None) for v in values)
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -28,7 +28,7 @@ from rexnet_export.targets.tflite.metadata import with_labels
 
 type Sources = Mapping[Precision, Source]
 
-FILES = ("coreml", "tflite", "ort", "ort-x86", "ort-npu", "openvino")
+FILES = ("coreml", "tflite", "ort", "ort-x86", "ort-vnni", "ort-npu", "openvino")
 LAYER = "features.2.depthwise"
 
 

@@ -11,7 +11,7 @@ from rexnet_export.apps.bench.runner.archive import PLAN_FILE, open_archive
 from rexnet_export.apps.bench.runner.failure import RunnerError
 from rexnet_export.apps.export.info.info_json import BundledFileJson, BundleJson, FileJson, InfoJson, NetworkJson
 from rexnet_export.pipeline.artifact.export_folder import PACKAGES, find_release, require_vouched, stored
-from rexnet_export.pipeline.artifact.metadata import DIGESTS, card_from
+from rexnet_export.pipeline.artifact.metadata import DIGESTS, PROCESSOR, card_from
 from rexnet_export.pipeline.core.errors import ConversionError, DataError, TargetUnavailable, UsageError
 from rexnet_export.pipeline.core.extras import require_module
 from rexnet_export.pipeline.core.files import BACKBONE_FILE, REPORT_FILE
@@ -91,7 +91,7 @@ def _artifact_or_weights(path: Path) -> FileJson:
             made_from=_made_from(metadata),
             int8_mac_fraction=share,
             float_ops=float_ops,
-            notes=(),
+            notes=(f"for a processor with {metadata[PROCESSOR]}",) if metadata.get(PROCESSOR) else (),
         )
 
 

@@ -18,6 +18,7 @@ USES: Mapping[str, str] = {
     "tflite": "Android, and boards with LiteRT",
     "ort": "ARM phones and boards, with ONNX Runtime",
     "ort x86": "PCs and servers, with ONNX Runtime",
+    "ort vnni": "PCs and servers whose processor has VNNI, with ONNX Runtime",
     "ort npu": "NPUs that ONNX Runtime has a provider for",
     "gpu": "GPUs, with torch: the float reference",
     "openvino": "Intel's PCs and edge boxes, with OpenVINO",

@@ -109,9 +109,10 @@ def require_same_images(candidate: LabelledImages, other: LabelledImages, said: 
 def runtime(executed_by: str) -> str:
     """A runtime's name with its version's first two numbers: `ONNX Runtime 1.26.0` -> `ONNX Runtime 1.26`.
 
-    Float32 in torch hardly depends on the version, which is left out: `torch 2.15.0 on CPU` -> `torch on CPU`.
+    Float32 in torch hardly depends on the version, which is left out: `torch 2.15.0 on CPU` -> `torch on CPU`. What
+    stands behind a comma changes no answer.
     """
-    words = executed_by.split()
+    words = executed_by.partition(",")[0].split()
     if words[:1] == ["torch"]:
         words = [word for word in words if not word[:1].isdigit()]
     return " ".join(".".join(word.split(".")[:2]) if word[:1].isdigit() and "." in word else word for word in words)

@@ -217,7 +217,7 @@ def _require_real(file: LoadedFile) -> None:
     """Refuse a speed that is not a processor's own."""
     if not file.timed:
         raise InvalidMeasurement(
-            f"{file.path.name} is executed by the {file.executed_by} here, whose speed says nothing of a device; "
+            f"{file.path.name} is executed here by the {file.executed_by}, whose speed says nothing of a device; "
             "time it where its own runtime runs"
         )
     translator = emulator(file.process_id)

@@ -100,7 +100,7 @@ def test_a_network_of_numbers_has_no_top1(two_heads: Path, tmp_path: Path, capfd
         assert target["logit_sqnr_db"] > 12
         for measured in ("accuracy", "agreement_with_reference"):
             assert target[measured] == NO_CLASSES
-    assert set(report["image_noise"]) == {"ort", "ort x86", "ort npu", "coreml"}
+    assert set(report["image_noise"]) == {"ort", "ort x86", "ort vnni", "ort npu", "coreml"}
     assert all(noise == NO_CLASSES for noise in report["image_noise"].values())
     assert main(["predict", str(out), str(photos / "0.png"), "--target", "coreml"]) == 0
     assert ": logits " in capfd.readouterr().out

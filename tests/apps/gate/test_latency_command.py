@@ -181,7 +181,7 @@ def test_folders_stand_for_a_targets_artifact(exported: dict[str, Path], capfd: 
     assert as_json(out)["base"]["artifact"] == "rexnet_050-int8-x86.ort"
     code, _, err = gated(capfd, *folders)
     assert code == 2
-    assert "give --target; there are coreml, tflite, ort, ort x86, ort npu, gpu" in err
+    assert "give --target; there are coreml, tflite, ort, ort x86, ort vnni, ort npu, gpu" in err
     code, _, err = gated(capfd, *folders, "--target", "phone")
     assert code == 2
     assert "'phone'" in err

@@ -32,7 +32,10 @@ class Fake:
             raise self.fails
         (folder / stem).write_text("float")
         return Artifact(
-            target=self.name, precision="fp32", file=stored(folder / stem), presets={"x86": stored(folder / "x86")}
+            target=self.name,
+            precision="fp32",
+            file=stored(folder / stem),
+            presets={"x86": stored(folder / "x86.onnx")},
         )
 
     def open(self, artifact: Artifact) -> str:
@@ -53,9 +56,9 @@ INT8 = Artifact(
     target="ort",
     precision="int8",
     file=stored(Path("a")),
-    presets={"x86": stored(Path("b")), "npu": stored(Path("c"))},
+    presets={"x86": stored(Path("b.ort")), "npu": stored(Path("c.onnx")), "new": stored(Path("d.new"))},
 )
-ALL = ("ort", "ort x86", "ort npu")
+ALL = ("ort", "ort x86", "ort npu", "ort new")
 
 
 def forms(
@@ -66,11 +69,12 @@ def forms(
         return dict(found.sessions), dict(found.of)
 
 
-def test_a_preset_has_its_own_float_form_or_the_files() -> None:
+def test_a_preset_has_its_own_float_form_or_that_of_its_format_or_the_files() -> None:
     target = Fake()
     sessions, of = forms(target)
-    assert of == {"ort": "ort float", "ort x86": "ort x86 float", "ort npu": "ort float"}
-    assert sessions == {"ort float": "ort-float", "ort x86 float": "x86"}
+    forms_of = ("ort float", "ort x86 float", "ort x86 float", "ort float")
+    assert of == dict(zip(ALL, forms_of, strict=True))
+    assert sessions == {"ort float": "ort-float", "ort x86 float": "x86.onnx"}
     assert not any(path.exists() for path in target.opened), "they go when the timing is over"
 
 
@@ -78,7 +82,7 @@ def test_only_what_is_timed_is_made() -> None:
     target = Fake(fails=AssertionError("made"))
     assert forms(target, timed=()) == ({}, {})
     sessions, of = forms(Fake(), timed=("ort npu",))
-    assert (list(sessions), of) == (["ort float"], {"ort npu": "ort float"})
+    assert (list(sessions), of) == (["ort x86 float"], {"ort npu": "ort x86 float"})
 
 
 def test_a_float_file_has_none_beside_it() -> None:

@@ -75,6 +75,7 @@ def test_the_target_writes_it_and_says_the_table_is_in_it(sources: Sources, tmp_
     artifact = Ort().convert(sources["int8"], tmp_path, "tiny-int8")
     assert {name: file.path.name for name, file in artifact.presets.items()} == {
         "x86": "tiny-int8-x86.ort",
+        "vnni": "tiny-int8-vnni.onnx",
         "npu": "tiny-int8-npu.onnx",
     }
     inspection = Ort().inspect(replace(artifact, file=artifact.presets["npu"]))

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 def test_what_fails_says_why_and_the_rest_is_done(swept: Path) -> None:
     rows = list(csv.DictReader((swept / "sweep.csv").open(encoding="utf-8")))
     assert [(row["trial"], row["name"]) for row in rows] == [
-        *(("small-fast-int8-ort", name) for name in ("ort", "ort x86", "ort npu")),
+        *(("small-fast-int8-ort", name) for name in ("ort", "ort x86", "ort vnni", "ort npu")),
         *(("small-fp32-ort", name) for name in ("ort", "ort x86")),
         ("broken-fp32-ort", ""),
     ]

@@ -51,6 +51,7 @@ def test_a_whole_release_is_proven(exported: Path, capfd: pytest.CaptureFixture[
         "rexnet_050-int8.tflite",
         "rexnet_050-int8.ort",
         "rexnet_050-int8-x86.ort",
+        "rexnet_050-int8-vnni.onnx",
         "rexnet_050-int8-npu.onnx",
         "rexnet_050-fp32.safetensors",
     ]
@@ -62,9 +63,9 @@ def test_a_whole_release_is_proven(exported: Path, capfd: pytest.CaptureFixture[
             assert file["holds_table"] is True
             assert file["int8_mac_fraction"] == 1.0
     assert content["logits"]["n"] == 24
-    assert len(content["logits"]["pairs"]) == 15
+    assert len(content["logits"]["pairs"]) == 21
     pairs = {tuple(pair["names"]): pair for pair in content["tensors"]}
-    assert len(pairs) == 10 + 5
+    assert len(pairs) == 15 + 6
     against_float = pairs["float network", "rexnet_050-int8.tflite"]
     assert against_float["loss"]["sqnr_db"] < against_float["loss"]["source_db"]
     assert len(against_float["traces"]["tensors"]) > 50
@@ -152,6 +153,7 @@ def stored_weights(release: Path, tensor: str) -> bytes:
         "rexnet_050-int8.tflite",
         "rexnet_050-int8.ort",
         "rexnet_050-int8-x86.ort",
+        "rexnet_050-int8-vnni.onnx",
     ],
 )
 def test_damaged_weights_are_named(copy: Path, member: str, capfd: pytest.CaptureFixture[str]) -> None:
@@ -159,7 +161,7 @@ def test_damaged_weights_are_named(copy: Path, member: str, capfd: pytest.Captur
     flip(copy / member, bytes(w ^ 0x80 for w in weights) if "x86" in member else weights, at=40)  # x86: unsigned
     code, out, err = verified(capfd, copy, flags=["--json"])
     assert code == 12
-    assert "1 of 6 files failed" in err
+    assert "1 of 7 files failed" in err
     assert Path(member).parts[0] in err
     content = json.loads(out)
     (damaged,) = (file for file in content["files"] if file["problems"])

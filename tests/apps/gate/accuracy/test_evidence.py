@@ -206,6 +206,7 @@ def test_other_images_say_what_differs(folder: Path, part: dict[str, Any], messa
         ("Core ML", "Core ML"),
         ("ours 3 on 2", "ours 3 on 2"),
         ("lib.of.ours 1.2.3", "lib.of.ours 1.2"),
+        ("ONNX Runtime 1.26.0, weights as UINT8 for want of VNNI", "ONNX Runtime 1.26"),
     ],
 )
 def test_the_last_number_of_a_version_does_not_count(executed_by: str, expected: str) -> None:

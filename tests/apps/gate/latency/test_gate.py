@@ -182,7 +182,7 @@ def test_images_have_the_shape_that_both_files_take(paths: tuple[Path, Path]) ->
 
 
 def test_an_interpreters_speed_is_refused(paths: tuple[Path, Path]) -> None:
-    with pytest.raises(InvalidMeasurement, match=r"candidate\.tflite is executed by the fake runtime"):
+    with pytest.raises(InvalidMeasurement, match=r"candidate\.tflite is executed here by the fake runtime"):
         gated(paths, FakeFile("base", 2.0), FakeFile("candidate", 2.0, timed=False))
 
 
