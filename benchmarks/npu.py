@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rexnet_export.apps.export.npu.npu_json import NpuJson
+from rexnet_export.apps.shared.text import shown
 from rexnet_export.pipeline.core.records import NotMeasured, Preprocess
 from rexnet_export.pipeline.data.sources import batches, bundled
 from rexnet_export.pipeline.machine.environment import processor
@@ -98,19 +99,20 @@ def compiled(file: Path, options: argparse.Namespace, output: Path) -> NpuJson:
 
 def lines(records: Sequence[NpuJson]) -> Iterator[str]:
     """The table, and under it where it comes from."""
-    yield "| file | MB | chip | operators on the NPU | partitions | scales compared | compiled, MB | seconds |"
-    yield "|---|---:|---|---:|---:|---:|---:|---:|"
+    yield "| file | MB | chip | operators on the NPU | partitions | scales | weights, biases | compiled, MB | seconds |"
+    yield "|---|---:|---|---:|---:|---:|---:|---:|---:|"
     for record in records:
         for one in record.chips:
             same = one.parameters
-            count = "-" if isinstance(same, NotMeasured) else str(same.activations + same.weights)
+            scales = shown(same, lambda same: f"{same.activations + same.weights}")
+            integers = shown(same if isinstance(same, NotMeasured) else same.integers, str)
             yield (
                 f"| `{record.source.file}` | {record.source.bytes / MB:.2f} | {one.vendor} {one.chip} | "
-                f"{one.operators_on_npu} of {one.operators} | {one.partitions} | {count} | {one.bytes / MB:.2f} | "
-                f"{one.seconds:.1f} |"
+                f"{one.operators_on_npu} of {one.operators} | {one.partitions} | {scales} | {integers} | "
+                f"{one.bytes / MB:.2f} | {one.seconds:.1f} |"
             )
         for chip, reason in record.not_compiled.items():
-            yield f"| `{record.source.file}` | {record.source.bytes / MB:.2f} | {chip} | {reason} | | | | |"
+            yield f"| `{record.source.file}` | {record.source.bytes / MB:.2f} | {chip} | {reason} | | | | | |"
     packages = ", ".join(f"{name} {version}" for name, version in records[0].packages.items())
     sdk = ", ".join(sorted({one.sdk for record in records for one in record.chips}))
     yield ""

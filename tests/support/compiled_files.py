@@ -23,6 +23,7 @@ LABELS = ("one", "two", "three", "four")
 KINDS = ["QUANTIZE", "CONV_2D", "LOGISTIC", "MUL", "MEAN", "DEQUANTIZE"]
 PROGRAM = b"a vendor's program"
 STAMP_FIELD = 120
+SAYS_VERSION = "print('Applying plugin with SDK version: v2.51.0')"
 
 
 def portable_file(path: Path, *, stride: int = 1) -> Path:
@@ -38,11 +39,11 @@ def portable_file(path: Path, *, stride: int = 1) -> Path:
     silu = _tensor(graph, "stem.silu", "INT8", (1, SIDE, SIDE, CHANNELS), 0.03125, -100)
     pooled = _tensor(graph, "logits.quantized", "INT8", (1, CHANNELS), 0.03125, -100)
     logits = graph.add_tensor(LOGITS, "FLOAT32", (1, CHANNELS))
-    weights = graph.add_constant("stem.weight", np.ones((CHANNELS, 1, 1, 3), np.int8))
+    weights = graph.add_constant("stem.weight", np.arange(CHANNELS * 3, dtype=np.int8).reshape(CHANNELS, 1, 1, 3) - 5)
     scales = tuple(0.25 / (1 + channel) for channel in range(CHANNELS))
     graph.quantize(weights, QuantParams(scale=scales, zero_point=(0,) * CHANNELS, axis=0), "INT8")
     axes = graph.add_constant("axes", np.array([1, 2], np.int32))
-    bias = graph.add_constant("stem.bias", np.zeros(CHANNELS, np.int32))
+    bias = graph.add_constant("stem.bias", np.arange(CHANNELS, dtype=np.int32) * 1_000 - 7)
     steps = tuple(scale / 256 for scale in scales)
     graph.quantize(bias, QuantParams(scale=steps, zero_point=(0,) * CHANNELS, axis=0, bits=32), "INT32")
     inputs = [[image], [pixels, weights, bias], [conv], [conv, gate], [silu, axes], [pooled]]
@@ -113,3 +114,11 @@ def environment(folder: Path, body: str) -> Path:
     (folder / "onnxruntime_qnn").mkdir()
     (folder / "onnxruntime_qnn" / "libQnnHtp.so").touch()
     return folder
+
+
+def compiler(tmp_path: Path, file: Path, *, outside: int = 0, more: str = "") -> Path:
+    """An environment whose compiler writes what it was prepared to, for the chip it is asked for."""
+    for chip in ("SM8650", "SM8750", "SA8295"):
+        (tmp_path / f"{chip}.made").write_bytes(compiled(file, chip, outside=outside))
+    made = f"pathlib.Path({str(tmp_path)!r}, flags['soc_model'] + '.made').read_bytes()"
+    return environment(tmp_path / "packages", f"{SAYS_VERSION}\npathlib.Path(flags['o']).write_bytes({made})\n{more}")

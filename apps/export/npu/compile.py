@@ -1,4 +1,7 @@
-"""One file compiled for one chip: LiteRT's program in a process of its own, and what it said when it failed."""
+"""One file compiled for one chip: LiteRT's program in a process of its own, and what it said when it failed.
+
+For Qualcomm's chips it runs once more, for QNN's recorder in place of the compiler: both are handed the same graph.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import os
 import re
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
@@ -30,10 +34,14 @@ CAUSES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """A compiled file as the program wrote it, the graph it handed to the vendor (Qualcomm), and how long it took."""
+    """A compiled file as the program wrote it, and how long it took; `handed_over` and `recorded` are Qualcomm's.
+
+    They are folders: of the graph that was compiled, and of what was recorded.
+    """
 
     path: Path
     handed_over: Path
+    recorded: Path
     sdk: str
     seconds: float
 
@@ -41,19 +49,10 @@ class Made:
 def compile_for(chip: Chip, source: Path, environment: Environment, folder: Path) -> Made:
     """Compile `source` in `folder`; `TargetUnavailable` where the vendor's SDK is missing, else `ConversionError`."""
     vendor, out = chip.vendor, folder / f"{chip.name}.tflite"
-    log, handed_over = folder / f"{chip.name}.txt", folder / f"{chip.name}-graph"
+    log, handed_over, recorded = (folder / f"{chip.name}{end}" for end in (".txt", "-graph", "-recorded"))
     handed_over.mkdir()
-    name = chip.name.lower() if vendor.name == "MediaTek" else chip.name
-    flags = [
-        "--cmd=apply",
-        f"--model={source}",
-        f"--o={out}",
-        f"--soc_manufacturer={vendor.name}",
-        f"--soc_model={name}",
-        f"--libs={environment.plugin(vendor)}",
-        "--err=--",
-        *vendor.flags.get(chip.name, ()),
-    ]
+    recorded.mkdir()
+    flags = [*_flags(chip, source, environment), f"--o={out}"]
     if vendor.name == "Qualcomm":
         flags += [f"--qualcomm_ir_json_dir={handed_over}", "--qualcomm_log_level=error"]
     places = (*environment.libraries(vendor), *alias(environment, vendor, folder / "alias"))
@@ -67,9 +66,31 @@ def compile_for(chip: Chip, source: Path, environment: Environment, folder: Path
         kind = TargetUnavailable if missing else ConversionError
         raise kind(_cause(said, code) + (f"; it needs {vendor.needs}" if missing else ""))
     version = SDK.search(said)
+    if vendor.name == "Qualcomm":  # where that fails, there is no recording, which is said when it is read
+        flags = [*_flags(chip, source, environment), f"--o={recorded / 'out.tflite'}"]
+        flags += [f"--qualcomm_{what}={recorded}" for what in ("saver_output_dir", "ir_json_dir")]
+        with suppress(ConversionError):  # it took too long
+            _run([str(environment.compiler), *flags], places, recorded / "said.txt", folder)
     return Made(
-        path=out, handed_over=handed_over, sdk=excerpt(version[1]) if version else "not stated", seconds=seconds
+        path=out,
+        handed_over=handed_over,
+        recorded=recorded,
+        sdk=excerpt(version[1]) if version else "not stated",
+        seconds=seconds,
     )
+
+
+def _flags(chip: Chip, source: Path, environment: Environment) -> list[str]:
+    vendor = chip.vendor
+    return [
+        "--cmd=apply",
+        f"--model={source}",
+        f"--soc_manufacturer={vendor.name}",
+        f"--soc_model={chip.name.lower() if vendor.name == 'MediaTek' else chip.name}",
+        f"--libs={environment.plugin(vendor)}",
+        "--err=--",
+        *vendor.flags.get(chip.name, ()),
+    ]
 
 
 def _run(command: list[str], places: tuple[Path, ...], log: Path, folder: Path) -> int:

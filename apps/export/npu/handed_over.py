@@ -1,8 +1,9 @@
-"""What LiteRT handed to Qualcomm's compiler, compared with the file: scales and zero points of every INT8 tensor.
+"""What LiteRT handed to Qualcomm's compiler, compared with the file: scales, zero points, weights and biases.
 
 The compiled program itself is the vendor's secret. LiteRT's plugin writes the graph that it built for it, as QNN's
-JSON: tensors of the file are called `COUNT_litert_INDEX` there, weights (which it transposes) are the second input of a
-node `..._LiteRt_OpId_INDEX`. QNN's offset is the zero point with its sign changed.
+JSON: tensors of the file are called `COUNT_litert_INDEX` there, weights are the second input of a node
+`..._LiteRt_OpId_INDEX`, those of `Conv2d` transposed. QNN's offset is the zero point with its sign changed. The JSON
+has no integers: they are of a second run, whose JSON must have the same graph.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from pydantic import ConfigDict
 
 from rexnet_export.apps.export.npu.npu_json import ParametersJson
+from rexnet_export.apps.export.npu.recorded import recorded_arrays
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.json_record import JsonRecord
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured
@@ -64,15 +66,17 @@ class _File(_Part):
     graph: _Graph
 
 
-def compared(folder: Path, graph: Graph) -> Measurement[ParametersJson]:
-    """How many INT8 tensors of `graph` were handed over with the scale and zero point that the file has.
+def compared(folder: Path, recorded: Path, graph: Graph) -> Measurement[ParametersJson]:
+    """How many tensors of `graph` were handed over with the scale, zero point and integers that the file has.
 
-    `ConversionError` names the first that was not.
+    `folder` has the graph that was compiled, `recorded` what was recorded. `ConversionError` names the first tensor
+    that is another.
     """
     found = sorted(folder.glob("*.json"))
     if len(found) != 1:
         return NotMeasured(reason=f"the compiler wrote {len(found)} graphs, and numbers tensors anew in each")
-    handed = _File.parse(read_untrusted(found[0], MOST_BYTES)).graph
+    written = read_untrusted(found[0], MOST_BYTES)
+    handed = _File.parse(written).graph
     pairs = dict(_pairs(handed, graph))
     for index, step in pairs.items():
         params = graph.quantization(index)
@@ -81,12 +85,35 @@ def compared(folder: Path, graph: Graph) -> Measurement[ParametersJson]:
         if params is None or given != list(zip(map(np.float32, params.scale), params.zero_point, strict=True)):
             raise ConversionError(f"{graph.name(index)} was handed to the compiler with another scale or zero point")
     constant = [index for index in pairs if graph.is_constant(index)]
-    missing = (i for i in graph.indices() if graph.quantization(i) and graph.type(i) in INT8 and i not in pairs)
+    missing = {i for i in graph.indices() if graph.quantization(i) and graph.type(i) in INT8 and i not in pairs}
+    same = _same_integers(written, recorded, handed, graph)
+    if not isinstance(same, NotMeasured):
+        missing |= {i for i in graph.indices() if graph.quantization(i) and graph.is_constant(i) and i not in same}
     return ParametersJson(
         activations=len(pairs) - len(constant),
         weights=len(constant),
+        integers=same if isinstance(same, NotMeasured) else len(same),
         not_seen=tuple(sorted(map(graph.name, missing))),
     )
+
+
+def _same_integers(written: bytes, recorded: Path, handed: _Graph, graph: Graph) -> Measurement[frozenset[int]]:
+    """Weights and biases that were recorded as they are in the file, to the last integer."""
+    arrays = recorded_arrays(recorded)
+    if isinstance(arrays, NotMeasured):
+        return arrays
+    again = [_File.checked(read_untrusted(path, MOST_BYTES))["graph"] for path in recorded.glob("*.json")]
+    if again != [_File.checked(written)["graph"]]:
+        return NotMeasured(reason="QNN's recorder was handed another graph than the compiler")
+    transposed = {int(operator.inputs[1]) for operator in graph.operators if graph.kind(operator) == "CONV_2D"}
+    same = set()
+    for index, name in (*_direct(handed.tensors), *_weights(handed.nodes, graph)):
+        if name in arrays and graph.is_constant(index) and graph.quantization(index):
+            values = graph.values(index)
+            if arrays[name] != (values.transpose(1, 2, 3, 0) if index in transposed else values).tobytes():
+                raise ConversionError(f"{graph.name(index)} was handed to the compiler with other integers")
+            same.add(index)
+    return frozenset(same)
 
 
 def _pairs(handed: _Graph, graph: Graph) -> Iterator[tuple[int, _Quantized]]:

@@ -31,12 +31,14 @@ class SourceJson(JsonRecord):
 
 
 class ParametersJson(JsonRecord):
-    """INT8 tensors that the vendor's compiler was given with the file's own scale and zero point."""
+    """Tensors that the vendor's compiler was given with the file's own scale and zero point, and integers."""
 
     activations: Count
     weights: Count
+    integers: Measurement[Count]
+    """Weights and biases whose every integer was given as the file has it."""
     not_seen: tuple[Text, ...]
-    """INT8 tensors of the file that the graph handed over does not name."""
+    """INT8 tensors of the file, and biases, that the graph handed over does not name."""
 
 
 class ChipJson(JsonRecord):

@@ -11,13 +11,13 @@ from rich.table import Table
 
 from rexnet_export.apps.export.npu.ai_pack import write_ai_pack
 from rexnet_export.apps.export.npu.chips import Chip
-from rexnet_export.apps.export.npu.compile import compile_for
+from rexnet_export.apps.export.npu.compile import Made, compile_for
 from rexnet_export.apps.export.npu.environment import Environment, fetch, find
 from rexnet_export.apps.export.npu.handed_over import compared
 from rexnet_export.apps.export.npu.npu_json import COMPILED, ChipJson, NpuJson, ParametersJson, SourceJson
 from rexnet_export.apps.shared.terminal import Terminal
 from rexnet_export.apps.shared.terminal_table import titled
-from rexnet_export.apps.shared.text import counted, unmeasured_lines
+from rexnet_export.apps.shared.text import counted, shown, unmeasured_lines
 from rexnet_export.apps.shared.text import done as done_line
 from rexnet_export.pipeline.artifact.export_folder import require_vouched
 from rexnet_export.pipeline.core.errors import ConversionError, ExportError, TargetUnavailable
@@ -116,7 +116,7 @@ def _one(chip: Chip, path: Path, graph: Graph, environment: Environment, folder:
     require_same_ends(graph, result)
     operators, left = len(graph.operators), sum(found.left.values())
     whole = not left and found.partitions == 1
-    parameters = _parameters(chip, compiled.handed_over, graph, whole=whole)
+    parameters = _parameters(compiled, chip, graph, whole=whole)
     name = f"{path.stem}_{chip.vendor.group(chip.name)}.tflite"
     with writing(folder):  # last: what is in the folder is published
         (folder / name).write_bytes(with_its_labels(result, compiled.path.read_bytes()))
@@ -138,12 +138,12 @@ def _one(chip: Chip, path: Path, graph: Graph, environment: Environment, folder:
     )
 
 
-def _parameters(chip: Chip, handed: Path, graph: Graph, *, whole: bool) -> Measurement[ParametersJson]:
+def _parameters(compiled: Made, chip: Chip, graph: Graph, *, whole: bool) -> Measurement[ParametersJson]:
     if chip.vendor.name != "Qualcomm":
         return NO_GRAPH
     if not whole:
         return NotMeasured(reason="the plugin numbers the tensors of each partition anew")
-    return compared(handed, graph)
+    return compared(compiled.handed_over, compiled.recorded, graph)
 
 
 def _show(record: NpuJson, terminal: Terminal) -> None:
@@ -153,27 +153,34 @@ def _show(record: NpuJson, terminal: Terminal) -> None:
 
 def _table(record: NpuJson) -> Table:
     grid = titled(f"{record.source.file}: {record.source.bytes / 1e6:.2f} MB, portable")
-    for column in ("chip", "operators on the NPU", "partitions", "scales compared", "MB", "compiled in"):
+    for column in ("chip", "operators on the NPU", "partitions", "scales", "weights", "MB", "seconds"):
         grid.add_column(column)
     for one in record.chips:
-        compared_with = one.parameters
         grid.add_row(
             f"{one.vendor} {one.chip}",
             f"{one.operators_on_npu} of {one.operators}",
             str(one.partitions),
-            "-" if isinstance(compared_with, NotMeasured) else str(compared_with.activations + compared_with.weights),
+            shown(one.parameters, lambda same: f"{same.activations + same.weights}"),
+            shown(_integers(one), str),
             f"{one.bytes / 1e6:.2f}",
-            f"{one.seconds:.1f} s",
+            f"{one.seconds:.1f}",
         )
     return grid
 
 
 def _lines(record: NpuJson) -> Iterator[str]:
+    yield "scales, weights and biases: how many that the compiler was given are those of the portable file"
     yield "not executed: a compiled file runs on its chip alone, and its answers there are not measured"
     for chip, reason in record.not_compiled.items():
         yield f"not compiled: {chip}: {reason}"
-    values = ((one.chip, one.parameters) for one in record.chips)
-    yield from (f"scales not compared: {line}" for line in unmeasured_lines(values))
+    scales = [(one.chip, one.parameters) for one in record.chips]
+    yield from (f"not compared: {line}" for line in unmeasured_lines(scales))
+    integers = ((one.chip, _integers(one)) for one in record.chips if not isinstance(one.parameters, NotMeasured))
+    yield from (f"weights not compared: {line}" for line in unmeasured_lines(integers))
+
+
+def _integers(one: ChipJson) -> Measurement[int]:
+    return one.parameters if isinstance(one.parameters, NotMeasured) else one.parameters.integers
 
 
 def _told(record: NpuJson, failed: Mapping[Chip, ExportError], output: Path, terminal: Terminal) -> int:
