@@ -92,7 +92,7 @@ def better(one: Score, other: Score, images: int) -> bool:
     difference = (one.agreement - other.agreement) * images
     wrong = (2.0 - one.agreement - other.agreement) * images
     if abs(difference) > 2.0 * math.sqrt(wrong):
-        return difference > 0.0
+        return one.agreement > other.agreement
     return one.sqnr_db > other.sqnr_db
 
 

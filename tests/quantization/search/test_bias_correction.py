@@ -54,6 +54,13 @@ def test_no_mean_shift_is_left_in_any_layer(v1: SimpleNamespace, corrected: Quan
     assert np.abs(after).max() < np.abs(before).max() / 5
 
 
+def test_two_million_pixels_are_looked_at(v1: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(subject, "within", lambda images, pixels: asked.append(pixels) or images[:1])
+    correct_biases(v1.model, v1.table, v1.images, ["stem"])
+    assert asked == [2**21]
+
+
 def test_only_biases_change_and_all_of_them(v1: SimpleNamespace, corrected: QuantTable) -> None:
     for name, entry in corrected.tensors.items():
         assert (entry.correction is not None) == (entry.decision == "derived")

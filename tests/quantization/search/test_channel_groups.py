@@ -75,6 +75,24 @@ def test_what_is_predicted_is_the_noise_of_the_cut(first: list[float], second: l
     assert [size % 2 for size in sizes[:-1]] == [0, 0]
 
 
+def test_layers_are_cut_into_two_to_four_groups_of_full_or_half_lanes() -> None:
+    rng = np.random.default_rng(0)
+    found = candidates(layer(np.exp(rng.normal(size=200)).tolist()))
+    assert {len(each.rewrite.sizes) for each in found} == {2, 3, 4}
+    assert all(size % 8 == 0 for each in found for size in each.rewrite.sizes[:-1])
+    assert {all(size % 16 == 0 for size in each.rewrite.sizes[:-1]) for each in found} == {True, False}
+
+
+@pytest.mark.parametrize("low", [0.5, -0.5])
+def test_ranges_are_widened_to_zero(low: float) -> None:
+    found = replace(layer([1.0, 1.0]), lows=np.array([[low, low]]), highs=np.array([[1.5, 2.5]]))
+    assert found.ranges.tolist() == [[1.5 - min(low, 0), 2.5 - min(low, 0)]]
+    assert found.noise == pytest.approx(2 * ((2.5 - min(low, 0)) / STEPS) ** 2 / 12)
+    below = replace(found, lows=np.array([[-2.0, -3.0]]), highs=np.array([[-1.0, -1.5]]))
+    assert below.ranges.tolist() == [[2.0, 3.0]]
+    assert below.noise == pytest.approx(2 * (3.0 / STEPS) ** 2 / 12)
+
+
 def test_too_few_channels_are_not_cut() -> None:
     assert best_cut(layer([1.0, 2.0, 3.0]), 2, multiple=8) is None
     assert best_cut(layer([1.0] * 23), 3, multiple=8) is None

@@ -54,6 +54,17 @@ def test_a_finer_cut_is_taken_where_it_pays() -> None:
     assert kept(*ways) == [("a", 0.02)]
 
 
+@pytest.mark.parametrize(("gained", "taken"), [(0.2985, False), (0.3015, True)])
+def test_a_hundredth_of_the_time_must_gain_three_tenths_of_a_decibel(gained: float, *, taken: bool) -> None:
+    assert bool(kept(cut("a", 1.0), cut("a", 10 ** (-gained / 10), 0.01))) == taken
+
+
+@pytest.mark.parametrize(("cost", "taken"), [(0.07, True), (0.0701, False)])
+def test_seven_hundredths_of_the_time_are_the_most(cost: float, *, taken: bool) -> None:
+    assert bool(kept(cut("a", 1.0), cut("a", 1e-6, cost))) == taken
+    assert cut("a", 1.0).kept is False
+
+
 def test_the_time_of_all_cuts_is_bounded() -> None:
     ways = [way for name in "abcd" for way in (cut(name, 1.0), cut(name, 1e-6, MOST_COST / 3))]
     found = best_cuts(ways, 0.0)

@@ -106,3 +106,8 @@ def test_agreement_decides_beyond_chance_and_sqnr_otherwise(
 ) -> None:
     first, second = (Score(sqnr_db=sqnr, agreement=agreement) for sqnr, agreement in (one, other))
     assert better(first, second, 100) is expected
+
+
+def test_two_standard_deviations_are_still_chance() -> None:
+    """12 and 16 of 16: four more, where four are wrong."""
+    assert better(Score(sqnr_db=20.0, agreement=0.75), Score(sqnr_db=19.0, agreement=1.0), 16)

@@ -29,6 +29,7 @@ from rexnet_export.quantization.rewrites.rewrite import apply
 from rexnet_export.quantization.rewrites.scale_channels import scale_channels
 from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
 from rexnet_export.quantization.scheme.scheme import decide, observed_tensors
+from rexnet_export.quantization.search import equalize as subject
 from rexnet_export.quantization.search.equalize import equalize
 from rexnet_export.quantization.table.rewrites import ChannelScaling
 from rexnet_export.quantization.table.table import Calibration
@@ -259,6 +260,61 @@ def test_a_channel_that_hardly_lives_is_not_blown_up(peak: float) -> None:
     factors = factors_for([1.0, peak, 0.01])
     assert min(factors) > 0.99 * SMALLEST * max(factors)
     assert peak or factors[2] < factors[1] < factors[0]
+
+
+WEIGHTS = [[1.0, -2.0, 0.5], [0.25, 4.0, -3.0]]
+LOWS, HIGHS, FACTORS = [-1.0, -8.0, 0.0], [2.0, 3.0, 0.5], [1.0, 4.0, 0.5]
+
+
+def test_the_predicted_noise_is_that_of_the_docstring() -> None:
+    model = onnx.parser.parse_model(THREE)
+    values = np.array(WEIGHTS, np.float32)[:, :, None, None]
+    model.graph.initializer[1].CopyFrom(onnx.numpy_helper.from_array(values, "w"))
+    chain = chain_named(model, "t")
+    ends = {"channel_minima": np.array(LOWS, np.float32), "channel_maxima": np.array(HIGHS, np.float32)}
+    statistics = {name: replace(found, **ends) for name, found in observed_as(chain, [1.0] * 3).items()}
+    peaks = [max(-low, high) for low, high in zip(LOWS, HIGHS, strict=True)]
+    step = (
+        max(high / factor for high, factor in zip(HIGHS, FACTORS, strict=True))
+        - min(low / factor for low, factor in zip(LOWS, FACTORS, strict=True))
+    ) / 255
+    noise = signal = 0.0
+    for row in WEIGHTS:
+        step_of_row = max(abs(weight) * factor for weight, factor in zip(row, FACTORS, strict=True)) / 127
+        for weight, peak, factor in zip(row, peaks, FACTORS, strict=True):
+            noise += ((step * weight * factor) ** 2 + (step_of_row * peak / 4 / factor) ** 2) / 12
+            signal += (weight * peak / 4) ** 2
+    assert subject._noise(chain, view(model), statistics, np.array(FACTORS)) == pytest.approx(noise / signal)
+    model.graph.initializer[1].CopyFrom(onnx.numpy_helper.from_array(0 * values, "w"))
+    assert subject._noise(chain, view(model), statistics, np.array(FACTORS)) == 0.0
+
+
+@pytest.mark.parametrize("balance", [1.0, 0.75, 0.5])
+def test_factors_are_peaks_over_weights_and_dead_channels_weigh_as_the_median(balance: float) -> None:
+    peaks, weights = np.array([8.0, 2.0, 0.0]), np.array([1.0, 4.0, 0.5])
+    factors = subject._factors(peaks, weights, balance)
+    assert factors[0] / factors[1] == pytest.approx(4**balance / 0.25 ** (1 - balance))
+    assert factors[2] * weights[2] == pytest.approx(np.median(factors[:2] * weights[:2]))
+    assert (peaks / factors).max() == pytest.approx(8.0)
+
+
+@pytest.mark.parametrize(("after", "worthwhile"), [(0.5, False), (0.499, True)])
+def test_noise_must_fall_by_half(after: float, monkeypatch: pytest.MonkeyPatch, *, worthwhile: bool) -> None:
+    noises = iter([1.0, 0.9, after, 0.7])
+    balances = []
+    monkeypatch.setattr(subject, "_noise", lambda *_: next(noises))
+    monkeypatch.setattr(subject, "_factors", lambda peaks, _, balance: balances.append(balance) or balance * peaks)
+    assert bool(factors_for([1.0, 2.0, 3.0])) == worthwhile
+    assert balances == [1.0, 0.75, 0.5]
+
+
+@pytest.mark.parametrize(("peaks", "factors"), [([4.0, 1.0, 1.0], None), ([4.5, 1.0, 0.5], (1.0, 0.222, 0.111))])
+def test_a_gates_tensor_is_uneven_from_four_times_its_median_peak_on(
+    peaks: list[float], factors: tuple[float, ...] | None
+) -> None:
+    chain = chain_named(onnx.parser.parse_model(THREE), "t")
+    found = subject._gated_scaling(chain, np.array(peaks))
+    assert (found and found.factors) == factors
 
 
 def test_what_was_not_observed_is_named(v1: SimpleNamespace) -> None:

@@ -14,6 +14,7 @@ from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.quantization.onnx.simulate import Logits, Simulator, simulator
 from rexnet_export.quantization.onnx.view import view
 from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
+from rexnet_export.quantization.search import mixed_precision
 from rexnet_export.quantization.search.float_islands import check_islands
 from rexnet_export.quantization.search.mixed_precision import Changes, Mixed, changes, leave_in_float, units
 from rexnet_export.quantization.table.table_file import table_text
@@ -149,6 +150,24 @@ def test_expected_changes_are_those_of_margins_and_noise() -> None:
     assert (seen.changed, seen.expected) == (1, 0.5)
     assert not seen.within(0.4)
     assert seen.within(0.5)
+
+
+@pytest.mark.parametrize(("side", "images"), [(32, 256), (64, 64), (224, 12)])
+def test_units_are_ranked_on_a_quarter_of_a_million_pixels_but_at_least_twelve_images(
+    v1: SimpleNamespace, judge: Judge, side: int, images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    own = Judge.first
+    monkeypatch.setattr(Judge, "first", lambda self, count: asked.append(count) or own(self, count))
+    large = replace(judge, images=np.broadcast_to(np.uint8(0), (IMAGES, side, side, 3)))
+    search = mixed_precision._Search(v1.model, v1.table, large, BOUND, lambda: None)
+    search.ranked(units(v1.model)[:2])
+    assert asked == [images]
+
+
+@pytest.mark.parametrize(("beyond", "within"), [(0.5e-9, True), (1.5e-9, False)])
+def test_what_rounding_adds_does_not_count(beyond: float, *, within: bool) -> None:
+    assert Changes(images=1, changed=0, expected=0.25 + beyond).within(0.25) == within
 
 
 def test_a_bound_holds_for_what_was_seen_and_for_what_is_expected() -> None:

@@ -9,7 +9,7 @@ from onnx import helper
 from spoiled_tables import spoiled
 
 from rexnet_export.pipeline.core.records import NotMeasured
-from rexnet_export.quantization.onnx.simulate import Score, simulator
+from rexnet_export.quantization.onnx.simulate import Score, Simulator, simulator
 from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
 from rexnet_export.quantization.search import sensitivity as subject
 from rexnet_export.quantization.search.sensitivity import Sensitivity, sensitivities
@@ -70,6 +70,22 @@ def test_alone_is_what_the_whole_graph_gives_with_the_others_in_float(
         alone = case.judge.score(insert_qdq(case.model, replace(case.table, tensors=tensors), "uint8"))
         assert alone.sqnr_db == pytest.approx(each.only.sqnr_db, abs=0.5)
         assert np.isfinite(each.only.sqnr_db)
+
+
+def test_the_first_images_rank_and_two_dozen_are_left_out(
+    case: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def within(self: Simulator, *given: int) -> Simulator:
+        asked.append(given)  # type: ignore[arg-type]
+        raise InterruptedError
+
+    monkeypatch.setattr(Simulator, "within", within)
+    with pytest.raises(InterruptedError):
+        sensitivities(case.model, case.table, case.judge, lambda _: None)
+    assert asked == [(2**17, 8)]
+    assert subject.QUIET.reason == "quieter alone than 24 others"
 
 
 def test_parts_that_are_joined_leave_int8_together() -> None:
