@@ -37,9 +37,8 @@ ROOMS = ("quantization", "apps/gate/accuracy", "apps/gate/baseline", "apps/gate/
 # Imported once; ours are what tests/conftest.py and tests/support read.
 LIBRARIES = (
     *("torch._dynamo", "onnx", "onnxruntime", "scipy.optimize", "scipy.stats", "PIL"),
-    *("hypothesis", "pydantic", "jsonschema", "junitparser"),
+    *("hypothesis", "pydantic", "jsonschema", "junitparser", "rexnet_export.targets.tflite.onnx2tf"),
     *("rexnet_export.apps.export.command", "rexnet_export.apps.shared.trials.ray_cluster"),
-    "rexnet_export.targets.tflite.onnx2tf",
 )
 PYTEST = ("-o", "addopts=--import-mode=importlib", "-x", "-q", "-m", "not slow", "--hypothesis-seed=0")
 LEAST_S, TIMES = 20.0, 10.0  # a mutant may take this long, and so many times what the tests take without it
@@ -190,10 +189,9 @@ def forget(name: str, read_by: Mapping[str, set[str]]) -> None:
     while more:
         gone |= more
         more = {reader for reader, read in read_by.items() if read & more} - gone
-    for each in gone & sys.modules.keys():
+    for each in sorted(gone & sys.modules.keys(), reverse=True):  # a package after what is in it
         package, _, last = each.rpartition(".")
         vars(sys.modules[package]).pop(last, None)  # where `from package import module` looks first
-    for each in gone & sys.modules.keys():
         del sys.modules[each]
 
 
@@ -293,8 +291,7 @@ def main() -> None:
     # In the order drawn: however few are tried, they are a sample of all.
     chosen = random.Random(options.seed).sample(everything, min(options.mutants, len(everything)))  # noqa: S311
     found = list(outcomes(chosen, time.monotonic() + 60 * options.minutes))
-    text = page(found, len(everything), options.seed)
-    print(text)
+    print(text := page(found, len(everything), options.seed))
     if options.page:
         options.page.write_text(text, encoding="utf-8")
 

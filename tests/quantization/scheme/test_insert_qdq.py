@@ -12,8 +12,12 @@ import pytest
 import torch
 
 from rexnet_export.pipeline.core.errors import ConversionError
+from rexnet_export.quantization.calibration.observe import observe
 from rexnet_export.quantization.onnx.simulate import run
+from rexnet_export.quantization.rewrites.group_channels import group_channels
 from rexnet_export.quantization.scheme.insert_qdq import Integers, insert_qdq
+from rexnet_export.quantization.scheme.scheme import decide, observed_tensors
+from rexnet_export.quantization.table.rewrites import ChannelGrouping
 from rexnet_export.quantization.table.table import TensorEntry
 
 NO_OPTIMIZER = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -162,6 +166,43 @@ def test_the_same_input_gives_the_same_bytes_and_stays_untouched(v1: SimpleNames
     first, second = (insert_qdq(v1.model, v1.table, "uint8").SerializeToString(deterministic=True) for _ in range(2))
     assert first == second
     assert v1.model.SerializeToString(deterministic=True) == before
+
+
+def test_only_what_the_graph_gives_is_renamed(either: SimpleNamespace) -> None:
+    names = [node.output[0] for node in insert_qdq(either.model, either.table).graph.node]
+    assert [name for name in names if name.endswith(".float")] == ["logits.float"]
+
+
+@pytest.fixture(scope="module")
+def joined(v1: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """The tiny network with one layer's channels in two tensors, which a Concat joins again."""
+    channels = len(v1.statistics["features.3.expand"].channel_minima)
+    order = tuple(reversed(range(channels)))
+    model = group_channels(v1.model, ChannelGrouping(tensor="features.3.expand", order=order, sizes=(8, channels - 8)))
+    path = tmp_path_factory.mktemp("joined") / "joined.onnx"
+    path.write_bytes(model.SerializeToString())
+    statistics = observe(path, [v1.images], observed_tensors(model))
+    return SimpleNamespace(model=model, images=v1.images, table=decide(model, statistics, v1.table.calibration))
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_parts_are_joined_as_integers_or_each_for_itself(joined: SimpleNamespace, *, moved: bool) -> None:
+    model = insert_qdq(joined.model, joined.table, "uint8", moved=moved)
+    joins = [node for node in model.graph.node if node.op_type == "Concat"]
+    assert joins
+    ends = {end for node in joins for end in (*node.input, *node.output)}
+    assert all(end.endswith(".q") for end in ends) == moved
+    assert any(end.endswith(".q") for end in ends) == moved
+    expected, values = run(joined.model, joined.images), run(model, joined.images)
+    assert 10 * np.log10(np.square(expected).sum() / np.square(values - expected).sum()) > 25
+
+
+def test_parts_with_other_parameters_than_the_whole_are_refused(joined: SimpleNamespace) -> None:
+    (node, *_) = (node for node in joined.model.graph.node if node.op_type == "Concat")
+    part = joined.table.tensors[node.input[1]]
+    wider = replace(part, params=replace(part.params, scale=(2 * part.params.scale[0],)))
+    with pytest.raises(ConversionError, match=f"{node.output[0]} and {node.input[1]} need the same parameters"):
+        insert_qdq(joined.model, replace(joined.table, tensors={**joined.table.tensors, node.input[1]: wider}))
 
 
 def test_a_table_of_another_model_is_refused(v1: SimpleNamespace, lite: SimpleNamespace) -> None:
