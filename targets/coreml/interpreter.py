@@ -48,8 +48,8 @@ class MilSession:
         self._names = real_outputs(package)
         classifies = bool(package.spec.description.predictedFeatureName)
         self._labels, self._probabilities = _classifier(package) if classifies else ((), "")
-        self._wanted = {*self._names, *filter(None, [self._probabilities])}
-        self._program = MilProgram(package, self._wanted, arithmetic=arithmetic)
+        wanted = {*self._names, *filter(None, [self._probabilities])}
+        self._program = MilProgram(package, wanted, arithmetic=arithmetic)
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]."""
@@ -91,8 +91,7 @@ class MilSession:
 
     @torch.inference_mode()
     def _batch(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        results = self._program.execute({IMAGE: self._pixels(images)})
-        return {step.output: result.numpy() for step, result in results if step.output in self._wanted}
+        return {name: result.numpy() for name, result in self._program.run({IMAGE: self._pixels(images)}).items()}
 
     def _pixels(self, images: NDArray[np.uint8]) -> Tensor:
         """An image as Core ML hands it to the program: float32 [N, C, H, W] in 0..255. Channels stay last in memory."""

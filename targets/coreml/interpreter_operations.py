@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 RANGES: Mapping[str, tuple[int, int]] = {"int8": (-128, 127), "uint8": (0, 255)}
 _DATA = ("x", "y", "input", "weight", "bias", "values")
 _FLOATS = ("fp16", "fp32")
+_POINTWISE = frozenset({"add", "cast", "clip", "dequantize", "mul", "quantize", "relu", "relu6", "sigmoid", "silu"})
 
 type Kernel = Callable[..., Tensor]
 
@@ -38,6 +39,12 @@ def arguments(op: Operation) -> tuple[Var, ...]:
 def is_constant(var: Var) -> bool:
     """Whether a variable is stored in the file, not computed."""
     return var.op is not None and is_stored(var.op)
+
+
+def is_pointwise(op: Operation) -> bool:
+    """Whether each number of the result follows from those in its place alone, wherever that is."""
+    attributes = [op.inputs[key].val for key in ("scale", "zero_point") if op.inputs.get(key) is not None]
+    return op.op_type in _POINTWISE and not any(np.ndim(value) for value in attributes)
 
 
 def constant(var: Var) -> Tensor:
