@@ -27,6 +27,7 @@ from rexnet_export.quantization.onnx.view import view
 BINS = 4096
 SAMPLES = 4096
 SMALLEST_EXPONENT = -160  # at which float32's smallest number fills the histogram
+FINEST_EXPONENT = -100  # of bins that are told apart in float32
 
 
 type Runner = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]
@@ -152,9 +153,12 @@ def _summarise(values: NDArray[np.float32]) -> TensorStatistics:
 
 def bins_of(values: NDArray[np.float32], exponent: int) -> NDArray[np.int64]:
     """The bin of a histogram with this exponent that each of the values [n] is in; the first or last if beyond."""
-    # In float64, as an all but dead tensor's bins are finer than float32 can divide by.
-    steps = np.floor(values.astype(np.float64) * 2.0**-exponent)
-    return np.clip(steps, -BINS, BINS - 1).astype(np.int64) + BINS
+    # A power of two changes no digit in float32 either, but that an all but dead tensor's is beyond its range.
+    exact = np.dtype(np.float32 if FINEST_EXPONENT <= exponent <= 0 else np.float64)
+    with np.errstate(over="ignore"):  # what is beyond the last bin may be far beyond
+        steps = np.floor(values.astype(exact, copy=False) * exact.type(2.0**-exponent))
+    bins: NDArray[np.int64] = (np.clip(steps, -BINS, BINS - 1) + exact.type(BINS)).astype(np.int64)
+    return bins
 
 
 def _stride(size: int) -> int:

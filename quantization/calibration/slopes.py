@@ -13,6 +13,7 @@ logits (Hutchinson 1990), so one backward pass finds it for every value of every
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,12 +40,22 @@ class Slopes:
 
 
 def summed(
-    values: NDArray[np.float32], squared: NDArray[np.float32], statistics: TensorStatistics, useful: Span | None
+    values: NDArray[np.float32],
+    probes: Sequence[NDArray[np.float32]],
+    statistics: TensorStatistics,
+    useful: Span | None,
 ) -> Slopes:
-    """Squared slopes [N, C, ...] of values [N, C, ...] by channel and by value; beyond `useful` its ends count."""
+    """Squared slopes [N, C, ...] of values [N, C, ...], as each probe found them, by channel and by value.
+
+    Values beyond `useful` count as its ends.
+    """
     within = values if useful is None else np.clip(values, *useful)
     bins = bins_of(within.ravel(), statistics.exponent)
-    return Slopes(
-        by_channel=squared.sum(axis=(0, *range(2, squared.ndim)), dtype=np.float64),
-        by_value=np.bincount(bins, squared.ravel(), 2 * BINS).astype(np.float64),
+    first, *others = (
+        Slopes(
+            by_channel=squared.sum(axis=(0, *range(2, squared.ndim)), dtype=np.float64),
+            by_value=np.bincount(bins, squared.ravel(), 2 * BINS).astype(np.float64, copy=False),
+        )
+        for squared in probes
     )
+    return sum(others, start=first)

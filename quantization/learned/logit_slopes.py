@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,9 +15,9 @@ from rexnet_export.pipeline.machine.torch_threads import one_torch_thread
 from rexnet_export.quantization.calibration.observe import TensorStatistics
 from rexnet_export.quantization.calibration.sigmoid_limits import spans
 from rexnet_export.quantization.calibration.slopes import Slopes, summed
-from rexnet_export.quantization.learned.torch_graph import steps
+from rexnet_export.quantization.learned.torch_graph import Step, steps
 from rexnet_export.quantization.onnx.simulate import groups, within
-from rexnet_export.quantization.onnx.view import GraphView, view
+from rexnet_export.quantization.onnx.view import view
 
 PROBES = 2  # backward passes an image
 MOST_PIXELS, FEWEST_IMAGES = 2**20, 32  # 256 images at 64 px, 32 at 224
@@ -31,26 +31,30 @@ def logit_slopes(
     The random signs are the same in every call, so the same input gives the same slopes.
     """
     graph, names = view(model), list(statistics)
-    useful = spans(graph)
+    network, useful, (source,) = steps(graph), spans(graph), graph.inputs
+    constants = {
+        name: torch.from_numpy(np.array(graph.constants[name])) for step in network for name in step.parameters
+    }
     generator = torch.Generator().manual_seed(0)
     few = within(images, MOST_PIXELS, FEWEST_IMAGES)
     rows = [value for value in model.graph.output if _is_row(value)]
     numbers = sum(value.type.tensor_type.shape.dim[1].dim_value for value in rows)
 
     def of_group(group: NDArray[np.uint8], signs: Tensor) -> dict[str, Slopes]:
-        tensors = _computed(graph, group)
+        tensors = _computed(network, constants, {source: torch.from_numpy(group)})
         logits, values = _alike([tensors[value.name] for value in rows]), [tensors[name] for name in names]
-        parts: list[dict[str, Slopes]] = []
-        for signed in signs:
-            found = torch.autograd.grad(logits, values, signed, retain_graph=True, materialize_grads=True)
-            squares = [(slope.square() / (numbers * PROBES * len(few))).numpy() for slope in found]
-            parts.append(
-                {
-                    name: summed(value.detach().numpy(), squared, statistics[name], useful.get(name))
-                    for name, value, squared in zip(names, values, squares, strict=True)
-                }
+        found = [
+            torch.autograd.grad(logits, values, signed, retain_graph=True, materialize_grads=True) for signed in signs
+        ]
+        return {
+            name: summed(
+                value.detach().numpy(),
+                [(slope.square() / (numbers * PROBES * len(few))).numpy() for slope in slopes],
+                statistics[name],
+                useful.get(name),
             )
-        return _added(parts)
+            for name, value, *slopes in zip(names, values, *found, strict=True)
+        }
 
     parts = list(groups(few))
     signs = [torch.randint(0, 2, (PROBES, len(part), numbers), generator=generator) * 2.0 - 1.0 for part in parts]
@@ -80,12 +84,13 @@ def _alike(outputs: list[Tensor]) -> Tensor:
     return torch.cat([logits, *scaled], dim=1)
 
 
-def _computed(graph: GraphView, images: NDArray[np.uint8]) -> dict[str, Tensor]:
+def _computed(
+    network: Sequence[Step], constants: Mapping[str, Tensor], images: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Every tensor of the network for some images, ready for a backward pass."""
-    (source,) = graph.inputs
-    tensors = {source: torch.from_numpy(images)}
-    for step in steps(graph):
-        parameters = [torch.from_numpy(np.array(graph.constants[name])) for name in step.parameters]
+    tensors = dict(images)
+    for step in network:
+        parameters = [constants[name] for name in step.parameters]
         value = step.compute(*[tensors[name] for name in step.inputs], *parameters)
         tensors[step.output] = value.requires_grad_() if value.is_leaf and value.is_floating_point() else value
     return tensors

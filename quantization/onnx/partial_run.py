@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,8 @@ class Walk:
     def __init__(self, model: onnx.ModelProto, images: NDArray[np.uint8]) -> None:
         self.model = onnx.shape_inference.infer_shapes(model)
         self.position = 0
+        self._necks = necks(self.model)
+        self._opened: dict[int, list[Runner]] = {}
         self.held: list[Tensors] = [{model.graph.input[0].name: group} for group in groups(images)]
 
     def advance(self, end: int) -> None:
@@ -39,20 +42,35 @@ class Walk:
         ]
         self.position = end
 
-    def rest(self) -> onnx.ModelProto:
-        """The nodes that have not run, as a model of its own."""
-        return part(self.model, self.position, len(self.model.graph.node))
+    def next_piece(self) -> onnx.ModelProto:
+        """The next nodes, up to where a single tensor leads on, as a model of its own."""
+        return part(self.model, self.position, self._neck)
 
-    def finish(self, rest: onnx.ModelProto) -> Callable[[list[Tensors]], NDArray[np.float32]]:
-        """The network's first output for held tensors, by what `rest` returned, changed or as it was.
+    def finish(self, piece: onnx.ModelProto) -> Callable[[list[Tensors]], NDArray[np.float32]]:
+        """The network's first output for held tensors, by what `next_piece` returned, changed or as it was.
 
         Where other outputs are computed later, it may be held already.
         """
         output = self.model.graph.output[0].name
-        if output not in {value.name for value in rest.graph.output}:
-            return lambda held: np.concatenate([group[output] for group in held])
-        run = Runner(rest)
-        return lambda held: np.concatenate([group[output] for group in run(held)])
+        runners = [*([Runner(piece)] if piece.graph.node else []), *self._behind()]
+
+        def finished(held: list[Tensors]) -> NDArray[np.float32]:
+            for runner in runners:
+                held = [before | after for before, after in zip(held, runner(held), strict=True)]
+            return np.concatenate([group[output] for group in held])
+
+        return finished
+
+    @property
+    def _neck(self) -> int:
+        return next((neck for neck in self._necks if neck > self.position), len(self.model.graph.node))
+
+    def _behind(self) -> list[Runner]:
+        """What runs behind the next piece: opened once for all pieces that end in the same place."""
+        neck, end = self._neck, len(self.model.graph.node)
+        if neck not in self._opened:
+            self._opened = {neck: [Runner(part(self.model, neck, end))] if neck < end else []}
+        return self._opened[neck]
 
 
 class Runner:
@@ -94,6 +112,17 @@ def part(model: onnx.ModelProto, first: int, end: int) -> onnx.ModelProto:
         [constants[name] for name in read if name in constants],
     )
     return helper.make_model(cut, ir_version=model.ir_version, opset_imports=model.opset_import)
+
+
+def necks(model: onnx.ModelProto) -> tuple[int, ...]:
+    """The positions between nodes of which what comes before hands on a single tensor, in order."""
+    nodes = model.graph.node
+    made = {value.name: 0 for value in model.graph.input}
+    made |= {name: index + 1 for index, node in enumerate(nodes) for name in node.output}
+    read = {name: index for index, node in enumerate(nodes) for name in node.input if name in made}
+    read |= {value.name: len(nodes) for value in model.graph.output}
+    held = Counter(position for name, last in read.items() for position in range(made[name], last + 1))
+    return tuple(position for position in range(1, len(nodes)) if held[position] == 1)
 
 
 def _read_from(model: onnx.ModelProto, position: int) -> set[str]:

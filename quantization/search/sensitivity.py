@@ -74,13 +74,13 @@ def _alone(model: onnx.ModelProto, table: QuantTable, judge: Simulator) -> Itera
         if node.op_type in WEIGHTED and (name := node.input[1]) in ranked:
             walk.advance(position)
             weights = _params(table, name).dequantize(table.integers(name, constants[name])).astype(np.float32)
-            logits = walk.finish(_with(walk.rest(), name, weights))(walk.held)
+            logits = walk.finish(_with(walk.next_piece(), name, weights))(walk.held)
             yield name, compare(judge.reference, logits)
         if (name := node.output[0]) in ranked:
             walk.advance(position + 1)
             params = _params(table, name)
             held = [group | {name: params.rounded(group[name])} for group in walk.held]
-            yield name, compare(judge.reference, walk.finish(walk.rest())(held))
+            yield name, compare(judge.reference, walk.finish(walk.next_piece())(held))
 
 
 def _params(table: QuantTable, name: str) -> QuantParams:

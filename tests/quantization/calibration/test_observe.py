@@ -49,6 +49,13 @@ def test_every_value_lies_in_its_bin(values: np.ndarray) -> None:
     assert (np.bincount(bins + BINS, minlength=2 * BINS) == found.counts).all()
 
 
+@given(signals, st.integers(-180, 60))
+def test_bins_are_exact_at_every_width(values: np.ndarray, exponent: int) -> None:
+    exact = np.floor(values.astype(np.longdouble) / np.longdouble(2) ** exponent)
+    expected = np.clip(exact, -BINS, BINS - 1) + BINS
+    np.testing.assert_array_equal(subject.bins_of(values.ravel(), exponent), expected.ravel())
+
+
 def test_a_large_tensor_is_sampled_evenly_but_its_extremes_are_exact() -> None:
     values = np.zeros((1, 2, 64, 64), np.float32)
     values[:, :, :, 1::2] = 1.0

@@ -35,7 +35,7 @@ def noise(case: SimpleNamespace, name: str, least: float) -> float:
     """Mean squared error of the logits when independent errors of +-`least` are added to one tensor."""
     walk = Walk(case.model, case.images)
     walk.advance([node.output[0] for node in walk.model.graph.node].index(name) + 1)
-    finish = walk.finish(walk.rest())
+    finish = walk.finish(walk.next_piece())
     reference, random, found = run(case.model, case.images).astype(np.float64), np.random.default_rng(1), []
     for _ in range(40):
         held = [
