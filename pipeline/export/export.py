@@ -50,6 +50,7 @@ from rexnet_export.pipeline.model.remembered import remembered
 from rexnet_export.pipeline.model.rexnet import ReXNet
 from rexnet_export.pipeline.model.torch_session import open_reference
 from rexnet_export.pipeline.proof.onnx_stages import chain
+from rexnet_export.pipeline.proof.pieces import Workers
 from rexnet_export.pipeline.proof.prove import prove
 from rexnet_export.pipeline.proof.results import FileResult
 from rexnet_export.pipeline.report.report import Report
@@ -71,18 +72,20 @@ def export(
     *,
     untimed: NotMeasured | None = None,
     work: SharedWork | None = None,
+    workers: Workers | None = None,
 ) -> Report:
     """Make, execute and measure everything asked for, and write the output folder.
 
     Files are written in a private folder and published in one step when all is done, so that a run that fails or is
     interrupted leaves nothing behind. `render` gives the content of `report.html` from the report and
     pictures (PNG) of the images it lists, by id; `sign` signs the statement on all files. `untimed` is why no file's
-    speed is to be measured; `work` is what other exports share with this one.
+    speed is to be measured; `work` is what other exports share with this one, and `workers` may run pieces of many
+    evaluation images.
     """
     _require_possible(targets, options)
     inputs, judged = _noticed(gather(options, progress).sharing(work), options, progress)
     with staging(options.output, progress) as folder:
-        report = _export_into(folder, options, inputs, judged, targets, progress, untimed)
+        report = _export_into(folder, options, inputs, judged, targets, progress, untimed, workers)
         listed = () if isinstance(report.flips, NotMeasured) else report.flips.listed
         pictures = thumbnails(inputs.evaluation.source, [image.id for image in listed])
         (folder / "report.html").write_text(render(report, pictures), encoding="utf-8")
@@ -148,6 +151,7 @@ def _export_into(
     targets: Sequence[Target],
     progress: Progress,
     untimed: NotMeasured | None = None,
+    workers: Workers | None = None,
 ) -> Report:
     card = inputs.card
     network = Backbone(inputs.checkpoint.network) if card.features else inputs.checkpoint.network
@@ -176,6 +180,7 @@ def _export_into(
         source,
         progress,
         untimed=LEFT_OUT if is_reproducible() else untimed,
+        workers=workers,
     )
     clock.lap("proof")
     require_drop(options.max_drop, proof.targets)

@@ -13,15 +13,15 @@ type Outputs = dict[str, NDArray[np.float32]]
 
 
 @contextmanager
-def one_torch_thread() -> Iterator[int]:
-    """One thread for each operation inside the context; torch's number is the process's, so it is put back.
+def torch_threads(count: int) -> Iterator[int]:
+    """So many threads for each operation inside the context; torch's number is the process's, so it is put back.
 
     Yields how many there were.
     """
     import torch  # noqa: PLC0415 - takes seconds
 
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield before
     finally:
@@ -34,6 +34,6 @@ def side_by_side(run: Callable[[NDArray[np.uint8]], Outputs], images: NDArray[np
     In place of threads that wait for each other in every operation of one batch.
     """
     parts = [images[start : start + count] for start in range(0, len(images), count)]
-    with one_torch_thread() as threads, ThreadPoolExecutor(threads) as pool:
+    with torch_threads(1) as threads, ThreadPoolExecutor(threads) as pool:
         found = list(pool.map(run, parts))
     return {name: np.concatenate([part[name] for part in found]) for name in found[0]}

@@ -16,7 +16,7 @@ from rexnet_export.pipeline.core.errors import InvalidMeasurement
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import AtLeastOne, NotNegative
 from rexnet_export.pipeline.machine.environment import processor
-from rexnet_export.pipeline.machine.torch_threads import one_torch_thread
+from rexnet_export.pipeline.machine.torch_threads import torch_threads
 from rexnet_export.pipeline.timing.blocks import kernel_times, steady, timed, turns
 from rexnet_export.pipeline.timing.summary import median, quantile
 
@@ -62,7 +62,7 @@ def measure(
     spent: dict[str, list[int]] = {name: [] for name in runs}
     waited, kernels = 0, []
     # The other runtimes are opened with one thread each.
-    with one_torch_thread(), progress.stage("timing", rounds, "rounds") as bar:
+    with torch_threads(1), progress.stage("timing", rounds, "rounds") as bar:
         for run in runs.values():
             for _ in range(WARM_UP):
                 run(image)

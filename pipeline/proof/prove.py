@@ -11,25 +11,25 @@ from numpy.typing import NDArray
 
 from rexnet_export.pipeline.accuracy import evaluate
 from rexnet_export.pipeline.accuracy.class_accuracy import ClassAccuracy, class_accuracies
-from rexnet_export.pipeline.accuracy.compare import TensorComparison, TensorDifference
 from rexnet_export.pipeline.accuracy.evaluate import Logits
 from rexnet_export.pipeline.accuracy.flips import Flips, flips
 from rexnet_export.pipeline.accuracy.image_noise import ImageNoise, image_noise
 from rexnet_export.pipeline.artifact.target import OutputSession, Source, Target, require_int8
 from rexnet_export.pipeline.core.errors import InvalidMeasurement, TargetUnavailable
-from rexnet_export.pipeline.core.outputs import LOG_PROBABILITIES, alike, answer, log_probabilities, network_outputs
+from rexnet_export.pipeline.core.outputs import LOG_PROBABILITIES, log_probabilities
 from rexnet_export.pipeline.core.progress import Progress
-from rexnet_export.pipeline.core.records import Artifact, Measurement, ModelCard, NotMeasured, Preprocess, StoredFile
+from rexnet_export.pipeline.core.records import Artifact, Measurement, ModelCard, NotMeasured, StoredFile
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import batches, images_sha256
 from rexnet_export.pipeline.proof.float_forms import float_forms
 from rexnet_export.pipeline.proof.latency import Latency, measure
 from rexnet_export.pipeline.proof.onnx_stages import UNLABELLED, StageName, open_stages, stage_results
+from rexnet_export.pipeline.proof.pieces import Workers, in_pieces
 from rexnet_export.pipeline.proof.read_back import read_back
 from rexnet_export.pipeline.proof.results import FileResult, Reference, StageResult, TargetResult
+from rexnet_export.pipeline.proof.run_networks import REFERENCE, Run, RunImages, run_here, run_networks
 from rexnet_export.pipeline.proof.tensor_noise import Layers, tensor_noise
 
-REFERENCE = "reference"
 NO_CLASSES = NotMeasured(reason="a network without its head has no classes; its outputs are compared one by one")
 NUMBERS = NotMeasured(reason="the network gives numbers, not classes")
 IDENTICAL = NotMeasured(reason="the logits equal the reference's, so there is no noise to measure")
@@ -58,17 +58,6 @@ class _Candidate:
     session: Measurement[OutputSession]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Run:
-    """What one session gave: its answers [n, answers], and each output beside the reference's.
-
-    Of the reference itself there is nothing beside it, but where a file stands for it.
-    """
-
-    answers: Logits
-    outputs: tuple[TensorDifference, ...]
-
-
 def prove(
     artifacts: Sequence[tuple[Target, Artifact]],
     graphs: Mapping[StageName, StoredFile],
@@ -78,11 +67,13 @@ def prove(
     progress: Progress,
     *,
     untimed: NotMeasured | None = None,
+    workers: Workers | None = None,
 ) -> Proof:
     """Read every file back, and execute those that can be executed here beside the reference on the same images.
 
     `graphs` are the ONNX graphs the artifacts were made from; they run too. What speaks of classes is not measured of
-    a network without a head; `untimed` is why no durations are, where they are not.
+    a network without a head; `untimed` is why no durations are, where they are not. `workers` may run pieces of many
+    images.
     """
     card = source.card
     candidates = {
@@ -90,7 +81,9 @@ def prove(
     }
     read = {name: read_back(c.target, c.artifact, card, source.table) for name, c in candidates.items()}
     sessions = {name: c.session for name, c in candidates.items() if not isinstance(c.session, NotMeasured)}
-    runs = _run(reference, open_stages(graphs) | sessions, images, card.preprocess, progress)
+    opened = {name: (c.target, c.artifact) for name, c in candidates.items() if name in sessions}
+    run: RunImages = run_here if workers is None else in_pieces(workers, graphs, opened)
+    runs = run_networks(reference, open_stages(graphs) | sessions, images, card.preprocess, progress, run)
     first = next(batches(images.source, card.preprocess, images.indices[:1], 1))
     timed = {name: session for name, session in sessions.items() if untimed is None and session.timed}
     latencies, float_latencies = _latencies(artifacts, timed, source, first, progress)
@@ -162,48 +155,9 @@ def _by_class(
     return class_accuracies(logits[REFERENCE], files, beside, _labels(images), card.labels)
 
 
-def _beside(run: _Run, reference: Logits) -> Logits:
+def _beside(run: Run, reference: Logits) -> Logits:
     """The reference's answers as the file gives them: by their logarithm where it has probabilities alone."""
     return log_probabilities(reference) if any(o.name == LOG_PROBABILITIES for o in run.outputs) else reference
-
-
-def _run(
-    reference: OutputSession,
-    sessions: Mapping[str, OutputSession],
-    images: Images,
-    preprocess: Preprocess,
-    progress: Progress,
-) -> dict[str, _Run]:
-    """Run the reference and every session, each image decoded once.
-
-    A file that gives the reference's own outputs, digit for digit, on the first images stands for it on the others:
-    a saved float network in the same runtime need not be run twice.
-    """
-    few = next(batches(images.source, preprocess, images.indices[: evaluate.BATCH], evaluate.BATCH))
-    expected = reference.outputs(few)
-    same = [name for name, session in sessions.items() if session.executed_by == reference.executed_by]
-    twin = next((name for name in same if _equal_outputs(sessions[name].outputs(few), expected)), None)
-    running = {name: session for name, session in sessions.items() if name != twin}
-    answers: dict[str, list[Logits]] = {name: [] for name in (REFERENCE, *running)}
-    comparisons = {name: TensorComparison({}) for name in (*running, *([REFERENCE] if twin else []))}
-    with progress.stage(f"running {1 + len(running)} networks", len(images.indices), "images") as bar:
-        for pixels in batches(images.source, preprocess, images.indices, evaluate.BATCH):
-            expected = reference.outputs(pixels)
-            for name, collected in answers.items():
-                session = reference if name == REFERENCE else running[name]
-                outputs = expected if name == REFERENCE else network_outputs(session.outputs(pixels))
-                collected.append(evaluate.finite(answer(outputs), f"{name}: {session.executed_by}"))
-                if name in comparisons:
-                    comparisons[name].add(alike(expected, outputs), outputs)
-            bar.advance(len(pixels))
-    runs = {
-        name: _Run(
-            answers=np.concatenate(parts),
-            outputs=comparisons[name].result().tensors if name in comparisons else (),
-        )
-        for name, parts in answers.items()
-    }
-    return runs | ({twin: runs[REFERENCE]} if twin else {})
 
 
 def _latencies(
@@ -229,10 +183,6 @@ def _latencies(
     }
 
 
-def _equal_outputs(one: Mapping[str, Logits], other: Mapping[str, Logits]) -> bool:
-    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
-
-
 def _candidates(target: Target, artifact: Artifact) -> dict[str, _Candidate]:
     """The artifact under the target's name, presets under `target preset`."""
     files = {target.name: artifact.file} | {f"{target.name} {name}": file for name, file in artifact.presets.items()}
@@ -250,7 +200,7 @@ def _candidate(target: Target, artifact: Artifact) -> _Candidate:
 def _file_result(
     candidate: _Candidate,
     images: Images,
-    run: _Run | None,
+    run: Run | None,
     reference: Logits,
     latency: tuple[Measurement[Latency] | None, Measurement[Latency] | None],
     source: Source,

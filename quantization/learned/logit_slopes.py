@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rexnet_export.pipeline.machine.torch_threads import one_torch_thread
+from rexnet_export.pipeline.machine.torch_threads import torch_threads
 from rexnet_export.quantization.calibration.observe import TensorStatistics
 from rexnet_export.quantization.calibration.sigmoid_limits import spans
 from rexnet_export.quantization.calibration.slopes import Slopes, summed
@@ -58,7 +58,7 @@ def logit_slopes(
 
     parts = list(groups(few))
     signs = [torch.randint(0, 2, (PROBES, len(part), numbers), generator=generator) * 2.0 - 1.0 for part in parts]
-    with one_torch_thread() as threads, ThreadPoolExecutor(threads) as pool:
+    with torch_threads(1) as threads, ThreadPoolExecutor(threads) as pool:
         return _added(pool.map(of_group, parts, signs))
 
 

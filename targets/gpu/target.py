@@ -20,7 +20,7 @@ from rexnet_export.pipeline.artifact.target import OutputSession, Source
 from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint, load_checkpoint, save_checkpoint
 from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.records import Artifact, Coverage, NotMeasured, Precision, Preprocess
-from rexnet_export.pipeline.machine.torch_threads import one_torch_thread
+from rexnet_export.pipeline.machine.torch_threads import torch_threads
 from rexnet_export.pipeline.model.rexnet import cost
 from rexnet_export.pipeline.model.torch_session import open_reference
 from rexnet_export.targets.ort.session import open_session
@@ -58,7 +58,7 @@ class Gpu:
         presets = {"onnxruntime": source.float_onnx} if has_cuda_provider() else {}
         written = Artifact(target=self.name, precision=precision, file=save(metadata=described), presets=presets)
         stored = self.inspect(written)
-        with one_torch_thread():  # sums of few images depend on how many share them
+        with torch_threads(1):  # sums of few images depend on how many share them
             proof = carried(source, lambda: self.open(written), {}, stored.parameters, stored.metadata)
         return replace(written, file=save(metadata=described | proof))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from rexnet_export.apps.export.sweep.collect import collected
@@ -30,8 +31,8 @@ from rexnet_export.apps.shared.text import counted
 from rexnet_export.apps.shared.text import done as done_line
 from rexnet_export.apps.shared.trials.journal import Journal
 from rexnet_export.apps.shared.trials.outcome import Failed
-from rexnet_export.apps.shared.trials.processes import affordable_jobs, in_processes
-from rexnet_export.apps.shared.trials.ray_cluster import RayCluster
+from rexnet_export.apps.shared.trials.processes import ProcessWorkers, affordable_jobs, in_processes
+from rexnet_export.apps.shared.trials.ray_cluster import RayCluster, RayWorkers
 from rexnet_export.pipeline.core.files import writing
 from rexnet_export.pipeline.core.json import to_text
 from rexnet_export.pipeline.core.records import file_sha256, write_whole
@@ -61,7 +62,7 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
         journal.begin()
     left = [trial for trial in trials if trial.name not in done]
     jobs = arguments.jobs or affordable_jobs(MEMORY_OF_A_TRIAL)
-    ended = in_processes(run_trial, left, jobs, PRELOAD) if cluster is None else _on(cluster, left)
+    ended = _here(left, jobs) if cluster is None else _on(cluster, left)
     with terminal.stage("exporting", len(trials), "trials") as bar:
         bar.advance(len(done))
         for trial, result in ended if left else ():
@@ -130,9 +131,16 @@ def _digest(checkpoint: str | None) -> str | None:
     return file_sha256(Path(checkpoint)) if checkpoint is not None and Path(checkpoint).is_file() else None
 
 
+def _here(trials: Sequence[Trial], jobs: int) -> Ended:
+    """Run the trials in processes; where there are more jobs than trials, each trial has its share of them."""
+    workers = ProcessWorkers(jobs // max(1, len(trials)), PRELOAD)
+    return in_processes(partial(run_trial, workers=workers), trials, jobs, PRELOAD)
+
+
 def _on(cluster: RayCluster, trials: Sequence[Trial]) -> Ended:
     """Run the trials on a cluster, and bring their folders here."""
-    ended = cluster.each(run_away, trials, wants_gpu=lambda trial: trial.target == GPU, carried=own_file)
+    run = partial(run_away, workers=RayWorkers())
+    ended = cluster.each(run, trials, wants_gpu=lambda trial: trial.target == GPU, carried=own_file)
     for trial, result in ended:
         yield trial, result if isinstance(result, Failed) else unpacked(trial, result)
 

@@ -23,6 +23,7 @@ from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import NotMeasured, file_sha256
 from rexnet_export.pipeline.export.export import export
 from rexnet_export.pipeline.machine.shared_work import SharedWork
+from rexnet_export.pipeline.proof.pieces import Workers
 from rexnet_export.targets import chosen
 
 MOST_SHARED = 8 * 2**30  # bytes on the disk
@@ -44,11 +45,11 @@ class Outcome:
     result: Exported | Failed
 
 
-def run_trial(trial: Trial) -> Exported:
-    """Export into the trial's folder."""
+def run_trial(trial: Trial, workers: Workers | None = None) -> Exported:
+    """Export into the trial's folder; `workers` may run pieces of many evaluation images."""
     targets = chosen(trial.options.target, trial.options.precision)
     work = None if trial.shared is None else SharedWork(trial.shared, MOST_SHARED)
-    export(trial.options, targets, Silent(), render, untimed=UNTIMED, work=work)
+    export(trial.options, targets, Silent(), render, untimed=UNTIMED, work=work, workers=workers)
     return Exported(manifest_sha256=file_sha256(trial.options.output / MANIFEST_FILE))
 
 
@@ -58,10 +59,10 @@ def own_file(trial: Trial) -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
-def run_away(trial: Trial, checkpoint: bytes | None) -> bytes:
+def run_away(trial: Trial, checkpoint: bytes | None, workers: Workers | None = None) -> bytes:
     """Export on a machine that may share no folder with the one that asked; the output folder as a tar archive.
 
-    `checkpoint` is the content of the trial's own file.
+    `checkpoint` is the content of the trial's own file; `workers` may run pieces of many evaluation images.
     """
     content = io.BytesIO()
     with _own_disk():
@@ -77,7 +78,7 @@ def run_away(trial: Trial, checkpoint: bytes | None) -> bytes:
             told[str(there)] = str(options.checkpoint)
             options = replace(options, checkpoint=str(there))
         with _told(told):
-            run_trial(replace(trial, options=options, shared=None))
+            run_trial(replace(trial, options=options, shared=None), workers)
         with tarfile.open(fileobj=content, mode="w") as archive:
             archive.add(options.output, arcname=".")
     return content.getvalue()

@@ -17,11 +17,11 @@ class Failed:
     reason: Text
     exit_code: Count
 
-    def error(self, what_to_do: str) -> ExportError:
-        """The same as an error of the kind that it was."""
+    def error(self, what_to_do: str | None = None) -> ExportError:
+        """The same as an error of the kind that it was; its reason may say already what to do."""
         kinds = (kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ExportError))
         kind = next((kind for kind in kinds if kind.exit_code == self.exit_code), ExportError)
-        return kind(f"{self.reason}: {what_to_do}")
+        return kind(self.reason if what_to_do is None else f"{self.reason}: {what_to_do}")
 
 
 def attempted[**Given, Result](

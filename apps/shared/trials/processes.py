@@ -9,6 +9,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.process import BaseProcess
@@ -52,6 +53,38 @@ def in_processes[Trial, Result](
     finally:
         for server in servers:
             server.end()
+
+
+@dataclass(frozen=True)
+class ProcessWorkers:
+    """So many processes of this machine for pieces of a trial's work, which share the trial's cores while it waits.
+
+    `preload` are modules that pieces need.
+    """
+
+    jobs: int
+    preload: Sequence[str] = ()
+
+    def idle(self) -> bool:
+        """Whether there are two or more: one alone does no more than the trial itself."""
+        return self.jobs > 1
+
+    def each[Work, Part, Result](
+        self, run: Callable[[Work, Part], Result], work: Work, parts: Sequence[Part]
+    ) -> Iterator[Result]:
+        """`run(work, part)` of every part, in the order of the parts; the `ExportError` of the first that fails."""
+        ended: dict[int, Result] = {}
+        numbered = list(enumerate(parts))
+        for (number, _), result in in_processes(partial(_numbered, run, work), numbered, self.jobs, self.preload):
+            if isinstance(result, Failed):
+                raise result.error()
+            ended[number] = result
+            while numbered and numbered[0][0] in ended:
+                yield ended.pop(numbered.pop(0)[0])
+
+
+def _numbered[Work, Part, Result](run: Callable[[Work, Part], Result], work: Work, part: tuple[int, Part]) -> Result:
+    return run(work, part[1])
 
 
 def _shares(jobs: int) -> list[set[int]]:

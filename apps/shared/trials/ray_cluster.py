@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -58,33 +59,74 @@ class RayCluster:
                 waiting[placed.remote(run, *given)] = trial
             while waiting:
                 (ready,), _ = ray.wait(list(waiting), num_returns=1)
-                yield waiting.pop(ready), _result(ray, ready, self._address)
+                yield waiting.pop(ready), _result(ray, ready)
         except ray.exceptions.RayError as error:
             raise DeviceError(f"Ray at {self._address} failed ({_reason(error)}): go on with --resume") from error
         finally:
             ray.shutdown()
 
 
-def _result[Result](ray: Any, ready: object, address: str) -> Result | Failed:  # noqa: ANN401 - a module
+class RayWorkers:
+    """The cluster that a trial is a task of, for pieces of its work: tasks of their own, which the trial waits for.
+
+    A trial that waits gives its core back, so its pieces run where there is no other core, too.
+    """
+
+    def idle(self) -> bool:
+        """Whether a core of the cluster is free; not where the trial has a GPU, which its pieces would not have."""
+        ray = _imported()
+        return not ray.get_gpu_ids() and ray.available_resources().get("CPU", 0) >= 1
+
+    def each[Work, Part, Result](
+        self, run: Callable[[Work, Part], Result], work: Work, parts: Sequence[Part]
+    ) -> Iterator[Result]:
+        """`run(work, part)` of every part, in the order of the parts; the `ExportError` of the first that fails.
+
+        The work is brought to each node once. A worker that dies is replaced, and its part begins again elsewhere.
+        """
+        ray = _imported()
+        task = ray.remote(num_cpus=1, max_retries=RETRIES)(attempted)
+        stored = ray.put(work)
+        waiting = deque(task.remote(run, stored, part) for part in parts)
+        try:
+            while waiting:
+                sent: Result | Failed = ray.get(waiting[0])
+                waiting.popleft()
+                if isinstance(sent, Failed):
+                    raise sent.error()
+                yield sent
+        except ray.exceptions.RayError as error:
+            raise _without_package(error) or DeviceError(f"a piece of it was lost on Ray ({_reason(error)})") from error
+        finally:
+            for left in waiting:
+                ray.cancel(left)
+
+
+def _result[Result](ray: Any, ready: object) -> Result | Failed:  # noqa: ANN401 - a module
     try:
         sent: Result | Failed = ray.get(ready)
         return sent
     except ray.exceptions.RayError as error:
-        if "No module named" in str(error):
-            missing = str(error).rpartition("No module named")[2].split()[0].strip("'\".")
-            raise DeviceError(
-                f"a worker of Ray at {address} has no {missing}: install this version of rexnet-export there, then go "
-                "on with --resume"
-            ) from error
+        if (missing := _without_package(error)) is not None:
+            raise missing from error
         return Failed(reason=f"it was lost on Ray ({_reason(error)})", exit_code=DeviceError.exit_code)
+
+
+def _without_package(error: BaseException) -> DeviceError | None:
+    """Where a worker could not import what it was to run: what it lacks."""
+    if "No module named" not in str(error):
+        return None
+    missing = str(error).rpartition("No module named")[2].split()[0].strip("'\".")
+    return DeviceError(
+        f"a worker of Ray has no {missing}: install this version of rexnet-export there, then go on with --resume"
+    )
 
 
 def _connected(address: str) -> Any:  # noqa: ANN401 - a module
     require_module("ray", f"--ray {address}")
     if address not in NAMED:
         _check_reachable(address)  # Ray itself waits for minutes
-    import ray  # noqa: PLC0415 - an extra, which takes seconds
-
+    ray = _imported()
     # A node that is not there after 30 s ends itself, and no setting says otherwise. On a slow machine the first start
     # of a new installation takes that long, the second does not: its files are compiled then.
     for last in (False, True) if address == LOCAL else (True,):
@@ -96,6 +138,12 @@ def _connected(address: str) -> Any:  # noqa: ANN401 - a module
                 ray.shutdown()
             if last:
                 raise DeviceError(f"--ray {address}: no cluster answers ({_reason(error)}): is it started?") from error
+    return ray
+
+
+def _imported() -> Any:  # noqa: ANN401 - a module
+    import ray  # noqa: PLC0415 - an extra, which takes seconds
+
     return ray
 
 

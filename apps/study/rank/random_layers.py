@@ -21,7 +21,7 @@ from torch.nn import functional
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.machine.environment import usable_cores
-from rexnet_export.pipeline.machine.torch_threads import one_torch_thread
+from rexnet_export.pipeline.machine.torch_threads import torch_threads
 from rexnet_export.pipeline.model.published import RANK_RATIOS, RATIOS
 
 type Inputs = Literal["uniform", "normal", "signed-uniform"]
@@ -132,7 +132,7 @@ def study(protocol: Protocol, progress: Progress, *, title: str = "random networ
     jobs = [(kind, ratio, group, size) for kind, ratio in cells for group, size in enumerate(sizes)]
     found: dict[tuple[str, float], list[Tensor]] = {cell: [] for cell in cells}
     # Networks run beside each other; threads within such small matrices would only wait for one another.
-    with one_torch_thread(), ThreadPoolExecutor(1 if device.type == "cuda" else usable_cores()) as pool:
+    with torch_threads(1), ThreadPoolExecutor(1 if device.type == "cuda" else usable_cores()) as pool:
         done = pool.map(lambda job: rank_ratios(protocol, job[0], job[1], job[2], job[3], device), jobs)
         with progress.stage(title, len(cells) * protocol.networks, "networks") as bar:
             try:

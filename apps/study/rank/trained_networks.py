@@ -24,7 +24,7 @@ from rexnet_export.pipeline.core.errors import CheckpointError, UsageError
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import RGB, Preprocess, Size
 from rexnet_export.pipeline.data.sources import ImageSource, batches
-from rexnet_export.pipeline.machine.torch_threads import one_torch_thread
+from rexnet_export.pipeline.machine.torch_threads import torch_threads
 from rexnet_export.pipeline.model.normalize import Normalize
 from rexnet_export.pipeline.model.rexnet import Cost, LinearBottleneck, ReXNet, cost
 
@@ -139,7 +139,7 @@ def _watched(network: ReXNet | BottleneckNetwork) -> dict[str, nn.Module]:
 
 def _layer(name: str, block: bool, gram: Tensor, tolerance: float) -> LayerRank:  # noqa: FBT001
     # On a busy machine threads within such small matrices wait for one another: 18 s for 1,000 channels, not 0.1.
-    with one_torch_thread():
+    with torch_threads(1):
         values = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().flip(0)
     shares = values / values.sum().clamp(min=torch.finfo(values.dtype).tiny)
     entropy = -(shares * shares.clamp(min=torch.finfo(values.dtype).tiny).log()).sum()

@@ -21,7 +21,7 @@ from rexnet_export.pipeline.core.progress import Progress, Silent
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.data.sources import ImageSource, training_images
 from rexnet_export.pipeline.data.subset import some
-from rexnet_export.pipeline.machine.torch_threads import one_torch_thread
+from rexnet_export.pipeline.machine.torch_threads import torch_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ def open_images(images: Images) -> tuple[ImageSource, ImageSource]:
     return chosen
 
 
-@one_torch_thread()
+@torch_threads(1)
 def run_trial(trial: Trial) -> TrialResult:
     """Train one configuration from scratch, once per repetition, on one thread, so that alike machines agree."""
     search = trial.search

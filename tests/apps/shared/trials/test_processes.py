@@ -6,12 +6,13 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import piece_workers
 import pytest
 from odd_trials import cores_and_folder, doubled, forever_or_not
 
 from rexnet_export.apps.shared.trials.outcome import Failed
-from rexnet_export.apps.shared.trials.processes import affordable_jobs, in_processes
-from rexnet_export.pipeline.core.errors import CheckpointError, DeviceError
+from rexnet_export.apps.shared.trials.processes import ProcessWorkers, affordable_jobs, in_processes
+from rexnet_export.pipeline.core.errors import CheckpointError, DataError, DeviceError
 from rexnet_export.pipeline.machine.environment import usable_cores
 
 
@@ -67,3 +68,22 @@ def is_running(process: str) -> bool:
 @pytest.mark.parametrize(("memory", "jobs"), [(1, usable_cores()), (2**60, 1)])
 def test_as_many_jobs_as_memory_and_cores_allow(memory: int, jobs: int) -> None:
     assert affordable_jobs(memory) == jobs
+
+
+def test_pieces_come_in_order_whoever_ends_first(tmp_path: Path) -> None:
+    workers = ProcessWorkers(2)
+    assert workers.idle()
+    assert list(workers.each(piece_workers.piece, (tmp_path, "slow"), range(4))) == [0, 10, 20, 30]
+    assert list(workers.each(piece_workers.piece, (tmp_path, "slow"), [1, 1])) == [10, 10]
+
+
+def test_the_first_piece_that_fails_is_the_failure_of_all(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^photo 1 is damaged; replace it$"):
+        list(ProcessWorkers(2).each(piece_workers.piece, (tmp_path, "fails"), range(3)))
+    with pytest.raises(DeviceError, match="SIGKILL"):
+        list(ProcessWorkers(2).each(piece_workers.piece, (tmp_path, "dies once"), range(3)))
+
+
+def test_one_process_alone_is_no_help() -> None:
+    assert not ProcessWorkers(1).idle()
+    assert not ProcessWorkers(0).idle()

@@ -13,7 +13,7 @@ from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import NotMeasured, Preprocess
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import bundled
-from rexnet_export.pipeline.proof import prove as module
+from rexnet_export.pipeline.proof import run_networks as module
 
 PREPROCESS = Preprocess(size=32, crop_ratio=1.0)
 
@@ -59,7 +59,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_the_reference_is_not_compared_with_itself(images: Images, compared: list[int]) -> None:
-    runs = module._run(Fake("torch"), {"ort": Fake("ort", louder=1.5)}, images, PREPROCESS, Silent())
+    runs = module.run_networks(Fake("torch"), {"ort": Fake("ort", louder=1.5)}, images, PREPROCESS, Silent())
     assert len(compared) == 2
     assert runs["reference"].outputs == ()
     (logits,) = runs["ort"].outputs
@@ -68,7 +68,7 @@ def test_the_reference_is_not_compared_with_itself(images: Images, compared: lis
 
 def test_the_reference_stands_for_a_file_that_is_the_same(images: Images, compared: list[int]) -> None:
     reference, twin = Fake("torch"), Fake("torch")
-    runs = module._run(reference, {"gpu": twin}, images, PREPROCESS, Silent())
+    runs = module.run_networks(reference, {"gpu": twin}, images, PREPROCESS, Silent())
     assert (reference.batches, twin.batches) == (3, 1)
     assert len(compared) == 2
     (logits,) = runs["gpu"].outputs
@@ -79,5 +79,5 @@ def test_the_reference_stands_for_a_file_that_is_the_same(images: Images, compar
 
 def test_another_runtime_is_no_twin(images: Images) -> None:
     other = Fake("ort")
-    module._run(Fake("torch"), {"ort": other}, images, PREPROCESS, Silent())
+    module.run_networks(Fake("torch"), {"ort": other}, images, PREPROCESS, Silent())
     assert other.batches == 2

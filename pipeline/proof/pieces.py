@@ -1,0 +1,146 @@
+"""Many images in pieces, each run by another process, maybe on another machine; what comes back is joined in order.
+
+A piece is a whole number of batches, so every batch holds the images that it would hold in one process, and whoever
+sums over batches does so in the same order: the result is the same to the bit, however many processes there are.
+"""
+
+from __future__ import annotations
+
+import io
+import socket
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from rexnet_export.pipeline.artifact.target import OutputSession, Target
+from rexnet_export.pipeline.core.errors import DeviceError, UsageError
+from rexnet_export.pipeline.core.records import Artifact, Preprocess, StoredFile
+from rexnet_export.pipeline.data.selection import Images
+from rexnet_export.pipeline.machine.torch_threads import torch_threads
+from rexnet_export.pipeline.proof.onnx_stages import StageName, open_stages
+from rexnet_export.pipeline.proof.run_networks import REFERENCE, Given, RunImages, Sessions, run_here
+
+PIECE = 1024  # images, a multiple of `evaluate.BATCH`: minutes of work beside seconds of beginning it
+
+
+class Workers(Protocol):
+    """Processes that may take over work, such as those of a cluster."""
+
+    def idle(self) -> bool:
+        """Whether one of them has nothing to do now."""
+
+    def each[Work, Part, Result](
+        self, run: Callable[[Work, Part], Result], work: Work, parts: Sequence[Part]
+    ) -> Iterator[Result]:
+        """`run(work, part)` of every part, in the order of the parts; the `ExportError` of the first that fails."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What is the same for all pieces: the networks as another process opens them, and the images.
+
+    `archive` holds the files of `graphs` and `files` (tar), `executed_by` what runs each network in the order in which
+    they are run, and `threads` is how many torch uses.
+    """
+
+    reference: OutputSession
+    graphs: Mapping[StageName, StoredFile]
+    files: Mapping[str, tuple[Target, Artifact]]
+    archive: bytes
+    executed_by: Mapping[str, str]
+    threads: int
+    images: Images
+    preprocess: Preprocess
+
+
+def in_pieces(
+    workers: Workers, graphs: Mapping[StageName, StoredFile], files: Mapping[str, tuple[Target, Artifact]]
+) -> RunImages:
+    """Run images by `workers` where there are more than a piece of them and a worker has nothing to do, else here.
+
+    Of the sessions to run, the reference travels as it is, and the others are opened again from `graphs` and `files`.
+    """
+
+    def run(sessions: Sessions, images: Images, preprocess: Preprocess) -> Iterator[Given]:
+        pieces = cut(images.indices, PIECE)
+        if len(pieces) < 2 or not workers.idle():
+            yield from run_here(sessions, images, preprocess)
+            return
+        running = {name: file for name, file in files.items() if name in sessions}
+        work = Work(
+            reference=sessions[REFERENCE],
+            graphs=graphs,
+            files=running,
+            archive=_packed([*graphs.values(), *(artifact.file for _, artifact in running.values())]),
+            executed_by={name: session.executed_by for name, session in sessions.items()},
+            threads=torch.get_num_threads(),
+            images=replace(images, indices=(), labels=None),
+            preprocess=preprocess,
+        )
+        for given in workers.each(run_piece, work, pieces):
+            for name, outputs in given:
+                # A copy: what comes from a cluster lies in its memory, which is to be free again.
+                yield name, {output: np.array(values) for output, values in outputs.items()}
+
+    return run
+
+
+def cut(indices: Sequence[int], size: int) -> list[tuple[int, ...]]:
+    """The same in order, `size` at a time; the last may be fewer."""
+    return [tuple(indices[start : start + size]) for start in range(0, len(indices), size)]
+
+
+def run_piece(work: Work, indices: tuple[int, ...]) -> list[Given]:
+    """What every network gives for some of the images, in a process that may share no folder with the one that asked.
+
+    `DeviceError` where they are not run here by what runs them there, `UsageError` where the disk is full.
+    """
+    with tempfile.TemporaryDirectory() as name, torch_threads(work.threads):
+        try:
+            with tarfile.open(fileobj=io.BytesIO(work.archive)) as archive:
+                archive.extractall(name, filter="data")
+        except OSError as error:
+            raise UsageError(
+                f"{tempfile.gettempdir()} on the worker {socket.gethostname()} cannot be written ({error.strerror}); "
+                "make room there, or set its TMPDIR"
+            ) from error
+        sessions = _opened(work, Path(name))
+        return list(run_here(sessions, replace(work.images, indices=indices), work.preprocess))
+
+
+def _opened(work: Work, folder: Path) -> dict[str, OutputSession]:
+    """All networks, in their order."""
+
+    def here(file: StoredFile) -> StoredFile:
+        return replace(file, path=folder / file.path.name)
+
+    found: dict[str, OutputSession] = {
+        REFERENCE: work.reference,
+        **open_stages({name: here(file) for name, file in work.graphs.items()}),
+        **{
+            name: target.open(replace(artifact, file=here(artifact.file)))
+            for name, (target, artifact) in work.files.items()
+        },
+    }
+    for name, there in work.executed_by.items():
+        if found[name].executed_by != there:
+            raise DeviceError(
+                f"{name} is run by {found[name].executed_by} on the worker {socket.gethostname()} and by {there} where "
+                "its export is: install the same versions on all workers"
+            )
+    return {name: found[name] for name in work.executed_by}
+
+
+def _packed(files: Sequence[StoredFile]) -> bytes:
+    """Files and folders, each by its own name, as a tar archive."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for path in dict.fromkeys(file.path for file in files):
+            archive.add(path, arcname=path.name)
+    return content.getvalue()

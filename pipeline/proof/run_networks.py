@@ -1,0 +1,85 @@
+"""The reference and every file on the same images: what each answers, its outputs beside the reference's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from rexnet_export.pipeline.accuracy import evaluate
+from rexnet_export.pipeline.accuracy.compare import TensorComparison, TensorDifference
+from rexnet_export.pipeline.accuracy.evaluate import Logits
+from rexnet_export.pipeline.artifact.target import OutputSession
+from rexnet_export.pipeline.core.outputs import alike, answer, network_outputs
+from rexnet_export.pipeline.core.progress import Progress
+from rexnet_export.pipeline.core.records import Preprocess
+from rexnet_export.pipeline.data.selection import Images
+from rexnet_export.pipeline.data.sources import batches
+
+REFERENCE = "reference"
+
+type Sessions = Mapping[str, OutputSession]
+# What a session gives for a batch, by its name: batch by batch in the order of the images, the reference always first.
+type Given = tuple[str, Mapping[str, Logits]]
+type RunImages = Callable[[Sessions, Images, Preprocess], Iterator[Given]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What one session gave: its answers [n, answers], and each output beside the reference's.
+
+    Of the reference itself there is nothing beside it, but where a file stands for it.
+    """
+
+    answers: Logits
+    outputs: tuple[TensorDifference, ...]
+
+
+def run_here(sessions: Sessions, images: Images, preprocess: Preprocess) -> Iterator[Given]:
+    """What every session gives in this process, each image decoded once."""
+    for pixels in batches(images.source, preprocess, images.indices, evaluate.BATCH):
+        for name, session in sessions.items():
+            yield name, network_outputs(session.outputs(pixels))
+
+
+def run_networks(
+    reference: OutputSession,
+    sessions: Sessions,
+    images: Images,
+    preprocess: Preprocess,
+    progress: Progress,
+    run: RunImages = run_here,
+) -> dict[str, Run]:
+    """Have `run` run the reference and every session.
+
+    A file that gives the reference's own outputs, digit for digit, on the first images stands for it on the others:
+    a saved float network in the same runtime need not be run twice.
+    """
+    few = next(batches(images.source, preprocess, images.indices[: evaluate.BATCH], evaluate.BATCH))
+    expected: Mapping[str, Logits] = reference.outputs(few)
+    same = [name for name, session in sessions.items() if session.executed_by == reference.executed_by]
+    twin = next((name for name in same if _equal_outputs(sessions[name].outputs(few), expected)), None)
+    running = {REFERENCE: reference} | {name: session for name, session in sessions.items() if name != twin}
+    answers: dict[str, list[Logits]] = {name: [] for name in running}
+    comparisons = {name: TensorComparison({}) for name in running if twin or name != REFERENCE}
+    with progress.stage(f"running {len(running)} networks", len(images.indices), "images") as bar:
+        for name, outputs in run(running, images, preprocess):
+            answers[name].append(evaluate.finite(answer(outputs), f"{name}: {running[name].executed_by}"))
+            if name == REFERENCE:
+                expected = outputs
+                bar.advance(len(answers[name][-1]))
+            if name in comparisons:
+                comparisons[name].add(alike(expected, outputs), outputs)
+    runs = {
+        name: Run(
+            answers=np.concatenate(parts),
+            outputs=comparisons[name].result().tensors if name in comparisons else (),
+        )
+        for name, parts in answers.items()
+    }
+    return runs | ({twin: runs[REFERENCE]} if twin else {})
+
+
+def _equal_outputs(one: Mapping[str, Logits], other: Mapping[str, Logits]) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
