@@ -15,8 +15,12 @@ type Values = NDArray[np.float32]
 
 
 def onnx_outputs(onnx_path: Path) -> Callable[[NDArray[np.generic]], dict[str, Values]]:
-    """ONNX Runtime on the CPU, its integers exact: the graph's one input -> every output by name."""
-    session = open_session(onnx_path, onnx_path.name, exact_options(threads=0))
+    """ONNX Runtime on the CPU, its integers exact: the graph's one input -> every output by name.
+
+    It works on one thread: more would wait for each other in every operator, and waiting costs a core what work does.
+    Whoever has many images calls it from several.
+    """
+    session = open_session(onnx_path, onnx_path.name, exact_options())
     (image,) = session.get_inputs()
     names = [output.name for output in session.get_outputs()]
 

@@ -32,7 +32,7 @@ def test_images_are_run_a_few_at_a_time_and_kept_in_order() -> None:
     images = np.arange(19, dtype=np.uint8).reshape(19, 1, 1, 1)
     session = GraphSession(runner=runner, executed_by="a fake")
     assert session.run(images).ravel().tolist() == list(range(19))
-    assert seen == [8, 8, 3]
+    assert sorted(seen) == [3, 8, 8]  # side by side, so in any order
     assert not session.timed
 
 
