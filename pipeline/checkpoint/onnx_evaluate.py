@@ -7,7 +7,7 @@ in the order they are computed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
@@ -34,13 +34,14 @@ class NotRecognised(Exception):
 class Layer:
     """One convolution or matrix product: its weights as torch has them, and the BatchNorm behind it.
 
-    `features` is what it was given, where that is numbers without sides, as behind a pooling.
+    `source` is the tensor that it reads; it is `pooled` where that has no sides.
     """
 
     weight: Tensor
     bias: Tensor | None
     groups: int
-    features: Tensor | None
+    source: str
+    pooled: bool
     norm: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
 
 
@@ -101,8 +102,27 @@ def evaluate(model: onnx.ModelProto, image: Tensor, constants: Mapping[str, Tens
     if len(graph.node) > MOST_NODES:
         raise NotRecognised(f"{len(graph.node):,} nodes")
     run = Evaluation(values={inputs[0]: image, **constants}, constants=set(constants))
+    return _ended(run, graph, graph.node), run.layers
+
+
+def evaluate_from(model: onnx.ModelProto, source: str, values: Tensor, constants: Mapping[str, Tensor]) -> Tensor:
+    """The output of a graph that was evaluated before, for other values of one of its tensors.
+
+    `NotRecognised` where the output follows from more than that tensor.
+    """
+    run = Evaluation(values={source: values, **constants}, constants=set(constants))
+    known = set(run.values)
+    behind = []
+    for node in model.graph.node:
+        if set(node.input) - {""} <= known and node.output[0] not in known:
+            behind.append(node)
+            known.add(node.output[0])
+    return _ended(run, model.graph, behind)
+
+
+def _ended(run: Evaluation, graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> Tensor:
     with torch.inference_mode():
-        for node in graph.node:
+        for node in nodes:
             try:
                 run.step(node)
             except (RuntimeError, ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
@@ -111,7 +131,7 @@ def evaluate(model: onnx.ModelProto, image: Tensor, constants: Mapping[str, Tens
     output = run.values.get(graph.output[0].name)
     if output is None or not output.is_floating_point():
         raise NotRecognised("an output that is no numbers")
-    return output, run.layers
+    return output
 
 
 def bounded(*sides: int) -> None:
@@ -132,8 +152,8 @@ def _convolution(run: Evaluation, node: onnx.NodeProto, attributes: Attributes) 
     if (above, left) != (below, right) or run.macs > MOST_MACS or max(above, left) > 8:
         raise NotRecognised("a convolution that is larger or padded otherwise than a ReXNet's")
     result = functional.conv2d(x, weight, bias, strides, (above, left), 1, groups)
-    features = x.flatten(1) if x.shape[2:] == (1, 1) else None
-    run.layers.append(Layer(weight=weight, bias=bias, groups=groups, features=features))
+    pooled = x.shape[2:] == (1, 1)
+    run.layers.append(Layer(weight=weight, bias=bias, groups=groups, source=node.input[0], pooled=pooled))
     run.makers[node.output[0]] = run.layers[-1]
     return result
 
@@ -171,7 +191,7 @@ def _product(run: Evaluation, node: onnx.NodeProto, weight: Tensor, bias: Tensor
     x = run.values[node.input[0]]
     bounded(*x.shape[:-1], weight.shape[0])
     bias = None if bias is None else bias.expand(weight.shape[0])
-    run.layers.append(Layer(weight=weight, bias=bias, groups=1, features=x))
+    run.layers.append(Layer(weight=weight, bias=bias, groups=1, source=node.input[0], pooled=True))
     run.makers[node.output[0]] = run.layers[-1]
     return functional.linear(x, weight, bias)
 

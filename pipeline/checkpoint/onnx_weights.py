@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rexnet_export.pipeline.checkpoint.key_formats import stages_of
-from rexnet_export.pipeline.checkpoint.onnx_evaluate import Layer, NotRecognised, evaluate
+from rexnet_export.pipeline.checkpoint.onnx_evaluate import Layer, NotRecognised, evaluate, evaluate_from
 from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.records import ACTIVATIONS, MOST_CHANNELS, Activation
 from rexnet_export.pipeline.core.text import excerpt
@@ -31,7 +31,9 @@ LARGEST_ONNX = (1 << 31) - 1  # protobuf's own limit
 MOST_FUNCTIONS = 200
 SMALLEST_SIDE, USUAL_SIDE, LARGEST_SIDE = 64, 64, 384
 DEPTHWISE = (1, 3, 3)  # of a weight, behind its channels
-CONVOLUTION = 4  # dimensions of its weight
+CONVOLUTION, MATRIX = 4, 2  # dimensions of a weight
+PROBES = 8
+PROBE_SPREADS = torch.tensor([0.3, 1.0, 3.0, 10.0, 30.0])  # of what the first layer gives
 NORM = ("weight", "bias", "running_mean", "running_var")
 TOLERANCE = 1e-4  # of the largest logit
 
@@ -66,7 +68,7 @@ def read_onnx(path: Path) -> OnnxWeights:
         image = _image(model, constants)
         logits, layers = evaluate(model, image, constants)
         tensors, head = _named(layers)
-        activation = _head_activation(head, logits)
+        activation = _head_activation(head, model, constants)
     except NotRecognised as reason:
         raise CheckpointError(
             f"{path} is an ONNX file whose graph is not recognised as a ReXNet ({excerpt(str(reason))}): give the "
@@ -170,7 +172,11 @@ def _image(model: onnx.ModelProto, constants: Mapping[str, Tensor]) -> Tensor:
     sides = [side or USUAL_SIDE for side in sizes[2:]]
     if not all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in sides) or (sizes[0] or 1) > 16:
         raise NotRecognised(f"its input has the shape {sizes}; {SMALLEST_SIDE} to {LARGEST_SIDE} pixels can be checked")
-    return torch.randn(sizes[0] or 1, sizes[1], *sides, generator=torch.Generator().manual_seed(0))
+    return torch.randn(sizes[0] or 1, sizes[1], *sides, generator=_seeded())
+
+
+def _seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
 
 
 def _named(layers: Sequence[Layer]) -> tuple[dict[str, Tensor], Sequence[Layer]]:
@@ -184,7 +190,8 @@ def _named(layers: Sequence[Layer]) -> tuple[dict[str, Tensor], Sequence[Layer]]
         tensors |= _tensors("head.neck.conv", "head.neck.bn", waiting.popleft())
     if not waiting:
         raise NotRecognised("no layers stand behind the features")
-    return {**tensors, **dict(_head(waiting))}, waiting
+    head = tuple(waiting)
+    return {**tensors, **dict(_head(head))}, head
 
 
 def _trunk(waiting: deque[Layer]) -> Iterator[tuple[str, Tensor]]:
@@ -203,7 +210,7 @@ def _trunk(waiting: deque[Layer]) -> Iterator[tuple[str, Tensor]]:
             yield from _tensors(f"{path}conv_exp.conv", f"{path}conv_exp.bn", following())
         yield from _tensors(f"{path}conv_dw.conv", f"{path}conv_dw.bn", following())
         layer = following()
-        if layer.features is not None:
+        if layer.pooled:
             yield from _tensors(f"{path}se.fc1", f"{path}se.bn", layer)
             yield from _tensors(f"{path}se.fc2", "", following())
             layer = following()
@@ -221,23 +228,35 @@ def _head(layers: Sequence[Layer]) -> Iterator[tuple[str, Tensor]]:
             yield from zip((f"head.fc.{3 * index + 1}.{leaf}" for leaf in NORM), layer.norm, strict=True)
 
 
-def _head_activation(layers: Sequence[Layer], logits: Tensor) -> Activation | None:
+def _head_activation(
+    layers: Sequence[Layer], model: onnx.ModelProto, constants: Mapping[str, Tensor]
+) -> Activation | None:
     """What stands between a head's layers; None where they have no place between them.
 
-    A graph may spell it in many ways, so it is the one with which the layers give the graph's own logits.
+    A graph may spell it in many ways, so the graph's head and the layers with each activation are given the same
+    features, from small ones to ones that saturate: one alone has to answer as the graph does.
     """
     if len(layers) == 1:
         return None
-    for activation in ACTIVATIONS:
-        between = ACTIVATION_MODULES.get(activation, nn.Identity)()
-        value = layers[0].features
-        for layer in layers:
-            if value is None:
-                raise NotRecognised("a convolution stands between the head's layers")
-            value = between(_affine(layer, value)) if layer is not layers[-1] else _affine(layer, value)
-        if value is not None and value.shape == logits.shape and _close(value, logits):
-            return activation
-    raise NotRecognised(f"its head has {len(layers)} layers, and none of {', '.join(ACTIVATIONS)} stands between them")
+    if any(layer.weight.ndim != MATRIX for layer in layers):
+        raise NotRecognised("a convolution stands between the head's layers")
+    spread = PROBE_SPREADS / layers[0].weight.norm(dim=1).median().clamp(min=1e-6)
+    noise = torch.randn(len(PROBE_SPREADS), PROBES, layers[0].weight.shape[1], generator=_seeded())
+    features = (noise * spread[:, None, None]).flatten(0, 1)
+    expected = evaluate_from(model, layers[0].source, features, constants)
+    fitting = [activation for activation in ACTIVATIONS if _answers(layers, activation, features, expected)]
+    if len(fitting) == 1:
+        return fitting[0]
+    told = " and ".join(fitting) + " all fit" if fitting else f"none of {', '.join(ACTIVATIONS)} fits"
+    raise NotRecognised(f"its head has {len(layers)} layers, and {told} between them")
+
+
+def _answers(layers: Sequence[Layer], activation: Activation, features: Tensor, expected: Tensor) -> bool:
+    """Whether the layers give, row by row, what the graph gives."""
+    between, value = ACTIVATION_MODULES.get(activation, nn.Identity)(), _affine(layers[0], features)
+    for layer in layers[1:]:
+        value = _affine(layer, between(value))
+    return value.shape == expected.shape and all(map(_close, value, expected))
 
 
 def _affine(layer: Layer, value: Tensor) -> Tensor:

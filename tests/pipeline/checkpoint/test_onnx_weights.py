@@ -99,6 +99,22 @@ def test_a_head_of_several_layers_is_known_by_what_it_computes(tmp_path: Path, n
     assert not any("--head-activation" in note for note in loaded.notes)  # the graph shows it: nothing is assumed
 
 
+@pytest.mark.parametrize("name", ["ReLU", "ReLU6", "SiLU", "Hardswish", "Hardtanh"])
+def test_what_no_image_shows_is_told_apart(tmp_path: Path, name: str) -> None:
+    """All hidden values lie where ReLU, ReLU6 and identity are the same, for every image."""
+    network = with_head(getattr(nn, name)())
+    first = cast("nn.Sequential", network.head.fc)[0]
+    with torch.no_grad():
+        first.weight.mul_(1e-4)
+        first.bias.fill_(0.5)
+    path = graph(network, IMAGES[:1], tmp_path / "a.onnx")
+    if name == "Hardtanh":  # equal to tanh, ReLU and identity nowhere but in part
+        with pytest.raises(CheckpointError, match=r"none of relu, .* fits between them"):
+            load_checkpoint(path)
+    else:
+        assert load_checkpoint(path).network.spec.activation == name.lower()
+
+
 @pytest.mark.parametrize("between", [nn.GELU, nn.LeakyReLU])
 def test_a_head_with_another_activation_is_refused(tmp_path: Path, between: Callable[[], nn.Module]) -> None:
     path = graph(with_head(between()), IMAGES[:1], tmp_path / "a.onnx")
