@@ -30,12 +30,13 @@ from rexnet_export.quantization.table.params import QuantParams
 
 FLOAT = "float network"
 EXPECTED = "--expect"
+SOME_IMAGES = 500  # enough to see files part, which `report.json` has measured on all: minutes for seconds
 SHA256 = re.compile("[0-9A-Fa-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to prove, and on which images: all of `eval_data` unless `eval_images` says fewer.
+    """What to prove, and on which images: as many of `eval_data` as `eval_images` says, else the first `SOME_IMAGES`.
 
     `eval_labels` is the list of labels of images that lie in one folder.
     `expect` is the SHA-256 that the one path must have: a file's own, a package's, or that of a folder's manifest;
@@ -269,7 +270,7 @@ def _images(request: Request, card: ModelCard) -> Measurement[Images]:
         source = bundled("evaluation")
     else:
         return NotMeasured(reason="no images: give --eval-data (the bundled ones only serve the bundled labels)")
-    return labelled_images(source, card, request.eval_images, request.seed)
+    return labelled_images(source, card, request.eval_images or SOME_IMAGES, request.seed)
 
 
 def _names(paths: Sequence[Path]) -> dict[Path, str]:

@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         help="folder of images, one sub-folder per class (default: the bundled images, for a model with their labels)",
     )
     p.add_argument("--eval-labels", type=Path, metavar="FILE", help="labels of images that lie in one folder")
-    p.add_argument("--eval-images", type=int, metavar="N", help="how many of them (default: all)")
+    p.add_argument("--eval-images", type=int, metavar="N", help="how many of them (default: 500, where there are more)")
     p.add_argument(
         "--trace-images", type=int, default=4, metavar="N", help="how many to compare every tensor on (default: 4)"
     )

@@ -243,6 +243,13 @@ def test_a_foreign_model(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> N
     assert "f.onnx" in err
 
 
+def test_some_images_are_enough_unless_more_are_asked_for(exported: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = str(exported / "rexnet_050-int8-x86.ort")
+    for flags, images in (([], 500), (["--eval-images", "520"], 520)):
+        assert main(["verify", file, "--trace-images", "1", "--json", *flags]) == 0
+        assert json.loads(capfd.readouterr().out)["logits"]["n"] == images
+
+
 def test_bad_words(exported: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert verified(capfd, tmp_path / "nowhere")[0] == 2
     assert main(["verify", str(exported), "--eval-images", "0"]) == 2
