@@ -52,6 +52,8 @@ PAGE = """# Compatibility
 Files of one INT8 export in runtimes of other people, each in an environment of its own, at its defaults
 (`python benchmarks/compatibility.py FOLDER`). "Same top-1" and the largest difference are to what this project's own
 session of the same file gives: LiteRT 2.1.2 or ONNX Runtime 1.26.0. Integers differ by kernels, floats hardly.
+CI asks MediaPipe, OpenVINO and Qualcomm's emulator, and fails where one differs too much
+(`python benchmarks/compatibility_check.py FOLDER`).
 
 {table}
 
@@ -111,22 +113,23 @@ KNOWN = {
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What one client made of one file."""
+    """What one client made of one file; `same` is the share of images with the same best class, by the worst output."""
 
     client: str
     file: str
     runtime: str
     answer: str
+    same: float | None = None
 
 
 def main() -> int:
     options = parser().parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        images = _images(options.folder, options.images)
+        images = images_for(options.folder, options.images)
         for name in options.clients:
             python = environment(KNOWN[name], options.environments / name)
-            for file in _files(options.folder, KNOWN[name]):
+            for file in files_for(KNOWN[name], options.folder):
                 rows.append(asked(name, python, file, images, Path(scratch)))
                 print(f"{rows[-1].client} {rows[-1].file}: {rows[-1].answer}", file=sys.stderr, flush=True)
     page = PAGE.format(table=table(rows), count=options.images, processor=processor())
@@ -167,12 +170,14 @@ def _has_uv() -> bool:
     return subprocess.run([sys.executable, "-m", "uv", "--version"], capture_output=True, check=False).returncode == 0
 
 
-def _files(folder: Path, client: Client) -> Iterator[Path]:
+def files_for(client: Client, folder: Path) -> Iterator[Path]:
+    """Those of the folder that the client is given."""
     for ending in client.files:
         yield from sorted(path for path in folder.iterdir() if path.name.endswith(ending))
 
 
-def _images(folder: Path, count: int) -> NDArray[np.uint8]:
+def images_for(folder: Path, count: int) -> NDArray[np.uint8]:
+    """The first bundled evaluation images as the folder's files take them: uint8 [N, H, W, 3]."""
     return next(batches(bundled("evaluation"), _preprocess(folder), range(count), count))
 
 
@@ -201,8 +206,8 @@ def asked(name: str, python: Path, file: Path, images: NDArray[np.uint8], scratc
         return Row(client=name, file=file.name, runtime="", answer=f"does not run it: {_reason(done.stderr)}")
     said = json.loads(done.stdout.splitlines()[-1])
     with np.load(out) as arrays:
-        answer = compared(file, images, {key: arrays[key] for key in arrays.files})
-    return Row(client=name, file=file.name, runtime=f"{said['runtime']}, {said['where']}", answer=answer)
+        answer, same = compared(file, images, {key: arrays[key] for key in arrays.files})
+    return Row(client=name, file=file.name, runtime=f"{said['runtime']}, {said['where']}", answer=answer, same=same)
 
 
 def _bounded() -> None:
@@ -215,14 +220,18 @@ def _reason(text: str) -> str:
     return (lines[-1] if lines else "no message")[:160].replace("|", "/")
 
 
-def compared(file: Path, images: NDArray[np.uint8], outputs: dict[str, NDArray[np.float32]]) -> str:
-    """How the answers differ from this project's session of the file, on as many images as were answered."""
+def compared(file: Path, images: NDArray[np.uint8], outputs: dict[str, NDArray[np.float32]]) -> tuple[str, float]:
+    """How the answers differ from this project's session of the file, on as many images as were answered.
+
+    In words, and the smallest share of images with the same best class.
+    """
     home = _home(file, images)
     scores = {name: values for name, values in outputs.items() if name != "passed"}
-    parts = []
+    parts, shares = [], []
     for name, values in scores.items():
         expected = home[: len(values)]
-        same = (values.argmax(1) == expected.argmax(1)).mean()
+        same = float((values.argmax(1) == expected.argmax(1)).mean())
+        shares.append(same)
         likely = np.exp(log_softmax(expected))
         kind = "logits" if name == "logits" else "probabilities"
         off = np.abs(values - (expected if kind == "logits" else likely)).max()
@@ -230,7 +239,7 @@ def compared(file: Path, images: NDArray[np.uint8], outputs: dict[str, NDArray[n
     if "passed" in outputs:
         wanted = (np.exp(log_softmax(home)) >= 0.5).sum(1)
         parts.append(f"{int((outputs['passed'] == wanted).sum())} of {len(wanted)} images pass 0.5 as probabilities do")
-    return "; ".join(parts)
+    return "; ".join(parts), min(shares)
 
 
 def _home(file: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
