@@ -28,12 +28,13 @@ FEATURES = "features"
 MOST_CHANNELS = 2**16
 HEADS, NUMBERS = "heads", "numbers"
 FLOAT_TENSORS = "float_tensors"
+PADDED = "padded"  # which tensors of a file have channels of zeros, behind how many of their own
 PROCESSOR = "processor"  # what a file's processor has to have, where not every one computes it exactly
 # All that a file may say of the network in it: each changes what the file means or what it is taken for.
 KEYS = (
     *("model", "precision", "labels", "input_size", "resize", "crop_ratio", "interpolation", "mean", "std"),
     *("description", "version", "author", "license"),
-    *("checkpoint_sha256", "generator", FEATURES, HEADS, NUMBERS, FLOAT_TENSORS, PROCESSOR, *DIGESTS),
+    *("checkpoint_sha256", "generator", FEATURES, HEADS, NUMBERS, FLOAT_TENSORS, PROCESSOR, PADDED, *DIGESTS),
 )
 MAX_SIZE_DIGITS = 5
 MOST_TEXT = 64 * 2**20  # bytes of one entry

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.core.errors import ConversionError
-from rexnet_export.pipeline.core.records import Coverage
 from rexnet_export.quantization.table.params import INT8_MIN, QuantParams, for_bias
 from rexnet_export.targets.ort.moves import as_moves
+from rexnet_export.targets.ort.padding import own_channels, unpadded
 from rexnet_export.targets.ort.schema import schema
 
 IDENTIFIER = b"ORTM"
@@ -27,10 +27,10 @@ ALIGNMENT = 8  # the writer pads a file to its widest scalar; a cut of fewer byt
 FLOAT_TYPES = frozenset({1, 10, 11, 16})  # TensorProto: float, float16, double, bfloat16
 _DTYPES = {1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int64}
 
-_FLOAT_CONVS = frozenset({"Conv", "FusedConv", "NhwcFusedConv"})
-_CONVS = _FLOAT_CONVS | {"QLinearConv"}
-_FLOAT_PRODUCTS = frozenset({"Gemm", "FusedGemm", "MatMul", "FusedMatMul"})
-_INT8_PRODUCTS = frozenset({"QGemm", "QLinearMatMul"})
+FLOAT_CONVS = frozenset({"Conv", "FusedConv", "NhwcFusedConv"})
+CONVS = FLOAT_CONVS | {"QLinearConv"}
+FLOAT_PRODUCTS = frozenset({"Gemm", "FusedGemm", "MatMul", "FusedMatMul"})
+INT8_PRODUCTS = frozenset({"QGemm", "QLinearMatMul"})
 
 # Positions of (value, scale, zero point) among a node's inputs, and of the output's (scale, zero point).
 _QUANTIZED_INPUTS = {
@@ -71,31 +71,38 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """Operators in file order, constants, every value's element type, and the shapes that convolutions make."""
+    """Operators in file order, constants, every value's element type, and the shapes that convolutions make.
+
+    `channels` are the network's own of the ONNX tensors that the file has with more, of zeros.
+    """
 
     nodes: tuple[Node, ...]
     constants: Mapping[str, NDArray[np.generic]]
     types: Mapping[str, int]
     shapes: Mapping[str, tuple[int, ...]]
     outputs: tuple[str, ...]
+    channels: Mapping[str, int]
 
 
 @lru_cache(maxsize=2)  # an export reads its own two files seven times
 def parse(content: bytes) -> Graph:
-    """The graph of a `.ort` file that ONNX Runtime has verified."""
+    """The graph of a `.ort` file that ONNX Runtime has verified, without the channels of zeros that it may have."""
     root = schema("InferenceSession").InferenceSession
-    graph = root.GetRootAs(bytearray(content), 0).Model().Graph()
+    model = root.GetRootAs(bytearray(content), 0).Model()
+    graph = model.Graph()
     nodes = tuple(_node(graph.Nodes(i)) for i in range(graph.NodesLength()))
     values = [graph.NodeArgs(i) for i in range(graph.NodeArgsLength())]
     tensors = {value.Name().decode(): _tensor_type(value) for value in values if value.Type() is not None}
-    read = Graph(
+    stored = Graph(
         nodes=nodes,
-        constants=dict(_constant(graph.Initializers(i)) for i in range(graph.InitializersLength())),
+        constants=constants(graph),
         types={name: tensor.ElemType() for name, tensor in tensors.items()},
-        shapes={name: _shape(tensors[name]) for node in nodes if node.op in _CONVS for name in node.outputs},
+        shapes={name: _shape(tensors[name]) for node in nodes if node.op in CONVS for name in node.outputs},
         outputs=tuple(graph.Outputs(i).decode() for i in range(graph.OutputsLength())),
+        channels=own_channels(_metadata(model)),
     )
-    return as_moves(read)
+    read = as_moves(stored)
+    return unpadded(read, tensor_names(read))
 
 
 def _node(node: Table) -> Node:
@@ -105,6 +112,16 @@ def _node(node: Table) -> Node:
         inputs=tuple(node.Inputs(i).decode() for i in range(node.InputsLength())),
         outputs=tuple(node.Outputs(i).decode() for i in range(node.OutputsLength())),
     )
+
+
+def _metadata(model: Table) -> dict[str, str]:
+    entries = [model.MetadataProps(i) for i in range(model.MetadataPropsLength())]
+    return {entry.Key().decode(): entry.Value().decode() for entry in entries}
+
+
+def constants(graph: Table) -> dict[str, NDArray[np.generic]]:
+    """What a stored graph holds by name, with the channels of zeros that it may have."""
+    return dict(_constant(graph.Initializers(i)) for i in range(graph.InitializersLength()))
 
 
 def _constant(tensor: Table) -> tuple[str, NDArray[np.generic]]:
@@ -145,56 +162,6 @@ def is_read_back(name: str) -> bool:
     return re.search(r"(\.dq|\.float|/duplicated)$", plain(name)) is not None
 
 
-def count(graph: Graph) -> Coverage:
-    """Multiply-accumulates of one image by kind, and the float operators between image and logits.
-
-    Not float operators: the DequantizeLinear that makes an output, and a DequantizeLinear -> QuantizeLinear pair
-    of one scale, which only moves the zero point (uint8 pixels to int8) and is exact.
-    """
-    macs = {node: _macs(node, graph) for node in graph.nodes}
-    return Coverage(
-        int8_macs=sum(amount for node, amount in macs.items() if node.op == "QLinearConv" or node.op in _INT8_PRODUCTS),
-        total_macs=sum(macs.values()),
-        float_ops=tuple(f"{node.name} ({node.op})" for node in float_nodes(graph)),
-        float_layers=tuple(node.inputs[1] for node in graph.nodes if node.op in _FLOAT_CONVS | _FLOAT_PRODUCTS),
-    )
-
-
-def _macs(node: Node, graph: Graph) -> int:
-    quantized = node.op == "QLinearConv" or node.op in _INT8_PRODUCTS
-    if not quantized and node.op not in _FLOAT_CONVS and node.op not in _FLOAT_PRODUCTS:
-        return 0
-    weight = graph.constants[node.inputs[3 if quantized else 1]]
-    if node.op in _INT8_PRODUCTS or node.op in _FLOAT_PRODUCTS:
-        return weight.size
-    positions = int(np.prod(graph.shapes[node.outputs[0]])) // weight.shape[0]
-    return weight.size * positions
-
-
-def float_nodes(graph: Graph) -> Iterator[Node]:
-    """Operators that `count` calls float; the logits' softmax is none, as it follows the logits."""
-    scores = [node for node in graph.nodes if node.op == "Softmax" and node.outputs[0] in graph.outputs]
-    exempt = {*graph.outputs, *_zero_point_moves(graph), *(node.inputs[0] for node in scores)}
-    for node in [node for node in graph.nodes if node not in scores]:
-        computes_float = any(graph.types.get(name) in FLOAT_TYPES for name in (*node.outputs, *node.inputs[:1]))
-        is_exempt = node.op in {"DequantizeLinear", "QuantizeLinear"} and not exempt.isdisjoint(node.outputs)
-        if computes_float and not is_exempt:
-            yield node
-
-
-def _zero_point_moves(graph: Graph) -> Iterator[str]:
-    for quantize in graph.nodes:
-        source = quantize.inputs[0] if quantize.op == "QuantizeLinear" else None
-        makers = [node for node in graph.nodes if node.op == "DequantizeLinear" and source in node.outputs]
-        readers = [node for node in graph.nodes if source in node.inputs]
-        if makers and len(readers) == 1 and _same_scale(graph, makers[0].inputs[1], quantize.inputs[1]):
-            yield from (*makers[0].outputs, *quantize.outputs)
-
-
-def _same_scale(graph: Graph, one: str, other: str) -> bool:
-    return bool(np.array_equal(graph.constants[one], graph.constants[other]))
-
-
 def quantization(graph: Graph) -> dict[str, QuantParams]:
     """Parameters by ONNX tensor name, in the signed form the table has (uint8 zero points less 128).
 
@@ -223,7 +190,7 @@ def parameters(graph: Graph) -> dict[str, NDArray[np.generic]]:
     for node in graph.nodes:
         if node.op in _BIAS:
             weight, biases = node.inputs[_WEIGHT], node.inputs[_BIAS[node.op] :][:1]
-        elif node.op in _FLOAT_CONVS | _FLOAT_PRODUCTS:
+        elif node.op in FLOAT_CONVS | FLOAT_PRODUCTS:
             weight, biases = node.inputs[1], node.inputs[2:3]
         else:
             continue

@@ -6,7 +6,8 @@ from collections import Counter
 
 from rexnet_export.pipeline.artifact.structure import Structure, islands
 from rexnet_export.pipeline.core.records import NotMeasured
-from rexnet_export.targets.ort.format import Graph, float_nodes
+from rexnet_export.targets.ort.coverage import float_nodes
+from rexnet_export.targets.ort.format import Graph
 
 ARENA = NotMeasured(reason="ONNX Runtime plans its memory when it loads a file, and does not say how much")
 

@@ -21,8 +21,10 @@ from rexnet_export.pipeline.core.records import Artifact, Precision, StoredFile,
 from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
 from rexnet_export.targets.ort import format as ort_format
 from rexnet_export.targets.ort import saturation
-from rexnet_export.targets.ort.format import Graph, count, parameters, quantization
+from rexnet_export.targets.ort.coverage import count
+from rexnet_export.targets.ort.format import Graph, parameters, quantization
 from rexnet_export.targets.ort.npu import npu_graph
+from rexnet_export.targets.ort.padding import padded, stating
 from rexnet_export.targets.ort.schema import tools
 from rexnet_export.targets.ort.session import file_content, open_session, optimized
 from rexnet_export.targets.ort.structure import structure
@@ -138,8 +140,14 @@ def _pair(model: onnx.ModelProto, source: Source, folder: Path, stem: str) -> tu
 
 
 def _for_vnni(model: onnx.ModelProto, source: Source, path: Path) -> StoredFile:
-    """A `.onnx` that says what its processor has to have; of a `.ort`, nobody could ask for exact sums."""
+    """A `.onnx` that says what its processor has to have; of a `.ort`, nobody could ask for exact sums.
+
+    Where all of it is integers, its channels are padded to what the kernels want.
+    """
     stated = described(source)
+    if not source.float_tensors:
+        model, channels = padded(model)
+        stated |= stating(channels)
     stated |= {PROCESSOR: saturation.VNNI, "description": f"{stated['description']} {FOR_VNNI}"}
     return _alone(_with_scores(model, source.outputs), source, path, stated)
 

@@ -41,12 +41,16 @@ _PLACED = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class _Value:
-    """A value of the optimized graph: the ONNX tensor it is, its layout, and its parameters where it is integers."""
+    """A value of the optimized graph: the ONNX tensor it is, its layout, and its parameters where it is integers.
+
+    `channels` are the tensor's own, where zeros stand behind them.
+    """
 
     name: str
     tensor: str
     layout: Layout
     params: QuantParams | None
+    channels: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +79,7 @@ def _real(value: _Value, stored: NDArray[np.generic]) -> NDArray[np.float32]:
         stored = value.params.dequantize(stored.astype(np.int64) - offset)
     if stored.ndim == 4 and value.layout == "NHWC":
         stored = stored.transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(stored, np.float32)
+    return np.ascontiguousarray(stored[:, : value.channels], np.float32)
 
 
 def open_tracer(content: bytes, options: SessionOptions, *, widened: bool = False) -> OrtTracer:
@@ -107,7 +111,7 @@ def rebuilt(content: bytes, graph: Graph) -> onnx.ModelProto:
             "traced",
             [_declared(stored.Graph(), IMAGE)],
             [helper.make_tensor_value_info(name, graph.types[name], None) for name in graph.outputs],
-            [numpy_helper.from_array(values, name) for name, values in graph.constants.items()],
+            [numpy_helper.from_array(values, name) for name, values in ort_format.constants(stored.Graph()).items()],
         ),
         ir_version=stored.IrVersion(),
         opset_imports=[helper.make_opsetid(i.Domain().decode(), i.Version()) for i in imports],
@@ -187,7 +191,8 @@ def _values(model: onnx.ModelProto, graph: Graph) -> Iterator[_Value]:
             tensor, grid = ort_format.plain(output), None
         else:
             continue
-        found[tensor] = _Value(name=output, tensor=tensor, layout=layouts[output], params=grid)
+        own = graph.channels.get(tensor)
+        found[tensor] = _Value(name=output, tensor=tensor, layout=layouts[output], params=grid, channels=own)
     yield from found.values()
 
 

@@ -53,7 +53,9 @@ def damage(path: Path, folder: Path, tensor: str, part: Part, change: Change, ca
             name = f"{tensor}.q" if part == "values" else f"{tensor}.q.{part}"
             (stored,) = (initializer for initializer in model.graph.initializer if initializer.name == name)
             values = numpy_helper.to_array(stored)
-            stored.CopyFrom(numpy_helper.from_array(change(values).astype(values.dtype).reshape(values.shape), name))
+            changed = np.asarray(change(values), values.dtype).ravel()
+            changed = np.pad(changed, (0, values.size - changed.size), mode="edge")  # scales, behind the layer's own
+            stored.CopyFrom(numpy_helper.from_array(changed.reshape(values.shape), name))
             copy.write_bytes(model.SerializeToString(deterministic=True))
     return copy
 

@@ -18,6 +18,7 @@ from rexnet_export.targets import TARGETS
 from rexnet_export.targets.coreml.builder import mil_name, onnx_name
 from rexnet_export.targets.coreml.package import read_package
 from rexnet_export.targets.ort import format as ort_format
+from rexnet_export.targets.ort.coverage import count
 from rexnet_export.targets.ort.target import X86
 from rexnet_export.targets.tflite.flatbuffer import Graph, read_graph
 from rexnet_export.targets.tflite.match_onnx import Lowered, core_graph, lower, matched
@@ -67,7 +68,7 @@ def test_onnx_runtime_joins_integers_in_both_presets(artifacts: Mapping[str, Art
         found = Counter(node.op for node in graph.nodes)
         assert (found["QLinearConv"], found["Concat"]) == (wanted["Conv"], wanted["Concat"])
         assert {graph.types[name] for node in graph.nodes if node.op == "Concat" for name in node.inputs} <= {2, 3}
-        assert ort_format.count(graph).float_ops == ()
+        assert count(graph).float_ops == ()
 
 
 def test_core_ml_writes_what_it_joined_with_the_parameters_it_read(

@@ -158,7 +158,10 @@ def stored_weights(release: Path, tensor: str) -> bytes:
 )
 def test_damaged_weights_are_named(copy: Path, member: str, capfd: pytest.CaptureFixture[str]) -> None:
     weights = stored_weights(copy, "features.4.expand.weight")
-    flip(copy / member, bytes(w ^ 0x80 for w in weights) if "x86" in member else weights, at=40)  # x86: unsigned
+    if "vnni" in member:
+        flip(copy / member, weights[:16], at=4)  # of the first row: behind each stand zeros
+    else:
+        flip(copy / member, bytes(w ^ 0x80 for w in weights) if "x86" in member else weights, at=40)  # x86: unsigned
     code, out, err = verified(capfd, copy, flags=["--json"])
     assert code == 12
     assert "1 of 7 files failed" in err
