@@ -335,6 +335,7 @@ int main(int count, char** words) {
     if (count < 3) return std::fprintf(stderr, "usage: %s FILE.ort PHOTO.ppm ...\n", words[0]), 2;
     std::string of = words[1];
     try {
+        if (!std::ifstream(of)) fail("cannot be read");
         const Ort::Env environment(ORT_LOGGING_LEVEL_FATAL, "classify");
         Ort::SessionOptions options;
         // Exact integers on x86 processors without VNNI; nothing elsewhere.

@@ -197,7 +197,7 @@ def test_files_that_it_does_not_cover_are_one_line(programs: Path, exported: Pat
     onnx.save(foreign, tmp_path / "foreign.onnx")
     for file, said in (
         (tmp_path / "none.ort", "none.ort: "),
-        (tmp_path / "missing.ort", "missing.ort: "),
+        (tmp_path / "missing.ort", "missing.ort: cannot be read"),
         (tmp_path / "foreign.onnx", "not written by rexnet-export"),
         (next(exported.glob("*-npu.onnx")), "gives no 'probabilities'"),
     ):
