@@ -105,10 +105,10 @@ def test_missing_output_is_made_up_for() -> None:
         assert found.tolist() == [expected], error
 
 
-@pytest.mark.parametrize("unit", [1.0, 0.5, 4.0])
-@pytest.mark.parametrize("power", [1.0, 1e-6, 1e6])
-def test_the_choice_does_not_depend_on_units(unit: float, power: float) -> None:
+@pytest.mark.parametrize(("unit", "power"), [(0.5, 1.0), (4.0, 1e6), (1.0, 1e-6)])
+def test_the_choice_does_not_depend_on_units(unit: float, power: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of weights and their scales, and of what the layer reads."""
+    monkeypatch.setattr(adaround, "ROUNDS", 20)
     rng = np.random.default_rng(0)
     inputs = torch.from_numpy(rng.normal(0, 1, (200, 8)) @ rng.normal(0, 1, (8, 8)))
     square = (inputs.T @ inputs / len(inputs)).unsqueeze(0)

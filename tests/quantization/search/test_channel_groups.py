@@ -8,6 +8,7 @@ from itertools import combinations
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -180,6 +181,45 @@ def test_groups_narrower_than_a_kernel_cost_the_lanes_they_leave_empty() -> None
     found = layer([1.0] * 32)
     assert found.cost((8, 24)) - found.cost((16, 16)) == pytest.approx(16 * found.products * EMPTY / found.network)
     assert found.cost((16, 16)) < found.cost((8, 24)) < found.cost((8, 8, 8, 8))
+
+
+def test_the_networks_time_is_that_of_all_operators_but_clamps(v1: SimpleNamespace) -> None:
+    dims = {each.name: each.dims for each in v1.model.graph.initializer}
+    sizes = {value.name: value.type.tensor_type.shape.dim for value in v1.model.graph.value_info}
+    expected = 0.0
+    for node in v1.model.graph.node:
+        expected += 0 if node.op_type in {"Clip", "Relu"} else OPERATOR
+        if node.op_type in {"Conv", "Gemm"}:
+            positions = np.prod([dim.dim_value for dim in sizes.get(node.output[0], ())][2:])
+            expected += np.prod(dims[node.input[1]]) * positions * ((REFERENCE_SIZE / 32) ** 2 if positions > 1 else 1)
+    (network,) = {found.network for found in layers_of(v1).values()}
+    assert network == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("side", "growth"), [(112, 4.0), (224, 1.0), (448, 1.0)])
+def test_small_images_are_counted_as_of_224_pixels_and_large_ones_as_they_are(side: int, growth: float) -> None:
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["": 18]>
+        tiny (uint8[n, {side}, {side}, 3] image) => (float[n, 2, {side}, {side}] y)
+        <float[2, 3, 1, 1] w = {{1, 1, 1, 1, 1, 1}}, float[2] b = {{0, 0}}, float scale = {{0.5}}, uint8 zero = {{0}}>
+        {{
+            planes = Transpose <perm = [0, 3, 1, 2]> (image)
+            input = DequantizeLinear(planes, scale, zero)
+            c = Conv(input, w, b)
+            s = Sigmoid(c)
+            a = Mul(c, s)
+            y = Conv <group = 1> (a, v, b)
+        }}"""
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((2, 2, 1, 1), np.float32), "v"))
+    model = onnx.shape_inference.infer_shapes(model)
+    ends = np.ones(2, np.float32)
+    statistics = {name: SimpleNamespace(channel_minima=-ends, channel_maxima=ends) for name in ("c", "a")}
+    slopes = {name: SimpleNamespace(by_channel=np.ones(2)) for name in ("c", "a")}
+    (found,) = layers(model, statistics, slopes)  # type: ignore[arg-type]
+    assert found.products == pytest.approx(3 * side**2 * growth)
+    assert found.read == pytest.approx(3 * side**2 * growth)
+    assert (found.operators, found.joins, found.cut) == (3, 1, ("c", "a"))
 
 
 def test_products_are_those_of_every_convolution_that_is_cut(v1: SimpleNamespace) -> None:

@@ -36,11 +36,10 @@ def test_every_network_of_the_chain_is_read(folder: Path) -> None:
 
 def test_the_widest_arrays_that_may_be_are_read(folder: Path) -> None:
     """A label and a logit have at most eight bytes, a name 4,096 signs."""
-    images = 1_200
-    wide = {"ort": logits(images, ()).astype(float), "labels": labels(images)}
-    names = np.array([f"{index:04096}" for index in range(images)])
-    found = read_evidence(edit(write_export(folder, images=images), wide | {"ids": names}))
-    assert len(found.ids) == len(found.images.labels) == images
+    wide = {"ort": logits(600, ()).astype(float), "labels": labels(600)}
+    assert len(read_evidence(edit(write_export(folder, images=600), wide)).images.labels) == 600
+    names = {"ids": np.array([f"{index:04096}" for index in range(50)])}
+    assert {len(name) for name in read_evidence(edit(write_export(folder, images=50), names)).ids} == {4096}
 
 
 def test_what_is_read_has_bounds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
