@@ -62,7 +62,7 @@ class Evidence:
 class Draft:
     """A float graph as rewritten so far, what was observed of it, its table, and how that was judged.
 
-    `original` is what was observed before anything was rewritten.
+    `original` is what was observed before anything was rewritten; `slopes` are there once a step has measured them.
     """
 
     model: onnx.ModelProto
@@ -70,6 +70,7 @@ class Draft:
     statistics: Mapping[str, TensorStatistics]
     table: QuantTable
     score: Score
+    slopes: Mapping[str, Slopes] | None = None
     trials: tuple[Trial, ...] = ()
     cuts: tuple[Cut, ...] = ()
 
@@ -110,7 +111,7 @@ def grouped(draft: Draft, evidence: Evidence) -> Draft:
     """Give groups of channels scales of their own where that is worth its time; see `choose_groups`."""
     slopes = evidence.slopes(draft.model, draft.statistics)
     found = choose_groups(draft.model, draft.statistics, slopes, draft.table, evidence.judge)
-    draft = replace(draft, cuts=found.measured)
+    draft = replace(draft, slopes=slopes, cuts=found.measured)
     if not found.rewrites:
         return draft
     after = _rewritten(draft, found.rewrites, evidence, "grouped")
@@ -121,7 +122,7 @@ def grouped(draft: Draft, evidence: Evidence) -> Draft:
 
 def ranges_chosen(draft: Draft, evidence: Evidence) -> Draft:
     """Choose every tensor's range; see `choose_ranges`."""
-    slopes = evidence.slopes(draft.model, draft.statistics)
+    slopes = evidence.slopes(draft.model, draft.statistics) if draft.slopes is None else draft.slopes
     found = choose_ranges(draft.model, draft.statistics, slopes, evidence.judge, evidence.calibration)
     tried = [Trial(name=f"ranges: {each.name}", score=each.score, kept=False) for each in found.trials]
     draft = replace(draft, trials=(*draft.trials, *tried))

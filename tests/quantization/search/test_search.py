@@ -109,6 +109,23 @@ def test_cuts_are_said_to_be_kept_only_where_the_judge_keeps_them(
     assert [each.kept for each in after.cuts] == [not wanted, wanted]
 
 
+def test_slopes_are_measured_once_for_a_graph_that_stays(
+    v1: SimpleNamespace, evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[onnx.ModelProto] = []
+
+    def slopes(model: onnx.ModelProto, statistics: object) -> object:
+        measured.append(model)
+        return evidence.slopes(model, statistics)  # type: ignore[arg-type]
+
+    counting = replace(evidence, slopes=slopes)  # type: ignore[arg-type]
+    monkeypatch.setattr(subject, "choose_groups", lambda *_: Grouped(rewrites=(), cost=0.0, measured=()))
+    plain = search(v1.model, counting, (), lambda _: None)
+    once, again = ranges_chosen(grouped(plain, counting), counting), ranges_chosen(plain, counting)
+    assert len(measured) == 2
+    assert table_text(once.table) == table_text(again.table)
+
+
 def test_the_same_evidence_gives_the_same_bytes(v1: SimpleNamespace, evidence: Evidence) -> None:
     first, second = (search(v1.model, evidence, (equalized, grouped), lambda _: None) for _ in range(2))
     assert table_text(first.table) == table_text(second.table)
