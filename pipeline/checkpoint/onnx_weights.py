@@ -36,6 +36,7 @@ PROBES = 8
 PROBE_SPREADS = torch.tensor([0.3, 1.0, 3.0, 10.0, 30.0])  # of what the first layer gives
 NORM = ("weight", "bias", "running_mean", "running_var")
 TOLERANCE = 1e-4  # of the largest logit
+LOUD = 30  # times the image: clamps show, whose limits an ordinary image may never reach
 
 type Check = Callable[[ReXNet], None]
 
@@ -69,6 +70,7 @@ def read_onnx(path: Path) -> OnnxWeights:
         logits, layers = evaluate(model, image, constants)
         tensors, head = _named(layers)
         activation = _head_activation(head, model, constants)
+        expected = ((image, logits), (image * LOUD, evaluate(model, image * LOUD, constants)[0]))
     except NotRecognised as reason:
         raise CheckpointError(
             f"{path} is an ONNX file whose graph is not recognised as a ReXNet ({excerpt(str(reason))}): give the "
@@ -80,13 +82,14 @@ def read_onnx(path: Path) -> OnnxWeights:
         ) from error
 
     def check(network: ReXNet) -> None:
-        with torch.inference_mode():
-            found = network.eval()(image.expand(-1, network.spec.channels, -1, -1))
-        if found.shape != logits.shape or not _close(found, logits):
-            raise CheckpointError(
-                f"{path} is an ONNX file that computes something else than the ReXNet its weights make: give the "
-                "checkpoint it was exported from"
-            )
+        for given, wanted in expected:
+            with torch.inference_mode():
+                found = network.eval()(given.expand(-1, network.spec.channels, -1, -1))
+            if found.shape != wanted.shape or not _close(found, wanted):
+                raise CheckpointError(
+                    f"{path} is an ONNX file that computes something else than the ReXNet its weights make: give the "
+                    "checkpoint it was exported from"
+                )
 
     stored = {name: held(tensor) for name, tensor in tensors.items()}
     return OnnxWeights(tensors=stored, head_activation=activation, check=check, beside=beside)

@@ -163,6 +163,12 @@ def another_activation(model: onnx.ModelProto) -> None:
     next(node for node in model.graph.node if node.op_type == "Sigmoid").op_type = "Relu"
 
 
+def no_limit_that_an_ordinary_image_would_show(model: onnx.ModelProto) -> None:
+    clamp = [node for node in model.graph.node if node.op_type == "Clip"][-1]
+    clamp.op_type = "Relu"
+    del clamp.input[1:]
+
+
 def another_operator(model: onnx.ModelProto) -> None:
     next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Sin"
 
@@ -190,6 +196,7 @@ def a_large_input(model: onnx.ModelProto) -> None:
     ("change", "reason"),
     [
         (another_activation, "computes something else than the ReXNet its weights make"),
+        (no_limit_that_an_ordinary_image_would_show, "computes something else than the ReXNet its weights make"),
         (another_operator, "operator Sin"),
         (an_endless_pad, "unusual Pad"),
         (no_classifier, "no layers stand behind the features"),
