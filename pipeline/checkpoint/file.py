@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, cast
 import torch
 from safetensors import SafetensorError, safe_open
 
+from rexnet_export.pipeline.checkpoint.metadata import Stated
 from rexnet_export.pipeline.checkpoint.onnx_weights import looks_like_onnx, read_onnx, weights_beside
 from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.records import Activation, StoredFile, stored_files
@@ -38,13 +39,14 @@ class FileContent:
     """A file's nested dictionaries with its tensors still stored, and the text metadata of safetensors.
 
     `check` raises `CheckpointError` where a network is not what the file computes; a state dict computes nothing.
-    `head_activation` is what a graph shows between the layers of its head.
+    `head_activation` is what a graph shows between the layers of its head, `stated` what it says of its images.
     `beside` are other files that hold some of it, as an ONNX file's weights may be.
     """
 
     values: object
     metadata: Mapping[str, str] = field(default_factory=dict)
     head_activation: Activation | None = None
+    stated: Stated = field(default_factory=Stated)
     check: Callable[[ReXNet], None] = lambda _: None
     beside: tuple[Path, ...] = ()
 
@@ -61,7 +63,11 @@ def read_file(path: Path) -> FileContent:
     if looks_like_onnx(start):
         found = read_onnx(path)
         return FileContent(
-            values=found.tensors, head_activation=found.head_activation, check=found.check, beside=found.beside
+            values=found.tensors,
+            head_activation=found.head_activation,
+            stated=found.stated,
+            check=found.check,
+            beside=found.beside,
         )
     raise CheckpointError(f"{path} {_what(start)}")
 

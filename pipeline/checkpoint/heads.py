@@ -216,7 +216,8 @@ def _chain(layers: Sequence[Layer], features: int, reading: Reading, where: str)
         before, after = layers[places[0] - 1], layers[places[0]]
         raise CheckpointError(
             f"{where}: between {excerpt(before.path)} and {excerpt(after.path)} there may be an activation, which a "
-            f"state dict does not show: give --head-activation ({', '.join(ACTIVATIONS)})"
+            f"state dict does not show: give --head-activation ({', '.join(ACTIVATIONS)}); a head "
+            "with another one cannot be exported"
         )
     if places and reading.head_activation != NONE and not reading.activation_stated:
         named = ", ".join(excerpt(layers[place - 1].path) for place in places)

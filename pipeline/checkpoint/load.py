@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rexnet_export.pipeline.checkpoint.assemble import assemble, check_values
 from rexnet_export.pipeline.checkpoint.copies import Copy, chosen, copies, groups
-from rexnet_export.pipeline.checkpoint.file import read_file
+from rexnet_export.pipeline.checkpoint.file import FileContent, read_file
 from rexnet_export.pipeline.checkpoint.foreign_settings import (
     CONFIG_FILE,
     config_beside,
@@ -94,7 +94,7 @@ def load_checkpoint(path: Path, reading: Reading = USUAL, *, config: Path | None
     """
     content = read_file(path)
     metadata = content.metadata
-    stated = _stated(content.values, metadata, path, config)
+    stated = _stated(content, path, config)
     copy, note = chosen(_copies(content.values, path), reading.weights, str(path))
     if (activation := content.head_activation or head_activation(metadata, str(path))) is not None:
         if reading.head_activation not in {None, NONE, activation}:
@@ -144,9 +144,10 @@ def _copies(values: object, path: Path) -> tuple[Copy, ...]:
     return (Copy(place=largest[0], prefix="", inside=largest[1], outside={}),)
 
 
-def _stated(content: object, metadata: Mapping[str, str], path: Path, config: Path | None) -> Stated:
-    """Our metadata, then the training run's own words, then `config.json`."""
-    ours, training = read_stated(metadata, str(path)), of_training(content, str(path))
+def _stated(content: FileContent, path: Path, config: Path | None) -> Stated:
+    """Our metadata or a graph's own, then the training run's own words, then `config.json`."""
+    ours = read_stated(content.metadata, str(path)).over(content.stated)
+    training = of_training(content.values, str(path))
     beside = config_beside(path) if config is None else read_config(config)
     check_unseen(training.options, str(path))
     check_unseen(beside.options, f"{CONFIG_FILE} of {path}")

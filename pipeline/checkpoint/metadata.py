@@ -27,6 +27,11 @@ from rexnet_export.pipeline.model.architecture import Architecture
 FORMAT = "rexnet-export"
 FORMAT_VERSION = "1"
 HEAD_ACTIVATION = "head_activation"
+GENERATOR = "rexnet-export"
+GRAPH_KEYS = {
+    "size": "input_size",
+    **{name: name for name in ("crop_mode", "crop_ratio", "interpolation", "mean", "std")},
+}
 QPARAMS_KEY = "qparams"  # where quantization-aware training leaves its table, as JSON
 LARGEST_SIZE = 4096
 
@@ -178,6 +183,22 @@ def read_stated(metadata: Mapping[str, str], where: str) -> Stated:
     if (ours := read_preprocess(metadata, where)) is not None:
         preprocess = state_preprocess(asdict(ours), "metadata", where)
     return Stated(preprocess=preprocess, labels=labels, labels_source="metadata" if labels else None)
+
+
+def graph_stated(metadata: Mapping[str, str], where: str) -> Stated:
+    """What the metadata of an ONNX graph that this project wrote says, as `pipeline.artifact.metadata` has it."""
+    texts = {name: metadata[key] for name, key in GRAPH_KEYS.items() if key in metadata}
+    plain = ("crop_mode", "interpolation")
+    values = {
+        name: text if name in plain else _from_json(text, f"{GRAPH_KEYS[name]} of {where}")
+        for name, text in texts.items()
+    }
+    labels = parse_labels(_from_json(metadata.get("labels", "[]"), f"labels of {where}"), where) or None
+    return Stated(
+        preprocess=state_preprocess(values, "metadata", where),
+        labels=labels,
+        labels_source="metadata" if labels else None,
+    )
 
 
 def _from_json(text: str, what: str) -> object:

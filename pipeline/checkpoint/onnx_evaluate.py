@@ -60,7 +60,7 @@ class Evaluation:
         """Compute one node."""
         compute = _OPERATORS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
         if compute is None:
-            raise NotRecognised(f"operator {node.op_type}")
+            raise NotRecognised(f"operator {node.op_type}{_OTHERS.get(node.op_type, '')}")
         attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
         if set(node.input) - self.values.keys() - {""}:
             raise NotRecognised(f"an input of {node.op_type} is computed later, or never")
@@ -346,4 +346,8 @@ _OPERATORS: Mapping[str, Callable[[Evaluation, onnx.NodeProto, Attributes], Tens
     "Constant": _constant,
     "Cast": _cast,
     "CastLike": _cast,
+}
+_OTHERS = {  # what stands in heads of others, and has no form here
+    name: f", as of {meant}, which no network exported here may have"
+    for name, meant in {"Erf": "GELU", "Gelu": "GELU", "LeakyRelu": "LeakyReLU", "PRelu": "PReLU", "Elu": "ELU"}.items()
 }

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rexnet_export.pipeline.checkpoint.key_formats import stages_of
+from rexnet_export.pipeline.checkpoint.metadata import GENERATOR, Stated, graph_stated, state_preprocess
 from rexnet_export.pipeline.checkpoint.onnx_evaluate import Layer, NotRecognised, evaluate, evaluate_from
 from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.records import ACTIVATIONS, MOST_CHANNELS, Activation
@@ -50,12 +51,13 @@ def looks_like_onnx(start: bytes) -> bool:
 class OnnxWeights:
     """The tensors by timm's names, and what stands between the layers of a head that has several.
 
-    `check` raises `CheckpointError` where a network made of them is not what the graph computes; `beside` are files
-    that hold some of them.
+    `stated` is what the graph says of its images; `check` raises `CheckpointError` where a network made of them is not
+    what the graph computes; `beside` are files that hold some of them.
     """
 
     tensors: dict[str, StoredTensor]
     head_activation: Activation | None
+    stated: Stated
     check: Check
     beside: tuple[Path, ...]
 
@@ -92,7 +94,9 @@ def read_onnx(path: Path) -> OnnxWeights:
                 )
 
     stored = {name: held(tensor) for name, tensor in tensors.items()}
-    return OnnxWeights(tensors=stored, head_activation=activation, check=check, beside=beside)
+    return OnnxWeights(
+        tensors=stored, head_activation=activation, stated=_stated(model, str(path)), check=check, beside=beside
+    )
 
 
 def weights_beside(path: Path) -> tuple[Path, ...]:
@@ -106,6 +110,15 @@ def weights_beside(path: Path) -> tuple[Path, ...]:
 def _beside(model: onnx.ModelProto, folder: Path) -> tuple[Path, ...]:
     names = {name for name in map(_location, model.graph.initializer) if name and Path(name).name == name}
     return tuple(sorted(folder / name for name in names))
+
+
+def _stated(model: onnx.ModelProto, where: str) -> Stated:
+    """A graph of ours has it all in its metadata; of others the input's shape is the size of its images."""
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    if metadata.get("generator", "").startswith(GENERATOR):
+        return graph_stated(metadata, where)
+    sides = [side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim][2:]
+    return Stated(preprocess=state_preprocess({"size": sides if all(sides) else None}, "graph", where))
 
 
 def _close(found: Tensor, expected: Tensor) -> bool:

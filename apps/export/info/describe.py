@@ -12,7 +12,13 @@ from rexnet_export.apps.bench.runner.failure import RunnerError
 from rexnet_export.apps.export.info.info_json import BundledFileJson, BundleJson, FileJson, InfoJson, NetworkJson
 from rexnet_export.pipeline.artifact.export_folder import PACKAGES, find_release, require_vouched, stored
 from rexnet_export.pipeline.artifact.metadata import DIGESTS, PROCESSOR, card_from
-from rexnet_export.pipeline.core.errors import ConversionError, DataError, TargetUnavailable, UsageError
+from rexnet_export.pipeline.core.errors import (
+    CheckpointError,
+    ConversionError,
+    DataError,
+    TargetUnavailable,
+    UsageError,
+)
 from rexnet_export.pipeline.core.extras import require_module
 from rexnet_export.pipeline.core.files import BACKBONE_FILE, REPORT_FILE
 from rexnet_export.pipeline.core.json_record import JsonRecord
@@ -63,7 +69,10 @@ def _artifact_or_weights(path: Path) -> FileJson:
         return _checkpoint(str(path))
     with IsolatedFile(path) as file:
         inspection = file.inspect()
-        metadata = inspection.metadata
+        try:
+            metadata = inspection.metadata
+        except ConversionError as error:
+            return _graph_of_others(path, error)
         if path.suffix == GRAPH and "model" not in metadata:
             return _checkpoint(str(path))
         card, known = card_from(metadata), stored(path)
@@ -93,6 +102,16 @@ def _artifact_or_weights(path: Path) -> FileJson:
             float_ops=float_ops,
             notes=(f"for a processor with {metadata[PROCESSOR]}",) if metadata.get(PROCESSOR) else (),
         )
+
+
+def _graph_of_others(path: Path, error: ConversionError) -> FileJson:
+    """A graph that is no artifact may be a checkpoint; where it is neither, `error` says what is wrong."""
+    if path.suffix != GRAPH:
+        raise error
+    try:
+        return _checkpoint(str(path))
+    except CheckpointError:
+        raise error from None
 
 
 def _made_from(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -42,10 +42,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return graph(TIMM, IMAGES[:1], tmp_path_factory.mktemp("onnx") / "rexnet.onnx")
 
 
-def graph(network: RexNet, image: Tensor, path: Path) -> Path:
+def graph(network: RexNet, image: Tensor, path: Path, axes: dict[int, str] | None = None) -> Path:
+    given = {"input_names": ["x"], "dynamic_axes": {"x": axes}} if axes else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(network, (image,), path, dynamo=False, opset_version=17)
+        torch.onnx.export(network, (image,), path, dynamo=False, opset_version=17, **given)
     return path
 
 
@@ -118,9 +119,39 @@ def test_what_no_image_shows_is_told_apart(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("between", [nn.GELU, nn.LeakyReLU])
 def test_a_head_with_another_activation_is_refused(tmp_path: Path, between: Callable[[], nn.Module]) -> None:
     path = graph(with_head(between()), IMAGES[:1], tmp_path / "a.onnx")
-    with pytest.raises(CheckpointError, match="not recognised as a ReXNet") as caught:
+    with pytest.raises(CheckpointError, match=f"of {between.__name__}, which no network exported here") as caught:
         load_checkpoint(path)
     assert str(caught.value).count("\n") == 0
+
+
+@pytest.mark.parametrize(("axes", "size"), [({}, (64, 96)), ({2: "height", 3: "width"}, None), ({2: "height"}, None)])
+def test_a_fixed_input_states_the_size_of_its_images(
+    tmp_path: Path, axes: dict[int, str], size: tuple[int, int] | None
+) -> None:
+    path = graph(TIMM, torch.zeros(1, 3, 64, 96), tmp_path / "a.onnx", axes)
+    stated = load_checkpoint(path).stated.preprocess
+    assert (stated.size, stated.sources) == (size, {"size": "graph"} if size else {})
+
+
+def test_a_graph_of_ours_states_all_that_it_was_made_with(exported: Path, tmp_path: Path) -> None:
+    def say(model: onnx.ModelProto, **more: str) -> None:
+        told = {
+            "generator": "rexnet-export 1",
+            "labels": '["a", "b", "c"]',
+            "input_size": "[48, 64]",
+            "mean": "[0, 0, 0]",
+        }
+        helper.set_model_props(model, {**told, "crop_mode": "squash", "crop_ratio": "0.5", **more})
+
+    loaded = load_checkpoint(changed(say, exported, tmp_path))
+    stated = loaded.stated.preprocess
+    assert loaded.labels == ("a", "b", "c")
+    assert (stated.size, stated.mean, stated.std) == ((48, 64), (0, 0, 0), None)
+    assert (stated.crop_mode, stated.crop_ratio) == ("squash", 0.5)
+    assert set(stated.sources.values()) == {"metadata"}
+    for wrong in ({"labels": "[1]"}, {"input_size": "-3"}, {"crop_mode": "?"}, {"mean": "{"}):
+        with pytest.raises(CheckpointError, match=next(iter(wrong)).removeprefix("input_")):
+            load_checkpoint(changed(lambda model, wrong=wrong: say(model, **wrong), exported, tmp_path))
 
 
 def test_the_digest_covers_weights_beside_the_graph(exported: Path, tmp_path: Path) -> None:

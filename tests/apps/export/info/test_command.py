@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from timm.models.rexnet import RexNet
 from tiny_checkpoints import tiny
 
 from rexnet_export.apps.export.command import main
@@ -47,6 +48,14 @@ def test_a_bundle_says_what_is_in_it(bundle: Path, capfd: pytest.CaptureFixture[
     found = told(bundle, capfd)
     assert found["files"] == []
     assert {file["runtime"] for file in found["bundle"]["files"]} >= {"tflite", "onnxruntime"}
+
+
+def test_an_onnx_checkpoint_is_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    network = RexNet(width_mult=0.1, num_classes=3).eval()
+    torch.onnx.export(network, (torch.zeros(1, 3, 64, 64),), tmp_path / "run.onnx", dynamo=False)
+    capfd.readouterr()
+    (found,) = told(tmp_path / "run.onnx", capfd)["files"]
+    assert (found["kind"], found["classes"], found["preprocess_source"]) == ("checkpoint", 3, {"size": "graph"})
 
 
 @pytest.mark.parametrize(
