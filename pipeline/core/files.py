@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,15 @@ def require_no_export(output: Path) -> None:
     """`UsageError` where a folder holds an export, which anything else that is published there would replace."""
     if (output / MANIFEST_FILE).exists():
         raise UsageError(f"--output {output} holds an export, which would be replaced; name another")
+
+
+def take_mode(folder: Path, output: Path) -> None:
+    """Open a private folder to whom the one is open to whose place it takes; `OSError` where it cannot be.
+
+    A temporary folder is its owner's alone (0o700). The folder in its place has the mode that the umask gave it, or
+    the one that somebody chose for it since; a new run is no reason to change either.
+    """
+    folder.chmod(stat.S_IMODE(output.stat().st_mode))
 
 
 @contextmanager

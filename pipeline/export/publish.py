@@ -20,7 +20,7 @@ from pathlib import Path
 
 from rexnet_export.pipeline.artifact.export_folder import digests
 from rexnet_export.pipeline.core.errors import ConversionError, UsageError
-from rexnet_export.pipeline.core.files import MANIFEST_FILE, NPU_FILE, VOUCHING, compiled_folder
+from rexnet_export.pipeline.core.files import MANIFEST_FILE, NPU_FILE, VOUCHING, compiled_folder, take_mode
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.machine.locks import held, is_owned, owned
 
@@ -111,6 +111,7 @@ def publish(folder: Path, output: Path, progress: Progress, record: Record = EXP
         if not _is_fixed(output):
             replaced = output.with_name(f".{output.name}.replaced-{folder.name.removeprefix(UNFINISHED)}")
             with suppress_fixed():
+                take_mode(folder, output)
                 folder.rename(replaced)
                 try:
                     _exchange(replaced, output)

@@ -18,7 +18,7 @@ from rexnet_export.apps.export.sweep.plan import Trial
 from rexnet_export.apps.shared.trials.outcome import Failed
 from rexnet_export.pipeline.artifact.export_folder import altered
 from rexnet_export.pipeline.core.errors import ConversionError, ExportError, UsageError
-from rexnet_export.pipeline.core.files import MANIFEST_FILE, writing
+from rexnet_export.pipeline.core.files import MANIFEST_FILE, take_mode, writing
 from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import NotMeasured, file_sha256
 from rexnet_export.pipeline.export.export import export
@@ -121,6 +121,8 @@ def unpacked(trial: Trial, archive: bytes) -> Exported:
             folder = Path(name) / output.name
             with tarfile.open(fileobj=io.BytesIO(archive)) as content:
                 content.extractall(folder, filter="data")
+            if output.is_dir():
+                take_mode(folder, output)
             shutil.rmtree(output, ignore_errors=True)
             folder.rename(output)
     return Exported(manifest_sha256=file_sha256(output / MANIFEST_FILE))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import socket
+import stat
 import tarfile
 from dataclasses import replace
 from functools import partial
@@ -95,6 +97,27 @@ def test_a_full_disk_here_is_named_and_no_half_of_a_trial_is_left(tmp_path: Path
     assert ended.exit_code == 2
     assert f"{one.options.output} cannot be written (No space left on device)" in ended.reason
     assert left == ["trials"]
+
+
+@pytest.mark.parametrize(("umask", "new"), [(0o022, 0o755), (0o077, 0o700)])
+def test_a_trial_that_comes_back_is_open_to_whom_any_folder_is(tmp_path: Path, umask: int, new: int) -> None:
+    """The worker's own folder may be private; one that is replaced keeps its mode."""
+    there = tmp_path / "there"
+    there.mkdir(0o700)
+    (there / "manifest.json").write_text("{}")
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        archive.add(there, arcname=".")
+    one = trial(tmp_path, "a")
+    before = os.umask(umask)
+    try:
+        unpacked(one, content.getvalue())
+        assert stat.S_IMODE(one.options.output.stat().st_mode) == new
+        one.options.output.chmod(0o750)
+        unpacked(one, content.getvalue())
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(one.options.output.stat().st_mode) == 0o750
 
 
 @pytest.mark.parametrize("content", [None, "{}", "no json"])
