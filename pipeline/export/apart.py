@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from rexnet_export.pipeline.checkpoint.reference import on_hub, weights_at
@@ -10,7 +11,8 @@ from rexnet_export.pipeline.export.options import Options
 
 
 def require_apart(options: Options) -> None:
-    """`UsageError` where the output is the checkpoint's own folder, or is or lies in one of photos."""
+    """`UsageError` where the output is the checkpoint's own folder, is or lies in one of photos, or can be none."""
+    _require_folder(options.output)
     checkpoint = options.checkpoint
     if checkpoint is not None and on_hub(checkpoint) is None:
         weights = weights_at(checkpoint)
@@ -20,6 +22,15 @@ def require_apart(options: Options) -> None:
             place, folder = _place(options.output), _place(path)
             inside = place.is_relative_to(folder) if path.is_dir() else place == folder.parent
             _require(options.output, flag, path, inside=inside)
+
+
+def _require_folder(output: Path) -> None:
+    """What is there, or above what will be, must be a folder that may be written: known before minutes of work."""
+    there = next((place for place in (output, *output.parents) if os.path.lexists(place)), output)
+    if not there.is_dir():
+        raise UsageError(f"--output {output}: {there} is no folder; choose a folder you can write to")
+    if not os.access(there, os.W_OK):
+        raise UsageError(f"--output {output}: {there} cannot be written; choose a folder you can write to")
 
 
 def _require(output: Path, flag: str, path: Path, *, inside: bool) -> None:

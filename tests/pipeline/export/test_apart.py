@@ -60,3 +60,24 @@ def test_the_commands_refuse_it_before_anything_is_read(command: list[str], capf
     assert main([*command, "--checkpoint", "pack/net.safetensors", "--output", "pack"]) == 2
     assert "--output pack: --checkpoint pack/net.safetensors is read there" in capfd.readouterr().err
     assert sorted(path.name for path in Path("pack").iterdir()) == ["images.npz", "net.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("pack/net.safetensors", "pack/net.safetensors is no folder"),
+        ("pack/net.safetensors/out/deeper", "pack/net.safetensors is no folder"),
+        ("dangling", "dangling is no folder"),
+    ],
+)
+def test_what_can_be_no_folder_is_refused_at_once(output: str, said: str) -> None:
+    Path("dangling").symlink_to("nowhere")
+    with pytest.raises(UsageError, match=f"--output {output}: {said}"):
+        require_apart(Options(output=Path(output)))
+
+
+def test_a_folder_that_may_not_be_written_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda path, _: path != Path("pack"))  # root may write anywhere
+    require_apart(Options(output=Path("new/out")))
+    with pytest.raises(UsageError, match="--output pack/out: pack cannot be written"):
+        require_apart(Options(output=Path("pack/out")))
