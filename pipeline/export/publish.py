@@ -156,9 +156,10 @@ def _carry(replaced: Path, output: Path, record: Record) -> None:
     for name in _strangers(replaced, record, {path.name for path in output.iterdir()}):
         (replaced / name).rename(output / name)
     with suppress(OSError):  # done is done; the next start goes on
-        for path in replaced.iterdir():
+        for path in list(replaced.iterdir()):
             if path.name != record.file:  # last: without it the next start would take what is left for a stranger's
-                _delete(path)
+                # nor half a folder, which has lost what tells that it is ours
+                _delete(path.rename(replaced / f"{UNFINISHED}{path.name}") if _is_folder(path) else path)
         shutil.rmtree(replaced)
 
 
@@ -229,8 +230,12 @@ def _is_fixed(output: Path) -> bool:
         return False
 
 
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
 def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
+    if _is_folder(path):
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

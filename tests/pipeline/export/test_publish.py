@@ -205,6 +205,10 @@ def prepared(output: Path) -> Iterator[None]:
 def test_a_fault_at_every_call_leaves_one_export_whole(output: Path, way: str, fault: Fault) -> None:
     template = output.parent.parent / "template"
     export(template, "old", "m.tflite")
+    (template / "m-npu").mkdir()
+    compiled = {"npu.json", "m_one.tflite", "m_two.tflite"}
+    for name in compiled:
+        (template / "m-npu" / name).touch()
     for name, text in STRANGERS.items():
         (template / name).write_text(text)
 
@@ -220,6 +224,8 @@ def test_a_fault_at_every_call_leaves_one_export_whole(output: Path, way: str, f
             pass
         if fault == "kill":  # a manifest that cannot be read names nothing, and all is kept
             assert (output / "m.tflite").exists() is (version(output) == "old")
+            assert {path.name for path in output.glob("m-npu/*")} == (compiled if version(output) == "old" else set())
+            assert (output / "m-npu").exists() is (version(output) == "old")
         assert version(output) in {"old", "new"}
         assert {name: (output / name).read_text() for name in STRANGERS} == STRANGERS
         assert {path.name for path in output.parent.iterdir()} == {output.name}
