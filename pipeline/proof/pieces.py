@@ -10,8 +10,10 @@ import io
 import socket
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -37,7 +39,7 @@ class Workers(Protocol):
 
     def each[Work, Part, Result](
         self, run: Callable[[Work, Part], Result], work: Work, parts: Sequence[Part]
-    ) -> Iterator[Result]:
+    ) -> Generator[Result]:
         """`run(work, part)` of every part, in the order of the parts; the `ExportError` of the first that fails."""
 
 
@@ -83,8 +85,8 @@ def in_pieces(
             images=replace(images, indices=(), labels=None),
             preprocess=preprocess,
         )
-        for given in workers.each(run_piece, work, pieces):
-            for name, outputs in given:
+        with closing(workers.each(run_piece, work, pieces)) as ended:
+            for name, outputs in chain.from_iterable(ended):
                 # A copy: what comes from a cluster lies in its memory, which is to be free again.
                 yield name, {output: np.array(values) for output, values in outputs.items()}
 

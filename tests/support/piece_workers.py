@@ -6,7 +6,7 @@ import os
 import pickle
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +29,7 @@ class Copies:
 
     def each[Work, Part, Result](
         self, run: Callable[[Work, Part], Result], work: Work, parts: Sequence[Part]
-    ) -> Iterator[Result]:
+    ) -> Generator[Result]:
         content = pickle.dumps(work)
         for part in parts:
             self.sizes.append(len(part))  # type: ignore[arg-type]
@@ -48,7 +48,7 @@ class Counted(RayWorkers):
 
     def each[Work, Part, Result](
         self, run: Callable[[Work, Part], Result], work: Work, parts: Sequence[Part]
-    ) -> Iterator[Result]:
+    ) -> Generator[Result]:
         for result in super().each(run, work, parts):
             self.pieces += 1
             yield result

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -44,7 +45,7 @@ MEMORY_OF_A_TRIAL = 3 * 2**30  # bytes; 2.6 GiB were measured at 224 px with `--
 PRELOAD = (run_trial.__module__, "rexnet_export.targets.tflite.target", "rexnet_export.targets.ort.target")
 GPU = "gpu"
 
-type Ended = Iterator[tuple[Trial, Exported | Failed]]
+type Ended = Generator[tuple[Trial, Exported | Failed]]
 
 
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
@@ -63,15 +64,17 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     left = [trial for trial in trials if trial.name not in done]
     jobs = arguments.jobs or affordable_jobs(MEMORY_OF_A_TRIAL)
     ended = _here(left, jobs) if cluster is None else _on(cluster, left)
-    with terminal.stage("exporting", len(trials), "trials") as bar:
-        bar.advance(len(done))
-        for trial, result in ended if left else ():
-            journal.add(Outcome(name=trial.name, result=result))
-            done[trial.name] = result
-            bar.advance(1, trial.name)
-            if isinstance(result, Failed):
-                terminal.note(f"{trial.name}: {result.reason}")
-    shutil.rmtree(output / SHARED, ignore_errors=True)
+    try:
+        with terminal.stage("exporting", len(trials), "trials") as bar, closing(ended):
+            bar.advance(len(done))
+            for trial, result in ended:
+                journal.add(Outcome(name=trial.name, result=result))
+                done[trial.name] = result
+                bar.advance(1, trial.name)
+                if isinstance(result, Failed):
+                    terminal.note(f"{trial.name}: {result.reason}")
+    finally:
+        shutil.rmtree(output / SHARED, ignore_errors=True)
     sweep = collected(trials, done, output)
     timings = timed(sweep, output, terminal)
     _write(output, sweep, timings)
@@ -141,8 +144,9 @@ def _on(cluster: RayCluster, trials: Sequence[Trial]) -> Ended:
     """Run the trials on a cluster, and bring their folders here."""
     run = partial(run_away, workers=RayWorkers())
     ended = cluster.each(run, trials, wants_gpu=lambda trial: trial.target == GPU, carried=own_file)
-    for trial, result in ended:
-        yield trial, result if isinstance(result, Failed) else unpacked(trial, result)
+    with closing(ended):
+        for trial, result in ended:
+            yield trial, result if isinstance(result, Failed) else unpacked(trial, result)
 
 
 def _write(output: Path, sweep: SweepJson, timings: TimingsJson) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -21,6 +23,7 @@ from rexnet_export.pipeline.machine.child import end_with_parent
 from rexnet_export.pipeline.machine.environment import free_memory, usable_cores
 
 FORKS = sys.platform == "linux"  # elsewhere frameworks do not survive a fork
+PATIENCE_S = 10.0  # for what was killed to be gone
 
 
 def affordable_jobs(memory_of_a_trial: int) -> int:
@@ -31,8 +34,11 @@ def affordable_jobs(memory_of_a_trial: int) -> int:
 
 def in_processes[Trial, Result](
     run: Callable[[Trial], Result], trials: Sequence[Trial], jobs: int, preload: Sequence[str] = ()
-) -> Iterator[tuple[Trial, Result | Failed]]:
+) -> Generator[tuple[Trial, Result | Failed]]:
     """Run every trial, `jobs` at a time, and yield each with its result as it ends.
+
+    The processes end with the generator. Whoever may fail between two results closes it: an error keeps the frames
+    that it went through, and with them the generator, for as long as anybody keeps the error.
 
     The cores are shared out: a process sees its own alone, and all that asks how many there are uses no more threads.
     `preload` are modules that trials need, imported once for all trials of a job.
@@ -40,6 +46,12 @@ def in_processes[Trial, Result](
     waiting = deque(trials)
     servers = [_Server(run, preload, cores) for cores in _shares(min(jobs, len(trials)))]
     idle, busy = deque(servers), dict[Connection, tuple[_Server[Trial, Result], Trial]]()
+
+    def end() -> None:
+        for server in servers:
+            server.end()
+
+    atexit.register(end)  # of a generator that nobody closes; the interpreter would wait for its processes for ever
     try:
         while waiting or busy:
             while waiting and idle:
@@ -51,8 +63,8 @@ def in_processes[Trial, Result](
                 idle.append(server)
                 yield trial, server.answer()
     finally:
-        for server in servers:
-            server.end()
+        end()
+        atexit.unregister(end)
 
 
 @dataclass(frozen=True)
@@ -71,16 +83,17 @@ class ProcessWorkers:
 
     def each[Work, Part, Result](
         self, run: Callable[[Work, Part], Result], work: Work, parts: Sequence[Part]
-    ) -> Iterator[Result]:
+    ) -> Generator[Result]:
         """`run(work, part)` of every part, in the order of the parts; the `ExportError` of the first that fails."""
         ended: dict[int, Result] = {}
         numbered = list(enumerate(parts))
-        for (number, _), result in in_processes(partial(_numbered, run, work), numbered, self.jobs, self.preload):
-            if isinstance(result, Failed):
-                raise result.error()
-            ended[number] = result
-            while numbered and numbered[0][0] in ended:
-                yield ended.pop(numbered.pop(0)[0])
+        with closing(in_processes(partial(_numbered, run, work), numbered, self.jobs, self.preload)) as results:
+            for (number, _), result in results:
+                if isinstance(result, Failed):
+                    raise result.error()
+                ended[number] = result
+                while numbered and numbered[0][0] in ended:
+                    yield ended.pop(numbered.pop(0)[0])
 
 
 def _numbered[Work, Part, Result](run: Callable[[Work, Part], Result], work: Work, part: tuple[int, Part]) -> Result:
@@ -125,11 +138,15 @@ class _Server[Trial, Result]:
         return sent
 
     def end(self) -> None:
-        """Kill it and the trial that it runs."""
-        if self._started is not None:
-            self._started.process.kill()
-            self._started.process.join()
-            self._started.connection.close()
+        """Kill it and the trial that it runs, which holds the other end of the connection until it is gone."""
+        if self._started is None:
+            return
+        started, self._started = self._started, None
+        started.process.kill()
+        started.process.join(PATIENCE_S)
+        with started.connection, suppress(EOFError, OSError):
+            while started.connection.poll(PATIENCE_S):
+                started.connection.recv_bytes()
 
     def _start(self) -> _Started:
         ours, theirs = Pipe()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ class RayCluster:
         *,
         wants_gpu: Callable[[Trial], bool] = lambda _: False,
         carried: Callable[[Trial], Path | None] | None = None,
-    ) -> Iterator[tuple[Trial, Result | Failed]]:
+    ) -> Generator[tuple[Trial, Result | Failed]]:
         """Run every trial as a task of one core, yield each with its result as it ends, and leave the cluster.
 
         A worker that dies is replaced by Ray, and its trial begins again elsewhere. Where the cluster has GPUs, a
@@ -79,7 +79,7 @@ class RayWorkers:
 
     def each[Work, Part, Result](
         self, run: Callable[[Work, Part], Result], work: Work, parts: Sequence[Part]
-    ) -> Iterator[Result]:
+    ) -> Generator[Result]:
         """`run(work, part)` of every part, in the order of the parts; the `ExportError` of the first that fails.
 
         The work is brought to each node once. A worker that dies is replaced, and its part begins again elsewhere.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 
 from rexnet_export.apps.shared.trials.outcome import Failed
 from rexnet_export.apps.shared.trials.processes import in_processes
@@ -15,7 +16,7 @@ from rexnet_export.pipeline.machine.environment import usable_cores
 def on_this_machine(jobs: int | None = None) -> Executor:
     """Processes side by side, one per core unless told otherwise."""
 
-    def execute(trials: Sequence[Trial]) -> Iterator[TrialResult]:
+    def execute(trials: Sequence[Trial]) -> Generator[TrialResult]:
         workers = min(jobs or usable_cores(), len(trials))
         return _results(in_processes(run_trial, trials, workers, preload=(run_trial.__module__,)))
 
@@ -28,9 +29,10 @@ def on_ray(address: str) -> Executor:
     return lambda trials: _results(cluster.each(run_trial, trials))
 
 
-def _results(ended: Iterable[tuple[Trial, TrialResult | Failed]]) -> Iterator[TrialResult]:
+def _results(ended: Generator[tuple[Trial, TrialResult | Failed]]) -> Generator[TrialResult]:
     """A search without one of its configurations would compare others than it says: the first failure ends it."""
-    for _, result in ended:
-        if isinstance(result, Failed):
-            raise result.error("mend it and go on with --resume")
-        yield result
+    with closing(ended):
+        for _, result in ended:
+            if isinstance(result, Failed):
+                raise result.error("mend it and go on with --resume")
+            yield result

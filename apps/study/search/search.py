@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ class Trial:
 
 
 # Runs trials anywhere, in any order, and yields results as they come.
-type Executor = Callable[[Sequence[Trial]], Iterator[TrialResult]]
+type Executor = Callable[[Sequence[Trial]], Generator[TrialResult]]
 
 
 def open_images(images: Images) -> tuple[ImageSource, ImageSource]:
@@ -139,8 +140,9 @@ def run_search(
     ]
     with progress.stage("configurations", len(chosen), "trials") as bar:
         bar.advance(len(finished))
-        for result in executor(left) if left else ():
-            journal.add(result)
-            finished[result.index] = result
-            bar.advance(1, f"top-1 {result.mean:.1%}")
+        with closing(executor(left)) as results:
+            for result in results:
+                journal.add(result)
+                finished[result.index] = result
+                bar.advance(1, f"top-1 {result.mean:.1%}")
     return tuple(finished[index] for index in range(len(chosen)))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -51,7 +54,41 @@ def test_what_runs_ends_with_who_asked(tmp_path: Path) -> None:
     while not list(tmp_path.iterdir()):
         time.sleep(0.01)
     running.close()
-    (process,) = tmp_path.iterdir()
+    assert_ended(tmp_path)
+
+
+FAILING = """
+import sys, time
+from pathlib import Path
+from odd_trials import forever_or_not
+from rexnet_export.apps.shared.trials.processes import in_processes
+
+folder = Path(sys.argv[1])
+busy = sys.argv[2] == "busy"
+results = in_processes(forever_or_not, [folder, None] if busy else [None, None], jobs=2 if busy else 1)
+next(results)
+while busy and not list(folder.iterdir()):
+    time.sleep(0.01)
+raise OSError("no space left")
+"""
+
+
+@pytest.mark.parametrize("worker", ["busy", "idle"])
+def test_a_program_that_fails_between_two_results_ends_with_all_that_it_started(worker: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FAILING, str(tmp_path), worker]
+    paths = os.pathsep.join(sys.path)
+    ran = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": paths}, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.endswith("OSError: no space left\n")
+    if worker == "busy":
+        assert_ended(tmp_path)
+
+
+def assert_ended(folder: Path) -> None:
+    """The one process that noted itself in the folder is gone, or soon will be."""
+    (process,) = folder.iterdir()
     deadline = time.monotonic() + 20
     while is_running(process.name):
         assert time.monotonic() < deadline

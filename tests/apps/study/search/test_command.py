@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def here(counted: list[int], *, die_after: int | None = None) -> object:
     """An executor in this process that notes what it runs, and dies like a killed process."""
 
     def on_this_machine(_: int | None = None) -> object:
-        def execute(trials: Sequence[Trial]) -> Iterator[TrialResult]:
+        def execute(trials: Sequence[Trial]) -> Generator[TrialResult]:
             for done, trial in enumerate(trials):
                 if done == die_after:
                     raise Killed
