@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pydantic import ConfigDict
@@ -100,7 +100,7 @@ def _artifact_or_weights(path: Path) -> FileJson:
             made_from=_made_from(metadata),
             int8_mac_fraction=share,
             float_ops=float_ops,
-            notes=(f"for a processor with {metadata[PROCESSOR]}",) if metadata.get(PROCESSOR) else (),
+            notes=tuple(_wants(metadata)),
         )
 
 
@@ -112,6 +112,15 @@ def _graph_of_others(path: Path, error: ConversionError) -> FileJson:
         return _checkpoint(str(path))
     except CheckpointError:
         raise error from None
+
+
+def _wants(metadata: Mapping[str, str]) -> Iterator[str]:
+    """What the processor has to have, and that the file is wrong without an error where it has not."""
+    if metadata.get(PROCESSOR):
+        yield (
+            f"for a processor with {metadata[PROCESSOR]}: without it the file's sums overflow in silence, unless the "
+            "program sets session.x64quantprecision to 1"
+        )
 
 
 def _made_from(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -24,6 +24,11 @@ USES: Mapping[str, str] = {
     "openvino": "Intel's PCs and edge boxes, with OpenVINO",
 }
 
+# What a file that is run elsewhere does, where that is a wrong answer without an error.
+DANGERS: Mapping[str, str] = {
+    "ort vnni": "without VNNI its sums overflow in silence, unless the program sets session.x64quantprecision to 1",
+}
+
 
 def rows(report: Report) -> Iterator[tuple[str, ...]]:
     """The cells of every file, in the order of `HEAD`."""
@@ -34,8 +39,11 @@ def rows(report: Report) -> Iterator[tuple[str, ...]]:
 
 
 def uses(report: Report) -> Iterator[tuple[str, str]]:
-    """Where to run what: a file for each kind of device."""
-    yield from ((USES[name], file.file.path.name) for name, file in files(report) if name in USES)
+    """Where to run what: a file for each kind of device, with what goes wrong on others."""
+    for name, file in files(report):
+        if name in USES:
+            danger = f"; {DANGERS[name]}" if name in DANGERS else ""
+            yield USES[name], f"{file.file.path.name}{danger}"
 
 
 def _limits(file: FileResult) -> str:

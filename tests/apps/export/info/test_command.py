@@ -37,6 +37,16 @@ def test_every_artifact_of_a_folder_is_described(exported: Path, capfd: pytest.C
     assert all(file["int8_mac_fraction"] == 1 for file in files if file["precision"] == "int8")
 
 
+def test_a_file_that_not_every_processor_computes_right_says_so(
+    exported: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    notes = {file["file"]: " ".join(file["notes"]) for file in told(exported, capfd)["files"]}
+    (warned,) = [name for name, note in notes.items() if "overflow in silence" in note]
+    assert warned.endswith("-vnni.onnx")
+    assert "VNNI" in notes[warned]
+    assert "session.x64quantprecision to 1" in notes[warned]
+
+
 def test_what_all_files_share_is_said_once(exported: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(exported)]) == 0
     out = capfd.readouterr().out

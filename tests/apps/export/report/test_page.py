@@ -49,6 +49,17 @@ def test_artifacts_and_presets_are_all_there() -> None:
     assert page.count("<td>ort x86</td>") == 3
 
 
+def test_a_file_that_is_wrong_in_silence_elsewhere_says_so() -> None:
+    shown = report(ort=made("a.ort"))
+    presets = {"x86": made("a-x86.ort"), "vnni": made("a-vnni.onnx")}
+    page = render(replace(shown, targets={"ort": replace(shown.targets["ort"], presets=presets)}), {})
+    said = re.findall(r"<code>([^<]*)</code>", page)
+    assert "a-x86.ort" in said
+    (warned,) = [text for text in said if "overflow in silence" in text]
+    assert warned.startswith("a-vnni.onnx; without VNNI")
+    assert "session.x64quantprecision to 1" in warned
+
+
 def test_what_comes_from_outside_is_text() -> None:
     shown = report(ort=replace(made("<u>.ort"), executed_by="<i>"))
     shown = replace(shown, card=replace(shown.card, name="<script>alert(1)</script>"))
