@@ -26,6 +26,7 @@ INK = "#010203"  # stands for the page's text colour, which matplotlib cannot kn
 COLORS = ("#2f81d0", "#d9772b", "#3a9a5b", "#b25fc6", "#c2a400")  # told apart on white and on black
 FORMS = ("o", "s", "^", "D", "v")
 WIDTH = 7.2  # inches; pages scale pictures to their own width
+MARGIN = 1.05  # of the axis beyond the last marker, which would be cut in half
 USUAL = 0.95  # of a file's runs are drawn where they are; the axis reaches a tenth further
 NO_RANGE = 1 / 1024  # where a channel that never varies is drawn: a quarter of a step
 STYLE: dict[Any, Any] = {  # matplotlib types the keys as a union of all of them
@@ -120,7 +121,7 @@ def latency_plot(samples: Mapping[str, Sequence[float]]) -> Markup:
             last = max(1, len(samples[name]) - 1)
             heights = [place - 0.2 + 0.4 * run / last for run in range(len(samples[name]))]
             shown = [min(run, edge) for run in samples[name]]
-            axes.plot(shown, heights, ".", color=COLORS[0], alpha=0.6, markersize=4)
+            axes.plot(shown, heights, ".", color=COLORS[0], alpha=0.6, markersize=4, clip_on=False)  # whole at edges
         axes.set_yticks(range(1, len(names) + 1), names)
         axes.set_ylim(len(names) + 0.5, 0.5)
         axes.set_xlim(0, edge)
@@ -163,7 +164,8 @@ def trade_plot(trades: Sequence[Trade], unit: str, title: str) -> Markup:
             style: dict[str, Any] = {"markerfacecolor": filled, "markeredgecolor": color, "markersize": 6}
             axes.plot([trade.cost], [100 * trade.gain], form, label=trade.name, **style)
         axes.set(xlabel=unit, ylabel="top-1, %")
-        axes.set_xlim(left=0)
+        # A margin of what costs span, matplotlib's own, is nothing on an axis from 0 where they are close.
+        axes.set_xlim(0, MARGIN * max(trade.cost for trade in trades))
         axes.grid(visible=True)
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.18), ncols=2, fontsize=7)
 

@@ -10,14 +10,21 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from chromium import PHONE, chromium
+from finished_trials import finish
 from PIL import Image
 from playwright.sync_api import Browser, Page
 from report_samples import LEFT, SEARCHED, made, report
 from sheets import sheet
 
 from rexnet_export.apps.export.report.page import render
+from rexnet_export.apps.export.sweep.collect import collected
+from rexnet_export.apps.export.sweep.page import page as sweep_page
+from rexnet_export.apps.export.sweep.plan import Trial
+from rexnet_export.apps.export.sweep.sweep_json import TimingsJson
 from rexnet_export.apps.gate.outputs.html import page as gate_page
 from rexnet_export.apps.gate.outputs.sheet import Metric
+from rexnet_export.pipeline.core.records import NotMeasured
+from rexnet_export.pipeline.export.options import Options
 
 DESK = {"width": 1200, "height": 900}
 # Bounding boxes of what sticks out of the page and is not inside something that scrolls.
@@ -109,6 +116,31 @@ def test_the_page_fits_and_complains_of_nothing(
     dark = Image.open(tmp_path / "page.png").convert("L").getpixel((1, 1)) < 128  # type: ignore[operator]
     assert dark == (scheme == "dark")
     assert wrong == []
+    page.close()
+
+
+def test_seven_files_that_are_always_right_fit_on_a_desk(browser: Browser, tmp_path: Path) -> None:
+    file = made("rexnet_100_of_birds-int8-vnni.onnx")
+    assert not isinstance(file.accuracy, NotMeasured)
+    right = replace(file, accuracy=replace(file.accuracy, top1=1.0))
+    shown = report(coreml=right, ort=right, tflite=right)
+    presets = dict.fromkeys(("x86", "vnni", "npu", "rest"), right)
+    targets = {**shown.targets, "ort": replace(shown.targets["ort"], presets=presets)}
+    (tmp_path / "report.html").write_text(render(replace(shown, targets=targets), {}), encoding="utf-8")
+    page, _ = opened(browser, (tmp_path / "report.html").as_uri(), DESK, "light")
+    box, table = page.evaluate("['.results .wide', '.results table'].map(s => document.querySelector(s).scrollWidth)")
+    assert table <= box == 960
+    page.close()
+
+
+@pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desk"])
+def test_files_of_one_trial_are_told_apart(browser: Browser, tmp_path: Path, viewport: dict[str, int]) -> None:
+    trial = Trial(name="a", options=Options(target=("tflite",), output=tmp_path / "trials" / "a"))
+    sweep = collected([trial], {"a": finish(trial, "the same images")}, tmp_path)
+    (tmp_path / "sweep.html").write_text(sweep_page(sweep, TimingsJson(machine="an AMD", files={})), encoding="utf-8")
+    page, _ = opened(browser, (tmp_path / "sweep.html").as_uri(), viewport, "light")
+    for text in ("file of", "tflite"):
+        assert page.locator("tr > *", has_text=text).first.is_visible()
     page.close()
 
 

@@ -70,3 +70,14 @@ def test_every_run_is_a_point() -> None:
 def test_a_tensor_without_noise_is_no_point() -> None:
     line = layer_plot({"tflite": LAYERS[2:]})
     assert "tflite" in line
+
+
+def test_markers_stand_off_the_right_edge_where_costs_are_close() -> None:
+    close = [Trade(name=str(n), cost=100 + n / 100, gain=0.9, least=0.8, on_front=False) for n in range(3)]
+    picture = trade_plot(close, "ms", "a trade")
+    markers = [float(x) for x in re.findall(r'<use [^>]*x="([\d.]+)" y="[\d.]+" style="fill-opacity: 0', picture)]
+    axis = re.search(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', picture)  # what is drawn is cut to it
+    assert axis is not None
+    left, width = map(float, axis.groups())
+    assert markers
+    assert max(markers) + 3 < left + width, "half of a marker"
