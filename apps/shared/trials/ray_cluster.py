@@ -75,7 +75,8 @@ class RayWorkers:
     def idle(self) -> bool:
         """Whether a core of the cluster is free; not where the trial has a GPU, which its pieces would not have."""
         ray = _imported()
-        return not ray.get_gpu_ids() and ray.available_resources().get("CPU", 0) >= 1
+        others = ray.cluster_resources().get("CPU", 0) - 1  # one is this trial's, which Ray's count may miss
+        return not ray.get_gpu_ids() and min(others, ray.available_resources().get("CPU", 0)) >= 1
 
     def each[Work, Part, Result](
         self, run: Callable[[Work, Part], Result], work: Work, parts: Sequence[Part]
