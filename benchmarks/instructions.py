@@ -2,9 +2,10 @@
 
     python benchmarks/instructions.py FOLDER [--write | --most 3]
 
-FOLDER is an INT8 export of the bundled network. Valgrind counts what a process of one thread executes; an inference is
-half of what three cost beyond one. The figures are compared with those in instructions.json beside this file: one that
-grew by more than `--most` percent makes the exit code 1. `--write` replaces them.
+FOLDER is an INT8 export of the bundled network by `--effort fast`, which makes the same graph everywhere. Valgrind
+counts what a process of one thread executes; an inference is half of what three cost beyond one. The figures are
+compared with those in instructions.json beside this file: one that grew by more than `--most` percent makes the exit
+code 1. `--write` replaces them.
 
 Valgrind has no AVX-512 and no VNNI, so these are the kernels of x86 with AVX2. They say how much work a file asks for,
 not how fast it is anywhere. They depend on runtimes, which uv.lock pins, and hardly on the machine.
@@ -26,6 +27,9 @@ from pathlib import Path
 KEPT = Path(__file__).with_suffix(".json")
 COMMANDS = ("export", "gate", "bench", "train", "study")
 FILES = ("-int8.tflite", "-int8-x86.ort", "-int8.ort", "-float.onnx")
+# The same for everybody, as Python does more where there is more; every program runs once without being counted, which
+# compiles what it imports.
+ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
 INFER = """
 import sys
 from pathlib import Path
@@ -46,9 +50,8 @@ for _ in range(int(sys.argv[2])):
 
 
 def main() -> int:
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every process compiles what it imports
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("folder", type=Path, help="an INT8 export of the bundled network")
+    flags.add_argument("folder", type=Path, help="an INT8 export by --effort fast")
     flags.add_argument("--most", type=float, default=3.0, metavar="PERCENT", help="(default: %(default)s)")
     flags.add_argument("--write", action="store_true")
     options = flags.parse_args()
@@ -64,12 +67,12 @@ def figures(folder: Path) -> Iterator[tuple[str, int]]:
     """What is counted, and how many instructions it takes."""
     for command in COMMANDS:
         line = ("-P", "-m", f"rexnet_export.apps.{command}.command", "--help")
-        subprocess.run((sys.executable, *line), check=True, stdout=subprocess.DEVNULL)  # compiles what is not yet
+        subprocess.run((sys.executable, *line), check=True, stdout=subprocess.DEVNULL, env=ENVIRONMENT)
         yield f"rexnet-{command} --help", counted_by_valgrind(line)
     for ending in FILES:
         (path,) = (path for path in folder.iterdir() if path.name.endswith(ending))
         program = ("-P", "-c", INFER, str(path))
-        subprocess.run((sys.executable, *program, "1"), check=True)
+        subprocess.run((sys.executable, *program, "1"), check=True, env=ENVIRONMENT)
         one, three = (counted_by_valgrind((*program, str(runs))) for runs in (1, 3))
         yield path.name, (three - one) // 2
 
@@ -78,8 +81,7 @@ def counted_by_valgrind(arguments: Sequence[str]) -> int:
     """Instructions of a Python process with these arguments."""
     valgrind = shutil.which("valgrind") or sys.exit("valgrind is not installed: apt install valgrind")
     tool = (valgrind, "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null", sys.executable)
-    environment = {**os.environ, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run((*tool, *arguments), capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run((*tool, *arguments), capture_output=True, text=True, check=False, env=ENVIRONMENT)
     found = re.search(r"I\s+refs:\s+([\d,]+)", done.stderr)
     if done.returncode or found is None:
         sys.exit(f"valgrind ended with {done.returncode}: {done.stderr[-300:]}")
