@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import resource
 import shutil
 import subprocess
@@ -204,7 +205,10 @@ def asked(name: str, python: Path, file: Path, images: NDArray[np.uint8], scratc
         return Row(client=name, file=file.name, runtime="", answer=f"no answer in {TIMEOUT} s")
     if done.returncode or not out.exists():
         return Row(client=name, file=file.name, runtime="", answer=f"does not run it: {_reason(done.stderr)}")
-    said = json.loads(done.stdout.splitlines()[-1])
+    found = re.search(r'\{"runtime".*?\}', done.stdout)  # Qualcomm's libraries write to stdout too, even when they end
+    if found is None:
+        return Row(client=name, file=file.name, runtime="", answer="does not say what it is")
+    said = json.loads(found[0])
     with np.load(out) as arrays:
         answer, same = compared(file, images, {key: arrays[key] for key in arrays.files})
     return Row(client=name, file=file.name, runtime=f"{said['runtime']}, {said['where']}", answer=answer, same=same)
