@@ -53,7 +53,7 @@ PAGE = """# Compatibility
 Files of one INT8 export in runtimes of other people, each in an environment of its own, at its defaults
 (`python benchmarks/compatibility.py FOLDER`). "Same top-1" and the largest difference are to what this project's own
 session of the same file gives: LiteRT 2.1.2 or ONNX Runtime 1.26.0. Integers differ by kernels, floats hardly.
-CI asks MediaPipe, OpenVINO and Qualcomm's emulator, and fails where one differs too much
+CI asks MediaPipe, OpenVINO and Qualcomm's emulator, and says where one differs too much
 (`python benchmarks/compatibility_check.py FOLDER`).
 
 {table}
