@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeGuard
 
 from rexnet_export.pipeline.core.errors import CheckpointError, ConversionError
 from rexnet_export.pipeline.core.records import (
     ACTIVATIONS,
+    ASSUMED,
     CROP_MODES,
     INTERPOLATIONS,
     MOST_CHANNELS,
@@ -27,11 +28,7 @@ from rexnet_export.pipeline.model.architecture import Architecture
 FORMAT = "rexnet-export"
 FORMAT_VERSION = "1"
 HEAD_ACTIVATION = "head_activation"
-GENERATOR = "rexnet-export"
-GRAPH_KEYS = {
-    "size": "input_size",
-    **{name: name for name in ("crop_mode", "crop_ratio", "interpolation", "mean", "std")},
-}
+GRAPH_JSON, GRAPH_WORDS = ("crop_ratio", "mean", "std"), ("crop_mode", "interpolation")  # entries of graphs of ours
 QPARAMS_KEY = "qparams"  # where quantization-aware training leaves its table, as JSON
 LARGEST_SIZE = 4096
 
@@ -185,17 +182,20 @@ def read_stated(metadata: Mapping[str, str], where: str) -> Stated:
     return Stated(preprocess=preprocess, labels=labels, labels_source="metadata" if labels else None)
 
 
-def graph_stated(metadata: Mapping[str, str], where: str) -> Stated:
-    """What the metadata of an ONNX graph that this project wrote says, as `pipeline.artifact.metadata` has it."""
-    texts = {name: metadata[key] for name, key in GRAPH_KEYS.items() if key in metadata}
-    plain = ("crop_mode", "interpolation")
-    values = {
-        name: text if name in plain else _from_json(text, f"{GRAPH_KEYS[name]} of {where}")
-        for name, text in texts.items()
-    }
+def graph_stated(metadata: Mapping[str, str], size: Sequence[int] | None, where: str) -> Stated:
+    """What an ONNX graph says: the `size` of its input where that is fixed, and more where this project wrote it.
+
+    The metadata of ours is as `pipeline.artifact.metadata` has it; what their export assumed is stated by nobody yet.
+    """
+    if not metadata.get("generator", "").startswith(FORMAT):
+        return Stated(preprocess=state_preprocess({"size": size}, "graph", where))
+    read = {name: _from_json(metadata[name], f"{name} of {where}") for name in GRAPH_JSON if name in metadata}
+    read |= {"size": size, **{name: metadata[name] for name in GRAPH_WORDS if name in metadata}}
+    sources = _from_json(metadata.get("preprocess_source", "{}"), f"preprocess_source of {where}")
+    assumed = {name for name, by in sources.items() if by == ASSUMED} if isinstance(sources, dict) else set()
     labels = parse_labels(_from_json(metadata.get("labels", "[]"), f"labels of {where}"), where) or None
     return Stated(
-        preprocess=state_preprocess(values, "metadata", where),
+        preprocess=state_preprocess({name: read[name] for name in read.keys() - assumed}, "metadata", where),
         labels=labels,
         labels_source="metadata" if labels else None,
     )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rexnet_export.pipeline.checkpoint.key_formats import stages_of
-from rexnet_export.pipeline.checkpoint.metadata import GENERATOR, Stated, graph_stated, state_preprocess
+from rexnet_export.pipeline.checkpoint.metadata import Stated, graph_stated
 from rexnet_export.pipeline.checkpoint.onnx_evaluate import Layer, NotRecognised, evaluate, evaluate_from
 from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.records import ACTIVATIONS, MOST_CHANNELS, Activation
@@ -113,12 +113,10 @@ def _beside(model: onnx.ModelProto, folder: Path) -> tuple[Path, ...]:
 
 
 def _stated(model: onnx.ModelProto, where: str) -> Stated:
-    """A graph of ours has it all in its metadata; of others the input's shape is the size of its images."""
+    """The input's shape, where it is fixed, is the size of the images; the metadata of a graph of ours has the rest."""
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    if metadata.get("generator", "").startswith(GENERATOR):
-        return graph_stated(metadata, where)
     sides = [side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim][2:]
-    return Stated(preprocess=state_preprocess({"size": sides if all(sides) else None}, "graph", where))
+    return graph_stated(metadata, sides if all(sides) else None, where)
 
 
 def _close(found: Tensor, expected: Tensor) -> bool:

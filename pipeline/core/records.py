@@ -45,6 +45,8 @@ ACTIVATIONS: tuple[Activation, ...] = get_args(Activation.__value__)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+ASSUMED = "assumed"  # who stated a field of the preprocessing, where nobody did
+
 RGB = 3  # channels of a photo; images of other sensors have other numbers of them
 MOST_CHANNELS = 64
 type Channels = Annotated[tuple[float, ...], Len(2, MOST_CHANNELS)]

@@ -8,7 +8,15 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rexnet_export.pipeline.core.errors import UsageError
-from rexnet_export.pipeline.core.records import CROP_MODES, INTERPOLATIONS, MOST_CHANNELS, RGB, Preprocess, Size
+from rexnet_export.pipeline.core.records import (
+    ASSUMED,
+    CROP_MODES,
+    INTERPOLATIONS,
+    MOST_CHANNELS,
+    RGB,
+    Preprocess,
+    Size,
+)
 
 FLAGS: Mapping[str, str] = {
     "size": "--image-size",
@@ -18,7 +26,7 @@ FLAGS: Mapping[str, str] = {
     "mean": "--mean",
     "std": "--std",
 }
-BY_FLAGS, ASSUMED = "flags", "assumed"
+BY_FLAGS = "flags"
 SMALLEST_SIZE, LARGEST_SIZE, STEP = 32, 4096, 16
 LARGEST_VALUE = 1e3  # of mean and std, whose images are in [0, 1]
 

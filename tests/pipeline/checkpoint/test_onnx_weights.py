@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
@@ -15,10 +16,11 @@ from onnx import helper, numpy_helper
 from timm.models.rexnet import RexNet
 from torch import Tensor, nn
 
+from rexnet_export.pipeline.artifact.metadata import describe
 from rexnet_export.pipeline.checkpoint.file import stored_checkpoint
 from rexnet_export.pipeline.checkpoint.load import load_checkpoint
 from rexnet_export.pipeline.core.errors import CheckpointError
-from rexnet_export.pipeline.core.records import file_sha256
+from rexnet_export.pipeline.core.records import ModelCard, Preprocess, file_sha256
 
 
 def lively(channels: int = 3) -> RexNet:
@@ -133,25 +135,35 @@ def test_a_fixed_input_states_the_size_of_its_images(
     assert (stated.size, stated.sources) == (size, {"size": "graph"} if size else {})
 
 
-def test_a_graph_of_ours_states_all_that_it_was_made_with(exported: Path, tmp_path: Path) -> None:
-    def say(model: onnx.ModelProto, **more: str) -> None:
-        told = {
-            "generator": "rexnet-export 1",
-            "labels": '["a", "b", "c"]',
-            "input_size": "[48, 64]",
-            "mean": "[0, 0, 0]",
-        }
-        helper.set_model_props(model, {**told, "crop_mode": "squash", "crop_ratio": "0.5", **more})
+OURS = Preprocess(size=(64, 96), crop_mode="squash", crop_ratio=0.5, mean=(0, 0.25, 0), std=(1, 2, 1))
 
-    loaded = load_checkpoint(changed(say, exported, tmp_path))
+
+def by_us(model: onnx.ModelProto, **more: str) -> None:
+    """With the metadata that an export writes, of a preprocessing whose interpolation was assumed."""
+    sources = dict.fromkeys(asdict(OURS), "flags") | {"interpolation": "assumed"}
+    card = ModelCard(
+        name="a", labels=("a", "b", "c"), preprocess=OURS, preprocess_source=sources, checkpoint_sha256="0" * 64
+    )
+    helper.set_model_props(model, {**describe(card, precision="fp32"), **more})
+
+
+def test_a_graph_of_ours_states_all_that_it_was_made_with(tmp_path: Path) -> None:
+    path = graph(TIMM, torch.zeros(1, 3, 64, 96), tmp_path / "a.onnx")
+    loaded = load_checkpoint(changed(by_us, path, tmp_path))
     stated = loaded.stated.preprocess
     assert loaded.labels == ("a", "b", "c")
-    assert (stated.size, stated.mean, stated.std) == ((48, 64), (0, 0, 0), None)
-    assert (stated.crop_mode, stated.crop_ratio) == ("squash", 0.5)
-    assert set(stated.sources.values()) == {"metadata"}
-    for wrong in ({"labels": "[1]"}, {"input_size": "-3"}, {"crop_mode": "?"}, {"mean": "{"}):
-        with pytest.raises(CheckpointError, match=next(iter(wrong)).removeprefix("input_")):
-            load_checkpoint(changed(lambda model, wrong=wrong: say(model, **wrong), exported, tmp_path))
+    assert (stated.size, stated.mean, stated.std) == ((64, 96), (0, 0.25, 0), (1, 2, 1))
+    assert (stated.crop_mode, stated.crop_ratio, stated.interpolation) == ("squash", 0.5, None)
+    assert stated.sources == dict.fromkeys(("size", "mean", "std", "crop_mode", "crop_ratio"), "metadata")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"labels": "[1]"}, {"mean": "{"}, {"crop_mode": "?"}, {"crop_ratio": "-3"}, {"preprocess_source": "{"}]
+)
+def test_metadata_of_ours_that_cannot_be_is_one_line(exported: Path, tmp_path: Path, wrong: dict[str, str]) -> None:
+    with pytest.raises(CheckpointError, match=next(iter(wrong))) as caught:
+        load_checkpoint(changed(lambda model: by_us(model, **wrong), exported, tmp_path))
+    assert "\n" not in str(caught.value)
 
 
 def test_the_digest_covers_weights_beside_the_graph(exported: Path, tmp_path: Path) -> None:
