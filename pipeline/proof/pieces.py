@@ -21,9 +21,10 @@ import numpy as np
 import torch
 
 from rexnet_export.pipeline.artifact.target import OutputSession, Target
-from rexnet_export.pipeline.core.errors import DeviceError, UsageError
+from rexnet_export.pipeline.core.errors import DeviceError
 from rexnet_export.pipeline.core.records import Artifact, Preprocess, StoredFile
 from rexnet_export.pipeline.data.selection import Images
+from rexnet_export.pipeline.machine.own_disk import own_disk
 from rexnet_export.pipeline.machine.torch_threads import torch_threads
 from rexnet_export.pipeline.proof.onnx_stages import StageName, open_stages
 from rexnet_export.pipeline.proof.run_networks import REFERENCE, Given, RunImages, Sessions, run_here
@@ -104,14 +105,8 @@ def run_piece(work: Work, indices: tuple[int, ...]) -> list[Given]:
     `DeviceError` where they are not run here by what runs them there, `UsageError` where the disk is full.
     """
     with tempfile.TemporaryDirectory() as name, torch_threads(work.threads):
-        try:
-            with tarfile.open(fileobj=io.BytesIO(work.archive)) as archive:
-                archive.extractall(name, filter="data")
-        except OSError as error:
-            raise UsageError(
-                f"{tempfile.gettempdir()} on the worker {socket.gethostname()} cannot be written ({error.strerror}); "
-                "make room there, or set its TMPDIR"
-            ) from error
+        with own_disk(), tarfile.open(fileobj=io.BytesIO(work.archive)) as archive:
+            archive.extractall(name, filter="data")
         sessions = _opened(work, Path(name))
         return list(run_here(sessions, replace(work.images, indices=indices), work.preprocess))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import socket
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,11 +16,12 @@ from rexnet_export.apps.export.report.page import render
 from rexnet_export.apps.export.sweep.plan import Trial
 from rexnet_export.apps.shared.trials.outcome import Failed
 from rexnet_export.pipeline.artifact.export_folder import altered
-from rexnet_export.pipeline.core.errors import ConversionError, ExportError, UsageError
+from rexnet_export.pipeline.core.errors import ConversionError, ExportError
 from rexnet_export.pipeline.core.files import MANIFEST_FILE, take_mode, writing
 from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import NotMeasured, file_sha256
 from rexnet_export.pipeline.export.export import export
+from rexnet_export.pipeline.machine.own_disk import own_disk, temporary_folder
 from rexnet_export.pipeline.machine.shared_work import SharedWork
 from rexnet_export.pipeline.proof.pieces import Workers
 from rexnet_export.targets import chosen
@@ -65,13 +65,13 @@ def run_away(trial: Trial, checkpoint: bytes | None, workers: Workers | None = N
     `checkpoint` is the content of the trial's own file; `workers` may run pieces of many evaluation images.
     """
     content = io.BytesIO()
-    with _own_disk():
+    with own_disk():
         temporary = tempfile.TemporaryDirectory()
     with temporary as name:
         options = replace(trial.options, output=Path(name) / "out")
-        told = {str(options.output): _here()}
+        told = {str(options.output): temporary_folder()}
         if checkpoint is not None:
-            with _own_disk():
+            with own_disk():
                 there = Path(name) / "given" / Path(str(options.checkpoint)).name
                 there.parent.mkdir()
                 there.write_bytes(checkpoint)
@@ -94,22 +94,6 @@ def _told(names: Mapping[str, str]) -> Iterator[None]:
         for there, here in names.items():
             text = text.replace(there, here)
         raise type(error)(text) from error
-
-
-@contextmanager
-def _own_disk() -> Iterator[None]:
-    """What cannot be written is a worker's temporary folder."""
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(
-            f"{_here()} cannot be written ({error.strerror}); make room there, or set its TMPDIR"
-        ) from error
-
-
-def _here() -> str:
-    """The temporary folder of this machine, as another one speaks of it."""
-    return f"{tempfile.gettempdir()} on the worker {socket.gethostname()}"
 
 
 def unpacked(trial: Trial, archive: bytes) -> Exported:
