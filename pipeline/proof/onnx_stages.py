@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Literal
@@ -17,12 +16,12 @@ from rexnet_export.pipeline.core.outputs import answer
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured, StoredFile
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.graph.onnx_outputs import onnx_outputs
-from rexnet_export.pipeline.machine.environment import usable_cores
 from rexnet_export.pipeline.proof.results import StageResult
+from rexnet_export.quantization.onnx.simulate import threads
 
 type StageName = Literal["float", "equalized", "quantized"]
 
-IMAGES_AT_ONCE, MOST_WORKERS = 8, 4
+IMAGES_AT_ONCE = 8
 UNLABELLED = NotMeasured(reason="the evaluation images have no labels; give --eval-data")
 
 
@@ -41,7 +40,7 @@ class GraphSession:
     def outputs(self, images: NDArray[np.uint8]) -> dict[str, Logits]:
         """The graph's outputs, some images at once, and some of those side by side."""
         parts = [images[start : start + IMAGES_AT_ONCE] for start in range(0, len(images), IMAGES_AT_ONCE)]
-        with ThreadPoolExecutor(min(MOST_WORKERS, usable_cores())) as workers:
+        with threads() as workers:
             found = list(workers.map(self.runner, parts))
         return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
