@@ -124,7 +124,9 @@ class Row:
 
 
 def main() -> int:
-    options = parser().parse_args()
+    flags = parser(__doc__, [*KNOWN], 500)
+    flags.add_argument("--write", type=Path, metavar="FILE", help="also write the Markdown here")
+    options = flags.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         images = images_for(options.folder, options.images)
@@ -140,13 +142,13 @@ def main() -> int:
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser(description: str | None, clients: Sequence[str], images: int) -> argparse.ArgumentParser:
+    """What every script takes that asks `clients` about an export, by default on so many images."""
+    p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("folder", type=Path, help="an INT8 export of the bundled network")
-    p.add_argument("--images", type=int, default=500, metavar="N", help="of the bundled evaluation images")
-    p.add_argument("--clients", nargs="+", choices=[*KNOWN], default=[*KNOWN], metavar="NAME", help=", ".join(KNOWN))
+    p.add_argument("--images", type=int, default=images, metavar="N", help="of the bundled evaluation images")
+    p.add_argument("--clients", nargs="+", choices=clients, default=clients, metavar="NAME", help=", ".join(clients))
     p.add_argument("--environments", type=Path, default=Path("build/clients"), metavar="DIR", help="kept between runs")
-    p.add_argument("--write", type=Path, metavar="FILE", help="also write the Markdown here")
     return p
 
 

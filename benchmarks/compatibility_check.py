@@ -8,13 +8,12 @@ images. One whose environment cannot be made, as without network, is a line and 
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from compatibility import KNOWN, Row, asked, environment, files_for, images_for
+from compatibility import KNOWN, Row, asked, environment, files_for, images_for, parser
 
 from rexnet_export.targets.openvino.saturation import saturates
 
@@ -26,7 +25,7 @@ WHOLE = "1 partition"
 
 
 def main() -> int:
-    options = parser().parse_args()
+    options = parser(__doc__, [*LEAST], 40).parse_args()
     images = images_for(options.folder, options.images)
     problems = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -44,15 +43,6 @@ def main() -> int:
     for line in problems:
         print(f"differs: {line}", file=sys.stderr)
     return 1 if problems else 0
-
-
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("folder", type=Path, help="an INT8 export of the bundled network")
-    p.add_argument("--images", type=int, default=40, metavar="N", help="of the bundled evaluation images")
-    p.add_argument("--clients", nargs="+", choices=[*LEAST], default=[*LEAST], metavar="NAME", help=", ".join(LEAST))
-    p.add_argument("--environments", type=Path, default=Path("build/clients"), metavar="DIR", help="kept between runs")
-    return p
 
 
 def problem(row: Row, *, saturated: bool) -> str | None:

@@ -1,13 +1,13 @@
 """Processors whose INT8 instructions lose sums: found out, and never believed."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from graphs import signal_to_noise
 from numpy.typing import NDArray
 from shared import ArtifactOf
+from vnni import processor_loses_sums
 
 from rexnet_export.targets.openvino import session as module
 from rexnet_export.targets.openvino.saturation import saturates
@@ -23,14 +23,8 @@ def opened(artifact_of: ArtifactOf, monkeypatch: pytest.MonkeyPatch) -> Openvino
     return open_session(artifact_of("openvino", "int8", "plain").file.path)
 
 
-@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="the processor is known from Linux's list alone")
 def test_what_is_found_is_what_the_processor_has() -> None:
-    """Among x86 processors those with VNNI or AMX have room for the sums; ARM's dot products always have."""
-    _, found, features = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("flags")
-    if not found:
-        pytest.skip("no x86 processor")
-    features = features.partition("\n")[0]
-    assert saturates() is not any(name in features.split() for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
+    assert saturates() is processor_loses_sums()
 
 
 def test_a_file_is_then_computed_on_its_grids_in_float(opened: OpenvinoSession, images: Images) -> None:
