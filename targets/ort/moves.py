@@ -1,8 +1,8 @@
 """What only moves integers in an optimized graph, read as such whatever kernel the optimizer chose for it.
 
-`npu_graph` appends channels by convolutions and joins between Q and DQ; ONNX Runtime makes a QLinearConv and a
-QLinearConcat of them. Read as Pad and Concat, the file is the network of the other files: the same multiplications, the
-same parameters.
+`npu_graph` and `eight_at_once` append channels by convolutions, and the first joins between Q and DQ; ONNX Runtime
+makes QLinearConv and QLinearConcat of them. Read as Pad and Concat, the file is the network of the other files: the
+same multiplications, the same parameters.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rexnet_export.pipeline.core.errors import ConversionError
 
@@ -36,14 +37,20 @@ def _as_move(node: Node, graph: Graph) -> Node:
         source, scale, zero_point, weight, weight_scale, weight_zero, *output = node.inputs
         integers = constant[weight].astype(np.int64) - np.reshape(constant[weight_zero].astype(np.int64), (-1, 1, 1, 1))
         copies = np.einsum("oihw,o->oi", integers, constant[weight_scale].astype(np.float64).reshape(-1))
-        channels = copies.shape[1]
         bias = constant[output[2]] if len(output) > 2 else np.zeros(len(copies))
-        copied = np.array_equal(copies[:channels], np.eye(channels)) and not bias[:channels].any()
-        exact = copied and not copies[channels:].any()
-        if not exact or not _same(graph, (scale, zero_point), tuple(output[:2])):
+        appended = ~copies.any(axis=1)
+        copied = np.array_equal(copies[~appended], np.eye(copies.shape[1])) and not bias[~appended].any()
+        if not (copied and _behind(appended)) or not _same(graph, (scale, zero_point), tuple(output[:2])):
             raise ConversionError(f"{weight}: the file changes channels that it is to copy; export the model again")
         return replace(node, op="Pad", name=output[1].removesuffix(".zero_point"), inputs=(source,))
     return node
+
+
+def _behind(appended: NDArray[np.bool_]) -> bool:
+    """Whether appended channels stand behind all others, or one behind each of as many groups."""
+    rows, (places,) = len(appended), appended.nonzero()
+    each = np.arange(1, len(places) + 1)
+    return any(np.array_equal(places, last) for last in (rows - len(places) + each - 1, each * rows / len(places) - 1))
 
 
 def _same(graph: Graph, one: tuple[str, ...], other: tuple[str, ...]) -> bool:

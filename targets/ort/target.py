@@ -23,6 +23,7 @@ from rexnet_export.targets.ort import format as ort_format
 from rexnet_export.targets.ort import saturation
 from rexnet_export.targets.ort.coverage import count
 from rexnet_export.targets.ort.format import Graph, parameters, quantization
+from rexnet_export.targets.ort.front import eight_at_once
 from rexnet_export.targets.ort.npu import npu_graph
 from rexnet_export.targets.ort.padding import padded, stating
 from rexnet_export.targets.ort.schema import tools
@@ -69,7 +70,7 @@ class Ort:
     def _convert_int8(self, source: Source, folder: Path, stem: str) -> Artifact:
         if source.qdq_onnx is None or source.table is None:
             raise ConversionError(f"{source.card.name}: INT8 needs a quantization table; calibrate first")
-        unsigned = insert_qdq(onnx.load(source.float_onnx.path), source.table, "uint8")
+        unsigned = eight_at_once(insert_qdq(onnx.load(source.float_onnx.path), source.table, "uint8"))
         mixed = insert_qdq(onnx.load(source.float_onnx.path), source.table, "uint8", weights="int8")
         plain, mobile = _pair(onnx.load(source.qdq_onnx.path), source, folder, stem)
         plain_x86, x86 = _pair(unsigned, source, folder, f"{stem}-{X86}")
@@ -148,6 +149,7 @@ def _for_vnni(model: onnx.ModelProto, source: Source, path: Path) -> StoredFile:
     if not source.float_tensors:
         model, channels = padded(model)
         stated |= stating(channels)
+    model = eight_at_once(model)
     stated |= {PROCESSOR: saturation.VNNI, "description": f"{stated['description']} {FOR_VNNI}"}
     return _alone(_with_scores(model, source.outputs), source, path, stated)
 
