@@ -29,10 +29,10 @@ def main() -> None:
 def calibrate(images: int, size: int) -> None:
     import onnx  # noqa: PLC0415 - the parent process only counts
 
+    from rexnet_export.pipeline.checkpoint.bundled import bundled_checkpoint  # noqa: PLC0415
     from rexnet_export.pipeline.checkpoint.load import load_checkpoint  # noqa: PLC0415
     from rexnet_export.pipeline.core.records import ModelCard, Preprocess  # noqa: PLC0415
     from rexnet_export.pipeline.data.sources import batches, bundled, choose  # noqa: PLC0415
-    from rexnet_export.pipeline.export.inputs import bundled_checkpoint  # noqa: PLC0415
     from rexnet_export.pipeline.graph.float_graph import write_float_onnx  # noqa: PLC0415
     from rexnet_export.quantization.calibration.observe import observe  # noqa: PLC0415
     from rexnet_export.quantization.scheme.scheme import observed_tensors  # noqa: PLC0415

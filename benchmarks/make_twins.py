@@ -16,10 +16,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from rexnet_export.pipeline.checkpoint.bundled import bundled_checkpoint
 from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint, load_checkpoint, save_checkpoint
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.data.sources import ImageSource, batches, bundled, choose
-from rexnet_export.pipeline.export.inputs import bundled_checkpoint
 from rexnet_export.pipeline.graph.float_graph import float_graph
 from rexnet_export.pipeline.model.rexnet import ReXNet
 

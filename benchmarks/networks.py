@@ -12,10 +12,11 @@ import onnx
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.artifact.metadata import describe
+from rexnet_export.pipeline.checkpoint.bundled import bundled_checkpoint
 from rexnet_export.pipeline.core.outputs import LOGITS
 from rexnet_export.pipeline.core.records import ModelCard, StoredFile
 from rexnet_export.pipeline.data.sources import batches
-from rexnet_export.pipeline.export.inputs import Inputs, bundled_checkpoint, gather
+from rexnet_export.pipeline.export.inputs import Inputs, gather
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.graph.float_graph import write_float_onnx
 from rexnet_export.targets.ort.session import CPU, IMAGES_AT_ONCE, OrtSession

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,14 @@ import torch
 from PIL import Image
 
 from rexnet_export.pipeline.accuracy.preprocess_check import check_preprocess
+from rexnet_export.pipeline.checkpoint.bundled import bundled_checkpoint
 from rexnet_export.pipeline.checkpoint.load import load
 from rexnet_export.pipeline.core.errors import DataError, UsageError
 from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import NotMeasured
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import batches, bundled, check_images, choose, open_source
-from rexnet_export.pipeline.export.inputs import Inputs, bundled_checkpoint, gather
+from rexnet_export.pipeline.export.inputs import Inputs, gather
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.machine.environment import processor
 from rexnet_export.pipeline.model.torch_session import open_reference
@@ -132,7 +134,8 @@ def squash(root: Path, ratio: str, base: Options, count: int) -> str:
     options = replace(base, labels=names, eval_data=photos(root, folders, SHAPES[ratio], count))
     assumed = gather(options)
     told = gather(replace(options, crop_mode="squash", crop_ratio=1.0))
-    judged = check_preprocess(assumed.checkpoint.network, assumed.evaluation, assumed.card.preprocess, Silent())
+    network = partial(open_reference, assumed.checkpoint.network)
+    judged = check_preprocess(network, assumed.evaluation, assumed.card.preprocess, Silent())
     assert not isinstance(judged, NotMeasured)
     return f"| {ratio} | {top1(assumed):.1%} | {top1(told):.1%} | {judged.notice} |"
 

@@ -25,10 +25,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import rexnet_export
+from rexnet_export.pipeline.checkpoint.bundled import bundled_checkpoint
 from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint, load
 from rexnet_export.pipeline.core.records import IMAGENET_MEAN, IMAGENET_STD, NotMeasured, Preprocess
 from rexnet_export.pipeline.data.sources import batches, bundled, choose
-from rexnet_export.pipeline.export.inputs import bundled_checkpoint
 from rexnet_export.pipeline.machine.environment import processor
 from rexnet_export.pipeline.model.normalize import Normalize
 from rexnet_export.pipeline.proof.results import FileResult

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 import rexnet_export
 from rexnet_export.pipeline.artifact.target import Session
+from rexnet_export.pipeline.checkpoint.bundled import bundled_checkpoint
 from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.data.sources import batches, bundled
-from rexnet_export.pipeline.export.inputs import bundled_checkpoint
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.proof.latency import measure
 from rexnet_export.quantization.onnx.simulate import compare

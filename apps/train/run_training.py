@@ -21,6 +21,7 @@ from rexnet_export.apps.train.qat import QatTrainer, require_one_process, starti
 from rexnet_export.apps.train.recipe import Recipe
 from rexnet_export.apps.train.trainer import STATE_FILE, EpochResult, Trainer
 from rexnet_export.apps.train.transfer import transfer_images, with_new_head
+from rexnet_export.pipeline.checkpoint.bundled import bundled_checkpoint
 from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint, load, save_checkpoint
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.files import writing
@@ -29,7 +30,6 @@ from rexnet_export.pipeline.core.records import RGB, Preprocess, Reading
 from rexnet_export.pipeline.data.settle import shown
 from rexnet_export.pipeline.data.sources import ImageSource, training_images
 from rexnet_export.pipeline.data.subset import usable
-from rexnet_export.pipeline.export.inputs import bundled_checkpoint
 from rexnet_export.pipeline.graph.float_graph import float_graph
 from rexnet_export.pipeline.labels.label_files import read_labels
 from rexnet_export.pipeline.model.architecture import architecture, stages_at

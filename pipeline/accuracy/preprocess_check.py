@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,19 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.accuracy.paired_choice import Paired, paired
+from rexnet_export.pipeline.artifact.target import Session
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import IMAGENET_MEAN, IMAGENET_STD, RGB, Measurement, NotMeasured, Preprocess
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.settle import FLAGS, shown
 from rexnet_export.pipeline.data.sources import batches
-from rexnet_export.pipeline.machine.shared_work import SharedWork
-from rexnet_export.pipeline.model.remembered import remembered
-from rexnet_export.pipeline.model.rexnet import ReXNet
-from rexnet_export.pipeline.model.torch_session import open_reference
 
 FIRST, MOST = 96, 512  # images: what is not ahead on the first is not tried on all
 AHEAD = 2
 BATCH = 32
+
+type Open = Callable[[Preprocess], Session]  # the float network, which normalises images as it is told
 
 GEOMETRIES: tuple[Mapping[str, Any], ...] = (
     {"crop_mode": "squash", "crop_ratio": 1.0},
@@ -69,12 +68,12 @@ class PreprocessCheck:
 
 
 def check_preprocess(
-    network: ReXNet, images: Images, preprocess: Preprocess, progress: Progress, work: SharedWork | None = None
+    open_network: Open, images: Images, preprocess: Preprocess, progress: Progress
 ) -> Measurement[PreprocessCheck]:
     """Compare with other common preprocessings on at most 512 labelled images; first geometry, then colours."""
     if images.labels is None:
         return NotMeasured(reason="the images have no labels")
-    trial = _Trial(network, images, work)
+    trial = _Trial(open_network, images)
     tried: list[Alternative] = []
     best: Mapping[str, Any] = {}
     with progress.stage("trying other preprocessing", len(GEOMETRIES) + len(COLOURS), "ways") as bar:
@@ -100,10 +99,10 @@ def _changes(preprocess: Preprocess, fields: Mapping[str, Any]) -> dict[str, Any
 class _Trial:
     """A network and the images that every preprocessing is tried on, a sample in random order."""
 
-    def __init__(self, network: ReXNet, images: Images, work: SharedWork | None) -> None:
+    def __init__(self, open_network: Open, images: Images) -> None:
         assert images.labels is not None
         chosen = np.random.default_rng(0).permutation(len(images.indices))[:MOST]
-        self._network, self._source, self._work = network, images.source, work
+        self._open, self._source = open_network, images.source
         self._indices = [images.indices[place] for place in chosen]
         self._labels = images.labels[chosen]
         self._right: dict[Preprocess, NDArray[np.bool_]] = {}
@@ -128,7 +127,7 @@ class _Trial:
         """Which of the first `count` images are right; what was answered before is not asked again."""
         before = self._right.get(preprocess, np.zeros(0, bool))
         if len(before) < min(count, len(self._indices)):
-            session = remembered(open_reference(self._network, preprocess), self._work)
+            session = self._open(preprocess)
             remaining = self._indices[len(before) : count]
             answers = [session.run(pixels).argmax(1) for pixels in batches(self._source, preprocess, remaining, BATCH)]
             right = np.concatenate(answers) == self._labels[len(before) : count]

@@ -25,13 +25,13 @@ READING = Reading()
 class Source:
     """All a target may convert from: the checkpoint, its float ONNX, and for INT8 the table and QDQ ONNX.
 
-    `reading` says how the checkpoint was read. `golden`: uint8 [n, 32, 32, 3] thumbnails every file carries, with its
-    own logits, to test itself on.
+    There is no checkpoint where an earlier export's graphs are converted. `reading` says how it was read. `golden`:
+    uint8 [n, 32, 32, 3] thumbnails every file carries, with its own logits, to test itself on.
     """
 
     card: ModelCard
     precision: Precision
-    checkpoint: StoredFile
+    checkpoint: StoredFile | None
     float_onnx: StoredFile
     table: QuantTable | None = None
     table_sha256: str | None = None

@@ -9,10 +9,9 @@ from rexnet_export.pipeline.artifact.self_test import sample_thumbnails
 from rexnet_export.pipeline.artifact.target import Source, Target
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.progress import Progress
-from rexnet_export.pipeline.core.records import Artifact, ModelCard, Precision, StoredFile
-from rexnet_export.pipeline.export.inputs import Inputs
+from rexnet_export.pipeline.core.records import Artifact, ModelCard, Precision, Reading, StoredFile
 from rexnet_export.pipeline.export.options import Options
-from rexnet_export.pipeline.export.quantize import Quantized
+from rexnet_export.pipeline.export.quantized import Quantized
 
 
 def require_targets(targets: Sequence[Target], precision: Precision) -> None:
@@ -24,19 +23,24 @@ def require_targets(targets: Sequence[Target], precision: Precision) -> None:
 
 
 def source_of(
-    card: ModelCard, options: Options, inputs: Inputs, float_onnx: StoredFile, quantized: Quantized | None
+    card: ModelCard,
+    options: Options,
+    float_onnx: StoredFile,
+    quantized: Quantized | None,
+    checkpoint: StoredFile | None,
+    reading: Reading,
 ) -> Source:
     """What the targets convert; quantizing may have rewritten the float graph."""
     return Source(
         card=card,
         precision=options.precision,
-        checkpoint=inputs.checkpoint.file,
+        checkpoint=checkpoint,
         float_onnx=quantized.float_onnx if quantized else float_onnx,
         table=quantized.table if quantized else None,
         table_sha256=quantized.table_file.sha256 if quantized else None,
         qdq_onnx=quantized.qdq if quantized else None,
         golden=sample_thumbnails(card.preprocess.channels),
-        reading=inputs.reading,
+        reading=reading,
         scores=options.scores,
     )
 

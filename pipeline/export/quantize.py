@@ -1,8 +1,8 @@
-"""The quantization table and the graphs that carry it as files: decided from images, or taken from a file."""
+"""Where the quantization table comes from: it is decided from images, or taken from a file or the checkpoint."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,43 +11,24 @@ import onnx
 from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint
 from rexnet_export.pipeline.checkpoint.metadata import QPARAMS_KEY
 from rexnet_export.pipeline.core.errors import CheckpointError, ConversionError, UsageError, first_line
-from rexnet_export.pipeline.core.files import QPARAMS_FILE
 from rexnet_export.pipeline.core.progress import Progress
-from rexnet_export.pipeline.core.records import ModelCard, StoredFile, stored_file
+from rexnet_export.pipeline.core.records import StoredFile
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.export.inputs import Inputs
 from rexnet_export.pipeline.export.max_drop import within
 from rexnet_export.pipeline.export.options import Options
+from rexnet_export.pipeline.export.quantized import Quantized, equalized, take, written
 from rexnet_export.pipeline.export.search_table import Searched, find_table, pixels
 from rexnet_export.pipeline.graph.float_graph import float_graph
 from rexnet_export.pipeline.graph.outputs import tapped
 from rexnet_export.pipeline.report.report import Quality
-from rexnet_export.pipeline.report.report_json import CalibrationResult
 from rexnet_export.quantization.calibration.channel_spread import spreads
 from rexnet_export.quantization.onnx.simulate import simulator
-from rexnet_export.quantization.onnx.view import view
 from rexnet_export.quantization.rewrites.narrow import narrowed
 from rexnet_export.quantization.rewrites.rewrite import apply
-from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
-from rexnet_export.quantization.scheme.refit import refitted
-from rexnet_export.quantization.search.float_islands import check_islands
-from rexnet_export.quantization.search.mixed_precision import Mixed
 from rexnet_export.quantization.search.sensitivity import ranked_tensors, sensitivities
 from rexnet_export.quantization.table.table import QuantTable
-from rexnet_export.quantization.table.table_file import load_table, parse_table, save_table
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quantized:
-    """The float graph that is quantized, its table and its QDQ graph as files, and where the ranges come from."""
-
-    table: QuantTable
-    table_file: StoredFile
-    float_onnx: StoredFile
-    qdq: StoredFile
-    calibration: CalibrationResult
-    quality: Quality | None = None
-    mixed: Mixed | None = None
+from rexnet_export.quantization.table.table_file import load_table, parse_table
 
 
 def quantize(
@@ -91,9 +72,9 @@ def calibrate(
         table = narrowed(table, plain)
         model = apply(plain, table.rewrites)
     if table.rewrites:
-        float_onnx = _equalized(folder, card, model)
-    written = _written(folder, card, model, float_onnx, table, images.source.name, found.warnings)
-    return replace(written, quality=quality, mixed=mixed)
+        float_onnx = equalized(folder, card, model)
+    made = written(folder, card, model, float_onnx, table, images.source.name, found.warnings)
+    return replace(made, quality=quality, mixed=mixed)
 
 
 def _quality(searched: Searched, progress: Progress) -> Quality:
@@ -109,21 +90,6 @@ def _quality(searched: Searched, progress: Progress) -> Quality:
         cuts=draft.cuts,
         sensitivities=hurt,
     )
-
-
-def take(folder: Path, card: ModelCard, table: QuantTable, source: str, float_onnx: StoredFile) -> Quantized:
-    """Use a table, which a person may have edited, for the network it was made for; `source` says where it was."""
-    model = onnx.load(float_onnx.path)
-    if table.rewrites:
-        model = apply(model, table.rewrites)
-        float_onnx = _equalized(folder, card, model)
-    return _written(folder, card, model, float_onnx, refitted(model, table), f"{source}, without calibrating", ())
-
-
-def _equalized(folder: Path, card: ModelCard, model: onnx.ModelProto) -> StoredFile:
-    path = folder / f"{card.name}-equalized.onnx"
-    path.write_bytes(model.SerializeToString(deterministic=True))
-    return stored_file(path)
 
 
 def _take_carried(folder: Path, inputs: Inputs, table: QuantTable, float_onnx: StoredFile) -> Quantized:
@@ -151,33 +117,3 @@ def carried(checkpoint: LoadedCheckpoint) -> QuantTable | None:
             f"{checkpoint.file.path} holds a quantization table that cannot be read ({first_line(error)}); give "
             "--calibration-data to make another"
         ) from error
-
-
-def _written(
-    folder: Path,
-    card: ModelCard,
-    model: onnx.ModelProto,
-    float_onnx: StoredFile,
-    table: QuantTable,
-    source: str,
-    warnings: tuple[str, ...],
-) -> Quantized:
-    check_islands(view(model), table)
-    save_table(table, folder / QPARAMS_FILE)
-    path = folder / f"{card.name}-qdq.onnx"
-    onnx.save(insert_qdq(model, table, "int8"), path)
-    calibration = table.calibration
-    return Quantized(
-        table=table,
-        table_file=stored_file(folder / QPARAMS_FILE),
-        float_onnx=float_onnx,
-        qdq=stored_file(path),
-        calibration=CalibrationResult(
-            source=source,
-            images=calibration.images,
-            images_sha256=calibration.images_sha256,
-            statistic=calibration.statistic,
-            seed=calibration.seed,
-            warnings=warnings,
-        ),
-    )

@@ -1,7 +1,8 @@
-"""How many threads torch uses, for a while."""
+"""How many threads torch uses, for a while; where nothing has loaded torch, nothing runs in it."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,20 +13,26 @@ from numpy.typing import NDArray
 type Outputs = dict[str, NDArray[np.float32]]
 
 
+def thread_count() -> int:
+    """How many threads each operation of torch has; 1 where torch is not loaded."""
+    torch = sys.modules.get("torch")
+    return torch.get_num_threads() if torch else 1
+
+
 @contextmanager
 def torch_threads(count: int) -> Iterator[int]:
     """So many threads for each operation inside the context; torch's number is the process's, so it is put back.
 
     Yields how many there were.
     """
-    import torch  # noqa: PLC0415 - takes seconds
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch, before = sys.modules.get("torch"), thread_count()
+    if torch:
+        torch.set_num_threads(count)
     try:
         yield before
     finally:
-        torch.set_num_threads(before)
+        if torch:
+            torch.set_num_threads(before)
 
 
 def side_by_side(run: Callable[[NDArray[np.uint8]], Outputs], images: NDArray[np.uint8], count: int) -> Outputs:

@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from rexnet_export.pipeline.artifact.target import OutputSession, Target
 from rexnet_export.pipeline.core.errors import DeviceError
 from rexnet_export.pipeline.core.records import Artifact, Preprocess, StoredFile
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.machine.own_disk import own_disk
-from rexnet_export.pipeline.machine.torch_threads import torch_threads
+from rexnet_export.pipeline.machine.torch_threads import thread_count, torch_threads
 from rexnet_export.pipeline.proof.onnx_stages import StageName, open_stages
 from rexnet_export.pipeline.proof.run_networks import REFERENCE, Given, RunImages, Sessions, run_here
 
@@ -82,7 +81,7 @@ def in_pieces(
             files=running,
             archive=_packed([*graphs.values(), *(artifact.file for _, artifact in running.values())]),
             executed_by={name: session.executed_by for name, session in sessions.items()},
-            threads=torch.get_num_threads(),
+            threads=thread_count(),
             images=replace(images, indices=(), labels=None),
             preprocess=preprocess,
         )

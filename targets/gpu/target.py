@@ -18,7 +18,7 @@ from rexnet_export.pipeline.artifact.self_test import carried
 from rexnet_export.pipeline.artifact.structure import Structure
 from rexnet_export.pipeline.artifact.target import OutputSession, Source
 from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint, load_checkpoint, save_checkpoint
-from rexnet_export.pipeline.core.errors import CheckpointError
+from rexnet_export.pipeline.core.errors import CheckpointError, ConversionError
 from rexnet_export.pipeline.core.records import Artifact, Coverage, NotMeasured, Precision, Preprocess
 from rexnet_export.pipeline.machine.torch_threads import torch_threads
 from rexnet_export.pipeline.model.rexnet import cost
@@ -45,6 +45,8 @@ class Gpu:
 
     def convert(self, source: Source, folder: Path, stem: str) -> Artifact:  # noqa: ARG002 - the file is not INT8
         """Write `MODEL-fp32.safetensors` (or fp16) with labels, preprocessing and digests inside."""
+        if source.checkpoint is None:
+            raise ConversionError(f"{self.name} is written from a checkpoint, and there is none; name it")
         precision: Precision = "fp16" if source.precision == "fp16" else "fp32"
         described = describe(source.card, precision=precision, float_onnx_sha256=source.float_onnx.sha256)
         save = partial(

@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 
 from rexnet_export.pipeline.artifact.export_folder import artifact_at
+from rexnet_export.pipeline.checkpoint.bundled import bundled_checkpoint
 from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint, load
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.files import QPARAMS_FILE, REPORT_FILE
@@ -17,7 +18,6 @@ from rexnet_export.pipeline.core.records import RGB, Measurement, ModelCard, Not
 from rexnet_export.pipeline.data.selection import Images, labelled_images
 from rexnet_export.pipeline.data.settle import settled
 from rexnet_export.pipeline.data.sources import bundled, open_source
-from rexnet_export.pipeline.export.inputs import bundled_checkpoint
 from rexnet_export.pipeline.graph.float_graph import float_graph
 from rexnet_export.quantization.rewrites.rewrite import apply
 from rexnet_export.quantization.table.table import QuantTable

@@ -11,7 +11,7 @@ from small_export import FEW
 from rexnet_export.apps.export.command import main
 from rexnet_export.pipeline.checkpoint.load import load_checkpoint, save_checkpoint
 from rexnet_export.pipeline.core.errors import GateFailed
-from rexnet_export.pipeline.export import export as run
+from rexnet_export.pipeline.export import finish as run
 from rexnet_export.quantization.search.float_islands import with_islands
 from rexnet_export.quantization.table.table import QuantTable
 from rexnet_export.quantization.table.table_file import load_table, save_table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.model import torch_session
 from rexnet_export.pipeline.model.architecture import architecture
 from rexnet_export.pipeline.model.rexnet import ReXNet
+from rexnet_export.pipeline.model.torch_session import open_reference
 
 CLASSES = 10
 
@@ -64,7 +66,7 @@ def judged(network: ReXNet, folder: Path, preprocess: Preprocess) -> PreprocessC
     source = open_source(folder, labelled=True)
     indices = tuple(range(len(source)))
     images = Images(source=source, indices=indices, labels=np.asarray(source.labels, np.int64))
-    result = check_preprocess(network, images, preprocess, Silent())
+    result = check_preprocess(partial(open_reference, network), images, preprocess, Silent())
     assert not isinstance(result, NotMeasured)
     return result
 
@@ -94,7 +96,8 @@ def test_square_images_make_squash_and_centre_one_thing(network: ReXNet, tmp_pat
 def test_unlabelled_images_judge_nothing(network: ReXNet, tmp_path: Path) -> None:
     Image.new("RGB", (50, 50)).save(tmp_path / "0.png")
     images = Images(source=open_source(tmp_path, labelled=False), indices=(0,), labels=None)
-    assert isinstance(check_preprocess(network, images, Preprocess(size=64), Silent()), NotMeasured)
+    judged = check_preprocess(partial(open_reference, network), images, Preprocess(size=64), Silent())
+    assert isinstance(judged, NotMeasured)
 
 
 # The order of classes

@@ -18,8 +18,8 @@ from onnx import numpy_helper
 from rexnet_export.pipeline.artifact.metadata import card_from
 from rexnet_export.pipeline.core.errors import ConversionError, DataError, UsageError
 from rexnet_export.pipeline.core.records import ModelCard, Preprocess
+from rexnet_export.pipeline.graph.check_parity import check_parity
 from rexnet_export.pipeline.graph.float_graph import float_graph, write_float_onnx
-from rexnet_export.pipeline.graph.parity import check_parity
 from rexnet_export.pipeline.model.architecture import VARIANTS, Architecture, Variant, architecture
 from rexnet_export.pipeline.model.rexnet import ReXNet
 

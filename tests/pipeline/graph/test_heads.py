@@ -12,8 +12,9 @@ import torch
 from depths import SHORT
 
 from rexnet_export.pipeline.core.records import ACTIVATIONS, Activation, Preprocess
+from rexnet_export.pipeline.graph.check_parity import check_parity
 from rexnet_export.pipeline.graph.float_graph import float_graph
-from rexnet_export.pipeline.graph.parity import check_parity, onnx_outputs
+from rexnet_export.pipeline.graph.onnx_outputs import onnx_outputs
 from rexnet_export.pipeline.model.architecture import architecture
 from rexnet_export.pipeline.model.head import OtherHead
 from rexnet_export.pipeline.model.rexnet import ReXNet

@@ -13,10 +13,10 @@ from onnx import numpy_helper
 
 from rexnet_export.pipeline.core.errors import ConversionError, DataError
 from rexnet_export.pipeline.core.records import Preprocess
-from rexnet_export.pipeline.graph import parity
+from rexnet_export.pipeline.graph import check_parity as checking
+from rexnet_export.pipeline.graph.check_parity import check_parity
 from rexnet_export.pipeline.graph.float_graph import float_graph
 from rexnet_export.pipeline.graph.outputs import cut
-from rexnet_export.pipeline.graph.parity import check_parity
 from rexnet_export.pipeline.model.architecture import architecture
 from rexnet_export.pipeline.model.backbone import Backbone
 from rexnet_export.pipeline.model.rexnet import ReXNet
@@ -88,7 +88,7 @@ def test_equal_networks_pass_in_any_number_of_batches(
 ) -> None:
     path = saved(float_graph(network, PREPROCESS), tmp_path)
     whole = check_parity(network, path, images, PREPROCESS)
-    monkeypatch.setattr(parity, "PIXELS_AT_ONCE", 4 * 32 * 32)
+    monkeypatch.setattr(checking, "PIXELS_AT_ONCE", 4 * 32 * 32)
     pieces = check_parity(network, path, images, PREPROCESS)
     assert whole.n == pieces.n == whole.same_top1 == pieces.same_top1 == 9
     assert whole.outputs["logits"].largest == pytest.approx(pieces.outputs["logits"].largest, rel=1e-5)
@@ -100,7 +100,7 @@ def test_memory_is_bounded_by_the_batch(
 ) -> None:
     seen: list[int] = []
     hook = network.stem.register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
-    monkeypatch.setattr(parity, "PIXELS_AT_ONCE", 4 * 32 * 32 + 5)
+    monkeypatch.setattr(checking, "PIXELS_AT_ONCE", 4 * 32 * 32 + 5)
     check_parity(network, saved(float_graph(network, PREPROCESS), tmp_path), images, PREPROCESS)
     hook.remove()
     assert seen == [4, 4, 1]
@@ -150,7 +150,7 @@ def test_verdict(
     expected: list[list[float]], actual: list[list[float]], *, passes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pair = {"logits": np.float32(expected)}, {"logits": np.float32(actual)}
-    monkeypatch.setattr(parity, "_output_pairs", lambda *_: iter([pair]))
+    monkeypatch.setattr(checking, "_output_pairs", lambda *_: iter([pair]))
     check = (
         ReXNet(architecture(width=0.5, classes=3, stages=SHORT)),
         Path("x.onnx"),
