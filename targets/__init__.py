@@ -7,7 +7,7 @@ line and a file's name need to know of them; each is imported when it is first a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -123,15 +123,16 @@ USUAL: tuple[str, ...] = tuple(name for name, listing in TARGETS.listings.items(
 WORDS: tuple[str, ...] = (*dict.fromkeys((*TARGETS, *BROKEN)), ALL)
 
 
-def chosen(names: Sequence[str], precision: Precision) -> list[Target]:
-    """The targets of these names in the table's order, each once; `all` means usual ones that have the precision."""
+def chosen(names: Sequence[str], precision: Precision, *, without: Collection[str] = ()) -> list[Target]:
+    """The targets of these names in the table's order, each once; `all` means usual ones that have the precision, but
+    those `without`."""
     if unknown := sorted(set(names) - set(WORDS)):
         raise UsageError(f"--target {unknown[0]!r}: choose one of {', '.join(WORDS)}")
     for name, line in BROKEN.items():
         if ALL in names or (name in names and name not in TARGETS):
             raise TargetUnavailable(f"{line}; mend or uninstall it, or name other targets with --target")
     listings = TARGETS.listings.items()
-    usual = {name for name, known in listings if name in USUAL and precision in known.precisions}
+    usual = {name for name, known in listings if name in USUAL and precision in known.precisions} - {*without}
     wanted = [name for name, _ in listings if name in names or (ALL in names and name in usual)]
     return [TARGETS[name] for name in wanted]
 

@@ -6,19 +6,18 @@ import argparse
 from collections.abc import Iterator
 
 from rexnet_export.apps.export.accuracy_verdict import accuracy_verdicts
+from rexnet_export.apps.export.make_export import make_export
 from rexnet_export.apps.export.npu.environment import find_for
 from rexnet_export.apps.export.npu.run_npu import run_beside
 from rexnet_export.apps.export.report.classes import class_warnings
 from rexnet_export.apps.export.report.noise import noise_notes
-from rexnet_export.apps.export.report.page import render
 from rexnet_export.apps.export.summary_table import files, table
 from rexnet_export.apps.shared.terminal import Terminal
 from rexnet_export.apps.shared.text import counted, done
 from rexnet_export.pipeline.artifact.signature import signer
-from rexnet_export.pipeline.export import export as loop
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.report.report import Report
-from rexnet_export.targets import chosen, lacking
+from rexnet_export.targets import lacking
 
 
 def export(arguments: argparse.Namespace, terminal: Terminal) -> int:
@@ -28,7 +27,7 @@ def export(arguments: argparse.Namespace, terminal: Terminal) -> int:
         terminal.note(f"left out, as they have no {options.precision}: {', '.join(lack)}")
     sign = signer(arguments.sign) if arguments.sign else None
     compilers = None if arguments.npu is None else find_for(arguments.chips)
-    report = loop.export(options, chosen(options.target, options.precision), terminal, render, sign)
+    report = make_export(options, terminal, sign)
     if arguments.json:
         terminal.json(report.to_json())
     elif not arguments.quiet:

@@ -34,16 +34,14 @@ def export(
 ) -> Report:
     """Export a checkpoint (default: the bundled one) and return the report that `report.json` holds.
 
+    In its place the folder of a finished export may be named: further targets are made of it, without torch.
     `targets` are names as after `--target` (default all); other keywords are the fields of
     `pipeline.export.options.Options`, for example `precision="int8"`, `calibration_data=...`, `output=...`.
     `progress` is called with each `Step` of the run; `rexnet_export.tqdm_bars()` is one that shows bars, in notebooks
     too. `sign` is a private key (PEM) to sign the provenance with, which needs `rexnet-export[sign]`; its password is
     read from `REXNET_EXPORT_KEY_PASSWORD`. Raises the errors of `pipeline.core.errors`; prints nothing of its own.
     """
-    from rexnet_export.pipeline.core.extras import require_module  # noqa: PLC0415 - `import rexnet_export` is instant
-
-    require_module("torch", "an export")
-    from rexnet_export.apps.export.python_call import run  # noqa: PLC0415 - the same
+    from rexnet_export.apps.export.python_call import run  # noqa: PLC0415 - `import rexnet_export` is instant
 
     return run(checkpoint, targets, progress, sign, options)
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from rexnet_export.pipeline.core.errors import CheckpointError
+from rexnet_export.pipeline.core.files import MANIFEST_FILE
 from rexnet_export.pipeline.core.text import excerpt
 
 LOCAL, PREFIX = "local-dir:", "hf-hub:"
@@ -29,11 +30,25 @@ def on_hub(reference: str) -> str | None:
     return f"{PREFIX}timm/{reference}" if _TIMM_NAME.fullmatch(reference) else None
 
 
+def export_at(reference: str | None) -> Path | None:
+    """The folder of a finished export, where a reference means that; None where it means weights."""
+    if reference is None or on_hub(reference) is not None:
+        return None
+    folder = Path(reference.removeprefix(LOCAL))
+    weights = any((folder / name).is_file() for name in WEIGHT_FILES)
+    return folder if (folder / MANIFEST_FILE).is_file() and not weights else None
+
+
 def weights_at(reference: str) -> Path:
     """The file that a local reference means: itself, or the weights in a folder."""
     path = Path(reference.removeprefix(LOCAL))
     if not path.is_dir():
         return path
+    if export_at(reference):
+        raise CheckpointError(
+            f"{path} is a finished export, which `rexnet-export --checkpoint` alone takes; name the checkpoint that it "
+            "was made from"
+        )
     usual = [path / name for name in WEIGHT_FILES if (path / name).is_file()]
     others = sorted(each for each in path.iterdir() if each.suffix in _WEIGHTS and each.is_file())
     if usual or len(others) == 1:

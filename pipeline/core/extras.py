@@ -31,6 +31,7 @@ class Extra:
 EXTRAS = (
     Extra(name="tflite", modules=("ai_edge_litert",), purpose="opening and executing .tflite files"),
     Extra(name="coreml", modules=("coremltools",), purpose="reading .mlpackage files"),
+    Extra(name="convert", modules=("onnx2tf",), purpose="further .tflite files from a finished export, without torch"),
     Extra(
         name="export", modules=("torch", "onnx2tf", "kmeans1d"), purpose="exports, and executing .mlpackage files here"
     ),

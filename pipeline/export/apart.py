@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rexnet_export.pipeline.checkpoint.reference import on_hub, weights_at
+from rexnet_export.pipeline.checkpoint.reference import export_at, on_hub, weights_at
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.export.options import Options
 
 
 def require_apart(options: Options) -> None:
-    """`UsageError` where the output is the checkpoint's own folder, is or lies in one of photos, or can be none."""
+    """`UsageError` where the output is the checkpoint's own folder, is or lies in one of photos, or can be none.
+
+    An earlier export in a checkpoint's place is such a folder itself.
+    """
     _require_folder(options.output)
     checkpoint = options.checkpoint
     if checkpoint is not None and on_hub(checkpoint) is None:
-        weights = weights_at(checkpoint)
-        _require(options.output, "checkpoint", weights, inside=_place(options.output) == _place(weights.parent))
+        read = export_at(checkpoint) or weights_at(checkpoint)
+        folder = read if read.is_dir() else read.parent
+        _require(options.output, "checkpoint", read, inside=_place(options.output) == _place(folder))
     for flag, path in (("calibration-data", options.calibration_data), ("eval-data", options.eval_data)):
         if path is not None:
             place, folder = _place(options.output), _place(path)

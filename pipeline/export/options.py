@@ -48,7 +48,9 @@ class Options:
     """One export; field names with dashes are the flags and the TOML keys."""
 
     checkpoint: str | None = _option(
-        None, "trained weights: a file, a folder or OWNER/NAME on the Hugging Face Hub (default: the bundled one)"
+        None,
+        "trained weights: a file, a folder or OWNER/NAME on the Hugging Face Hub (default: the bundled one); or the "
+        "folder of a finished export, of which further targets are made without torch",
     )
     weights: str | None = _option(
         None, "which of several networks in the checkpoint, such as model or state_dict_ema (default: averaged)", "NAME"

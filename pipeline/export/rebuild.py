@@ -11,8 +11,8 @@ from typing import Any
 from rexnet_export.pipeline.artifact.export_folder import MOST_RECORD_BYTES, require_whole
 from rexnet_export.pipeline.artifact.manifest import ManifestJson
 from rexnet_export.pipeline.artifact.provenance import tools_of
-from rexnet_export.pipeline.checkpoint.file import stored_checkpoint
-from rexnet_export.pipeline.checkpoint.reference import on_hub, weights_at
+from rexnet_export.pipeline.checkpoint.bundled import bundled_checkpoint
+from rexnet_export.pipeline.checkpoint.reference import export_at, on_hub, weights_at
 from rexnet_export.pipeline.core.errors import CheckpointError, ConversionError, UsageError
 from rexnet_export.pipeline.core.files import (
     BACKBONE_FILE,
@@ -26,7 +26,6 @@ from rexnet_export.pipeline.core.records import file_sha256
 from rexnet_export.pipeline.core.reproducible import at
 from rexnet_export.pipeline.core.strict_json import read_json
 from rexnet_export.pipeline.core.untrusted import read_untrusted
-from rexnet_export.pipeline.export.inputs import bundled_checkpoint
 from rexnet_export.pipeline.export.options import Options, from_mapping
 
 # What a run writes of itself: the same again only where times and machines are left out.
@@ -79,7 +78,14 @@ def _manifest(folder: Path) -> ManifestJson:
 def _require_checkpoint(checkpoint: str, recorded: ManifestJson, folder: Path) -> None:
     if on_hub(checkpoint) is not None:
         return  # its digest is compared with the others
-    path, wanted = weights_at(checkpoint), recorded.inputs.checkpoint.sha256
+    earlier, wanted = export_at(checkpoint), recorded.inputs.checkpoint.sha256
+    if earlier:
+        if file_sha256(earlier / MANIFEST_FILE) != wanted:
+            raise CheckpointError(f"{earlier} is not the export that {folder} was made from (its manifest: {wanted})")
+        return
+    from rexnet_export.pipeline.checkpoint.file import stored_checkpoint  # noqa: PLC0415 - it needs torch
+
+    path = weights_at(checkpoint)
     if path.exists() and stored_checkpoint(path).sha256 != wanted:
         raise CheckpointError(f"{path} is not the checkpoint that {folder} was made from (SHA-256 {wanted})")
 

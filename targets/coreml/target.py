@@ -58,8 +58,10 @@ class CoreML:
     suffixes = (".mlpackage",)
 
     def require(self) -> None:
-        """Core ML packages are written by coremltools."""
+        """Core ML packages are written by coremltools, and executed by torch where Core ML is not."""
         require_module("coremltools", "Core ML")
+        if sys.platform != "darwin":
+            require_module("torch", "executing Core ML packages here")
 
     def convert(self, source: Source, folder: Path, stem: str) -> Artifact:
         """Write `folder/stem.mlpackage`, read it back, and compare it with what it should be."""

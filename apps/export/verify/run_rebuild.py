@@ -6,14 +6,13 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from rexnet_export.apps.export.make_export import make_export
 from rexnet_export.apps.export.options import GPU
-from rexnet_export.apps.export.report.page import render
 from rexnet_export.apps.export.verify.rebuild_json import rebuilt_json
 from rexnet_export.apps.shared.terminal import Terminal
 from rexnet_export.pipeline.artifact.signature import require_signed
 from rexnet_export.pipeline.core.errors import ConversionError, UsageError
 from rexnet_export.pipeline.core.files import BACKBONE_FILE
-from rexnet_export.pipeline.export import export as loop
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.export.rebuild import Rebuilt, rebuild
 from rexnet_export.targets import chosen
@@ -31,10 +30,12 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> None:
 
     def make(options: Options) -> None:
         if (folder / BACKBONE_FILE).exists():
+            from rexnet_export.pipeline.export.export import export_backbone  # noqa: PLC0415 - it needs torch
+
             targets = [target for target in chosen(options.target, options.precision) if target.name != GPU]
-            loop.export_backbone(options, targets, terminal)
+            export_backbone(options, targets, terminal)
         else:
-            loop.export(options, chosen(options.target, options.precision), terminal, render)
+            make_export(options, terminal)
 
     given = {name: value for name in GIVEN if (value := getattr(arguments, name)) is not None}
     with tempfile.TemporaryDirectory() as work:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from rexnet_export.pipeline.checkpoint.load import load
-from rexnet_export.pipeline.checkpoint.reference import on_hub, weights_at
+from rexnet_export.pipeline.checkpoint.reference import export_at, on_hub, weights_at
 from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.model.architecture import architecture
 from rexnet_export.pipeline.model.rexnet import ReXNet
@@ -53,6 +53,24 @@ def test_a_folder_is_its_weights_with_its_config(tmp_path: Path) -> None:
     for reference in (str(tmp_path), f"local-dir:{tmp_path}"):
         loaded = load(reference)
         assert (loaded.file.path.name, loaded.labels) == ("model.safetensors", ("a", "b"))
+
+
+def test_a_finished_export_is_no_folder_of_weights(tmp_path: Path) -> None:
+    save_file(STATE, tmp_path / "model-fp32.safetensors")
+    assert export_at(str(tmp_path)) is None
+    (tmp_path / "manifest.json").touch()
+    assert export_at(str(tmp_path)) == export_at(f"local-dir:{tmp_path}") == tmp_path
+    with pytest.raises(CheckpointError, match=r"is a finished export, .* name the checkpoint that it was made from"):
+        weights_at(str(tmp_path))
+    assert weights_at(str(tmp_path / "model-fp32.safetensors")).is_file()
+    save_file(STATE, tmp_path / "model.safetensors")  # weights under their usual name are what they always were
+    assert export_at(str(tmp_path)) is None
+    assert weights_at(str(tmp_path)).name == "model.safetensors"
+
+
+@pytest.mark.parametrize("reference", [None, "", "runs/best", "timm/rexnet_100.nav_in1k", "hf-hub:a/b", "\0"])
+def test_what_is_no_finished_export(reference: str | None) -> None:
+    assert export_at(reference) is None
 
 
 def test_a_folder_of_one_other_file_or_of_several(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ REFUSED = [
     ({"eval_data": "pack/images.npz", "output": "pack"}, "--eval-data pack/images.npz"),
     ({"checkpoint": "pack/net.safetensors", "output": "pack"}, "--checkpoint pack/net.safetensors"),
     ({"checkpoint": "pack", "output": "pack"}, "--checkpoint pack/net.safetensors"),
+    ({"checkpoint": "release", "output": "release"}, "--checkpoint release"),
     ({"checkpoint": "local-dir:pack", "output": "photos/../pack"}, "--checkpoint pack/net.safetensors"),
 ]
 ALLOWED = [
@@ -24,6 +25,7 @@ ALLOWED = [
     {"calibration_data": "photos", "output": "."},
     {"eval_data": "pack/images.npz", "output": "pack/out"},
     {"checkpoint": "pack/net.safetensors", "output": "pack/out"},
+    {"checkpoint": "release", "output": "."},
     {"checkpoint": "hf-hub:pack/rexnet", "output": "pack"},
     {"calibration_data": "\0", "output": "\0\0"},  # whoever opens it refuses it
 ]
@@ -35,6 +37,8 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("photos/cat").mkdir(parents=True)
     Path("pack").mkdir()
     Path("link").symlink_to("photos")
+    Path("release").mkdir()
+    Path("release", "manifest.json").touch()
     for name in ("images.npz", "net.safetensors"):
         Path("pack", name).touch()
 

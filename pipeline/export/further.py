@@ -1,0 +1,123 @@
+"""Further targets from a finished export: its float graph and its table again, without checkpoint, images or torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from rexnet_export.pipeline.artifact.manifest import made_from
+from rexnet_export.pipeline.artifact.signature import Sign
+from rexnet_export.pipeline.artifact.target import Target
+from rexnet_export.pipeline.core.files import QPARAMS_FILE
+from rexnet_export.pipeline.core.progress import Progress
+from rexnet_export.pipeline.core.records import NotMeasured, StoredFile, stored_file, write_whole
+from rexnet_export.pipeline.data.selection import Images
+from rexnet_export.pipeline.data.sources import bundled, remarks
+from rexnet_export.pipeline.export.apart import require_apart
+from rexnet_export.pipeline.export.convert import require_targets
+from rexnet_export.pipeline.export.earlier import Earlier, read_earlier
+from rexnet_export.pipeline.export.evaluation_images import (
+    evaluation_images,
+    lines,
+    open_labelled,
+    refuse_classes,
+    samples_fit,
+    subset,
+)
+from rexnet_export.pipeline.export.finish import Clock, Graphs, Render, finish, released, write_plain
+from rexnet_export.pipeline.export.options import Options
+from rexnet_export.pipeline.export.quantized import Quantized, take
+from rexnet_export.pipeline.export.recorded import recorded, without_folders
+from rexnet_export.pipeline.graph.onnx_outputs import onnx_outputs
+from rexnet_export.pipeline.proof.onnx_stages import GraphSession
+from rexnet_export.pipeline.report.report import Report
+from rexnet_export.quantization.table.table_file import load_table
+
+UNJUDGED = NotMeasured(reason="the earlier export judged its preprocessing with torch")
+TABLE = f"{QPARAMS_FILE} of the earlier export"
+
+
+def export_further(
+    folder: Path, options: Options, targets: Sequence[Target], progress: Progress, render: Render, sign: Sign | None
+) -> Report:
+    """Make, execute and measure further targets of the export in `folder`, and write the output folder.
+
+    The table, the graphs, labels and preprocessing are the earlier export's; whatever is made again of them has to be
+    the same, digit for digit. The reference is the float graph in ONNX Runtime. `render` and `sign` are as in `export`.
+    """
+    require_targets(targets, options.precision)
+    require_apart(options)
+    earlier = read_earlier(folder, options)
+    evaluation, found = _images(earlier, options, progress)
+    notices = lines(_origin(earlier), *found)
+    for notice in notices:
+        progress.note(notice)
+    notices = tuple(without_folders(notice, options) for notice in notices)
+
+    def make(into: Path) -> Report:
+        clock = Clock()
+        graphs = _graphs(into, earlier, options, evaluation, notices, clock)
+        return finish(into, graphs, options, targets, progress, clock)
+
+    made = made_from(earlier.manifest, recorded(options), {})
+    return released(make, options, made, evaluation, progress, render=render, sign=sign)
+
+
+def _images(earlier: Earlier, options: Options, progress: Progress) -> tuple[Images, tuple[str | None, ...]]:
+    """The images to measure on, and what is to be said of them."""
+    card = earlier.card
+    if card.numbers:
+        refuse_classes(options, "a network that gives numbers")
+    labelled = open_labelled(options, card.preprocess.channels, numbers=bool(card.numbers))
+    if labelled is None and samples_fit(card.labels, card.preprocess.channels):
+        labelled = bundled("evaluation")
+    images = evaluation_images(labelled, None, card, options, progress)
+    return images, (*(remarks(labelled) if labelled else ()), images.remark, subset(labelled, card.labels))
+
+
+def _origin(earlier: Earlier) -> str:
+    return (
+        f"made from the graphs of an earlier export (manifest.json, SHA-256 {earlier.manifest.sha256[:12]}): nothing "
+        "is calibrated, and the float graph is not compared with torch again"
+    )
+
+
+def _graphs(
+    folder: Path,
+    earlier: Earlier,
+    options: Options,
+    evaluation: Images,
+    notices: tuple[str, ...],
+    clock: Clock,
+) -> Graphs:
+    """The earlier float graph, and the table with the graph that carries it, as files in `folder`."""
+    card = earlier.card
+    path = folder / f"{card.name}-float.onnx"
+    write_whole(path, earlier.graph)
+    float_onnx = stored_file(path)
+    write_plain(folder, card, float_onnx, evaluation)
+    clock.lap("float graph")
+    quantized = _quantized(folder, earlier, float_onnx) if options.precision == "int8" else None
+    clock.lap("quantization")
+    return Graphs(
+        card=card,
+        float_onnx=float_onnx,
+        parity=earlier.parity,
+        quantized=quantized,
+        reference=GraphSession(
+            runner=onnx_outputs(float_onnx.path),
+            executed_by=f"ONNX Runtime {version('onnxruntime')}, on the float graph that an earlier export compared "
+            "with torch",
+        ),
+        evaluation=evaluation,
+        judged=UNJUDGED,
+        notices=notices,
+    )
+
+
+def _quantized(folder: Path, earlier: Earlier, float_onnx: StoredFile) -> Quantized:
+    quantized = take(folder, earlier.card, load_table(earlier.folder / QPARAMS_FILE), TABLE, float_onnx)
+    for file in (quantized.table_file, quantized.float_onnx, quantized.qdq):
+        earlier.require_same(file)
+    return quantized
