@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import networks
 import onnx
@@ -35,8 +36,10 @@ RIVALS: Mapping[str, str] = {
     "nncf-defaults": "NNCF, defaults",
     "nncf-bias-correction": "NNCF, mixed, full bias correction",
     "nncf-smoothquant": "NNCF, mixed, SmoothQuant for convolutions",
+    "nncf-openvino": "NNCF, defaults, run in OpenVINO",
     "ai-edge": "ai-edge-quantizer, static_wi8_ai8",
 }
+SUFFIXES: Mapping[str, str] = {"nncf-openvino": ".xml", "ai-edge": ".tflite"}  # of the others `.onnx`
 FILES: Mapping[str, tuple[str, str | None]] = {
     "tflite": ("tflite", None),
     "ort": ("ort", None),
@@ -72,7 +75,14 @@ def settings_digest() -> str:
 
 
 def _rival(method: str, network: Network, python: Path) -> Quantized:
-    suffix = ".tflite" if method == "ai-edge" else ".onnx"
+    path, known = rival_file(method, network, python)
+    session = OPENED[path.suffix](path, network.inputs.card.preprocess.shape)
+    return Quantized(session=session, seconds=known["seconds"], peak_mib=known["peak_mib"], versions=known["versions"])
+
+
+def rival_file(method: str, network: Network, python: Path) -> tuple[Path, Mapping[str, Any]]:
+    """What a rival makes of a network, for the images that ours take, and what making it cost; made once."""
+    suffix = SUFFIXES.get(method, ".onnx")
     path, cost = network.folder / f"{method}{suffix}", network.folder / f"{method}.json"
     known = json.loads(cost.read_text(encoding="utf-8")) if cost.exists() else {}
     if known.get("settings") != settings_digest():
@@ -80,18 +90,21 @@ def _rival(method: str, network: Network, python: Path) -> Quantized:
         known = _run([python, rivals.__file__, method, model, inputs, path], network.folder / f"{method}.log")
         if suffix == ".tflite":
             networks.put_between_ends(path, network.inputs.card)
-        else:
+        elif suffix == ".onnx":
             onnx.save(networks.with_front(onnx.load(network.float_onnx.path), onnx.load(path)), path)
         known["settings"] = settings_digest()
         cost.write_text(json.dumps(known), encoding="utf-8")
-    if suffix == ".tflite":
-        session: Session = open_session(path)
-    else:
-        session = networks.open_onnx(path, network.inputs.card.preprocess.shape)
-    return Quantized(session=session, seconds=known["seconds"], peak_mib=known["peak_mib"], versions=known["versions"])
+    return path, known
 
 
-def _run(command: list[str | Path], log: Path) -> dict[str, object]:
+OPENED: Mapping[str, Callable[[Path, tuple[int, int]], Session]] = {
+    ".onnx": networks.open_onnx,
+    ".xml": networks.open_ir,
+    ".tflite": lambda path, _: open_session(path),
+}
+
+
+def _run(command: list[str | Path], log: Path) -> dict[str, Any]:
     """Run a rival; its last line is what it cost, everything else it said goes to `log`."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -104,7 +117,7 @@ def _run(command: list[str | Path], log: Path) -> dict[str, object]:
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines() or [f"code {done.returncode}"]
         raise ConversionError(f"{command[2]} ended with {said[-1]}; its output is in {log}")
-    cost: dict[str, object] = json.loads(done.stdout.strip().splitlines()[-1])
+    cost: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return cost
 
 

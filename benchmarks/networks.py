@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,6 +21,7 @@ from rexnet_export.pipeline.data.sources import batches
 from rexnet_export.pipeline.export.inputs import Inputs, gather
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.graph.float_graph import write_float_onnx
+from rexnet_export.targets.openvino.toolchain import core
 from rexnet_export.targets.ort.session import CPU, IMAGES_AT_ONCE, OrtSession
 from rexnet_export.targets.tflite.flatbuffer import read_graph
 from rexnet_export.targets.tflite.match_onnx import CORE_INPUT, Lowered, lower
@@ -82,8 +85,14 @@ def prepare(name: str, options: Options) -> Network:
 
 
 def write_core(network: Network, suffix: str) -> tuple[Path, Path]:
-    """The float graph from `input` on as `.onnx` or `.tflite`, and its calibration inputs: two files, made once."""
+    """The float graph from `input` on as `.onnx` or `.tflite`, and its calibration inputs: two files, made once.
+
+    For an OpenVINO IR, `.xml`, it is the whole float graph, and uint8 images.
+    """
     model, inputs = network.folder / f"core{suffix}", network.folder / f"core{suffix}.npy"
+    if suffix == ".xml":
+        save_array(inputs, network.pixels)
+        return network.float_onnx.path, inputs
     if not inputs.exists():
         source = onnx.load(network.float_onnx.path)
         values = core_inputs(source, network.pixels)
@@ -99,7 +108,7 @@ def write_core(network: Network, suffix: str) -> tuple[Path, Path]:
     return model, inputs
 
 
-def save_array(path: Path, values: NDArray[np.float32]) -> None:
+def save_array(path: Path, values: NDArray[np.generic]) -> None:
     """Write an `.npy` that appears complete or not at all."""
     part = path.with_suffix(".part.npy")
     np.save(part, values)
@@ -162,3 +171,29 @@ def open_onnx(path: Path, size: tuple[int, int]) -> OrtSession:
         shape=(*size, 3),
         batch=IMAGES_AT_ONCE,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class IrSession:
+    """An OpenVINO IR of anybody's, an image at a time on one thread."""
+
+    request: Any
+    executed_by: str
+    timed: bool = True
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]."""
+        return np.concatenate([self.request.infer([image[None]])[LOGITS].copy() for image in images])
+
+    def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """The logits alone."""
+        return {LOGITS: self.run(images)}
+
+
+def open_ir(path: Path, size: tuple[int, int]) -> IrSession:
+    """OpenVINO's CPU plugin, in float32 what the file leaves in float."""
+    model = core().read_model(path)
+    model.reshape([1, *size, 3])
+    settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    request = core().compile_model(model, "CPU", settings).create_infer_request()
+    return IrSession(request=request, executed_by=f"OpenVINO {version('openvino')}")

@@ -3,8 +3,9 @@
     VENV/bin/python benchmarks/rivals.py METHOD MODEL INPUTS.npy OUTPUT
 
 MODEL is the network behind its image front, float32 `input` -> `logits`: an `.onnx` in NCHW, or a float `.tflite` in
-NHWC. INPUTS are the calibration inputs [n, ...] in the same layout. The last line printed is JSON: seconds, peak
-memory and versions. Nothing of rexnet_export is imported. Each function is one documented way to call the tool.
+NHWC; for an OpenVINO IR it is the whole float graph, of uint8 images. INPUTS are the calibration inputs [n, ...] in the
+same layout. The last line printed is JSON: seconds, peak memory and versions. Nothing of rexnet_export is imported.
+Each function is one documented way to call the tool.
 """
 
 # ruff: noqa: PLC0415 - each tool is imported only by those who run it
@@ -32,7 +33,7 @@ def main(method: str, model: str, inputs: str, output: str) -> None:
     start = perf_counter()
     METHODS[method](Path(model), values, Path(output))
     spent = perf_counter() - start
-    packages = ("ai-edge-quantizer", "nncf", "onnxruntime")
+    packages = ("ai-edge-quantizer", "nncf", "onnxruntime", "openvino")
     used = {name: version(name) for name in packages if name.replace("-", "_") in sys.modules}
     print(json.dumps({"seconds": round(spent, 1), "peak_mib": peak_mib(), "versions": used}))
 
@@ -123,6 +124,16 @@ def _nncf(model: Path, inputs: Inputs, output: Path, **settings: Any) -> None:  
     onnx.save(nncf.quantize(onnx.load(model), images, subset_size=len(inputs), **settings), output)
 
 
+def nncf_openvino(model: Path, inputs: Inputs, output: Path) -> None:
+    """OpenVINO's own way: its model of the float graph in, NNCF's defaults, its IR out."""
+    import nncf
+    import openvino
+
+    images = nncf.Dataset(list(inputs), lambda value: value[None])
+    quantized = nncf.quantize(openvino.convert_model(model), images, subset_size=len(inputs))
+    openvino.save_model(quantized, output)
+
+
 def ai_edge(model: Path, inputs: Inputs, output: Path) -> None:
     """Its recipe for INT8 weights and activations, ranges by its own moving average."""
     from ai_edge_quantizer import quantizer, recipe
@@ -142,6 +153,7 @@ METHODS: Mapping[str, Quantize] = {
     "nncf-defaults": nncf_defaults,
     "nncf-bias-correction": nncf_bias_correction,
     "nncf-smoothquant": nncf_smoothquant,
+    "nncf-openvino": nncf_openvino,
     "ai-edge": ai_edge,
 }
 
