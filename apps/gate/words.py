@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 # noted: passed, but worth reading. error: there is no answer, and that fails the build; undecided: it does not.
@@ -23,17 +23,31 @@ STYLES: Mapping[Status, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
-    """The verdict as people read it, what it means for a build, why it is so, and what to do next, if anything."""
+    """The verdict as people read it, what it means for a build, why it is so, and what to do next, if anything.
+
+    `measured` is what was seen here alone, ahead of a reason that others share; `more_images` are the fewest and the
+    most that are missing for a decision.
+    """
 
     verdict: str
     status: Status
     reason: str
     next_step: str = ""
+    measured: str = ""
+    more_images: tuple[int, int] | None = None
 
     @property
     def sentence(self) -> str:
         """Reason and next step."""
-        return f"{self.reason}; {self.next_step}" if self.next_step else self.reason
+        reason = f"{self.measured}: {self.reason}" if self.measured else self.reason
+        return "; ".join(filter(None, (reason, self.next_step or self._more())))
+
+    def _more(self) -> str:
+        if self.more_images is None:
+            return ""
+        least, most = self.more_images
+        count = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        return f"about {count} more images are needed"
 
     @property
     def line(self) -> str:
@@ -45,3 +59,56 @@ class Words:
     def style(self) -> str:
         """How a terminal shows the verdict."""
         return STYLES[self.status]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What words are said of: a question about an artifact or a graph."""
+
+    target: str
+    check: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """Words, and all that they are said of."""
+
+    subjects: tuple[Subject, ...]
+    words: Words
+
+    @property
+    def names(self) -> str:
+        """All subjects: `ort chain`, or `chain of quantized, ort; float of ort`."""
+        if len(self.subjects) == 1:
+            return f"{self.subjects[0].target} {self.subjects[0].check}"
+        targets: dict[str, list[str]] = {}
+        for subject in self.subjects:
+            targets.setdefault(subject.check, []).append(subject.target)
+        return "; ".join(f"{check} of {', '.join(named)}" for check, named in targets.items())
+
+    @property
+    def line(self) -> str:
+        """The subjects and what is said of them."""
+        return f"{self.names}: {self.words.sentence}"
+
+
+def grouped(said: Iterable[tuple[Subject, Words]]) -> tuple[Reason, ...]:
+    """Every reason once, in the order in which they first appear; plain passes need none."""
+    found: dict[tuple[str, ...], list[tuple[Subject, Words]]] = {}
+    for subject, words in said:
+        if words.status != "passed":
+            found.setdefault((words.verdict, words.status, words.reason, words.next_step), []).append((subject, words))
+    return tuple(
+        Reason(subjects=tuple(subject for subject, _ in same), words=_common([words for _, words in same]))
+        for same in found.values()
+    )
+
+
+def _common(same: list[Words]) -> Words:
+    """What is true of all of them: what was measured where that is equal, and from how many to how many are missing."""
+    first, missing = same[0], [each.more_images for each in same if each.more_images is not None]
+    return replace(
+        first,
+        measured=first.measured if all(each.measured == first.measured for each in same) else "",
+        more_images=(min(low for low, _ in missing), max(high for _, high in missing)) if missing else None,
+    )

@@ -36,6 +36,7 @@ def counted(target: str, name: CheckName, flipped: int = 0) -> Check:
         message="worse",
         candidate=replace(side, name="candidate"),
         reference=side,
+        decided_by="agreement" if name == "agreement" else "statistics",
         numbers=verdict.numbers,
         flips=flips(flipped),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 
 from rexnet_export.apps.gate.accuracy.decision import Counts, Policy, Verdict, decide_all, decide_ratio
 from rexnet_export.apps.gate.accuracy.evidence import Evidence, LabelledImages, Predictions
-from rexnet_export.apps.gate.accuracy.result import Check, CheckName, Flip, Network
+from rexnet_export.apps.gate.accuracy.result import Check, CheckName, DecidedBy, Flip, Network
 
 LEAST_AGREEMENT = 0.999
-SAME_FILE = "the same file, byte for byte, and the same classes"
+SAME: Mapping[DecidedBy, str] = {
+    "same file": "the same file, byte for byte, and the same classes",
+    "same weights": "the float32 weights of the same checkpoint, and the same classes",
+}
 # What a quantized network is compared with a float one for: the price of INT8, not a change of it.
 AGAINST_FLOAT: frozenset[CheckName] = frozenset({"float", "anchor-float", "chain"})
 
@@ -39,11 +42,11 @@ class Comparison:
 def answered(candidate: Evidence, asked: Sequence[Comparison], policy: Policy, float_policy: Policy) -> Iterator[Check]:
     """Answers in the order of the questions; p values are corrected within the questions of one name.
 
-    A file that is the reference's own, byte for byte, and chose the same classes needs no statistics: it passes.
+    What can differ in nothing but rounding and chose the same classes needs no statistics: it passes.
     """
     images = candidate.images
     counted = [(one, _counts(one, images)) for one in asked]
-    same = {index for index, (one, counts) in enumerate(counted) if counts and _same_file(one, counts)}
+    same = {index: found for index, (one, counts) in enumerate(counted) if counts and (found := _same(one, counts))}
     verdicts: dict[int, Verdict] = {}
     for name in dict.fromkeys(one.name for one in asked):
         places = [index for index, (one, counts) in enumerate(counted) if one.name == name and counts is not None]
@@ -61,15 +64,24 @@ def answered(candidate: Evidence, asked: Sequence[Comparison], policy: Policy, f
             )
             continue
         check = _check(one, verdicts[index], candidate)
-        yield replace(check, outcome="pass", message=SAME_FILE, next_step=None) if index in same else check
+        yield _as_same(check, same[index]) if index in same else check
         if policy.ratio is not None and one.name in {"baseline", "float"}:
-            yield _ratio_check(one, counts, policy)
+            ratio = _ratio_check(one, counts, policy)
+            yield _as_same(ratio, same[index]) if index in same else ratio
 
 
-def _same_file(one: Comparison, counts: Counts) -> bool:
-    if one.candidate is None or one.reference is None or one.name == "device":
-        return False
-    return one.candidate.sha256 == one.reference.sha256 and counts.same == counts.images
+def _same(one: Comparison, counts: Counts) -> DecidedBy | None:
+    """Why the two are the same network by construction, where they are and answer so; what a device ran is asked."""
+    made, reference = one.candidate, one.reference
+    if made is None or reference is None or one.name in {"device", "agreement"} or counts.same < counts.images:
+        return None
+    if made.sha256 == reference.sha256:
+        return "same file"
+    return "same weights" if made.float_of and made.float_of == reference.float_of else None
+
+
+def _as_same(check: Check, why: DecidedBy) -> Check:
+    return replace(check, outcome="pass", message=SAME[why], next_step=None, decided_by=why)
 
 
 def _policy(name: CheckName, policy: Policy, float_policy: Policy) -> Policy:
@@ -93,7 +105,9 @@ def _counts(one: Comparison, images: LabelledImages) -> Counts | None:
 
 def _check(one: Comparison, verdict: Verdict, candidate: Evidence) -> Check:
     outcome, message, next_step = verdict.outcome, verdict.message, verdict.next_step
+    decided_by: DecidedBy = "statistics"
     if one.name == "agreement":
+        decided_by = "agreement"
         count = verdict.numbers.images
         flips = count - round(verdict.numbers.agreement * count)
         outcome = "pass" if flips <= max(1, int((1 - LEAST_AGREEMENT) * count)) else "fail"
@@ -104,6 +118,7 @@ def _check(one: Comparison, verdict: Verdict, candidate: Evidence) -> Check:
         outcome=outcome,
         message=message,
         next_step=next_step,
+        decided_by=decided_by,
         candidate=_network(one.candidate, "candidate"),
         reference=_network(one.reference, one.reference_name),
         numbers=verdict.numbers,

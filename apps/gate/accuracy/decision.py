@@ -201,6 +201,17 @@ def _more_images(counts: Counts, policy: Policy) -> int:
     return max(1, min(needed, default=2 * counts.images) - counts.images)
 
 
+def seen(found: Numbers) -> str:
+    """The drop with its limits, where they decide nothing."""
+    drop, upper, lower = (f"{100 * value:+.2f}" for value in (found.drop, found.drop_upper, found.drop_lower))
+    return f"drop {drop} points, between {lower} and {upper}"
+
+
+def undecided(found: Numbers) -> str:
+    """Why they decide nothing."""
+    return f"{found.images:,} images cannot decide a margin of {100 * found.margin:g}"
+
+
 def _message(outcome: Outcome, found: Numbers) -> str:
     drop, upper, lower = (f"{100 * value:+.2f}" for value in (found.drop, found.drop_upper, found.drop_lower))
     margin = f"{100 * found.margin:g}"
@@ -217,7 +228,4 @@ def _message(outcome: Outcome, found: Numbers) -> str:
                 f"{100 * found.tolerance:g}, up to {upper}"
             )
         case "inconclusive":
-            return (
-                f"drop {drop} points, between {lower} and {upper}: {found.images:,} images cannot decide a margin of "
-                f"{margin}"
-            )
+            return f"{seen(found)}: {undecided(found)}"

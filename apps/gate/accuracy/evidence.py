@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rexnet_export.apps.gate.accuracy.report_part import ReportPart, TargetPart
+from rexnet_export.apps.gate.accuracy.report_part import ReportPart
 from rexnet_export.pipeline.artifact.export_folder import altered, digests
 from rexnet_export.pipeline.core.array_files import ArrayArchive
 from rexnet_export.pipeline.core.errors import BaselineError, ConversionError, DataError, first_line
@@ -25,6 +25,7 @@ from rexnet_export.pipeline.proof.onnx_stages import predictions_key
 PREDICTIONS_FILE = "predictions.npz"
 NEWEST_REPORT = 1  # the schema_version of a report.json that is understood here
 LONGEST_ID = 4096
+FLOAT_STAGES = frozenset({"float", "equalized"})  # graphs that only write the float network differently
 MOST_REPORT_BYTES, MOST_ARRAYS_BYTES = 64 * 2**20, 2**33
 
 type Classes = NDArray[np.uint16]
@@ -32,13 +33,17 @@ type Classes = NDArray[np.uint16]
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """The class that one network chose on each image [n], and with what probability [n], where that is known."""
+    """The class that one network chose on each image [n], and with what probability [n], where that is known.
+
+    `float_of` is the digest of the checkpoint whose weights the network has in float32; None for others.
+    """
 
     file: str
     sha256: str
     executed_by: str
     classes: Classes
     confidences: NDArray[np.float32] | None = None
+    float_of: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +129,7 @@ def _evidence(folder: Path, report: ReportPart, arrays_file: Path) -> Evidence:
         raise DataError(f"{folder} holds a network that gives numbers, not classes; the gate compares top-1")
     with _Arrays(arrays_file, reference.n, len(model.labels)) as arrays:
         ids, labels = arrays.ids(), arrays.labels()
-        targets, not_run = _targets(report.targets, arrays)
+        targets, not_run = _targets(report, arrays)
         return Evidence(
             source=str(folder),
             model=model.name,
@@ -142,10 +147,15 @@ def _evidence(folder: Path, report: ReportPart, arrays_file: Path) -> Evidence:
                 file=f"{model.name} in torch",
                 sha256=model.checkpoint_sha256,
                 executed_by=reference.executed_by,
+                float_of=model.checkpoint_sha256,
             ),
             stages={
                 name: arrays.predictions(
-                    predictions_key(name), file=stage.file, sha256=stage.sha256, executed_by=stage.executed_by
+                    predictions_key(name),
+                    file=stage.file,
+                    sha256=stage.sha256,
+                    executed_by=stage.executed_by,
+                    float_of=model.checkpoint_sha256 if name in FLOAT_STAGES else None,
                 )
                 for name, stage in report.stages.items()
             },
@@ -154,17 +164,22 @@ def _evidence(folder: Path, report: ReportPart, arrays_file: Path) -> Evidence:
         )
 
 
-def _targets(targets: Mapping[str, TargetPart], arrays: _Arrays) -> tuple[dict[str, Predictions], dict[str, str]]:
+def _targets(report: ReportPart, arrays: _Arrays) -> tuple[dict[str, Predictions], dict[str, str]]:
     found: dict[str, Predictions] = {}
     not_run: dict[str, str] = {}
-    for target, whole in targets.items():
+    for target, whole in report.targets.items():
+        float_of = report.model.checkpoint_sha256 if whole.precision == "fp32" else None
         presets = {f"{target} {preset}": file for preset, file in whole.presets.items()}
         for name, made in {target: whole, **presets}.items():
             if isinstance(made.executed_by, NotMeasured):
                 not_run[name] = made.executed_by.reason
             else:
                 found[name] = arrays.predictions(
-                    name.replace(" ", "-"), file=made.artifact, sha256=made.sha256, executed_by=made.executed_by
+                    name.replace(" ", "-"),
+                    file=made.artifact,
+                    sha256=made.sha256,
+                    executed_by=made.executed_by,
+                    float_of=float_of,
                 )
     return found, not_run
 
@@ -206,7 +221,7 @@ class _Arrays:
             raise self._wrong(f"label {labels.min() if labels.min() < 0 else labels.max()} is none of {self._classes}")
         return labels.astype(np.uint16)
 
-    def predictions(self, key: str, *, file: str, sha256: str, executed_by: str) -> Predictions:
+    def predictions(self, key: str, *, file: str, sha256: str, executed_by: str, float_of: str | None) -> Predictions:
         """The largest of the logits [n, classes] and its softmax."""
         if key not in self._archive.sizes:
             raise self._wrong(f"no predictions of {key}, though {REPORT_FILE} says it ran")
@@ -222,6 +237,7 @@ class _Arrays:
             executed_by=executed_by,
             classes=logits.argmax(1).astype(np.uint16),
             confidences=(1 / shifted.sum(1)).astype(np.float32),
+            float_of=float_of,
         )
 
     def _array(self, key: str, most_bytes: int) -> NDArray[np.generic]:

@@ -12,9 +12,6 @@ from rexnet_export.apps.gate.accuracy.result import TORCH, CheckName, GateResult
 from rexnet_export.apps.gate.baseline.baseline import FLOAT, Baseline
 from rexnet_export.pipeline.core.errors import BaselineError, UsageError
 
-# Graphs that only write the float network differently: they must agree with what they were made from.
-EXACT_STAGES = frozenset({"float", "equalized"})
-
 EXPORT = "export it there too, or leave it out with --target"
 UPDATE = "accept it with rexnet-gate update"
 
@@ -80,15 +77,18 @@ def _chosen(candidate: Evidence, baseline: Evidence | Stored | None, targets: Se
 
 
 def _chain(candidate: Evidence, chosen: Sequence[str]) -> Iterator[Comparison]:
-    """Each network against the one it was made from."""
+    """Each network against the one it was made from; what has the float network's own weights must choose as it."""
     networks = {TORCH: candidate.reference, **candidate.stages}
     for (before, reference), (name, stage) in pairwise(networks.items()):
-        kind: CheckName = "agreement" if name in EXACT_STAGES else "chain"
+        kind: CheckName = "agreement" if stage.float_of else "chain"
         yield Comparison(target=name, name=kind, reference_name=before, candidate=stage, reference=reference)
     last = list(networks)[-1]
     for target in chosen:
-        if target in candidate.targets:
-            made = candidate.targets[target]
+        if (made := candidate.targets.get(target)) is None:
+            continue
+        if made.float_of:
+            yield _comparison(candidate, target, "agreement", candidate.reference, TORCH)
+        else:
             yield Comparison(target=target, name="chain", reference_name=last, candidate=made, reference=networks[last])
 
 
@@ -163,8 +163,8 @@ def _comparison(
         reason = f"{said} has no {target}, but {candidate.source} has"
     if made is None or reference is None:
         return Comparison(target=target, name=name, reference_name=said, reason=reason, remedy=remedy)
-    # A float anchor ran in torch: that it is another runtime is the point.
-    if name in {"float", "anchor-float"}:
+    # The float network ran in torch: that it is another runtime is the point.
+    if name in {"agreement", "float", "anchor-float"}:
         return Comparison(target=target, name=name, reference_name=said, candidate=made, reference=reference)
     return _compared(target, name, made, reference, said)
 

@@ -56,6 +56,7 @@ class FilePart(_Part):
 class TargetPart(FilePart):
     """An artifact, and the same network for other processors."""
 
+    precision: Precision
     presets: dict[PresetName, FilePart] = Field(default_factory=dict)
 
 

@@ -16,6 +16,7 @@ TORCH = "torch"
 
 type CheckName = Literal["baseline", "anchor-float", "anchor-release", "float", "agreement", "chain", "ratio", "device"]
 type CheckOutcome = Outcome | Literal["not_compared"]
+type DecidedBy = Literal["statistics", "agreement", "same file", "same weights"]
 type Overall = Literal["pass", "fail", "inconclusive", "not_compared"]
 
 
@@ -46,6 +47,7 @@ class Check:
     """One question about one network, an artifact (`ort x86`) or a stage (`torch`, `float`, `equalized`, `quantized`).
 
     What was not compared has neither numbers nor flips. `message` is the reason of the outcome, `next_step` what to do.
+    The limits and p in `numbers` mean something where `decided_by` is statistics.
     """
 
     target: Text
@@ -53,6 +55,7 @@ class Check:
     outcome: CheckOutcome
     message: Text
     next_step: Text | None = None
+    decided_by: DecidedBy = "statistics"
     candidate: Network | None = None
     reference: Network | None = None
     numbers: Numbers | None = None

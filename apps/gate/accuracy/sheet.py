@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from rexnet_export.apps.gate.accuracy.result import Check, Flip, GateResult
 from rexnet_export.apps.gate.accuracy.terminal_tables import figures, flipped, told
-from rexnet_export.apps.gate.accuracy.words import check_words, result_words
+from rexnet_export.apps.gate.accuracy.words import check_words, result_words, subject
 from rexnet_export.apps.gate.outputs.sheet import Metric, Row, Sheet
 from rexnet_export.apps.gate.words import OnInconclusive
 from rexnet_export.apps.shared.html.flips import SHOWN, Card, said
@@ -34,11 +34,10 @@ def sheet(result: GateResult, pictures: Mapping[str, bytes]) -> Sheet:
 
 
 def _row(check: Check, on_inconclusive: OnInconclusive) -> Row:
-    # Two ratios of one artifact, to its baseline and to the float network, are two questions.
-    to = f" to {check.reference.name}" if check.name == "ratio" and check.reference else ""
+    asked = subject(check)
     return Row(
-        target=check.target,
-        check=f"{check.name}{to}",
+        target=asked.target,
+        check=asked.check,
         words=check_words(check, on_inconclusive),
         figures=figures(check),
     )
@@ -59,21 +58,24 @@ def _metrics(result: GateResult) -> Iterator[Metric]:
         numbers = check.numbers
         if numbers is None:
             continue
-        subject = f"{result.model} {result.precision} {check.target}"
+        measured = f"{result.model} {result.precision} {check.target}"
         if check.target not in seen:
             seen.add(check.target)
             top1 = round(100 * numbers.top1, 4)
             error = round(100 * (1 - numbers.top1), 4)
-            yield Metric(subject=subject, measure="top-1", value=top1, unit="%", better="bigger")
-            yield Metric(subject=subject, measure="top-1 error", value=error, unit="%", better="smaller")
-        drop, lower, upper = (round(100 * value, 4) for value in (numbers.drop, numbers.drop_lower, numbers.drop_upper))
+            yield Metric(subject=measured, measure="top-1", value=top1, unit="%", better="bigger")
+            yield Metric(subject=measured, measure="top-1 error", value=error, unit="%", better="smaller")
+        bounded = check.decided_by == "statistics"  # a drop that is none by construction has no limits
+        drop, lower, upper, margin = (
+            round(100 * value, 4) for value in (numbers.drop, numbers.drop_lower, numbers.drop_upper, numbers.margin)
+        )
         yield Metric(
-            subject=subject,
+            subject=measured,
             measure=f"drop {check.name}",
             value=drop,
             unit="points",
             better="neither",
-            lower=lower,
-            upper=upper,
-            allowed=round(100 * numbers.margin, 4) if check.name != "agreement" else None,
+            lower=lower if bounded else None,
+            upper=upper if bounded else None,
+            allowed=margin if bounded else None,
         )

@@ -11,8 +11,9 @@ from rich.text import Text
 
 from rexnet_export.apps.gate.accuracy.plan import Plan
 from rexnet_export.apps.gate.accuracy.result import Check, Flip, GateResult
-from rexnet_export.apps.gate.accuracy.words import check_words
+from rexnet_export.apps.gate.accuracy.words import check_words, reasons
 from rexnet_export.apps.gate.baseline.update import Updated
+from rexnet_export.apps.shared.text import counted
 from rexnet_export.pipeline.core.text import printable
 
 MOST_FLIPS = 10  # shown; all are in the JSON
@@ -20,16 +21,14 @@ COLUMNS = ("network", "check", "verdict", "top-1", "drop", "limits 95%", "p", "d
 
 
 def table(result: GateResult) -> Group:
-    """One row for each check, then the reasons for all that is no pass, and the images that flipped."""
+    """One row for each check, then every reason for what is no pass once, and the images that flipped."""
     title = f"{result.model} {result.precision}: {result.images['n']:,} images, {result.candidate}"
     grid = _grid(COLUMNS, left=3)
-    lines = []
     for check in result.checks:
         words = check_words(check, result.policy.on_inconclusive)
         cells = [Text(cell) for cell in figures(check).values()]
         grid.add_row(_text(check.target), Text(check.name), Text(words.verdict, style=words.style), *cells)
-        if check.outcome != "pass":
-            lines.append(f"{check.target} {check.name}: {words.sentence}")
+    lines = [reason.line for reason in reasons(result)]
     return Group(_text(title, "italic"), grid, *map(_text, [*lines, *result.notes]), *_flipped(result))
 
 
@@ -44,11 +43,14 @@ def _cells(check: Check) -> tuple[str, ...]:
         if check.ratio is None:
             return ("-",) * (len(COLUMNS) - 3)
         return (f"{check.ratio.observed:.2%}", "of", f"{check.ratio.ratio:.1%}", "-", "-", "-")
+    limits, p = f"{100 * numbers.drop_lower:+.2f} {100 * numbers.drop_upper:+.2f}", f"{numbers.p:.2g}"
+    if check.decided_by != "statistics":
+        limits, p = "-" if check.decided_by == "agreement" else check.decided_by, "-"
     return (
         f"{numbers.top1:.2%}",
         f"{100 * numbers.drop:+.2f}",
-        f"{100 * numbers.drop_lower:+.2f} {100 * numbers.drop_upper:+.2f}",
-        f"{numbers.p:.2g}",
+        limits,
+        p,
         f"{numbers.discordance:.2%}",
         f"{numbers.agreement:.2%}",
     )
@@ -68,7 +70,7 @@ def flipped(result: GateResult) -> dict[str, tuple[str, ...]]:
 def told(result: GateResult) -> dict[str, Check]:
     """By title the checks whose flipped images people want to see."""
     return {
-        f"{check.target} {check.name}: {len(check.flips):,} images flipped": check
+        f"{check.target} {check.name}: {counted(len(check.flips), 'image')} flipped": check
         for check in result.checks
         if check.flips and (check.failed or check.name in {"baseline", "float", "device"})
     }

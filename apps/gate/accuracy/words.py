@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from rexnet_export.apps.gate.accuracy.decision import FAILURES, seen, undecided
 from rexnet_export.apps.gate.accuracy.result import Check, CheckOutcome, GateResult
-from rexnet_export.apps.gate.words import UNDECIDED, OnInconclusive, Status, Words
+from rexnet_export.apps.gate.words import UNDECIDED, OnInconclusive, Reason, Status, Subject, Words, grouped
 
 VERDICTS: Mapping[CheckOutcome, tuple[str, Status | None]] = {
     "pass": ("PASS", "passed"),
@@ -17,30 +18,53 @@ VERDICTS: Mapping[CheckOutcome, tuple[str, Status | None]] = {
 }
 
 
+MOST_NAMED = 3  # in a verdict's line; what stands above it names all
+
+
 def check_words(check: Check, on_inconclusive: OnInconclusive) -> Words:
     """Of one check."""
     verdict, status = VERDICTS[check.outcome]
-    return Words(
-        verdict=verdict,
-        status=status or UNDECIDED[on_inconclusive],
-        reason=check.message,
-        next_step=check.next_step or "",
-    )
+    status = status or UNDECIDED[on_inconclusive]
+    numbers = check.numbers
+    if check.outcome == "inconclusive" and numbers is not None and numbers.more_images is not None:
+        missing = (numbers.more_images, numbers.more_images)
+        return Words(
+            verdict=verdict, status=status, reason=undecided(numbers), measured=seen(numbers), more_images=missing
+        )
+    return Words(verdict=verdict, status=status, reason=check.message, next_step=check.next_step or "")
+
+
+def reasons(result: GateResult) -> tuple[Reason, ...]:
+    """Why each check is no plain pass, every reason once."""
+    return _reasons(result.checks, result.policy.on_inconclusive)
+
+
+def _reasons(checks: Iterable[Check], on_inconclusive: OnInconclusive) -> tuple[Reason, ...]:
+    return grouped((subject(check), check_words(check, on_inconclusive)) for check in checks)
 
 
 def result_words(result: GateResult) -> Words:
-    """What it all comes to: where the chain broke, and the reasons, each once with all that it is said of."""
+    """What it all comes to: where the chain broke, and the reasons, each once with what it is said of."""
     verdict, status = VERDICTS[result.overall]
     broken = f", broken at {result.broken_stage}" if result.broken_stage else ""
-    match result.overall:
-        case "fail":
-            reason = _grouped(check for check in result.checks if check.failed)
-        case "not_compared":
-            missing = [_sentence(check) for check in result.checks if check.outcome == "not_compared"]
-            reason = "; ".join(dict.fromkeys(missing)) or f"{result.candidate} has nothing to compare"
-        case _:
-            reason = _grouped(check for check in result.checks if check.outcome != "pass") or _passed(result)
-    return Words(verdict=f"{verdict}{broken}", status=status or UNDECIDED[result.policy.on_inconclusive], reason=reason)
+    return Words(
+        verdict=f"{verdict}{broken}", status=status or UNDECIDED[result.policy.on_inconclusive], reason=_why(result)
+    )
+
+
+def _why(result: GateResult) -> str:
+    if result.overall == "not_compared":
+        missing = [_sentence(check) for check in result.checks if check.outcome == "not_compared"]
+        return "; ".join(dict.fromkeys(missing)) or f"{result.candidate} has nothing to compare"
+    decisive = {"fail": FAILURES, "inconclusive": {"inconclusive"}, "pass": {"pass_with_note"}}[result.overall]
+    found = _reasons((check for check in result.checks if check.outcome in decisive), result.policy.on_inconclusive)
+    checks = len(result.checks)
+    return "; ".join(f"{_named(reason, checks)}: {reason.words.sentence}" for reason in found) or _passed(result)
+
+
+def _named(reason: Reason, checks: int) -> str:
+    """The subjects, or where a line does not hold them how many they are."""
+    return reason.names if len(reason.subjects) <= MOST_NAMED else f"{len(reason.subjects)} of {checks} checks"
 
 
 def _passed(result: GateResult) -> str:
@@ -48,11 +72,11 @@ def _passed(result: GateResult) -> str:
     return f"{checks} check{'s' if checks > 1 else ''} on {result.images['n']:,} images"
 
 
-def _grouped(checks: Iterable[Check]) -> str:
-    of: dict[str, list[str]] = {}
-    for check in checks:
-        of.setdefault(_sentence(check), []).append(f"{check.target} {check.name}")
-    return "; ".join(f"{', '.join(names)}: {sentence}" for sentence, names in of.items())
+def subject(check: Check) -> Subject:
+    """What a check is called."""
+    # Two ratios of one artifact, to its baseline and to the float network, are two questions.
+    to = f" to {check.reference.name}" if check.name == "ratio" and check.reference else ""
+    return Subject(target=check.target, check=f"{check.name}{to}")
 
 
 def _sentence(check: Check) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -216,7 +216,7 @@ def _parsed(path: Path, read: BaselineJson, history: Sequence[Mapping[str, Any]]
             labels=_classes(path, stored, "labels", count, len(names)),
         ),
         current=network(CURRENT, read.current, None if confidences is None else confidences.astype(np.float32)),
-        float_anchor=network(FLOAT, anchors[FLOAT]),
+        float_anchor=replace(network(FLOAT, anchors[FLOAT]), float_of=anchors[FLOAT].sha256),  # named by its checkpoint
         release_anchor=None if anchors[RELEASE] is None else network(RELEASE, anchors[RELEASE]),
         history=tuple(history),
     )

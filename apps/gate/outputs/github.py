@@ -1,4 +1,4 @@
-"""A gate's rows as annotations of GitHub Actions: lines that its runner picks from a command's output."""
+"""A gate's reasons as annotations of GitHub Actions: lines that its runner picks from a command's output."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ KINDS: dict[Status, str] = {"failed": "error", "error": "error", "undecided": "w
 
 
 def annotation_lines(sheet: Sheet) -> str:
-    """One line for each row that is no plain pass."""
-    found = [(row, row.words) for status in KINDS for row in sheet.rows if row.words.status == status]
+    """One line for each reason why rows are no plain passes."""
+    found = [reason for status in KINDS for reason in sheet.reasons if reason.words.status == status]
     return "".join(
-        f"::{KINDS[words.status]} title={_property(f'{sheet.command}: {row.target} {row.check}, {words.verdict}')}"
-        f"::{_data(words.sentence)}\n"
-        for row, words in found
+        f"::{KINDS[reason.words.status]} "
+        f"title={_property(f'{sheet.command}: {reason.names}, {reason.words.verdict}')}"
+        f"::{_data(reason.words.sentence)}\n"
+        for reason in found
     )
 
 

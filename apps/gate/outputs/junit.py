@@ -20,11 +20,16 @@ NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]") 
 
 
 def junit(sheet: Sheet) -> str:
-    """One case for each artifact and check: a failure is a regression, an error no answer where one was needed."""
+    """One case for each artifact and check: a failure is a regression, an error no answer where one was needed.
+
+    Readers show a case alone, so each says its own reason; the suite says every reason once.
+    """
     suite = TestSuite(_xml(f"{sheet.command}: {sheet.title}"))
     suite.timestamp = sheet.created
     suite.add_property("verdict", _xml(sheet.words.verdict))
     suite.add_property("reason", _xml(sheet.words.sentence))
+    for number, reason in enumerate(sheet.reasons, 1):
+        suite.add_property(f"reason {number}", _xml(reason.line))
     for number, note in enumerate(sheet.notes, 1):
         suite.add_property(f"note {number}", _xml(note))
     suite.add_testcases([_case(row) for row in sheet.rows])

@@ -39,8 +39,7 @@ def _blocks(sheet: Sheet) -> Iterator[str]:
     yield f"{_plain(sheet.words.line)}\n\n{_plain(sheet.title)}\n"
     for columns, rows in groupby(sheet.rows, lambda row: tuple(row.figures)):
         yield _table(columns, list(rows))
-    told = [row for row in sheet.rows if row.words.status != "passed"]
-    reasons = [f"- {_plain(f'{row.target} {row.check}: {row.words.sentence}')}\n" for row in told]
+    reasons = [f"- {_plain(reason.line)}\n" for reason in sheet.reasons]
     notes = [f"- {_plain(note)}\n" for note in sheet.notes]
     if lines := [*reasons, *notes]:
         yield "\n"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
-from rexnet_export.apps.gate.words import Words
+from rexnet_export.apps.gate.words import Reason, Subject, Words, grouped
 from rexnet_export.apps.shared.html.flips import Card
 from rexnet_export.pipeline.core.errors import ExportError
 from rexnet_export.pipeline.core.json import now
@@ -58,6 +58,11 @@ class Sheet:
     metrics: tuple[Metric, ...] = ()
     lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     cards: Mapping[str, tuple[Card, ...]] = field(default_factory=dict)
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """Why rows are no plain passes: every reason once, with all rows that it is said of."""
+        return grouped((Subject(target=row.target, check=row.check), row.words) for row in self.rows)
 
 
 def printable_sheet(sheet: Sheet) -> Sheet:

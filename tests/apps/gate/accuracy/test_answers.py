@@ -37,7 +37,11 @@ def comparison(
 
 
 def checks(
-    images: int, asked: Sequence[Comparison], policy: Policy = POLICY, right: NDArray[np.int64] | None = None
+    images: int,
+    asked: Sequence[Comparison],
+    policy: Policy = POLICY,
+    right: NDArray[np.int64] | None = None,
+    float_policy: Policy = FLOAT_POLICY,
 ) -> list[Check]:
     """The answers, where class 0 is right on all images, or the classes `right` [images]."""
     found = np.zeros(images, np.int64) if right is None else right
@@ -54,7 +58,7 @@ def checks(
         targets={},
         not_run={},
     )
-    return list(answered(evidence, asked, policy, FLOAT_POLICY))
+    return list(answered(evidence, asked, policy, float_policy))
 
 
 def outcome(images: int, wrong: int, name: CheckName, sha256: str) -> Outcome:
@@ -86,6 +90,39 @@ def test_a_file_is_the_same_everywhere_but_on_another_device() -> None:
         None,
     )
     assert device.outcome == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "wrong", "decided_by", "expected"),
+    [
+        ("c" * 64, "c" * 64, 0, "same weights", "pass"),
+        ("c" * 64, "c" * 64, 1, "statistics", "inconclusive"),
+        ("c" * 64, "d" * 64, 0, "statistics", "inconclusive"),
+        ("c" * 64, None, 0, "statistics", "inconclusive"),
+        (None, None, 0, "statistics", "inconclusive"),
+    ],
+)
+def test_float_networks_of_one_checkpoint_that_choose_alike_need_no_statistics(
+    ours: str | None, theirs: str | None, wrong: int, decided_by: str, expected: str
+) -> None:
+    one = comparison(20, wrong, "anchor-float", target="gpu")
+    assert one.candidate
+    assert one.reference
+    sides = {"candidate": replace(one.candidate, float_of=ours), "reference": replace(one.reference, float_of=theirs)}
+    (check,) = checks(20, [replace(one, **sides)], float_policy=POLICY)
+    assert (check.decided_by, check.outcome) == (decided_by, expected)
+
+
+def test_a_ratio_of_what_is_the_same_is_the_same() -> None:
+    policy = replace(POLICY, ratio=1.0)
+    asked = [comparison(20, 5, "baseline", sha256="a" * 64, lost=5), comparison(20, 5, "baseline", lost=5)]
+    found = [(check.name, check.decided_by) for check in checks(20, asked, policy)]
+    assert found == [
+        ("baseline", "same file"),
+        ("ratio", "same file"),
+        ("baseline", "statistics"),
+        ("ratio", "statistics"),
+    ]
 
 
 def test_the_same_files_do_not_count_as_further_claims() -> None:

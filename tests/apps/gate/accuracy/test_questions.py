@@ -334,3 +334,41 @@ def test_the_same_files_pass_with_however_few_images(tmp_path: Path) -> None:
     result = check(read_evidence(moved), read_evidence(ours), POLICY)
     assert by_name(result)["ort", "baseline"].outcome == "inconclusive"
     assert by_name(result)["ort x86", "baseline"].outcome == "pass"
+
+
+def float_artifact(folder: Path, **wrong: Sequence[int]) -> Evidence:
+    """An export of 60 images whose `ort` is the float network in float32, and `ort x86` with it."""
+    names = {name.replace("_", "-"): images for name, images in wrong.items()}
+    made = write_export(folder, names, images=60)
+    targets = json.loads((made / "report.json").read_text())["targets"]
+    targets["ort"]["precision"] = "fp32"
+    return read_evidence(edit(made, targets=targets))
+
+
+def test_a_float32_file_is_asked_whether_it_is_the_float_network_not_the_quantized_one(tmp_path: Path) -> None:
+    result = check(float_artifact(tmp_path, onnx_quantized=range(60)), None, POLICY, float_baseline=True)
+    found = {key: (each.outcome, each.decided_by) for key, each in by_name(result).items() if key[0].startswith("ort")}
+    assert found == {
+        ("ort", "agreement"): ("pass", "agreement"),
+        ("ort x86", "agreement"): ("pass", "agreement"),
+        ("ort", "float"): ("pass", "same weights"),
+        ("ort x86", "float"): ("pass", "same weights"),
+    }
+    follows_the_schema(result)
+
+
+def test_a_float32_file_that_is_another_network_fails(tmp_path: Path) -> None:
+    result = check(float_artifact(tmp_path, ort=range(42)), None, POLICY)
+    assert by_name(result)["ort", "agreement"].message == "chooses as torch on all but 2 of 60 images"
+    assert by_name(result)["ort", "agreement"].failed
+    assert not by_name(result)["ort x86", "agreement"].failed
+
+
+def test_a_float32_file_stands_beside_the_float_anchor_of_its_checkpoint(tmp_path: Path) -> None:
+    evidence = float_artifact(tmp_path / "out")
+    update(evidence, tmp_path / "kept", ("ort",), Change(reason="first", commit=None))
+    kept = read_baselines(tmp_path / "kept", evidence.model)
+    found = by_name(check(evidence, kept, POLICY, targets=["ort"]))["ort", "anchor-float"]
+    assert (found.outcome, found.decided_by) == ("pass", "same weights")
+    retrained = replace(evidence, targets={"ort": replace(evidence.targets["ort"], float_of="9" * 64)})
+    assert by_name(check(retrained, kept, POLICY))["ort", "anchor-float"].outcome == "inconclusive"

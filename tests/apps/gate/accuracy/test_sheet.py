@@ -29,6 +29,7 @@ def test_top1_is_measured_once_a_network_and_the_drop_in_each_check() -> None:
     assert (drop.measure, drop.value, drop.unit) == ("drop float", 1.0, "points")
     assert (drop.lower, drop.upper) == (-0.1673, 2.2107)
     assert (drop.allowed, agreement.allowed) == (0.5, None)
+    assert (agreement.value, agreement.lower, agreement.upper) == (1.0, None, None)
 
 
 def test_measures_have_four_digits() -> None:

@@ -11,7 +11,8 @@ from gate_results import counted, missing, ratio_check, result
 from rich.console import Console, RenderableType
 
 from rexnet_export.apps.gate.accuracy.plan import plan
-from rexnet_export.apps.gate.accuracy.terminal_tables import flipped, plan_table, table, told, update_table
+from rexnet_export.apps.gate.accuracy.result import DecidedBy
+from rexnet_export.apps.gate.accuracy.terminal_tables import figures, flipped, plan_table, table, told, update_table
 from rexnet_export.apps.gate.baseline.update import Updated
 
 
@@ -34,10 +35,10 @@ def test_a_row_for_each_check_then_reasons_notes_and_flipped_images() -> None:
         "ort     ratio    INCONCLUSIVE 98.92%    of       99.0%   -      -      -",
         "coreml  baseline NOT COMPARED      -     -           -   -      -      -",
         "ort float: worse",
-        "ort ratio: of the reference's",
+        "ort ratio to torch: of the reference's",
         "coreml baseline: no coreml; export it again",
         "other kernels",
-        "ort float: 1 images flipped",
+        "ort float: 1 image flipped",
         "  0.png (cat): cat -> dog",
     ]
 
@@ -48,9 +49,41 @@ def test_a_row_for_each_check_then_reasons_notes_and_flipped_images() -> None:
 def test_ten_flipped_images_are_listed_and_the_rest_counted(count: int, last: str) -> None:
     ((title, lines),) = flipped(result(counted("ort", "float", flipped=count))).items()
     assert title == f"ort float: {count:,} images flipped"
+    assert "1 image flipped" in "".join(flipped(result(counted("ort", "float", flipped=1))))
     assert lines[-1].startswith(last)
     assert lines[1] == "1.png (cat): cat 91% -> dog 50%"
     assert len(lines) == min(count, 11)
+
+
+@pytest.mark.parametrize(
+    ("decided_by", "limits", "p"),
+    [
+        ("statistics", "-0.17 +2.21", "0.1"),
+        ("agreement", "-", "-"),
+        ("same file", "same file", "-"),
+        ("same weights", "same weights", "-"),
+    ],
+)
+def test_limits_and_p_are_shown_where_they_decide(decided_by: DecidedBy, limits: str, p: str) -> None:
+    shown = figures(replace(counted("ort", "float"), decided_by=decided_by))
+    assert shown == {
+        "top-1": "92.00%",
+        "drop": "+1.00",
+        "limits 95%": limits,
+        "p": p,
+        "differ": "5.00%",
+        "agree": "94.00%",
+    }
+
+
+def test_a_reason_of_several_checks_is_said_once() -> None:
+    checks = [replace(counted(target, "chain"), message="worse by 3") for target in ("ort", "tflite")]
+    lines = printed(table(result(*checks, replace(counted("ort", "float"), message="worse by 3"), missing("coreml"))))
+    assert lines[7:10] == [
+        "chain of ort, tflite; float of ort: worse by 3",
+        "coreml baseline: no coreml; export it again",
+        "other kernels",
+    ]
 
 
 def test_flipped_images_are_told_of_failures_and_of_what_artifacts_are_compared_with() -> None:

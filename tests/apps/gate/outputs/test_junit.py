@@ -41,6 +41,11 @@ def test_counts_and_numbers() -> None:
     assert {p.name: p.value for p in suite.properties()} == {
         "verdict": "FAIL",
         "reason": "ort x86 is worse",
+        "reason 1": "ort x86 noted: all is well",
+        "reason 2": "ort x86 failed: all is well",
+        "reason 3": "ort x86 error: all is well",
+        "reason 4": "ort x86 undecided: all is well",
+        "reason 5": "ort x86 skipped: all is well",
         "note 1": "another processor",
     }
     for case, status in zip(suite, STATUSES, strict=True):
