@@ -5,19 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from rexnet_export.apps.shared.terminal_table import UNBOUNDED
 from rexnet_export.pipeline.core.text import printable
 
 
-def result_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
-    """A column for each result, by its name."""
+class ResultTable:
+    """A column for each result, by its name; one below the other where a terminal has no room for names in full."""
+
+    def __init__(self, results: Mapping[str, Mapping[str, Any]]) -> None:
+        self._results = results
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The widest form that fits."""
+        whole = _table(self._results)
+        least = Measurement.get(console, options.update(width=UNBOUNDED), whole).minimum  # lines break between words
+        yield from (
+            [whole] if least <= options.max_width else [_table({name: one}) for name, one in self._results.items()]
+        )
+
+
+def _table(results: Mapping[str, Mapping[str, Any]]) -> Table:
     table = Table("", box=None, pad_edge=False)
     for name in results:
-        table.add_column(Text(printable(name)))
+        table.add_column(Text(printable(name)), overflow="ignore")
     for title, show in ROWS.items():
-        table.add_row(title, *(Text(shown(show(result))) for result in results.values()))
+        table.add_row(Text(title, no_wrap=True), *(Text(shown(show(result))) for result in results.values()))
     return table
 
 

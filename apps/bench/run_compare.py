@@ -8,7 +8,7 @@ from typing import Any
 
 from rexnet_export.apps.bench.result.recompute import completed_result
 from rexnet_export.apps.bench.result.result import agreement
-from rexnet_export.apps.bench.result_table import result_table, shown
+from rexnet_export.apps.bench.result_table import ResultTable, shown
 from rexnet_export.apps.shared.terminal import Terminal
 from rexnet_export.apps.shared.text import done
 from rexnet_export.pipeline.core.text import printable
@@ -21,7 +21,7 @@ def compare(options: argparse.Namespace, terminal: Terminal) -> int:
     if options.json:
         terminal.json(between)
         return 0
-    terminal.out.print(result_table({str(options.first): first, str(options.second): second}))
+    terminal.out.print(ResultTable({str(options.first): first, str(options.second): second}))
     said = ", ".join(f"{key.replace('_', ' ')} {shown(value)}" for key, value in between.items())
     terminal.out.print(said, markup=False, soft_wrap=True)
     terminal.note(done(*_ending({str(options.first): first, str(options.second): second}, between)))

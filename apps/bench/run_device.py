@@ -11,7 +11,7 @@ from typing import Any
 from rexnet_export.apps.bench.apple.command import PREFIX
 from rexnet_export.apps.bench.apple.run_apple import run_on_apple
 from rexnet_export.apps.bench.browser.run_browser import run_in_browser
-from rexnet_export.apps.bench.result_table import result_table
+from rexnet_export.apps.bench.result_table import ResultTable
 from rexnet_export.apps.bench.run_bundle import Request, run_bundle
 from rexnet_export.apps.bench.run_command import NAMES
 from rexnet_export.apps.bench.runner.archive import open_archive
@@ -90,7 +90,7 @@ def _report(result: Mapping[str, Any], options: argparse.Namespace, terminal: Te
     if options.json:
         terminal.json(result)
     elif not options.quiet:
-        terminal.out.print(result_table({str(options.output): result}))
+        terminal.out.print(ResultTable({str(options.output): result}))
     if result["parity"]["verdict"] == "fail":
         raise GateFailed(f"FAIL: {options.device} computes something else than the desktop; see {options.output}")
     if not result["validity"]["valid"]:

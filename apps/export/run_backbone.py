@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from rich import box
-from rich.table import Table
-
 from rexnet_export.apps.export.options import GPU
 from rexnet_export.apps.export.summary_table import files
 from rexnet_export.apps.shared.terminal import Terminal
+from rexnet_export.apps.shared.terminal_table import Column, FittedTable
 from rexnet_export.apps.shared.text import DASH, counted, done, int8_share, shown
 from rexnet_export.pipeline.artifact.signature import signer
 from rexnet_export.pipeline.core.records import NotMeasured
@@ -37,17 +35,23 @@ def export(arguments: argparse.Namespace, terminal: Terminal) -> None:
     terminal.note(done(f"{made} in {options.output}/; its backbone.json has all that was measured", proof))
 
 
-def table(report: Report) -> Table:
+def table(report: Report) -> FittedTable:
     """One row per file: SQNR of each output, and the time of one image."""
     title = f"{report.card.name}: SQNR in dB against {report.reference.executed_by}, {report.reference.n:,} images"
-    grid = Table(title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
-    for column in ("target", "file", "MB", *(f"stride {f.stride}" for f in report.card.features), "p50 ms", "INT8"):
-        grid.add_column(column, justify="left" if column in {"target", "file"} else "right", overflow="fold")
-    for name, file in files(report):
-        latency, share = shown(file.latency, lambda latency: f"{latency.p50_ms:.2f}"), shown(file.coverage, int8_share)
-        size = f"{file.file.bytes / 1e6:.1f}"
-        grid.add_row(name, file.file.path.name, size, *levels(file, len(report.card.features)), latency, share)
-    return grid
+    columns = [
+        Column(title="target", left=True),
+        Column(title="file", name=True),
+        Column(title="MB", spare=1),
+        *(Column(title=f"stride {feature.stride}") for feature in report.card.features),
+        Column(title="p50 ms", spare=2),
+        Column(title="INT8", spare=3),
+    ]
+    return FittedTable(title, columns, [_cells(name, file, len(report.card.features)) for name, file in files(report)])
+
+
+def _cells(name: str, file: FileResult, outputs: int) -> list[str]:
+    latency, share = shown(file.latency, lambda latency: f"{latency.p50_ms:.2f}"), shown(file.coverage, int8_share)
+    return [name, file.file.path.name, f"{file.file.bytes / 1e6:.1f}", *levels(file, outputs), latency, share]
 
 
 def levels(file: FileResult, outputs: int) -> list[str]:

@@ -5,40 +5,35 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from rich import box
 from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
+from rexnet_export.apps.shared.terminal_table import Column, FittedTable, Paragraph
 from rexnet_export.apps.shared.text import int8_share, shown
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured
 from rexnet_export.pipeline.proof.results import FileResult
 from rexnet_export.pipeline.report.report import Report
 
 COLUMNS = ("target", "file", "MB", "top-1", "drop", "agree", "p50 ms", "gain", "INT8")
+LESS = ("gain", "MB", "p50 ms")  # go first where a terminal has no room
 
 
 def table(report: Report) -> Group:
-    """One row per file, numbers in full at any usual width; below it who ran each, and why a dash is a dash."""
+    """One row per file; below it who ran each, and why a dash is a dash."""
     reference = report.reference
     said = "" if isinstance(reference.top1, NotMeasured) else f", top-1 {reference.top1:.2%}"
     title = f"{report.card.name}: float reference on {reference.n:,} images{said}"
-    grid = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
-    for column in COLUMNS:
-        # Rich takes missing width from the columns that may wrap, so the file names alone give way.
-        grid.add_column(
-            column,
-            justify="left" if column in COLUMNS[:2] else "right",
-            no_wrap=column != "file",
-            overflow="fold" if column == "file" else "ellipsis",
+    columns = [
+        Column(
+            title=name, left=name == "target", name=name == "file", spare=LESS.index(name) + 1 if name in LESS else 0
         )
-    for row in rows(report):
-        grid.add_row(*map(Text, row))
+        for name in COLUMNS
+    ]
     below = [
         *explained(report),
         *(f"{executor} ran {', '.join(names)}" for executor, names in executors(report).items()),
     ]
-    return Group(Text(title, style="italic"), grid, Text("\n".join([*below, *left_in_float(report), *reasons(report)])))
+    grid = FittedTable(title, columns, list(rows(report)))
+    return Group(grid, *map(Paragraph, [*below, *left_in_float(report), *reasons(report)]))
 
 
 def files(report: Report) -> Iterator[tuple[str, FileResult]]:

@@ -19,6 +19,7 @@ STYLES: Mapping[Status, str] = {
     "undecided": "yellow",
     "skipped": "dim",
 }
+MOST_NAMED = 3  # subjects of a reason one by one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +79,9 @@ class Reason:
 
     @property
     def names(self) -> str:
-        """All subjects: `ort chain`, or `chain of quantized, ort; float of ort`."""
-        if len(self.subjects) == 1:
-            return f"{self.subjects[0].target} {self.subjects[0].check}"
+        """All subjects: `ort chain, ort x86 chain`; of many `chain of quantized, ort, tflite; float of ort`."""
+        if len(self.subjects) <= MOST_NAMED:
+            return ", ".join(f"{subject.target} {subject.check}" for subject in self.subjects)
         targets: dict[str, list[str]] = {}
         for subject in self.subjects:
             targets.setdefault(subject.check, []).append(subject.target)

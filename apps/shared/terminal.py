@@ -50,10 +50,14 @@ STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") 
 
 
 class PlainConsole(Console):
-    """Shows text as it is: nothing in it is markup, a picture or a command."""
+    """Shows text as it is: nothing in it is markup, a picture or a command, and no word is broken or cut."""
 
     def __init__(self, file: TextIO) -> None:
         super().__init__(file=file, highlight=False, markup=False, emoji=False)
+
+    def print(self, *objects: Any, **settings: Any) -> None:  # noqa: ANN401 - whatever Rich shows
+        """The same; a name that is longer than a line is left to the terminal, from which it can be copied whole."""
+        super().print(*objects, **{"crop": False, **settings})
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """The same, made harmless."""

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.table import Table
-
-from rexnet_export.apps.bench.gpu.gpu_json import CellJson, GpuJson
-from rexnet_export.apps.shared.terminal_table import titled
+from rexnet_export.apps.bench.gpu.gpu_json import CellJson, FormJson, GpuJson
+from rexnet_export.apps.shared.terminal_table import Column, FittedTable
 from rexnet_export.apps.shared.text import shown, unmeasured_lines
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured
 
 CLOCKS = ("MHz", "W")
+LESS = ("roof", "peak", "GFLOP/s", *CLOCKS)  # go first where a terminal has no room
 SPEED = ("form", "batch", "p50 ms", "images/s", "GFLOP/s", "peak", "roof", *CLOCKS)
 
 
-def speed_table(found: GpuJson) -> Table:
+def speed_table(found: GpuJson) -> FittedTable:
     """A row for each cell that was measured."""
     height, width, _ = found.model.input
-    table = titled(f"{found.model.name}, {height} x {width}, on {found.device.name}")
     columns = SPEED if found.device.is_gpu else SPEED[: -len(CLOCKS)]
-    for column in columns:
-        table.add_column(column, justify="left" if column == "form" else "right", no_wrap=True)
-    for name, cell in found.cells():
-        table.add_row(name, *list(_speed(cell))[: len(columns) - 1])
-    return table
+    return FittedTable(
+        f"{found.model.name}, {height} x {width}, on {found.device.name}",
+        [
+            Column(title=name, left=name == "form", spare=LESS.index(name) + 1 if name in LESS else 0)
+            for name in columns
+        ],
+        [[name, *list(_speed(cell))[: len(columns) - 1]] for name, cell in found.cells()],
+    )
 
 
 def _speed(cell: CellJson) -> Iterator[str]:
@@ -39,23 +40,25 @@ def _speed(cell: CellJson) -> Iterator[str]:
     yield shown(timing.clocks, lambda clocks: f"{clocks.power_w:.0f}")
 
 
-def accuracy_table(found: GpuJson) -> Table:
+def accuracy_table(found: GpuJson) -> FittedTable:
     """A row for each form that answered."""
-    table = titled("accuracy beside the float reference in torch, paired by image")
-    for column in ("form", "top-1", "drop, pt", "at most", "agree", "what it is"):
-        table.add_column(column, justify="left" if column in {"form", "what it is"} else "right")
-    for name, form in found.forms.items():
-        if isinstance(form.executed_by, NotMeasured):
-            continue
-        table.add_row(
-            name,
-            shown(form.accuracy, lambda value: f"{value.top1:.2%}"),
-            shown(form.accuracy, lambda value: f"{100 * value.drop:+.2f}"),
-            shown(form.accuracy, lambda value: f"{100 * value.drop_upper_95:+.2f}"),
-            shown(form.agreement_with_reference, lambda value: f"{value:.2%}"),
-            form.says,
-        )
-    return table
+    columns = [Column(title="form", left=True)]
+    columns += [Column(title=title) for title in ("top-1", "drop, pt", "at most", "agree")]
+    columns += [Column(title="what it is", sentence=True)]
+    answered = [each for each in found.forms.items() if not isinstance(each[1].executed_by, NotMeasured)]
+    title = "accuracy beside the float reference in torch, paired by image"
+    return FittedTable(title, columns, [_accuracy(*each) for each in answered])
+
+
+def _accuracy(name: str, form: FormJson) -> list[str]:
+    return [
+        name,
+        shown(form.accuracy, lambda value: f"{value.top1:.2%}"),
+        shown(form.accuracy, lambda value: f"{100 * value.drop:+.2f}"),
+        shown(form.accuracy, lambda value: f"{100 * value.drop_upper_95:+.2f}"),
+        shown(form.agreement_with_reference, lambda value: f"{value:.2%}"),
+        form.says,
+    ]
 
 
 def lines(found: GpuJson) -> Iterator[str]:

@@ -6,12 +6,10 @@ import argparse
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-from rich.table import Table
-
 from rexnet_export.apps.export.doctor.doctor_json import DoctorJson, TargetJson
 from rexnet_export.apps.export.doctor.examine import examine
 from rexnet_export.apps.shared.terminal import Terminal
-from rexnet_export.apps.shared.terminal_table import titled
+from rexnet_export.apps.shared.terminal_table import Column, FittedTable
 from rexnet_export.apps.shared.text import shown
 from rexnet_export.pipeline.core.errors import TargetUnavailable
 from rexnet_export.pipeline.core.records import NotMeasured
@@ -35,14 +33,14 @@ def _present() -> list[str]:
     return [name for name, known in TARGETS.listings.items() if not known.needs or find_spec(known.needs) is not None]
 
 
-def _table(found: DoctorJson) -> Table:
-    grid = titled("a small network, in float")
-    for column in ("target", "converted", "executed by", "timed"):
-        grid.add_column(column)
-    for name, target in found.targets.items():
-        seconds = shown(target.converted_s, lambda value: f"in {value:.1f} s")
-        grid.add_row(name, seconds, shown(target.executed_by, str), shown(target.timed, _timed))
-    return grid
+def _table(found: DoctorJson) -> FittedTable:
+    columns = [Column(title=title, left=True) for title in ("target", "converted", "executed by", "timed")]
+    return FittedTable("a small network, in float", columns, [_cells(*each) for each in found.targets.items()])
+
+
+def _cells(name: str, target: TargetJson) -> list[str]:
+    seconds = shown(target.converted_s, lambda value: f"in {value:.1f} s")
+    return [name, seconds, shown(target.executed_by, str), shown(target.timed, _timed)]
 
 
 def _timed(own: bool) -> str:  # noqa: FBT001 - a measurement

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rich.table import Table
-
 from rexnet_export.apps.export.npu.ai_pack import write_ai_pack
 from rexnet_export.apps.export.npu.chips import Chip
 from rexnet_export.apps.export.npu.compile import Made, compile_for
@@ -16,7 +14,7 @@ from rexnet_export.apps.export.npu.environment import Environment, fetch, find
 from rexnet_export.apps.export.npu.handed_over import compared
 from rexnet_export.apps.export.npu.npu_json import COMPILED, ChipJson, NpuJson, ParametersJson, SourceJson
 from rexnet_export.apps.shared.terminal import Terminal
-from rexnet_export.apps.shared.terminal_table import titled
+from rexnet_export.apps.shared.terminal_table import Column, FittedTable
 from rexnet_export.apps.shared.text import counted, shown, unmeasured_lines
 from rexnet_export.apps.shared.text import done as done_line
 from rexnet_export.pipeline.artifact.export_folder import require_vouched
@@ -151,21 +149,30 @@ def _show(record: NpuJson, terminal: Terminal) -> None:
     terminal.out.print("\n".join(_lines(record)), soft_wrap=True, markup=False)
 
 
-def _table(record: NpuJson) -> Table:
-    grid = titled(f"{record.source.file}: {record.source.bytes / 1e6:.2f} MB, portable")
-    for column in ("chip", "operators on the NPU", "partitions", "scales", "weights", "MB", "seconds"):
-        grid.add_column(column)
-    for one in record.chips:
-        grid.add_row(
-            f"{one.vendor} {one.chip}",
-            f"{one.operators_on_npu} of {one.operators}",
-            str(one.partitions),
-            shown(one.parameters, lambda same: f"{same.activations + same.weights}"),
-            shown(_integers(one), str),
-            f"{one.bytes / 1e6:.2f}",
-            f"{one.seconds:.1f}",
-        )
-    return grid
+def _table(record: NpuJson) -> FittedTable:
+    columns = (
+        Column(title="chip", left=True),
+        Column(title="operators on the NPU"),
+        Column(title="partitions"),
+        Column(title="scales", spare=3),
+        Column(title="weights", spare=4),
+        Column(title="MB", spare=2),
+        Column(title="seconds", spare=1),
+    )
+    title = f"{record.source.file}: {record.source.bytes / 1e6:.2f} MB, portable"
+    return FittedTable(title, columns, [_cells(one) for one in record.chips])
+
+
+def _cells(one: ChipJson) -> list[str]:
+    return [
+        f"{one.vendor} {one.chip}",
+        f"{one.operators_on_npu} of {one.operators}",
+        str(one.partitions),
+        shown(one.parameters, lambda same: f"{same.activations + same.weights}"),
+        shown(_integers(one), str),
+        f"{one.bytes / 1e6:.2f}",
+        f"{one.seconds:.1f}",
+    ]
 
 
 def _lines(record: NpuJson) -> Iterator[str]:

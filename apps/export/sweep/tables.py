@@ -6,11 +6,8 @@ import csv
 import io
 from collections.abc import Iterator
 
-from rich.table import Table
-from rich.text import Text
-
 from rexnet_export.apps.export.sweep.sweep_json import FileRow, SweepJson, TimingsJson, TrialRow
-from rexnet_export.apps.shared.terminal_table import titled
+from rexnet_export.apps.shared.terminal_table import Column, FittedTable
 from rexnet_export.apps.shared.text import DASH, shown
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured
 from rexnet_export.pipeline.data.settle import shown as shown_value
@@ -20,6 +17,7 @@ MADE = ("name", "file", "sha256", "bytes", "on_size_front")
 MEASURED = ("images", "top1", "drop", "drop_upper_95", "best_drop", "best_drop_upper_95", "best_p_holm")
 FAILED = ("exit_code", "failure")
 COLUMNS = ("trial", "file of", "top-1", "below best", "at most", "p", "MB", "p50 ms", "front")
+LESS = ("p", "below best")  # go first where a terminal has no room
 
 
 def csv_table(sweep: SweepJson) -> str:
@@ -55,14 +53,18 @@ def _measured(row: FileRow) -> Iterator[object]:
         yield from (f"{value:.6f}" for value in (found.drop, found.drop_upper_95, found.p_holm))
 
 
-def table(sweep: SweepJson, timings: TimingsJson) -> Table:
+def table(sweep: SweepJson, timings: TimingsJson) -> FittedTable:
     """The files side by side."""
-    grid = titled(summary(sweep))
-    for column in COLUMNS:
-        grid.add_column(column, justify="left" if column in COLUMNS[:2] else "right", overflow="fold")
-    for row in rows(sweep, timings):
-        grid.add_row(*map(Text, row))
-    return grid
+    columns = [
+        Column(
+            title=name,
+            left=name == "file of",
+            name=name == "trial",
+            spare=LESS.index(name) + 1 if name in LESS else 0,
+        )
+        for name in COLUMNS
+    ]
+    return FittedTable(summary(sweep), columns, list(rows(sweep, timings)))
 
 
 def summary(sweep: SweepJson) -> str:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from rexnet_export.apps.shared.terminal_table import titled
-from rexnet_export.apps.shared.text import int8_share, shown
-from rexnet_export.pipeline.accuracy.compare import STEPS, Steps, TensorDifference, worst_first
+from rexnet_export.apps.shared.terminal_table import Column, FittedTable, Paragraph
+from rexnet_export.apps.shared.text import counted, int8_share, shown
+from rexnet_export.pipeline.accuracy.compare import (
+    STEPS,
+    LogitComparison,
+    LogitDifference,
+    Steps,
+    TensorDifference,
+    worst_first,
+)
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured
+from rexnet_export.pipeline.proof.examine import Finding
 from rexnet_export.pipeline.proof.verify import TensorFinding, Verification
 
 WORST = 5
@@ -19,23 +26,23 @@ WORST = 5
 
 def tables(found: Verification) -> RenderableType:
     """The files, the pairs of files, the tensors that are furthest apart, and every problem in full."""
-    parts: list[RenderableType] = [_files(found)]
+    parts: list[RenderableType] = [_files(found), Paragraph("")]
     if isinstance(found.logits, NotMeasured):
-        parts.append(Text(f"not executed on images: {found.logits.reason}\n"))
+        parts += [Paragraph(f"not executed on images: {found.logits.reason}"), Paragraph("")]
     elif found.logits.pairs:
-        parts.append(_pairs(found))
+        parts += [_pairs(found.logits), Paragraph("")]
     if isinstance(found.tensors, NotMeasured):
         if found.tensors != found.logits:
-            parts.append(Text(f"tensors not compared: {found.tensors.reason}\n"))
+            parts += [Paragraph(f"tensors not compared: {found.tensors.reason}"), Paragraph("")]
     else:
         parts += [_tensors(finding) for finding in found.tensors]
     parts += [
-        Text(f"{finding.name}: {finding.vouched_by.reason}")
+        Paragraph(f"{finding.name}: {finding.vouched_by.reason}")
         for finding in found.findings
         if isinstance(finding.vouched_by, NotMeasured) and not finding.problems
     ]
-    parts += [Text(f"{finding.name}: {change}") for finding in found.findings for change in finding.changes]
-    parts += [Text(problem, style="red") for problem in found.problems]
+    parts += [Paragraph(f"{finding.name}: {change}") for finding in found.findings for change in finding.changes]
+    parts += [Paragraph(problem, "red") for problem in found.problems]
     return Group(*parts)
 
 
@@ -61,58 +68,63 @@ def verdict_line(found: Verification) -> Text:
     return Text(f"PASS, consistent but not proven: {files} {own}", style="yellow")
 
 
-def _grid(title: str, *columns: str) -> Table:
-    grid = titled(title)
-    for position, column in enumerate(columns):
-        grid.add_column(column, justify="right" if position else "left", overflow="fold")
-    return grid
+def _named(title: str, name: str, *figures: Column, rows: Iterable[Sequence[str]]) -> FittedTable:
+    return FittedTable(title, (Column(title=name, name=True), *figures), list(rows))
 
 
-def _files(found: Verification) -> Table:
+def _files(found: Verification) -> FittedTable:
     top1 = {} if isinstance(found.logits, NotMeasured) else found.logits.top1
     images = "" if isinstance(found.logits, NotMeasured) else f" on {found.logits.n:,} images of {found.images}"
-    grid = _grid(f"{len(found.findings)} files{images}", "file", "self-test", "table", "INT8", "top-1", "executed by")
-    for finding in found.findings:
-        accuracy = top1.get(finding.name, NotMeasured(reason="not run"))
-        grid.add_row(
-            *map(
-                Text,
-                (
-                    finding.name,
-                    shown(finding.self_test, lambda tested: "same" if tested.passed else "CHANGED"),
-                    shown(finding.holds_table, lambda held: "held" if held else "NOT HELD"),
-                    shown(finding.coverage, int8_share),
-                    shown(accuracy, lambda value: f"{value:.2%}"),
-                    shown(finding.executed_by, str),
-                ),
-            )
-        )
-    return grid
+    return _named(
+        f"{counted(len(found.findings), 'file')}{images}",
+        "file",
+        *(Column(title=title) for title in ("self-test", "table", "INT8", "top-1")),
+        Column(title="executed by", sentence=True),
+        rows=(_file(finding, top1.get(finding.name, NotMeasured(reason="not run"))) for finding in found.findings),
+    )
 
 
-def _pairs(found: Verification) -> Table:
-    assert not isinstance(found.logits, NotMeasured)
-    grid = _grid("pairs, by their logits", "files", "same top-1", "largest difference", f"within {STEPS[-1]} steps")
-    for pair in found.logits.pairs:
-        largest = pair.steps if isinstance(pair.steps, NotMeasured) else pair.steps.largest
-        steps = f"{pair.largest:.3g}" if isinstance(largest, NotMeasured) else f"{largest:.0f} steps"
-        grid.add_row(
-            Text(" ~ ".join(pair.names)),
-            f"{pair.agreement:.2%}",
-            steps,
-            shown(pair.steps, lambda s: f"{s.within[-1]:.2%}"),
-        )
-    return grid
+def _file(finding: Finding, top1: Measurement[float]) -> list[str]:
+    return [
+        finding.name,
+        shown(finding.self_test, lambda tested: "same" if tested.passed else "CHANGED"),
+        shown(finding.holds_table, lambda held: "held" if held else "NOT HELD"),
+        shown(finding.coverage, int8_share),
+        shown(top1, lambda value: f"{value:.2%}"),
+        shown(finding.executed_by, str),
+    ]
+
+
+def _pairs(logits: LogitComparison) -> FittedTable:
+    return _named(
+        "pairs, by their logits",
+        "files",
+        *(Column(title=title) for title in ("same top-1", "largest difference", f"within {STEPS[-1]} steps")),
+        rows=(_pair(pair) for pair in logits.pairs),
+    )
+
+
+def _pair(pair: LogitDifference) -> list[str]:
+    largest = pair.steps if isinstance(pair.steps, NotMeasured) else pair.steps.largest
+    return [
+        " ~ ".join(pair.names),
+        f"{pair.agreement:.2%}",
+        f"{pair.largest:.3g}" if isinstance(largest, NotMeasured) else f"{largest:.0f} steps",
+        shown(pair.steps, lambda s: f"{s.within[-1]:.2%}"),
+    ]
 
 
 def _tensors(finding: TensorFinding) -> RenderableType:
     one, other = finding.names
     traces = finding.traces
-    title = f"{one} ~ {other}: {len(traces.tensors)} tensors on {traces.images} images, worst first"
-    grid = _grid(title, "tensor", "SQNR dB", "same integers", "largest difference")
-    for tensor in worst_first(traces.tensors)[:WORST]:
-        grid.add_row(*map(Text, _tensor(tensor)))
-    return Group(grid, *(Text(line) for line in _conclusions(finding)), Text())
+    on = f"{counted(len(traces.tensors), 'tensor')} on {counted(traces.images, 'image')}"
+    grid = _named(
+        f"{one} ~ {other}: {on}, worst first",
+        "tensor",
+        *(Column(title=title) for title in ("SQNR dB", "same integers", "largest difference")),
+        rows=(_tensor(tensor) for tensor in worst_first(traces.tensors)[:WORST]),
+    )
+    return Group(grid, *map(Paragraph, _conclusions(finding)), Paragraph(""))
 
 
 def _tensor(tensor: TensorDifference) -> tuple[str, ...]:

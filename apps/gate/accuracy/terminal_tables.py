@@ -13,23 +13,30 @@ from rexnet_export.apps.gate.accuracy.plan import Plan
 from rexnet_export.apps.gate.accuracy.result import Check, Flip, GateResult
 from rexnet_export.apps.gate.accuracy.words import check_words, reasons
 from rexnet_export.apps.gate.baseline.update import Updated
+from rexnet_export.apps.gate.words import OnInconclusive
+from rexnet_export.apps.shared.terminal_table import Cell, Column, FittedTable, Paragraph
 from rexnet_export.apps.shared.text import counted
-from rexnet_export.pipeline.core.text import printable
 
 MOST_FLIPS = 10  # shown; all are in the JSON
 COLUMNS = ("network", "check", "verdict", "top-1", "drop", "limits 95%", "p", "differ", "agree")
+LESS = ("p", "agree", "differ")  # go first where a terminal has no room
 
 
 def table(result: GateResult) -> Group:
     """One row for each check, then every reason for what is no pass once, and the images that flipped."""
     title = f"{result.model} {result.precision}: {result.images['n']:,} images, {result.candidate}"
-    grid = _grid(COLUMNS, left=3)
-    for check in result.checks:
-        words = check_words(check, result.policy.on_inconclusive)
-        cells = [Text(cell) for cell in figures(check).values()]
-        grid.add_row(_text(check.target), Text(check.name), Text(words.verdict, style=words.style), *cells)
+    columns = [
+        Column(title=name, left=name in COLUMNS[:3], spare=LESS.index(name) + 1 if name in LESS else 0)
+        for name in COLUMNS
+    ]
+    grid = FittedTable(title, columns, [_row(check, result.policy.on_inconclusive) for check in result.checks])
     lines = [reason.line for reason in reasons(result)]
-    return Group(_text(title, "italic"), grid, *map(_text, [*lines, *result.notes]), *_flipped(result))
+    return Group(grid, *map(Paragraph, [*lines, *result.notes]), *_flipped(result))
+
+
+def _row(check: Check, on_inconclusive: OnInconclusive) -> list[Cell]:
+    words = check_words(check, on_inconclusive)
+    return [check.target, check.name, Text(words.verdict, style=words.style), *figures(check).values()]
 
 
 def figures(check: Check) -> dict[str, str]:
@@ -76,15 +83,10 @@ def told(result: GateResult) -> dict[str, Check]:
     }
 
 
-def _flipped(result: GateResult) -> Iterator[Text]:
+def _flipped(result: GateResult) -> Iterator[Paragraph]:
     for title, lines in flipped(result).items():
-        yield _text(title)
-        yield from (_text(f"  {line}") for line in lines)
-
-
-def _text(text: str, style: str = "") -> Text:
-    """Names and classes come from outside: on one line, and without signs that command a terminal."""
-    return Text(printable(text), style=style)
+        yield Paragraph(title)
+        yield from (Paragraph(f"  {line}") for line in lines)
 
 
 def _flip(flip: Flip) -> str:
@@ -110,7 +112,9 @@ def plan_table(found: Plan) -> Group:
         "smallest drop found",
         "smallest margin shown",
     )
-    grid = _grid(columns, left=1)
+    grid = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    for column in columns:  # long titles wrap between words
+        grid.add_column(column, justify="right" if column != "power" else "left")
     for row in found.rows:
         grid.add_row(
             f"{row.power:.0%}",
@@ -122,21 +126,20 @@ def plan_table(found: Plan) -> Group:
         )
     last = f"{found.missing:,} more images are needed" if found.missing else "these images suffice"
     below = f"To pass a candidate without any drop in 80 of 100 runs, {last}."
-    return Group(Text(title, style="italic"), grid, Text(below))
+    return Group(Paragraph(title, "italic"), grid, Paragraph(below))
 
 
-def update_table(updated: Sequence[Updated]) -> Group:
+def update_table(updated: Sequence[Updated]) -> FittedTable:
     """Old and new top-1 of every baseline."""
-    grid = _grid(("target", "file", "old top-1", "new top-1"), left=2)
-    for one in updated:
-        old = "-" if one.old_top1 is None else f"{one.old_top1:.2%}"
-        new = f"{one.new_top1:.2%}" if one.changed else "unchanged"
-        grid.add_row(_text(one.target), _text(str(one.path)), old, new)
-    return Group(grid)
+    columns = (
+        Column(title="target", left=True),
+        Column(title="file", name=True),
+        Column(title="old top-1"),
+        Column(title="new top-1"),
+    )
+    return FittedTable("", columns, [_updated(one) for one in updated])
 
 
-def _grid(columns: Sequence[str], left: int) -> Table:
-    grid = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
-    for index, column in enumerate(columns):
-        grid.add_column(column, justify="left" if index < left else "right", overflow="fold")
-    return grid
+def _updated(one: Updated) -> list[str]:
+    old = "-" if one.old_top1 is None else f"{one.old_top1:.2%}"
+    return [one.target, str(one.path), old, f"{one.new_top1:.2%}" if one.changed else "unchanged"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from rexnet_export.apps.gate.accuracy.decision import FAILURES, seen, undecided
 from rexnet_export.apps.gate.accuracy.result import Check, CheckOutcome, GateResult
-from rexnet_export.apps.gate.words import UNDECIDED, OnInconclusive, Reason, Status, Subject, Words, grouped
+from rexnet_export.apps.gate.words import MOST_NAMED, UNDECIDED, OnInconclusive, Reason, Status, Subject, Words, grouped
 
 VERDICTS: Mapping[CheckOutcome, tuple[str, Status | None]] = {
     "pass": ("PASS", "passed"),
@@ -16,9 +16,6 @@ VERDICTS: Mapping[CheckOutcome, tuple[str, Status | None]] = {
     "inconclusive": ("INCONCLUSIVE", None),  # what that is, the policy says
     "not_compared": ("NOT COMPARED", "error"),
 }
-
-
-MOST_NAMED = 3  # in a verdict's line; what stands above it names all
 
 
 def check_words(check: Check, on_inconclusive: OnInconclusive) -> Words:
@@ -63,7 +60,7 @@ def _why(result: GateResult) -> str:
 
 
 def _named(reason: Reason, checks: int) -> str:
-    """The subjects, or where a line does not hold them how many they are."""
+    """The subjects, or of many their number: what stands above the verdict's line names all."""
     return reason.names if len(reason.subjects) <= MOST_NAMED else f"{len(reason.subjects)} of {checks} checks"
 
 

@@ -336,7 +336,7 @@ def test_a_verdict_stands_without_pictures(tmp_path: Path, capfd: Capture) -> No
     code, _, err = gate(capfd, "check", candidate, *flags)
     assert code == 0
     assert "has no photos/50.png" in err
-    assert "1 images flipped" in page.read_text(encoding="utf-8")
+    assert "1 image flipped" in page.read_text(encoding="utf-8")
 
 
 def test_names_on_the_terminal_command_nothing(capfd: Capture) -> None:

@@ -92,7 +92,7 @@ def test_a_file_the_manifest_does_not_know(copy: Path, capfd: pytest.CaptureFixt
 def test_people_see_tables(exported: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, err = verified(capfd, exported / "rexnet_050-int8.tflite", exported / "rexnet_050-int8.ort")
     assert (code, err) == (0, "")
-    for words in ("self-test", "same", "held", "100%", "LiteRT", "pairs, by their logits", "tensors on 1 images"):
+    for words in ("self-test", "same", "held", "100%", "LiteRT", "pairs, by their logits", "tensors on 1 image"):
         assert words in out
     assert out.splitlines()[-1].startswith("PASS: 2 files are what was written")
     assert verified(capfd, exported / "rexnet_050-int8.ort", flags=["--quiet"]) == (0, "", "")

@@ -11,7 +11,7 @@ from gate_results import counted, missing, ratio_check, result
 from rich.console import Console, RenderableType
 
 from rexnet_export.apps.gate.accuracy.plan import plan
-from rexnet_export.apps.gate.accuracy.result import DecidedBy
+from rexnet_export.apps.gate.accuracy.result import CheckName, DecidedBy
 from rexnet_export.apps.gate.accuracy.terminal_tables import figures, flipped, plan_table, table, told, update_table
 from rexnet_export.apps.gate.baseline.update import Updated
 
@@ -77,10 +77,10 @@ def test_limits_and_p_are_shown_where_they_decide(decided_by: DecidedBy, limits:
 
 
 def test_a_reason_of_several_checks_is_said_once() -> None:
-    checks = [replace(counted(target, "chain"), message="worse by 3") for target in ("ort", "tflite")]
-    lines = printed(table(result(*checks, replace(counted("ort", "float"), message="worse by 3"), missing("coreml"))))
-    assert lines[7:10] == [
-        "chain of ort, tflite; float of ort: worse by 3",
+    asked: list[tuple[str, CheckName]] = [("ort", "chain"), ("tflite", "chain"), ("ort", "float"), ("gpu", "float")]
+    lines = printed(table(result(*(counted(*each) for each in asked), missing("coreml"))))
+    assert lines[8:11] == [
+        "chain of ort, tflite; float of ort, gpu: worse",
         "coreml baseline: no coreml; export it again",
         "other kernels",
     ]

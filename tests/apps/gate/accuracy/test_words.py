@@ -68,9 +68,10 @@ def test_too_few_images_are_one_reason_whatever_each_check_saw() -> None:
     )
     seen = "drop +0.00 points, between -4.31 and +4.87: 60 images cannot decide a margin of 0.5; about 538 more"
     assert alone == [f"ort float: {seen} images are needed"]
-    assert both == [alone[0].replace("ort float", "float of ort, gpu")]
+    assert both == [alone[0].replace("ort float", "ort float, gpu float")]
     assert two_sets[0] == (
-        "float of ort, tflite, gpu: 60 images cannot decide a margin of 0.5; about 538 to 4,062 more images are needed"
+        "ort float, tflite float, gpu float: 60 images cannot decide a margin of 0.5; "
+        "about 538 to 4,062 more images are needed"
     )
     assert two_sets[1].startswith("coreml float: drop +0.00 points, between ")
     assert len(two_sets) == 2
@@ -98,7 +99,7 @@ def failed(target: str, message: str = "worse") -> Check:
         (
             (failed("ort"), failed("ort x86"), check("pass")),
             "FAIL, broken at ort, ort x86",
-            "float of ort, ort x86: worse",
+            "ort float, ort x86 float: worse",
         ),
         (
             (failed("ort", "a"), failed("tflite", "b"), missing("c")),
@@ -107,7 +108,7 @@ def failed(target: str, message: str = "worse") -> Check:
         ),
         ((check("inconclusive", "measure more"), check("pass")), "INCONCLUSIVE", "ort float: why; measure more"),
         ((check("inconclusive"), check("pass_with_note")), "INCONCLUSIVE", "ort float: why"),
-        (tuple(failed(name) for name in "abc"), "FAIL, broken at a, b, c", "float of a, b, c: worse"),
+        (tuple(failed(name) for name in "abc"), "FAIL, broken at a, b, c", "a float, b float, c float: worse"),
         (tuple(failed(name) for name in "abcd"), "FAIL, broken at a, b, c, d", "4 of 4 checks: worse"),
     ],
 )
