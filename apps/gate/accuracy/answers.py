@@ -46,7 +46,7 @@ def answered(candidate: Evidence, asked: Sequence[Comparison], policy: Policy, f
     """
     images = candidate.images
     counted = [(one, _counts(one, images)) for one in asked]
-    same = {index: found for index, (one, counts) in enumerate(counted) if counts and (found := _same(one, counts))}
+    same = {index: why for index, (one, counts) in enumerate(counted) if counts and (why := _same(one, counts))}
     verdicts: dict[int, Verdict] = {}
     for name in dict.fromkeys(one.name for one in asked):
         places = [index for index, (one, counts) in enumerate(counted) if one.name == name and counts is not None]
