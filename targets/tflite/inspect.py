@@ -13,6 +13,7 @@ from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.records import Coverage
 from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.targets.tflite.flatbuffer import Graph
+from rexnet_export.targets.tflite.front import APPENDED, APPENDING, TOGETHER, only_appends
 from rexnet_export.targets.tflite.match_onnx import PADDED
 from rexnet_export.targets.tflite.stamp import IMAGE, PIXELS, QUANTIZED, WHITE
 
@@ -26,7 +27,7 @@ _TO_ONNX: Mapping[str, tuple[int, ...]] = {
 }
 _WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
 _FLOATS = frozenset({"FLOAT16", "FLOAT32"})
-_COPIES = (PADDED, PIXELS, WHITE)
+_COPIES = (PADDED, PIXELS, WHITE, TOGETHER, APPENDED)
 
 
 def stored_qparams(graph: Graph) -> dict[str, QuantParams]:
@@ -34,7 +35,7 @@ def stored_qparams(graph: Graph) -> dict[str, QuantParams]:
     found, copies = {}, []
     for index in graph.indices():
         params, name = graph.quantization(index), graph.name(index)
-        if params is None or name == IMAGE:
+        if params is None or name == IMAGE or name.endswith((f"{APPENDING}.weight", f"{APPENDING}.bias")):
             continue
         suffix = next((suffix for suffix in _COPIES if name.endswith(suffix)), None)
         if suffix:
@@ -52,7 +53,7 @@ def stored_parameters(graph: Graph) -> dict[str, NDArray[np.generic]]:
     found: dict[str, NDArray[np.generic]] = {}
     for operator in graph.operators:
         kind = graph.kind(operator)
-        if kind not in _WEIGHTED:
+        if not _is_weighted(graph, operator):
             continue
         for index in (_stored(graph, index) for index in operator.inputs[1:]):
             if not graph.is_constant(index):
@@ -73,7 +74,7 @@ def _stored(graph: Graph, index: int) -> int:
 
 def count_arithmetic(graph: Graph) -> Coverage:
     """Multiply-accumulates by the element types that the file declares, and the operators left in float."""
-    weighted = [operator for operator in graph.operators if graph.kind(operator) in _WEIGHTED]
+    weighted = [operator for operator in graph.operators if _is_weighted(graph, operator)]
     macs = {id(operator): _macs(graph, operator) for operator in weighted}
     return Coverage(
         int8_macs=sum(macs[id(o)] for o in weighted if _is_int8(graph, o)),
@@ -81,6 +82,11 @@ def count_arithmetic(graph: Graph) -> Coverage:
         float_ops=tuple(f"{graph.name(o.outputs[0])} ({graph.kind(o)})" for o in float_operators(graph)),
         float_layers=tuple(graph.name(_stored(graph, o.inputs[1])) for o in weighted if not _is_int8(graph, o)),
     )
+
+
+def _is_weighted(graph: Graph, operator: OperatorT) -> bool:
+    """Whether it multiplies by the network's weights; what only appends the image's constant channel does not."""
+    return graph.kind(operator) in _WEIGHTED and not only_appends(graph, operator)
 
 
 def _is_int8(graph: Graph, operator: OperatorT) -> bool:

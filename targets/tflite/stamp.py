@@ -7,6 +7,7 @@ what another quantizer makes of it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,12 +16,15 @@ from rexnet_export.pipeline.core.outputs import LOGITS, PROBABILITIES
 from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.quantization.table.table import QuantTable
 from rexnet_export.targets.tflite.flatbuffer import Graph
+from rexnet_export.targets.tflite.front import WHITE_VALUE, eight_at_once, fits
 from rexnet_export.targets.tflite.match_onnx import CORE_INPUT, Lowered
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import OperatorT
 
 IMAGE = "image"
 QUANTIZED, PIXELS, WHITE = ".quantized", ".pixels", ".white"
 READ, LEFT = ".dequantized", ".unquantized"  # an INT8 tensor as float32: where float operators read it or make it
-WHITE_VALUE = 255
 PIXEL = QuantParams(scale=(1 / 256,), zero_point=(0,))
 # The operator versions that TensorFlow's own converter declares for these types; older runtimes refuse by them.
 VERSIONS = {
@@ -162,15 +166,24 @@ def _attach_image(graph: Graph, core: int) -> int:
     image = graph.add_tensor(IMAGE, "UINT8", (*grid, channels - 1))
     graph.quantize(image, PIXEL, "UINT8")
     pixels = graph.add_tensor(f"{CORE_INPUT}{PIXELS}", kind, (*grid, channels - 1))
-    white = WHITE_VALUE * PIXEL.scale[0]
     if params is None:
-        value = graph.add_constant(f"{CORE_INPUT}{WHITE}", np.array(white, np.float32))
         step = graph.operator("DEQUANTIZE", [image], pixels, "DequantizeOptions")
     else:
-        value = graph.add_constant(f"{CORE_INPUT}{WHITE}", params.quantize(np.array(white, np.float64)).astype(np.int8))
-        for index in (pixels, value):
-            graph.quantize(index, params, kind)
+        graph.quantize(pixels, params, kind)
         step = graph.operator("QUANTIZE", [image], pixels, "QuantizeOptions")
-    pads = graph.add_constant(f"{CORE_INPUT}.pads", np.array([[0, 0], [0, 0], [0, 0], [0, 1]], np.int32))
-    graph.operators[:0] = [step, graph.operator("PADV2", [pixels, pads, value], core, "PadV2Options")]
+    together = params is not None and fits(graph, pixels)
+    graph.operators[:0] = [step, *(eight_at_once if together else _padded)(graph, pixels, core)]
     return image
+
+
+def _padded(graph: Graph, pixels: int, core: int) -> list[OperatorT]:
+    """The constant channel by PADV2, pixel by pixel."""
+    params, name = graph.quantization(core), f"{CORE_INPUT}{WHITE}"
+    white = np.array(WHITE_VALUE * PIXEL.scale[0])
+    value = graph.add_constant(
+        name, white.astype(np.float32) if params is None else params.quantize(white).astype(np.int8)
+    )
+    if params is not None:
+        graph.quantize(value, params, graph.type(core))
+    pads = graph.add_constant(f"{CORE_INPUT}.pads", np.array([[0, 0], [0, 0], [0, 0], [0, 1]], np.int32))
+    return [graph.operator("PADV2", [pixels, pads, value], core, "PadV2Options")]

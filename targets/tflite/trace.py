@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from rexnet_export.pipeline.core.outputs import PROBABILITIES
 from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.targets.tflite.flatbuffer import Graph
+from rexnet_export.targets.tflite.front import APPENDED, TOGETHER
 from rexnet_export.targets.tflite.match_onnx import PADDED
 from rexnet_export.targets.tflite.stamp import IMAGE, LEFT, PIXELS, QUANTIZED, READ
 
-_NOT_IN_ONNX = (PADDED, PIXELS, QUANTIZED, READ, LEFT, PROBABILITIES)
+_NOT_IN_ONNX = (PADDED, PIXELS, TOGETHER, APPENDED, QUANTIZED, READ, LEFT, PROBABILITIES)
 
 
 @dataclass(frozen=True, kw_only=True)
