@@ -35,6 +35,7 @@ from rexnet_export.pipeline.report.report import Report
 from rexnet_export.quantization.table.table_file import load_table
 
 UNJUDGED = NotMeasured(reason="the earlier export judged its preprocessing with torch")
+HELD = "of the float graph (held to torch by an earlier export)"
 TABLE = f"{QPARAMS_FILE} of the earlier export"
 
 
@@ -107,8 +108,7 @@ def _graphs(
         quantized=quantized,
         reference=GraphSession(
             runner=onnx_outputs(float_onnx.path),
-            executed_by=f"ONNX Runtime {version('onnxruntime')}, on the float graph that an earlier export compared "
-            "with torch",
+            executed_by=f"ONNX Runtime {version('onnxruntime')}, {HELD}",
         ),
         evaluation=evaluation,
         judged=UNJUDGED,

@@ -98,7 +98,8 @@ def _differences(model: onnx.ModelProto, card: ModelCard) -> Iterator[str]:
     shapes = {value.name: _shape(value) for value in (*graph.value_info, *graph.output)}
     for node in graph.node:
         for name in node.output:
-            if name not in shapes or math.prod(shapes[name][1:]) > MOST_ELEMENTS:
+            sizes = shapes.get(name, [-1])
+            if min(sizes, default=0) < 0 or math.prod(sizes[1:]) > MOST_ELEMENTS:
                 yield f"{name!a} has no shape of an image classifier's"
 
 

@@ -70,7 +70,10 @@ class TargetResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """The float network in torch; `images` is what all agreement was measured on, by name and by content."""
+    """The float network in torch, or an earlier export's graph of it in ONNX Runtime, as `executed_by` says.
+
+    `images` is what all agreement was measured on, by name and by content.
+    """
 
     executed_by: Text
     images: Text

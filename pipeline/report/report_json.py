@@ -252,7 +252,7 @@ class ReportJson(JsonRecord):
     precision: Precision
     """What was asked for; a target may say otherwise of itself."""
     reference: Reference
-    """The float network in torch, and the images that everything was measured on."""
+    """The float network, and the images that everything was measured on."""
     onnx_parity: LogitParityJson | dict[str, OutputParityJson]
     stages: dict[StageName, StageJson]
     """The ONNX graphs between the float network and the artifacts, in order."""

@@ -16,11 +16,12 @@ from rexnet_export.pipeline.artifact.provenance import Statement
 from rexnet_export.pipeline.checkpoint.load import load_checkpoint
 from rexnet_export.pipeline.core.array_files import read_array, read_arrays
 from rexnet_export.pipeline.core.errors import CheckpointError, ConversionError, DataError, UsageError
-from rexnet_export.pipeline.core.records import Artifact, stored_file
+from rexnet_export.pipeline.core.records import Artifact, file_sha256, stored_file
 from rexnet_export.pipeline.core.strict_json import read_json
 from rexnet_export.pipeline.data.decode import decode, naming
 from rexnet_export.pipeline.data.idx import parse_idx
 from rexnet_export.pipeline.export.options import read_config
+from rexnet_export.pipeline.graph.read_graph import read_float_graph
 from rexnet_export.pipeline.labels.label_files import read_labels
 from rexnet_export.quantization.table.table_file import load_table
 from rexnet_export.targets.openvino.ir import MODEL, WEIGHTS
@@ -67,6 +68,7 @@ READERS: Mapping[str, Reader] = {
     "idx": Reader(lambda path: parse_idx(path.read_bytes(), rank=3, name="a"), (DataError,), ".idx"),
     "image": Reader(image, (DataError,), ".png"),
     "checkpoint": Reader(load_checkpoint, (CheckpointError,), ".pth"),
+    "graph": Reader(lambda path: read_float_graph(path, file_sha256(path)), (ConversionError,), ".onnx"),
     "tflite": Reader(read_graph, (ConversionError,), ".tflite"),
     "openvino": Reader(openvino, (ConversionError,), ".ir"),
     "bundle": Reader(lambda path: open_archive(path).check(), (RunnerError,), ".zip"),

@@ -19,12 +19,14 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from safetensors.torch import save
 from signed_folders import stated_folder
 
 from rexnet_export.apps.bench.runner.archive import bundle_id
+from rexnet_export.pipeline.artifact.metadata import describe
+from rexnet_export.pipeline.core.records import ModelCard, Preprocess
 from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.quantization.table.table import Calibration, QuantTable, TensorEntry
 from rexnet_export.quantization.table.table_file import save_table
@@ -68,6 +70,7 @@ def seeds(work: Path) -> Iterator[tuple[str, str, bytes]]:
         torch.save({"state_dict": state, "epoch": 3}, work / name, _use_new_zipfile_serialization=zipped)
         yield "checkpoint", name, (work / name).read_bytes()
     yield "checkpoint", "small.onnx", _graph()
+    yield "graph", "small.onnx", _float_graph()
     yield "tflite", "small.tflite", _tflite()
     yield "openvino", "small.ir", _openvino(work)
     yield "bundle", "small.zip", _bundle(work)
@@ -90,6 +93,39 @@ def _graph() -> bytes:
     content: bytes = model.SerializeToString(deterministic=True)
     onnx.checker.check_model(model)
     return content
+
+
+def _float_graph() -> bytes:
+    """The ends of a float graph of ours: image, one convolution, pooled, two classes."""
+    constants = {
+        "input.constant_channel.pads": np.array([0, 0, 0, 0, 0, 0, 0, 1], np.int64),
+        "input.constant_channel.value": np.uint8(255),
+        "input.scale": np.float32(1 / 256),
+        "input.zero_point": np.uint8(0),
+        "stem.weight": np.ones((3, 4, 3, 3), np.float32),
+        "logits.weight": np.ones((2, 3), np.float32),
+        "logits.bias": np.zeros(2, np.float32),
+    }
+    nodes = [
+        helper.make_node("Pad", ["image", *list(constants)[:2]], ["input.constant_channel"]),
+        helper.make_node("Transpose", ["input.constant_channel"], ["input.nchw"], perm=[0, 3, 1, 2]),
+        helper.make_node("DequantizeLinear", ["input.nchw", "input.scale", "input.zero_point"], ["input"]),
+        helper.make_node("Conv", ["input", "stem.weight"], ["stem"], strides=[2, 2]),
+        helper.make_node("GlobalAveragePool", ["stem"], ["pool"]),
+        helper.make_node("Flatten", ["pool"], ["flatten"]),
+        helper.make_node("Gemm", ["flatten", "logits.weight", "logits.bias"], ["logits"], transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", 32, 32, 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2])],
+        [numpy_helper.from_array(np.asarray(values), name) for name, values in constants.items()],
+    )
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 18)])
+    card = ModelCard(name="small", labels=("a", "b"), preprocess=Preprocess(size=32), checkpoint_sha256="a" * 64)
+    helper.set_model_props(model, describe(card, precision="fp32"))
+    return model.SerializeToString(deterministic=True)
 
 
 def _tflite() -> bytes:

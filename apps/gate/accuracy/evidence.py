@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,7 @@ PREDICTIONS_FILE = "predictions.npz"
 NEWEST_REPORT = 1  # the schema_version of a report.json that is understood here
 LONGEST_ID = 4096
 FLOAT_STAGES = frozenset({"float", "equalized"})  # graphs that only write the float network differently
+_VERSION = re.compile(r" \d")  # what stands before it is a runtime's name
 MOST_REPORT_BYTES, MOST_ARRAYS_BYTES = 64 * 2**20, 2**33
 
 type Classes = NDArray[np.uint16]
@@ -60,8 +62,9 @@ class LabelledImages:
 class Evidence:
     """The predictions of a whole chain on the same labelled images, whose names are `ids`.
 
-    `reference` is the float network in torch, `stages` the ONNX graphs in order, `targets` every artifact and preset
-    (`ort`, `ort x86`); `not_run` says of those that nothing executed, why. `source` is where it was read.
+    `reference` is the float network, in torch or as an earlier export's graph; `stages` the ONNX graphs in order,
+    `targets` every artifact and preset (`ort`, `ort x86`); `not_run` says of those that nothing executed, why. `source`
+    is where it was read.
     """
 
     source: str
@@ -144,7 +147,7 @@ def _evidence(folder: Path, report: ReportPart, arrays_file: Path) -> Evidence:
             processor=report.environment.processor or "",
             reference=arrays.predictions(
                 "reference",
-                file=f"{model.name} in torch",
+                file=f"{model.name} in {_VERSION.split(reference.executed_by)[0]}",
                 sha256=model.checkpoint_sha256,
                 executed_by=reference.executed_by,
                 float_of=model.checkpoint_sha256,

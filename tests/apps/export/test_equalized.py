@@ -59,6 +59,15 @@ def test_the_table_alone_rebuilds_the_rewritten_network(release: Path, uneven: P
         assert (tmp_path / "again" / name).read_bytes() == (release / name).read_bytes(), name
 
 
+def test_further_targets_are_made_of_the_rewritten_network(release: Path, tmp_path: Path) -> None:
+    flags = ["--target", "ort", "--target", "tflite", "--eval-images", "16", "--quiet"]
+    assert main(["--checkpoint", str(release), *flags, "--output", str(tmp_path / "more")]) == 0
+    for name in ("rexnet_050-int8.tflite", "rexnet_050-equalized.onnx", "rexnet_050-qdq.onnx", "qparams.json"):
+        assert (tmp_path / "more" / name).read_bytes() == (release / name).read_bytes(), name
+    report = json.loads((tmp_path / "more" / "report.json").read_text(encoding="utf-8"))
+    assert list(report["stages"]) == ["float", "equalized", "quantized"]
+
+
 def test_rewrites_that_were_edited_no_longer_fit(
     release: Path, uneven: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,7 +70,7 @@ def test_the_records_say_what_it_was_made_from(made: Path, exported: Path) -> No
 
 def test_the_report_says_who_ran_the_reference_and_who_compared_it(made: Path, exported: Path) -> None:
     found, own = report(made), report(exported)
-    assert found["reference"]["executed_by"].endswith(", on the float graph that an earlier export compared with torch")
+    assert found["reference"]["executed_by"].endswith(", of the float graph (held to torch by an earlier export)")
     assert found["onnx_parity"] == own["onnx_parity"]
     assert found["calibration"]["source"] == "qparams.json of the earlier export, without calibrating"
     assert found["calibration"]["images_sha256"] == own["calibration"]["images_sha256"]
@@ -200,17 +200,50 @@ def test_an_altered_folder_is_refused(exported: Path, tmp_path: Path, capfd: pyt
     assert "qparams.json is not what manifest.json says" in capfd.readouterr().err
 
 
-def test_a_table_of_another_network_is_refused_whatever_vouches_for_it(
-    exported: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    content = json.loads((exported / "qparams.json").read_text(encoding="utf-8"))
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    for name in ("rexnet_050-float.onnx", "report.json"):
+@pytest.fixture
+def needed(exported: Path, tmp_path: Path) -> Path:
+    """A copy of all that is read of a finished export, to be changed and vouched for again."""
+    (copy := tmp_path / "copy").mkdir()
+    for name in ("float.onnx", "equalized.onnx", "qdq.onnx"):
+        for path in exported.glob(f"*-{name}"):
+            shutil.copy(path, copy)
+    for name in ("qparams.json", "report.json"):
         shutil.copy(exported / name, copy)
-    (copy / "qparams.json").write_text(json.dumps(content | {"model_sha256": "0" * 64}), encoding="utf-8")
-    assert further(vouch(copy), tmp_path / "out", "--target", "ort") == 12
+    return copy
+
+
+def test_a_table_of_another_network_is_refused_whatever_vouches_for_it(
+    needed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads((needed / "qparams.json").read_text(encoding="utf-8"))
+    (needed / "qparams.json").write_text(json.dumps(content | {"model_sha256": "0" * 64}), encoding="utf-8")
+    assert further(vouch(needed), tmp_path / "out", "--target", "ort") == 12
     assert "the table belongs to" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["rexnet_050-qdq.onnx", "qparams.json"])
+def test_what_this_release_writes_otherwise_is_refused(
+    needed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    with (needed / name).open("ab") as stream:
+        stream.write(b"\n")
+    assert further(vouch(needed), tmp_path / "out", "--target", "ort") == 12
+    assert f"{name} made again is not the one in {needed}" in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_its_report_or_with_two_graphs(
+    needed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(needed / "rexnet_050-float.onnx", needed / "other-float.onnx")
+    assert further(vouch(needed), tmp_path / "out", "--target", "ort") == 12
+    assert "has 2 float graphs" in capfd.readouterr().err
+    (needed / "rexnet_050-float.onnx").unlink()
+    assert further(vouch(needed), tmp_path / "out", "--target", "ort") == 12
+    assert "says that it is 'rexnet_050'" in capfd.readouterr().err
+    (needed / "report.json").unlink()
+    assert further(vouch(needed), tmp_path / "out", "--target", "ort") == 12
+    assert "has no report.json" in capfd.readouterr().err
 
 
 def test_a_backbones_export_is_refused(exported: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

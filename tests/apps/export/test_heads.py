@@ -63,6 +63,14 @@ def test_every_target_gives_both_heads_in_int8(release: Path) -> None:
 
 
 @pytest.mark.slow
+def test_further_targets_give_both_heads_too(release: Path, tmp_path: Path) -> None:
+    flags = ["--target", "tflite", "--eval-images", "16", "--quiet"]
+    assert main(["--checkpoint", str(release), *flags, "--output", str(tmp_path / "more")]) == 0
+    (name,) = [path.name for path in release.glob("*.tflite")]
+    assert (tmp_path / "more" / name).read_bytes() == (release / name).read_bytes()
+
+
+@pytest.mark.slow
 def test_they_are_proven_again_and_asked(release: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(release), "--eval-images", "8", "--trace-images", "1", "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["proven"] is True
@@ -105,7 +113,12 @@ def test_a_network_of_numbers_has_no_top1(two_heads: Path, tmp_path: Path, capfd
     assert main(["predict", str(out), str(photos / "0.png"), "--target", "coreml"]) == 0
     assert ": logits " in capfd.readouterr().out
     assert main(["verify", str(out), "--quiet"]) == 0
-    capfd.readouterr()
+    assert main(["--checkpoint", str(out), "--target", "ort", "--output", str(tmp_path / "more"), "--quiet"]) == 0
+    for path in out.glob("*.ort"):
+        assert (tmp_path / "more" / path.name).read_bytes() == path.read_bytes()
+    scores = ["--scores", "logits", "--target", "ort", "--output", str(tmp_path / "none")]
+    assert main(["--checkpoint", str(out), *scores, "--quiet"]) == 2
+    assert "--scores logits: a network that gives numbers has no classes" in capfd.readouterr().err
     assert gate(["check", str(out)]) == 11
     assert "gives numbers, not classes; the gate compares top-1" in capfd.readouterr().err
 

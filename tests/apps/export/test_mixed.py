@@ -58,6 +58,17 @@ def test_the_files_are_proven_again(release: Path, capfd: pytest.CaptureFixture[
     assert all(file["holds_table"] is True for file in found["files"])
 
 
+def test_further_targets_leave_the_same_layers_in_float(release: Path, tmp_path: Path) -> None:
+    flags = ["--target", "tflite", "--target", "coreml", "--eval-images", "16", "--quiet"]
+    assert main(["--checkpoint", str(release), *flags, "--output", str(tmp_path / "more")]) == 0
+    found, own = (
+        json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["files"]
+        for folder in (tmp_path / "more", release)
+    )
+    for name in ("rexnet_050-int8.tflite", "rexnet_050-int8.mlpackage", "qparams.json"):
+        assert found[name] == own[name]
+
+
 def test_files_of_another_choice_of_layers_are_named(
     release: Path, exported: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
