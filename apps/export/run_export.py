@@ -32,17 +32,18 @@ def export(arguments: argparse.Namespace, terminal: Terminal) -> int:
         terminal.json(report.to_json())
     elif not arguments.quiet:
         terminal.out.print(table(report))
-        terminal.out.print("\n".join(_last(report)), soft_wrap=True)
+        terminal.out.print("\n".join(_last(report, ends=compilers is None)), soft_wrap=True)
     if compilers is None:
         return 0
     portable, table_too = report.targets["tflite"].artifact.file.path, not (arguments.json or arguments.quiet)
     return run_beside(portable, arguments.chips, compilers, terminal, table=table_too)
 
 
-def _last(report: Report) -> Iterator[str]:
-    """What was found of the accuracy, and that all is done."""
+def _last(report: Report, *, ends: bool) -> Iterator[str]:
+    """What was found of the accuracy, and the files; that all is done, where the command `ends` here."""
     yield from (sentence for _, sentence in accuracy_verdicts(report))
     yield from class_warnings(report)
     yield from noise_notes(report)
-    made = counted(sum(1 for _ in files(report)), "file")
-    yield done(f"{made} in {report.output}/", "its report.html has all that was measured")
+    made = f"{counted(sum(1 for _ in files(report)), 'file')} in {report.output}/"
+    where = "its report.html has all that was measured"
+    yield done(made, where) if ends else f"{made}; {where}"

@@ -32,8 +32,12 @@ def shown[T](value: Measurement[T], text: Callable[[T], str]) -> str:
 
 def unmeasured_lines(values: Iterable[tuple[str, object]]) -> Iterator[str]:
     """`name, name: reason` for every reason among named values, each reason once; measured values say nothing."""
+    return grouped((name, value.reason) for name, value in values if isinstance(value, NotMeasured))
+
+
+def grouped(said: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """`name, name: text` for every text that is said of names, each text and each of its names once."""
     found: dict[str, dict[str, None]] = {}
-    for name, value in values:
-        if isinstance(value, NotMeasured):
-            found.setdefault(value.reason, {})[name] = None
-    return (f"{', '.join(names)}: {reason}" for reason, names in found.items())
+    for name, text in said:
+        found.setdefault(text, {})[name] = None
+    return (f"{', '.join(names)}: {text}" for text, names in found.items())

@@ -95,6 +95,25 @@ def test_of_a_comparison(*, valid: bool, says: str, tmp_path: Path, capfd: pytes
     said = last(capfd)
     assert said.startswith(says)
     assert said.endswith("" if valid else f"run {other} again: durations are invalid there")
+    assert bench(["compare", str(one), str(other), "--json"]) == 0
+    between = json.loads(capfd.readouterr().out)
+    assert (between["flipped_images"], between["n"]) == (0, 24)
+    assert (between["p50_ratio_b_to_a"] is None) == (not valid)
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_results_with_long_names_are_shown_whole(
+    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.chdir(tmp_path)
+    places = [Path(f"results-of-the-{each}-phone-in-the-third-drawer") for each in ("first", "second")]
+    names = [str(device_result(place)) for place in places]
+    assert bench(["compare", *names]) == 0
+    out = capfd.readouterr().out
+    heads = [line.split() for line in out.splitlines() if names[0] in line or names[1] in line]
+    assert heads == ([names] if width == 200 else [[name] for name in names])
+    assert out.count("same top-1 as desktop") == len(heads)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from rexnet_export.apps.export.doctor.doctor_json import DoctorJson, TargetJson
 from rexnet_export.apps.export.doctor.examine import examine
 from rexnet_export.apps.shared.terminal import Terminal
 from rexnet_export.apps.shared.terminal_table import Column, FittedTable
-from rexnet_export.apps.shared.text import shown
+from rexnet_export.apps.shared.text import grouped, shown
 from rexnet_export.pipeline.core.errors import TargetUnavailable
 from rexnet_export.pipeline.core.records import NotMeasured
 from rexnet_export.targets import TARGETS
@@ -64,7 +64,7 @@ def _lines(found: DoctorJson) -> Iterator[str]:
 
 
 def _failures(found: DoctorJson) -> Iterator[str]:
-    yield from (f"{name} {_failure(target)}" for name, target in found.targets.items() if not target.works)
+    yield from grouped((name, _failure(target)) for name, target in found.targets.items() if not target.works)
 
 
 def _failure(target: TargetJson) -> str:

@@ -15,7 +15,7 @@ from rexnet_export.apps.export.npu.handed_over import compared
 from rexnet_export.apps.export.npu.npu_json import COMPILED, ChipJson, NpuJson, ParametersJson, SourceJson
 from rexnet_export.apps.shared.terminal import Terminal
 from rexnet_export.apps.shared.terminal_table import Column, FittedTable
-from rexnet_export.apps.shared.text import counted, shown, unmeasured_lines
+from rexnet_export.apps.shared.text import counted, grouped, shown, unmeasured_lines
 from rexnet_export.apps.shared.text import done as done_line
 from rexnet_export.pipeline.artifact.export_folder import require_vouched
 from rexnet_export.pipeline.core.errors import ConversionError, ExportError, TargetUnavailable
@@ -178,8 +178,7 @@ def _cells(one: ChipJson) -> list[str]:
 def _lines(record: NpuJson) -> Iterator[str]:
     yield "scales, weights and biases: how many that the compiler was given are those of the portable file"
     yield "not executed: a compiled file runs on its chip alone, and its answers there are not measured"
-    for chip, reason in record.not_compiled.items():
-        yield f"not compiled: {chip}: {reason}"
+    yield from (f"not compiled: {line}" for line in grouped(record.not_compiled.items()))
     scales = [(one.chip, one.parameters) for one in record.chips]
     yield from (f"not compared: {line}" for line in unmeasured_lines(scales))
     integers = ((one.chip, _integers(one)) for one in record.chips if not isinstance(one.parameters, NotMeasured))
@@ -191,19 +190,23 @@ def _integers(one: ChipJson) -> Measurement[int]:
 
 
 def _told(record: NpuJson, failed: Mapping[Chip, ExportError], output: Path, terminal: Terminal) -> int:
-    """Say what is not as it was asked for, also where nothing else is said; its exit code, or 0."""
-    broken = [one for one in record.chips if not one.whole]
-    for one in broken:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in one.fallback.items()) or "none"
-        terminal.fail(
-            f"{output / one.file} is not whole on the NPU: {one.operators_on_npu} of {one.operators} operators in "
-            f"{counted(one.partitions, 'partition')}; left to the processor: {kinds}"
-        )
+    """One line on what is not as it was asked for, also where nothing else is said, or on what is; the exit code."""
+    wrong = list(grouped((str(output / one.file), _apart(one)) for one in record.chips if not one.whole))
+    code = FELL_APART if wrong else 0
     if failed:
-        error = next(iter(failed.values()))
-        terminal.fail(f"{counted(len(failed), 'chip')} of {len(record.chips) + len(failed)} not compiled: {error}")
-        return error.exit_code
-    if broken:
-        return FELL_APART
-    terminal.note(done_line(f"{counted(len(record.chips), 'file')} in {output}/, whole on the NPU, not executed"))
-    return 0
+        first = next(iter(failed.values()))
+        wrong.append(f"{counted(len(failed), 'chip')} of {len(record.chips) + len(failed)} not compiled: {first}")
+        code = first.exit_code
+    if wrong:
+        terminal.fail("; ".join(wrong))
+    else:
+        terminal.note(done_line(f"{counted(len(record.chips), 'file')} in {output}/, whole on the NPU, not executed"))
+    return code
+
+
+def _apart(one: ChipJson) -> str:
+    kinds = ", ".join(f"{count} {kind}" for kind, count in one.fallback.items()) or "none"
+    return (
+        f"not whole on the NPU: {one.operators_on_npu} of {one.operators} operators in "
+        f"{counted(one.partitions, 'partition')}; left to the processor: {kinds}"
+    )

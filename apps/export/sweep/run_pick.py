@@ -6,6 +6,7 @@ import argparse
 
 from rexnet_export.apps.export.sweep.pick import candidates, picked, read_sweep, require_same
 from rexnet_export.apps.shared.terminal import Terminal
+from rexnet_export.apps.shared.text import counted, done
 from rexnet_export.pipeline.core.json import plain
 
 
@@ -22,7 +23,6 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> None:
         return
     terminal.out.print(str(path), soft_wrap=True)
     cost = f"{chosen.bytes / 1e6:.1f} MB" if chosen.p50_ms is None else f"{chosen.p50_ms:.2f} ms"
-    terminal.note(
-        f"{cost}; drop {chosen.drop * 100:+.2f} points, at most {chosen.drop_upper_95 * 100:+.2f}; "
-        f"p {chosen.p:.2g}, corrected for {len(found)} candidates"
-    )
+    limits = f"drop {chosen.drop * 100:+.2f} points, at most {chosen.drop_upper_95 * 100:+.2f}"
+    proof = f"p {chosen.p:.2g}, corrected for {counted(len(found), 'candidate')}"
+    terminal.note(done(f"{chosen.trial} is shown to keep {arguments.max_drop:g} points: {cost}, {limits}, {proof}"))

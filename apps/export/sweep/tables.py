@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from rexnet_export.apps.export.sweep.sweep_json import FileRow, SweepJson, TimingsJson, TrialRow
 from rexnet_export.apps.shared.terminal_table import Column, FittedTable
-from rexnet_export.apps.shared.text import DASH, shown
+from rexnet_export.apps.shared.text import DASH, grouped, shown
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured
 from rexnet_export.pipeline.data.settle import shown as shown_value
 
@@ -103,5 +103,5 @@ def _fronts(row: FileRow, time: Measurement[object]) -> Iterator[str]:
 
 
 def failures(sweep: SweepJson) -> Iterator[str]:
-    """A line for each trial that failed."""
-    yield from (f"{trial.name}: {trial.failure.reason}" for trial in sweep.trials if trial.failure is not None)
+    """Why trials failed, every reason once with its trials."""
+    return grouped((trial.name, trial.failure.reason) for trial in sweep.trials if trial.failure is not None)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from rexnet_export.apps.export.verify.verify_json import verification_json
-from rexnet_export.apps.export.verify.verify_tables import tables, verdict_line
+from rexnet_export.apps.export.verify.verify_tables import problem_lines, tables, verdict_line
 from rexnet_export.apps.shared.terminal import Terminal
+from rexnet_export.apps.shared.text import counted
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.proof import verify as proof
 from rexnet_export.pipeline.proof.verify import Request, Verification
@@ -34,7 +35,7 @@ def _request(arguments: argparse.Namespace) -> Request:
 
 
 def _summary(found: Verification) -> Iterator[str]:
-    """Every file that has problems, with them."""
-    broken = [finding for finding in found.findings if finding.problems]
-    yield f"FAIL: {len(broken)} of {len(found.findings)} files failed"
-    yield from (f"{finding.name}: {', '.join(finding.problems)}" for finding in broken)
+    """How many files have problems, and every problem with its files."""
+    broken = sum(bool(finding.problems) for finding in found.findings)
+    yield f"FAIL: {broken} of {counted(len(found.findings), 'file')} failed"
+    yield from problem_lines(found)

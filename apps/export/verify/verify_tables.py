@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from rexnet_export.apps.shared.terminal_table import Column, FittedTable, Paragraph
-from rexnet_export.apps.shared.text import counted, int8_share, shown
+from rexnet_export.apps.shared.text import counted, grouped, int8_share, shown, unmeasured_lines
 from rexnet_export.pipeline.accuracy.compare import (
     STEPS,
     LogitComparison,
@@ -36,14 +36,16 @@ def tables(found: Verification) -> RenderableType:
             parts += [Paragraph(f"tensors not compared: {found.tensors.reason}"), Paragraph("")]
     else:
         parts += [_tensors(finding) for finding in found.tensors]
-    parts += [
-        Paragraph(f"{finding.name}: {finding.vouched_by.reason}")
-        for finding in found.findings
-        if isinstance(finding.vouched_by, NotMeasured) and not finding.problems
-    ]
-    parts += [Paragraph(f"{finding.name}: {change}") for finding in found.findings for change in finding.changes]
-    parts += [Paragraph(problem, "red") for problem in found.problems]
+    whole = [finding for finding in found.findings if not finding.problems]
+    parts += map(Paragraph, unmeasured_lines((finding.name, finding.vouched_by) for finding in whole))
+    parts += map(Paragraph, grouped((f.name, change) for f in found.findings for change in f.changes))
+    parts += [Paragraph(line, "red") for line in problem_lines(found)]
     return Group(*parts)
+
+
+def problem_lines(found: Verification) -> Iterator[str]:
+    """Every problem once, with the files that have it."""
+    return grouped((finding.name, problem) for finding in found.findings for problem in finding.problems)
 
 
 def verdict_line(found: Verification) -> Text:

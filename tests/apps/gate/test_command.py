@@ -296,8 +296,7 @@ def test_on_github(capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     out, err = capfd.readouterr()
     assert code == json.loads(out)["exit_code"] == 1
     assert [line.split("::")[1] for line in err.splitlines() if line.startswith("::")] == [
-        "error title=rexnet-gate check%3A ort chain%2C FAIL%2C certain",
-        "error title=rexnet-gate check%3A ort float%2C FAIL%2C certain",
+        "error title=rexnet-gate check%3A ort chain%2C ort float%2C FAIL%2C certain",
     ]
     assert Path("summary.md").read_text().startswith("### :x: rexnet-gate check: FAIL, broken at ort\n")
 

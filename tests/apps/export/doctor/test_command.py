@@ -56,7 +56,7 @@ def test_what_fails_is_told_and_is_code_13(
     assert main(["doctor", "--target", "tflite", "--quiet"]) == 13
     out, err = capfd.readouterr()
     assert out == ""
-    assert f"tflite {said}" in err
+    assert f"tflite: {said}" in err
 
 
 def test_a_target_by_another_name_is_explained(capfd: pytest.CaptureFixture[str]) -> None:

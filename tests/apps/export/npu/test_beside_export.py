@@ -74,7 +74,7 @@ def test_a_file_that_falls_apart_is_said_after_a_whole_export(
     out, err = capfd.readouterr()
     assert list(json.loads(out)["targets"]) == ["tflite"], "report.json and nothing more"
     folder = output / "rexnet_050-int8-npu"
-    assert f"{folder}/rexnet_050-int8_Qualcomm_SM8750.tflite is not whole on the NPU: " in err
+    assert f"{folder}/rexnet_050-int8_Qualcomm_SM8750.tflite: not whole on the NPU: " in err
     assert "left to the processor: 1 " in err
     whole = {one["chip"]: one["whole"] for one in json.loads((folder / "npu.json").read_text())["chips"]}
     assert whole == {"SM8750": False, "SM8650": True}
