@@ -10,7 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from rexnet_export.apps.shared.terminal_table import UNBOUNDED
+from rexnet_export.apps.shared.terminal_table import UNBOUNDED, Paragraph
 from rexnet_export.pipeline.core.text import printable
 
 
@@ -24,15 +24,18 @@ class ResultTable:
         """The widest form that fits."""
         whole = _table(self._results)
         least = Measurement.get(console, options.update(width=UNBOUNDED), whole).minimum  # lines break between words
-        yield from (
-            [whole] if least <= options.max_width else [_table({name: one}) for name, one in self._results.items()]
-        )
+        if least <= options.max_width:
+            yield whole
+            return
+        for name, result in self._results.items():
+            yield Paragraph(name)
+            yield _table({"": result})
 
 
 def _table(results: Mapping[str, Mapping[str, Any]]) -> Table:
-    table = Table("", box=None, pad_edge=False)
+    table = Table("", box=None, pad_edge=False, show_header=any(results))
     for name in results:
-        table.add_column(Text(printable(name)), overflow="ignore")
+        table.add_column(Text(printable(name)))
     for title, show in ROWS.items():
         table.add_row(Text(title, no_wrap=True), *(Text(shown(show(result))) for result in results.values()))
     return table

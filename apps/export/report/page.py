@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from rexnet_export.apps.export.accuracy_verdict import accuracy_verdicts
+from rexnet_export.apps.export.options import GPU
 from rexnet_export.apps.export.report import first_screen
 from rexnet_export.apps.export.report.classes import class_section, class_warnings
 from rexnet_export.apps.export.report.network import network_section
@@ -67,8 +68,15 @@ def _samples(report: Report) -> Iterator[tuple[str, Sequence[float]]]:
 
 
 def _drops(report: Report) -> Iterator[dict[str, str]]:
-    """Each file's drop (dot) and its upper 95 % limit (end of the bar) on one scale, against a line at zero."""
-    measured = {name: file.accuracy for name, file in files(report) if not isinstance(file.accuracy, NotMeasured)}
+    """Each file's drop (dot) and its upper 95 % limit (end of the bar) on one scale, against a line at zero.
+
+    The reference's own file is compared with itself, and has neither.
+    """
+    measured = {
+        name: file.accuracy
+        for name, file in files(report)
+        if name != GPU and not isinstance(file.accuracy, NotMeasured)
+    }
     low = min(0.0, *(accuracy.drop for accuracy in measured.values()), 0.0)
     high = max(0.0, *(accuracy.drop_upper_95 for accuracy in measured.values()), 0.0)
 

@@ -20,9 +20,11 @@ from rexnet_export.apps.export.report.page import render
 from rexnet_export.apps.export.sweep.collect import collected
 from rexnet_export.apps.export.sweep.page import page as sweep_page
 from rexnet_export.apps.export.sweep.plan import Trial
-from rexnet_export.apps.export.sweep.sweep_json import TimingsJson
+from rexnet_export.apps.export.sweep.sweep_json import TimedRow, TimingsJson
+from rexnet_export.apps.export.sweep.trial import Exported
 from rexnet_export.apps.gate.outputs.html import page as gate_page
 from rexnet_export.apps.gate.outputs.sheet import Metric
+from rexnet_export.apps.shared.trials.outcome import Failed
 from rexnet_export.pipeline.core.records import NotMeasured
 from rexnet_export.pipeline.export.options import Options
 
@@ -69,6 +71,21 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     return path.as_uri()
 
 
+@pytest.fixture(scope="module")
+def sweep_address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two trials with long names whose files were timed, and two that failed for one reason."""
+    folder = tmp_path_factory.mktemp("sweep")
+    names = [f"rexnet_200_of_birds_and_of_{each}-224-high-int8-tflite" for each in ("beasts", "fish", "men", "ants")]
+    trials = [Trial(name=name, options=Options(target=("tflite",), output=folder / "trials" / name)) for name in names]
+    failed = Failed(exit_code=13, reason="LiteRT is not installed; run: pip install 'rexnet-export[tflite]'")
+    done: dict[str, Exported | Failed] = {each.name: finish(each, "the same images") for each in trials[:2]}
+    sweep = collected(trials, done | dict.fromkeys(names[2:], failed), folder)
+    files = [row.file for trial in sweep.trials for row in trial.files]
+    times = {file: TimedRow(p50_ms=10.0, p90_ms=11.0, n=100, on_speed_front=True) for file in files}
+    (folder / "sweep.html").write_text(sweep_page(sweep, TimingsJson(machine="an AMD", files=times)), encoding="utf-8")
+    return (folder / "sweep.html").as_uri()
+
+
 def opened(browser: Browser, address: str, viewport: dict[str, int], scheme: str) -> tuple[Page, list[str]]:
     """The page, and what it complained of or asked the network for."""
     page = browser.new_page(viewport=viewport, color_scheme=scheme)  # type: ignore[arg-type]
@@ -83,7 +100,7 @@ def opened(browser: Browser, address: str, viewport: dict[str, int], scheme: str
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("document", ["address", "gate_address"])
+@pytest.mark.parametrize("document", ["address", "gate_address", "sweep_address"])
 def test_everybody_can_use_the_page(
     document: str, scheme: str, browser: Browser, request: pytest.FixtureRequest
 ) -> None:
@@ -97,7 +114,7 @@ def test_everybody_can_use_the_page(
 
 @pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desk"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("document", ["address", "gate_address"])
+@pytest.mark.parametrize("document", ["address", "gate_address", "sweep_address"])
 def test_the_page_fits_and_complains_of_nothing(
     browser: Browser,
     document: str,
@@ -141,6 +158,13 @@ def test_files_of_one_trial_are_told_apart(browser: Browser, tmp_path: Path, vie
     page, _ = opened(browser, (tmp_path / "sweep.html").as_uri(), viewport, "light")
     for text in ("file of", "tflite"):
         assert page.locator("tr > *", has_text=text).first.is_visible()
+    page.close()
+
+
+def test_a_long_name_of_a_trial_pushes_no_column_off_a_desk(browser: Browser, sweep_address: str) -> None:
+    page, _ = opened(browser, sweep_address, DESK, "light")
+    box, table = page.evaluate("['.trials .wide', '.trials table'].map(s => document.querySelector(s).scrollWidth)")
+    assert table <= box
     page.close()
 
 

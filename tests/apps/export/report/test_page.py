@@ -49,6 +49,12 @@ def test_artifacts_and_presets_are_all_there() -> None:
     assert page.count("<td>ort x86</td>") == 3
 
 
+def test_the_reference_beside_itself_has_no_limits() -> None:
+    page = render(report(ort=made("a.ort"), gpu=made("a.safetensors")), {})
+    assert page.count("<td>gpu</td>") == 2, "in the table and among the files"
+    assert page.count("<td>ort</td>") == 3, "its drop is drawn too"
+
+
 def test_a_file_that_is_wrong_in_silence_elsewhere_says_so() -> None:
     shown = report(ort=made("a.ort"))
     presets = {"x86": made("a-x86.ort"), "vnni": made("a-vnni.onnx")}
