@@ -14,13 +14,13 @@ from typing import Any
 from rexnet_export.pipeline.artifact.provenance import Statement
 from rexnet_export.pipeline.core.errors import ConversionError, TargetUnavailable, UsageError, first_line
 from rexnet_export.pipeline.core.files import PROVENANCE_FILE, SIGNATURE_FILE
+from rexnet_export.pipeline.core.installing import extra_command
 from rexnet_export.pipeline.core.json import to_text
 from rexnet_export.pipeline.core.strict_json import strict_loads
 from rexnet_export.pipeline.core.untrusted import read_untrusted
 
 PAYLOAD = "application/vnd.in-toto+json"
 PASSWORD = "REXNET_EXPORT_KEY_PASSWORD"  # noqa: S105 - the name of a variable
-INSTALL = "pip install 'rexnet-export[sign]'"
 MOST_KEY, MOST_ENVELOPE = 2**16, 2**26  # bytes
 
 type Sign = Callable[[bytes], bytes]
@@ -104,7 +104,7 @@ def _require_as_signed(folder: Path, payload: bytes, kind: str) -> None:
 
 def _require_library() -> None:
     if find_spec("securesystemslib") is None or find_spec("cryptography") is None:
-        raise TargetUnavailable(f"signatures need securesystemslib and cryptography: run `{INSTALL}`")
+        raise TargetUnavailable(f"signatures need securesystemslib and cryptography: run `{extra_command('sign')}`")
 
 
 def _key(path: Path, flag: str) -> bytes:

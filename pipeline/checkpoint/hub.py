@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from rexnet_export.pipeline.checkpoint.foreign_settings import CONFIG_FILE
 from rexnet_export.pipeline.checkpoint.reference import WEIGHT_FILES
-from rexnet_export.pipeline.core.errors import CheckpointError, TargetUnavailable, first_line
+from rexnet_export.pipeline.core.errors import CheckpointError, first_line
+from rexnet_export.pipeline.core.extras import require_module
 
 TIMEOUT_SECONDS = 10
 _REFERENCE = re.compile(r"hf-hub:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
@@ -41,8 +41,7 @@ def fetch(reference: str) -> FetchedModel:
     parsed = _REFERENCE.fullmatch(reference)
     if parsed is None:
         raise CheckpointError(f"{reference!r} is not hf-hub:owner/name or hf-hub:owner/name@revision")
-    if find_spec("huggingface_hub") is None:
-        raise TargetUnavailable(f"{reference} needs huggingface_hub: run `pip install huggingface_hub`")
+    require_module("huggingface_hub", reference)
     repository = _Repository(reference=reference, name=parsed[1], revision=parsed[2])
     offered = _offered(repository)
     weights, config = _online(repository, offered) if isinstance(offered, tuple) else _cached(repository, offered)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from rexnet_export.pipeline.core.errors import TargetUnavailable
+from rexnet_export.pipeline.core.installing import extra_command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +19,8 @@ class Extra:
 
     @property
     def command(self) -> str:
-        """What installs it."""
-        return f"pip install 'rexnet-export[{self.name}]'"
+        """What installs it here."""
+        return extra_command(self.name)
 
     @property
     def missing(self) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rexnet_export.pipeline.core.installing import extra_command
+
 HEAD = 512
 _STARTS = (
     (b"version https://git-lfs", "a Git LFS pointer: run `git lfs pull`"),
@@ -27,7 +29,7 @@ def kind_of(head: bytes) -> str | None:
     if head[257:262] == b"ustar":
         return "a tar archive: unpack it (tar -xf)"
     if head[4:8] == b"ftyp" and head[8:12] in _HEIC:
-        return "HEIC: run `pip install 'rexnet-export[data]'` to read it, or convert it to JPEG"
+        return f"HEIC: run `{extra_command('data')}` to read it, or convert it to JPEG"
     return next((kind for start, kind in _STARTS if head.startswith(start)), None)
 
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from rexnet_export.pipeline.core.errors import DataError, first_line
+from rexnet_export.pipeline.core.installing import extra_command
 from rexnet_export.pipeline.data.encoded import EncodedImages
 from rexnet_export.pipeline.labels.class_names import quoted
 from rexnet_export.pipeline.labels.image_labels import LABEL_HEADERS
 
-INSTALL = "pip install 'rexnet-export[data]'"
 LARGEST_GROUP = 2**31  # bytes of a parquet file's row group, which is read whole
 KEPT_GROUPS = 2
 LABELS = LABEL_HEADERS | {"labels", "fine_label"}
@@ -82,7 +82,7 @@ def open_tables(place: Path, files: Sequence[Path], *, labelled: bool) -> TableI
     A column of bytes, or of Hugging Face's images, is the images'; one that is called `label` or the like the classes'.
     """
     if find_spec("pyarrow") is None:
-        raise DataError(f"{place} is a table of a data set, which pyarrow reads; run: {INSTALL}")
+        raise DataError(f"{place} is a table of a data set, which pyarrow reads; run: {extra_command('data')}")
     try:
         schemas = [_schema(file) for file in files]
         if strangers := [f.name for f, s in zip(files, schemas, strict=True) if s.names != schemas[0].names]:

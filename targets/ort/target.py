@@ -16,6 +16,7 @@ from rexnet_export.pipeline.artifact.metadata import PROCESSOR
 from rexnet_export.pipeline.artifact.self_test import carried
 from rexnet_export.pipeline.artifact.target import OutputSession, Source, described, require_int8
 from rexnet_export.pipeline.core.errors import ConversionError, TargetUnavailable, first_line
+from rexnet_export.pipeline.core.installing import install_command
 from rexnet_export.pipeline.core.outputs import LOGITS, PROBABILITIES
 from rexnet_export.pipeline.core.records import Artifact, Precision, StoredFile, stored_file
 from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
@@ -44,7 +45,7 @@ class Ort:
     def require(self) -> None:
         """`.ort` files are written and run by ONNX Runtime."""
         if find_spec("onnxruntime") is None:
-            raise TargetUnavailable("ONNX Runtime is not installed; run: pip install onnxruntime==1.26.0")
+            raise TargetUnavailable(f"ONNX Runtime is not installed; run: {install_command('onnxruntime==1.26.0')}")
 
     def convert(self, source: Source, folder: Path, stem: str) -> Artifact:
         """Write `stem.ort` for ARM and the `x86` preset, the `.onnx` of each, and the ARM file's operator list.

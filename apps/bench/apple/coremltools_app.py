@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from rexnet_export.apps.bench.apple.devicectl import XCRUN, AppleDevice, find_devicectl
 from rexnet_export.apps.bench.transports.posix import COMMAND_S, Control, run_process
 from rexnet_export.pipeline.core.errors import DeviceError, TargetUnavailable, UsageError, first_line
+from rexnet_export.pipeline.core.extras import require_module
 from rexnet_export.targets.coreml.builder import IMAGE, LOGITS
 from rexnet_export.targets.coreml.package import quiet
 
@@ -42,8 +42,7 @@ def require(device: str) -> Path:
     devicectl = find_devicectl()
     if devicectl is None:
         raise TargetUnavailable(f"{device} needs devicectl, which is not installed here; install Xcode 15 or newer")
-    if find_spec("coremltools") is None:
-        raise TargetUnavailable("coremltools is not installed; run: pip install coremltools==9.0")
+    require_module("coremltools", device)
     return devicectl
 
 

@@ -20,9 +20,9 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save
 
-from rexnet_export.pipeline.checkpoint import hub
 from rexnet_export.pipeline.checkpoint.hub import fetch
 from rexnet_export.pipeline.checkpoint.load import load
+from rexnet_export.pipeline.core import extras
 from rexnet_export.pipeline.core.errors import CheckpointError, TargetUnavailable
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.model.architecture import architecture
@@ -260,8 +260,8 @@ def test_the_endpoint_and_cache_of_the_environment_are_used_quietly(server: Hub,
 
 
 def test_a_missing_library_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "find_spec", lambda _name: None)
-    with pytest.raises(TargetUnavailable, match="pip install huggingface_hub"):
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
+    with pytest.raises(TargetUnavailable, match=r"timm/tiny needs huggingface_hub; run: .*(?:\[|--extra )hub\b"):
         fetch("hf-hub:timm/tiny")
 
 

@@ -105,7 +105,7 @@ def test_damage_and_cells_without_bytes_are_named(tmp_path: Path) -> None:
 def test_without_pyarrow_one_line_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pyarrow.parquet.write_table(table([0]), tmp_path / "x.parquet")
     monkeypatch.setattr(tables, "find_spec", lambda _: None)
-    with pytest.raises(DataError, match=r"pyarrow reads; run: pip install 'rexnet-export\[data\]'"):
+    with pytest.raises(DataError, match=r"pyarrow reads; run: .*(?:\[|--extra )data\b.*"):
         open_source(tmp_path, labelled=False)
 
 
