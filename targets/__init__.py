@@ -14,6 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, override
 
 from rexnet_export.pipeline.core.errors import TargetUnavailable, UsageError, first_line
+from rexnet_export.pipeline.core.meant import one_of
 from rexnet_export.pipeline.core.records import PRECISIONS, Precision
 
 if TYPE_CHECKING:  # it imports numpy
@@ -127,7 +128,7 @@ def chosen(names: Sequence[str], precision: Precision, *, without: Collection[st
     """The targets of these names in the table's order, each once; `all` means usual ones that have the precision, but
     those `without`."""
     if unknown := sorted(set(names) - set(WORDS)):
-        raise UsageError(f"--target {unknown[0]!r}: choose one of {', '.join(WORDS)}")
+        raise UsageError(f"--target {unknown[0]!r}: {one_of(unknown[0], WORDS)}")
     for name, line in BROKEN.items():
         if ALL in names or (name in names and name not in TARGETS):
             raise TargetUnavailable(f"{line}; mend or uninstall it, or name other targets with --target")

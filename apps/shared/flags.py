@@ -6,11 +6,11 @@ import argparse
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from importlib.metadata import version
 from typing import Any, NoReturn
 
 from rexnet_export.pipeline.core.errors import UsageError
+from rexnet_export.pipeline.core.meant import did_you_mean
 
 
 def refuse_given(options: argparse.Namespace, names: Iterable[str], why: str) -> None:
@@ -42,10 +42,12 @@ class CommandParser(argparse.ArgumentParser):
         if unknown := re.match(r"unrecognized arguments: (\S+)", message):
             word = unknown[1].partition("=")[0]
             # Of another subcommand it may be a flag.
-            return _close(word, [known for known in (*self._flags(), *self._words) if known != word])
+            return did_you_mean(word, [known for known in (*self._flags(), *self._words) if known != word])
         if choice := re.search(r"invalid choice: '?([^' ]+)'? \(choose from (.*)\)", message):
             value, choices = choice[1], re.findall(r"[\w.:-]+", choice[2])
-            return f"{value} is called {self._meant[value]} here" if value in self._meant else _close(value, choices)
+            return (
+                f"{value} is called {self._meant[value]} here" if value in self._meant else did_you_mean(value, choices)
+            )
         return ""
 
     def _flags(self) -> list[str]:
@@ -62,11 +64,6 @@ def parsed(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpa
     if any(action.nargs == "+" and not action.option_strings for action in parser._actions):
         return parser.parse_intermixed_args(argv)
     return parser.parse_args(argv)
-
-
-def _close(word: str, known: Sequence[str]) -> str:
-    nearest = get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"did you mean {nearest[0]}?" if nearest else ""
 
 
 class Version(argparse.Action):

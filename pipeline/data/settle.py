@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rexnet_export.pipeline.core.errors import UsageError
+from rexnet_export.pipeline.core.meant import one_of
 from rexnet_export.pipeline.core.records import (
     ASSUMED,
     CROP_MODES,
@@ -118,7 +119,7 @@ def _size(size: Size) -> str | None:
 
 
 def _choice(value: object, choices: tuple[str, ...]) -> str | None:
-    return None if value in choices else f"choose one of {', '.join(choices)}"
+    return None if value in choices else one_of(str(value), choices)
 
 
 def _ratio(value: float) -> str | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from rexnet_export.pipeline.core.errors import UsageError, first_line
+from rexnet_export.pipeline.core.meant import did_you_mean, one_of
 from rexnet_export.pipeline.core.records import (
     ACTIVATIONS,
     INTERPOLATIONS,
@@ -208,8 +208,8 @@ def from_mapping(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     for key, value in values.items():
         name = key.replace("-", "_")
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {_flag(near[0])}?" if near else f"known: {', '.join(map(_flag, known))}"
+            flags = [_flag(each) for each in known]
+            hint = did_you_mean(_flag(name), flags) or f"known: {', '.join(flags)}"
             raise UsageError(f"{where}: unknown key {key!r}; {hint}")
         converted[name] = _converted(name, value, str(known[name].type), where)
     return converted
@@ -280,7 +280,7 @@ _NAMES = {"tuple[str, ...]": "list of texts", "Colours": "number or list of numb
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise UsageError(f"--{name} {value!r}: choose one of {', '.join(choices)}")
+        raise UsageError(f"--{name} {value!r}: {one_of(value, choices)}")
 
 
 def _flag(name: str) -> str:

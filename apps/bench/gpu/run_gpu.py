@@ -12,6 +12,7 @@ from rexnet_export.apps.bench.gpu.subject import subject
 from rexnet_export.apps.shared.terminal import Terminal
 from rexnet_export.apps.shared.text import counted, done
 from rexnet_export.pipeline.core.errors import InvalidMeasurement, UsageError
+from rexnet_export.pipeline.core.meant import listed, one_of
 from rexnet_export.targets.gpu.forms import FORMS, Machine, this_machine
 
 GPU_BATCHES, CPU_BATCHES = (1, 8, 32, 128, 256, 512, 1024), (1, 8)
@@ -53,16 +54,17 @@ def _asked(options: argparse.Namespace, machine: Machine) -> Asked:
 
 def _batches(text: str) -> tuple[int, ...]:
     """Sizes in ascending order, each once."""
-    words = text.split(",")
+    words = listed(text, "--batches", (), "1,8,32")
     if wrong := [word for word in words if not (re.fullmatch("[0-9]{1,5}", word) and 1 <= int(word) <= MOST_BATCH)]:
         raise UsageError(f"--batches {text}: {wrong[0]!r} is not a number from 1 to {MOST_BATCH}")
     return tuple(sorted(set(map(int, words))))
 
 
 def _forms(text: str) -> tuple[str, ...]:
-    if unknown := [name for name in text.split(",") if name not in FORMS]:
-        raise UsageError(f"--forms {text}: there is no {unknown[0]!r}; there are {', '.join(FORMS)}")
-    return tuple(name for name in FORMS if name in text.split(","))
+    words = listed(text, "--forms", FORMS, ",".join(list(FORMS)[:2]))
+    if unknown := [name for name in words if name not in FORMS]:
+        raise UsageError(f"--forms {text}: there is no {unknown[0]!r}; {one_of(unknown[0], FORMS)}")
+    return tuple(name for name in FORMS if name in words)
 
 
 def _ending(found: GpuJson) -> tuple[str, str]:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 from rexnet_export.pipeline.core.errors import UsageError
+from rexnet_export.pipeline.core.meant import did_you_mean, listed
 
 ALL = "all"
 
@@ -113,10 +113,13 @@ def chips_from(text: str, flag: str) -> tuple[Chip, ...]:
 
     `UsageError` names the `flag` that the list was given with, and what of it is no chip.
     """
-    words = [part.strip() for part in text.split(",")]
-    if not all(words):
-        raise UsageError(f"{flag} {text!r}: a name is missing; write names with a comma between them: SM8650,SM8750")
+    words = listed(text, flag, _names(), "SM8650,SM8750")
     return tuple(dict.fromkeys(chip for word in words for chip in _meant(word, flag)))
+
+
+def _names() -> list[str]:
+    """All that a list may have."""
+    return [*(chip.name for chip in KNOWN.values()), ALL, *(vendor.name.lower() for vendor in VENDORS)]
 
 
 def _meant(word: str, flag: str) -> Sequence[Chip]:
@@ -126,9 +129,6 @@ def _meant(word: str, flag: str) -> Sequence[Chip]:
         return [KNOWN[chip.lower()] for vendor in vendors for chip in vendor.chips]
     if wanted in KNOWN:
         return [KNOWN[wanted]]
-    nearest = get_close_matches(wanted, [*KNOWN, ALL, *(vendor.name.lower() for vendor in VENDORS)], n=1)
     known = "; ".join(f"{vendor.name}: {', '.join(vendor.chips)}" for vendor in VENDORS)
-    meant = next((KNOWN[name].name if name in KNOWN else name for name in nearest), "")
-    raise UsageError(
-        f"{flag} {word!r}: no chip of that name; " + (f"did you mean {meant}?" if meant else f"there are {known}")
-    )
+    hint = did_you_mean(word, _names()) or f"there are {known}"
+    raise UsageError(f"{flag} {word!r}: no chip of that name; {hint}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from rexnet_export.pipeline.checkpoint.reference import LOCAL, on_hub, weights_at
 from rexnet_export.pipeline.core.errors import CheckpointError, DataError, UsageError
+from rexnet_export.pipeline.core.meant import one_of
 from rexnet_export.pipeline.core.text import excerpt
 from rexnet_export.pipeline.data.settle import shown
 from rexnet_export.pipeline.export.apart import require_apart
@@ -59,7 +60,7 @@ def read_plan(path: Path, output: Path) -> tuple[Trial, ...]:
     known = (*AXES, OPTIONS, EXCLUDE)
     for key in table:
         if key not in known:
-            raise UsageError(f"{where}: unknown key {excerpt(repr(key))}; known: {', '.join(known)}")
+            raise UsageError(f"{where}: unknown key {excerpt(repr(key))}; {one_of(key, known)}")
     combinations = list(product(*(_axis(table, key, where) for key in AXES)))
     if len(combinations) > MOST_TRIALS:
         raise UsageError(f"{where}: {len(combinations):,} trials are more than {MOST_TRIALS:,}; split the sweep")
@@ -97,7 +98,7 @@ def _axis(table: Mapping[str, Any], key: str, where: str) -> list[Any]:
 def _sound(name: str, value: Any, where: str) -> Any:  # noqa: ANN401 - any option's value
     """The same; refused where no export could honour it."""
     if name == "target" and (len(value) != 1 or value[0] not in TARGETS):
-        raise UsageError(f"{where}: targets = {', '.join(value)}: choose from {', '.join(TARGETS)}")
+        raise UsageError(f"{where}: targets = {excerpt(', '.join(value))}: {one_of(value[0], TARGETS)}")
     if name == "checkpoint":
         return _placed(value)
     try:
