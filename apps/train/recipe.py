@@ -84,6 +84,20 @@ def check_batch(batch: int, *, images: int, processes: int) -> None:
         raise UsageError(f"{images} training images are fewer than one batch of {batch}: lower --batch")
 
 
+def batch_sizes(images: int, batch: int, processes: int) -> tuple[int, ...]:
+    """Global batches that every image is in, as even as can be and none above `batch`, each a multiple of `processes`.
+
+    A small last one would have statistics unlike the others' in BatchNorm, which takes no single image at all: where
+    no batch of two in a share is left, one is larger than was asked. Up to `processes - 1` images are taken twice.
+    """
+    shares, most = math.ceil(images / processes), batch // processes
+    steps = math.ceil(shares / most)
+    if shares // steps < SMALLEST_SHARE:
+        steps = max(1, shares // SMALLEST_SHARE)
+    least, larger = divmod(shares, steps)
+    return tuple(processes * (least + (step < larger)) for step in range(steps))
+
+
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """Linear warm-up to `rate`, then half a cosine to zero over the remaining steps."""
     warmup = recipe.warmup_epochs * steps_per_epoch

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from rexnet_export.apps.train.augment import TrainingImages
 from rexnet_export.apps.train.distributed import World, parallel
 from rexnet_export.apps.train.optimizer import averaging, parameter_groups
-from rexnet_export.apps.train.recipe import Recipe, check_batch, learning_rate
+from rexnet_export.apps.train.recipe import Recipe, batch_sizes, check_batch, learning_rate
 from rexnet_export.pipeline.core.errors import CheckpointError, DataError, UsageError
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import Preprocess
@@ -112,7 +112,8 @@ class Trainer:
 
     def _train_epoch(self, model: nn.Module, progress: Progress, workers: int) -> tuple[float, float]:
         recipe, device = self.recipe, self.world.device
-        steps = len(self.training) // recipe.batch
+        sizes = batch_sizes(len(self.training), recipe.batch, self.world.size)
+        steps, images = len(sizes), sum(sizes)
         torch.manual_seed(hash((recipe.seed, self.epoch, self.world.rank)))  # dropout; the same after a resume
         model.train()
         if self._head_alone:
@@ -121,15 +122,15 @@ class Trainer:
         loss_sum = torch.zeros((), device=device)
         title = f"epoch {self.epoch + 1}/{recipe.epochs}"
         start = perf_counter()
-        with progress.stage(title, steps * recipe.batch, "images") as bar:
+        with progress.stage(title, images, "images") as bar:
             for step, (pixels, labels) in enumerate(self._loaded(workers)):
                 rate = learning_rate(recipe, self.epoch * steps + step, steps)
                 loss = self._step(model, pixels, labels.to(device), rate)
-                loss_sum += loss
-                bar.advance(recipe.batch, f"loss {loss.item():.3f}" if step % 10 == 0 else "")
+                loss_sum += loss * sizes[step]
+                bar.advance(sizes[step], f"loss {loss.item():.3f}" if step % 10 == 0 else "")
         if self.world.size > 1:  # each process's loss is the mean of its share
             distributed.all_reduce(loss_sum)
-        return loss_sum.item() / self.world.size / steps, steps * recipe.batch / (perf_counter() - start)
+        return loss_sum.item() / self.world.size / images, images / (perf_counter() - start)
 
     @property
     def _head_alone(self) -> bool:
@@ -253,9 +254,13 @@ class Trainer:
 
 
 def _epoch_batches(images: int, recipe: Recipe, epoch: int, where: World) -> Iterator[list[int]]:
-    """This process's share of every global batch; the order depends on seed and epoch, the last odd batch drops."""
+    """This process's share of every global batch; the order depends on seed and epoch."""
     order = torch.randperm(images, generator=torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)).tolist()
-    share = recipe.batch // where.size
-    for start in range(0, images - recipe.batch + 1, recipe.batch):
+    sizes = batch_sizes(images, recipe.batch, where.size)
+    order += order[: sum(sizes) - images]
+    start = 0
+    for size in sizes:
+        share = size // where.size
         first = start + where.rank * share
         yield order[first : first + share]
+        start += size

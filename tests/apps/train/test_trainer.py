@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from PIL import Image
 from rexnet_export.apps.train.augment import augment, random_box
 from rexnet_export.apps.train.command import main
 from rexnet_export.apps.train.options import VARIANTS, parser
-from rexnet_export.apps.train.recipe import Augmentation, Recipe, learning_rate
+from rexnet_export.apps.train.recipe import Augmentation, Recipe, batch_sizes, learning_rate
 from rexnet_export.apps.train.trainer import Trainer
 from rexnet_export.pipeline.checkpoint.load import load_checkpoint
 from rexnet_export.pipeline.core.records import Preprocess
@@ -309,6 +310,56 @@ def test_learning_rate_warms_up_and_decays_to_nothing() -> None:
     assert rates[200:] == sorted(rates[200:], reverse=True)
     assert rates[-1] == pytest.approx(0, abs=1e-4)
     assert rates[600] == pytest.approx(0.5 * 0.5 * (1 + math.cos(math.pi / 2)))
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "processes", "sizes"),
+    [
+        (64, 16, 1, (16, 16, 16, 16)),
+        (65, 16, 1, (13,) * 5),
+        (33, 16, 1, (11, 11, 11)),
+        (17, 16, 1, (9, 8)),
+        (16, 16, 1, (16,)),
+        (3, 2, 1, (3,)),  # a batch of one image is none for BatchNorm
+        (5, 2, 1, (3, 2)),
+        (5, 4, 1, (3, 2)),
+        (33, 16, 2, (12, 12, 10)),  # one image twice, so that all shares are equal
+        (9, 4, 2, (6, 4)),
+    ],
+)
+def test_every_image_is_in_an_even_batch(images: int, batch: int, processes: int, sizes: tuple[int, ...]) -> None:
+    assert batch_sizes(images, batch, processes) == sizes
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_batches_have_every_image_and_no_share_of_one(processes: int) -> None:
+    for images in range(6, 80):
+        for batch in range(2 * processes, images + 1, processes):
+            sizes = batch_sizes(images, batch, processes)
+            assert images <= sum(sizes) < images + processes
+            assert max(sizes) - min(sizes) in {0, processes}
+            assert min(sizes) >= 2 * processes
+            assert all(size % processes == 0 for size in sizes)
+            assert max(sizes) <= max(batch, 3 * processes)
+
+
+def test_an_epoch_takes_every_image(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """64 images in batches of at most 21 or of 63: the last one is not dropped, and is not a single image."""
+    taken: list[int] = []
+    step = Trainer._step
+
+    def noted(self: Trainer, model: Any, pixels: Any, labels: Any, rate: float) -> Any:  # noqa: ANN401 - torch's
+        taken.append(len(labels))
+        return step(self, model, pixels, labels, rate)
+
+    monkeypatch.setattr(Trainer, "_step", noted)
+    for batch, sizes in (("21", [16] * 4), ("63", [32, 32])):
+        taken.clear()
+        assert main(command(folders, tmp_path / batch, "--epochs", "1", "--batch", batch)) == 0
+        assert taken == sizes
+    assert "64 training" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("epochs", "warmup"), [(1, 0.5), (2, 1.0), (12, 1.0)])
