@@ -12,8 +12,9 @@ from rexnet_export.apps.shared.flags import CommandParser
 PREDICT = "predict"
 PROGRAM = f"rexnet-export {PREDICT}"
 DESCRIPTION = """Ask a finished file about photos. Each is prepared as the file's metadata says, and its best classes
-are printed with their probabilities. A folder stands for all photos in it. A file that the manifest beside it does
-not vouch for is refused."""
+are printed with their probabilities. A folder stands for all photos in it. A photo that cannot be read is
+one line of error and makes the exit code 11; all others are answered. A file that the manifest beside it does not vouch
+for is refused."""
 
 
 def main(argv: Sequence[str]) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from itertools import islice
@@ -279,6 +280,19 @@ def batches(
     Images are decoded on all cores, at most two batches ahead of the reader, so memory does not grow with the
     number of images. Undecodable images are collected over what is already being decoded, then named together.
     """
+    ahead = 2 * batch
+    with closing(attempts(source, preprocess, indices, ahead)) as each:
+        while ready := list(islice(each, batch)):
+            if any(isinstance(one, DataError) for one in ready):
+                begun = [*ready, *islice(each, ahead)]
+                raise _unusable(source, [str(one) for one in begun if isinstance(one, DataError)], len(begun))
+            yield np.stack([one for one in ready if not isinstance(one, DataError)])
+
+
+def attempts(
+    source: ImageSource, preprocess: Preprocess, indices: Iterable[int], ahead: int
+) -> Generator[NDArray[np.uint8] | DataError]:
+    """Every chosen image in order, as uint8 [H, W, C], or why it cannot be used; `ahead` of the reader are decoded."""
     remaining = iter(indices)
     pool = _pool()
     pending: deque[Future[NDArray[np.uint8]]] = deque()
@@ -287,15 +301,12 @@ def batches(
         pending.extend(pool.submit(_pixels, source, preprocess, index) for index in islice(remaining, length))
 
     try:
-        refill(3 * batch)
+        refill(ahead)
         while pending:
-            ready = [pending.popleft() for _ in range(min(batch, len(pending)))]
-            if any(isinstance(future.exception(), DataError) for future in ready):
-                begun = [*ready, *pending]
-                errors = [str(error) for future in begun if (error := future.exception())]
-                raise _unusable(source, errors, len(begun))
-            yield np.stack([future.result() for future in ready])
-            refill(len(ready))
+            one = pending.popleft()
+            refill(1)
+            failure = one.exception()
+            yield failure if isinstance(failure, DataError) else one.result()
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import batched
 from pathlib import Path
 from typing import Protocol
 
@@ -14,10 +16,10 @@ from rexnet_export.pipeline.artifact.inspection import Inspection
 from rexnet_export.pipeline.artifact.metadata import card_from
 from rexnet_export.pipeline.core.errors import ConversionError, DataError, UsageError
 from rexnet_export.pipeline.core.outputs import LOG_PROBABILITIES, LOGITS, log_softmax, network_outputs
-from rexnet_export.pipeline.core.progress import Progress
+from rexnet_export.pipeline.core.progress import Bar, Progress
 from rexnet_export.pipeline.core.records import ModelCard
 from rexnet_export.pipeline.data.folder import FolderImages, open_folder
-from rexnet_export.pipeline.data.sources import batches
+from rexnet_export.pipeline.data.sources import attempts
 
 BATCH = 16
 
@@ -51,30 +53,57 @@ class Prediction:
     numbers: Mapping[str, tuple[float, ...]]
 
 
-def predict(file: OpenedFile, photos: Sequence[Path], top: int, progress: Progress) -> Iterator[Prediction]:
-    """Answers for photos, and for all photos in folders, in their order.
+@dataclass(frozen=True, kw_only=True)
+class Unread:
+    """A photo without an answer, or what was named and has none; the reason names it, too."""
 
-    `UsageError` for a backbone, `DataError` for what is no photo.
+    photo: str
+    reason: str
+
+
+def predict(file: OpenedFile, photos: Sequence[Path], top: int, progress: Progress) -> Iterator[Prediction | Unread]:
+    """Answers for photos, and for all photos in folders, in their order; one that cannot be used costs no other's.
+
+    `UsageError` for a backbone.
     """
     if top < 1:
         raise UsageError(f"--top {top}: how many classes to show is 1 or more")
     card = card_from(file.inspect().metadata)
     if card.features:
         raise UsageError(f"{file.path.name} is a backbone: it gives features, not classes")
-    sources = [_source(photo, card.preprocess.channels) for photo in photos]
+    sources = []
+    for photo in photos:
+        try:
+            sources.append(_source(photo, card.preprocess.channels))
+        except DataError as error:
+            yield Unread(photo=str(photo), reason=str(error))
     with progress.stage("predicting", sum(map(len, sources)), "photos") as bar:
-        for photo, source in zip(photos, sources, strict=True):
-            names = [str(photo / name) if photo.is_dir() else str(photo) for name in source.ids]
-            yield from _answers(file, card, source, names, top)
-            bar.advance(len(source))
+        for source in sources:
+            for remark in source.remarks:
+                progress.note(remark)
+            yield from _answers(file, card, source, top, bar)
 
 
 def _source(photo: Path, channels: int) -> FolderImages:
+    """A photo, or all of a folder, by the names that the person would give them."""
     if photo.is_dir():
-        return open_folder(photo, labelled=False, channels=channels)
+        found = open_folder(photo, labelled=False, channels=channels)
+        return replace(found, root=Path(), ids=tuple(str(photo / name) for name in found.ids))
     if not photo.exists():
         raise DataError(f"{photo} does not exist; name photos, or folders of them")
-    return FolderImages(root=photo.parent, ids=(photo.name,), channels=channels)
+    return FolderImages(root=Path(), ids=(str(photo),), channels=channels)
+
+
+def _answers(
+    file: OpenedFile, card: ModelCard, source: FolderImages, top: int, bar: Bar
+) -> Iterator[Prediction | Unread]:
+    with closing(attempts(source, card.preprocess, range(len(source)), 2 * BATCH)) as each:
+        for chunk in batched(zip(source.ids, each, strict=True), BATCH):
+            yield from (Unread(photo=name, reason=str(one)) for name, one in chunk if isinstance(one, DataError))
+            read = {name: one for name, one in chunk if not isinstance(one, DataError)}
+            if read:
+                yield from _predictions(file, card, read, top)
+            bar.advance(len(chunk))
 
 
 def _outputs(file: OpenedFile, pixels: NDArray[np.uint8], card: ModelCard) -> dict[str, NDArray[np.float32]]:
@@ -90,20 +119,17 @@ def _outputs(file: OpenedFile, pixels: NDArray[np.uint8], card: ModelCard) -> di
     return outputs
 
 
-def _answers(
-    file: OpenedFile, card: ModelCard, source: FolderImages, names: Sequence[str], top: int
+def _predictions(
+    file: OpenedFile, card: ModelCard, photos: Mapping[str, NDArray[np.uint8]], top: int
 ) -> Iterator[Prediction]:
-    place = 0
-    for pixels in batches(source, card.preprocess, range(len(source)), BATCH):
-        outputs = _outputs(file, pixels, card)
-        numbers = {name: values for name, values in outputs.items() if name != LOGITS or not card.labels}
-        for row, logits in enumerate(outputs[LOGITS]):
-            yield Prediction(
-                photo=names[place],
-                guesses=_best(logits, card, top) if card.labels else (),
-                numbers={name: tuple(values[row].tolist()) for name, values in numbers.items()},
-            )
-            place += 1
+    outputs = _outputs(file, np.stack(list(photos.values())), card)
+    numbers = {name: values for name, values in outputs.items() if name != LOGITS or not card.labels}
+    for row, photo in enumerate(photos):
+        yield Prediction(
+            photo=photo,
+            guesses=_best(outputs[LOGITS][row], card, top) if card.labels else (),
+            numbers={name: tuple(values[row].tolist()) for name, values in numbers.items()},
+        )
 
 
 def _best(logits: NDArray[np.float32], card: ModelCard, top: int) -> tuple[Guess, ...]:

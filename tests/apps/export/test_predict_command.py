@@ -80,6 +80,32 @@ def test_what_cannot_be_answered_is_one_line(
     assert len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("flags", [("--json",), ()])
+def test_photos_that_cannot_be_read_cost_no_other_its_answer(
+    tflite: Path, photos: Path, tmp_path: Path, flags: tuple[str, ...], capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder, empty = tmp_path / "mixed", tmp_path / "empty"
+    shutil.copytree(photos, folder)
+    empty.mkdir()
+    (folder / "aa.png").write_text("no image")
+    (folder / "c.jpg").write_bytes((folder / "b.jpg").read_bytes()[:300])
+    asked = [str(each) for each in (tmp_path / "missing.png", folder, empty, photos / "a.png")]
+    assert main(["predict", str(tflite), *asked, "--quiet", *flags]) == 11
+    out, err = capfd.readouterr()
+    unread = [tmp_path / "missing.png", empty, folder / "aa.png", folder / "c.jpg"]
+    lines = err.splitlines()
+    assert len(lines) == len(unread)
+    for line, each in zip(lines, unread, strict=True):
+        assert line.startswith(f"rexnet-export predict: {each} ")
+    if flags:
+        found = json.loads(out)
+        assert [each["photo"] for each in found["unread"]] == list(map(str, unread))
+        answered = [each["photo"] for each in found["predictions"]]
+    else:
+        answered = [line.partition(": ")[0] for line in out.splitlines()]
+    assert answered == [str(folder / "a.png"), str(folder / "b.jpg"), str(photos / "a.png")]
+
+
 def test_a_file_that_its_manifest_does_not_know_is_refused(
     exported: Path, photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,7 @@ from rexnet_export.pipeline.artifact.metadata import describe
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import ModelCard, Preprocess
-from rexnet_export.pipeline.proof.predict import predict
+from rexnet_export.pipeline.proof.predict import Prediction, predict
 
 CARD = ModelCard(
     name="tiny", labels=("cat", "dog"), preprocess=Preprocess(size=8, crop_ratio=1.0), checkpoint_sha256="0" * 64
@@ -41,6 +41,7 @@ def photo(tmp_path: Path) -> Path:
 
 def test_each_class_has_an_answer(photo: Path) -> None:
     (answer,) = predict(answering([0.0, np.log(3)]), [photo], 5, Silent())
+    assert isinstance(answer, Prediction)
     assert [(guess.label, round(guess.probability, 6)) for guess in answer.guesses] == [("dog", 0.75), ("cat", 0.25)]
 
 
