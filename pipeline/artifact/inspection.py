@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 from rexnet_export.pipeline.artifact.fingerprints import Parameters, damaged
+from rexnet_export.pipeline.artifact.metadata import card_from
 from rexnet_export.pipeline.artifact.structure import Structure
 from rexnet_export.pipeline.core.records import Coverage
 from rexnet_export.quantization.table.params import QuantParams
@@ -27,8 +28,10 @@ class Inspection:
         parameters: Callable[[], Parameters],
         altered: Callable[[], list[str]] | None = None,
         compressed: Callable[[], Mapping[str, str]] = dict,
+        declared: Callable[[], Sequence[str]] | None = None,
     ) -> None:
-        """Where `altered` is not given, it follows from the metadata's fingerprints."""
+        """Where `altered` is not given, it follows from the metadata's fingerprints, and `declared` from its card."""
+        self._declared = declared
         self._compressed = compressed
         self._metadata, self._coverage, self._structure = metadata, coverage, structure
         self._qparams, self._parameters, self._altered = qparams, parameters, altered
@@ -37,6 +40,11 @@ class Inspection:
     def metadata(self) -> dict[str, str]:
         """What the file says of itself: the map of `metadata.describe`."""
         return self._metadata()
+
+    @cached_property
+    def declared(self) -> tuple[str, ...]:
+        """What the file declares as its outputs, by its own names and in its order."""
+        return card_from(self.metadata).outputs if self._declared is None else tuple(self._declared())
 
     @cached_property
     def coverage(self) -> Coverage:

@@ -93,6 +93,11 @@ def described_to_people(card: ModelCard, precision: Precision) -> dict[str, str]
     }
 
 
+def danger(processor: str) -> str:
+    """What a file does, without an error, where the processor lacks what its metadata says that it has to have."""
+    return f"without {processor} its sums overflow in silence, unless the program sets session.x64quantprecision to 1"
+
+
 def float_tensors_from(metadata: Mapping[str, str]) -> frozenset[str]:
     """The ONNX tensors that an INT8 artifact says it leaves in float: none where it says nothing."""
     wanted = "a JSON list of tensor names"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import onnx
 
+from rexnet_export.pipeline.artifact.metadata import describe
 from rexnet_export.pipeline.core.files import QPARAMS_FILE
 from rexnet_export.pipeline.core.records import ModelCard, StoredFile, stored_file
 from rexnet_export.pipeline.report.report import Quality
@@ -63,11 +64,15 @@ def written(
     check_islands(view(model), table)
     save_table(table, folder / QPARAMS_FILE)
     path = folder / f"{card.name}-qdq.onnx"
-    onnx.save(insert_qdq(model, table, "int8"), path)
+    table_file, graph = stored_file(folder / QPARAMS_FILE), insert_qdq(model, table, "int8")
+    digests = {"float_onnx_sha256": float_onnx.sha256, "table_sha256": table_file.sha256}
+    stated = describe(card, precision="int8", float_tensors=table.float_tensors, **digests)
+    onnx.helper.set_model_props(graph, stated)  # it has the float graph's until then
+    onnx.save(graph, path)
     calibration = table.calibration
     return Quantized(
         table=table,
-        table_file=stored_file(folder / QPARAMS_FILE),
+        table_file=table_file,
         float_onnx=float_onnx,
         qdq=stored_file(path),
         calibration=CalibrationResult(

@@ -105,6 +105,7 @@ class CoreML:
         package = cache(lambda: read_package(path))
         return Inspection(
             metadata=lambda: _described(package()),
+            declared=lambda: [output.name for output in package().spec.description.output],
             coverage=lambda: count_arithmetic(package()),
             structure=lambda: structure(package()),
             qparams=lambda: stored_qparams(package()),

@@ -50,6 +50,7 @@ PARTS: Mapping[str, TypeAdapter[Any]] = {
     "structure": TypeAdapter(Structure),
     "qparams": TypeAdapter(dict[str, QuantParams]),
     "altered": TypeAdapter(list[str]),
+    "declared": TypeAdapter(tuple[str, ...]),
     "compressed": TypeAdapter(dict[str, str]),
 }
 PARAMETERS = "parameters"

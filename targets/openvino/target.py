@@ -67,6 +67,7 @@ class Openvino:
 
         return Inspection(
             metadata=read(lambda graph: dict(graph.metadata)),
+            declared=read(lambda graph: [layer.inputs[0] for layer in graph.kinds("Result")]),
             coverage=read(count_arithmetic),
             structure=read(structure),
             qparams=read(stored_qparams),

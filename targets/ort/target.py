@@ -113,6 +113,7 @@ class Ort:
 
         return Inspection(
             metadata=lambda: dict(session().session.get_modelmeta().custom_metadata_map),
+            declared=lambda: [output.name for output in session().session.get_outputs()],
             coverage=lambda: read(count),
             structure=lambda: read(structure),
             qparams=lambda: read(quantization),

@@ -89,6 +89,7 @@ class Tflite:
         graph = cache(lambda: _read(artifact.file.path))
         return Inspection(
             metadata=lambda: read_description(graph()),
+            declared=lambda: [graph().name(int(index)) for index in graph().subgraph.outputs],
             coverage=lambda: count_arithmetic(portable(graph())),
             structure=lambda: structure(graph()),
             qparams=lambda: stored_qparams(portable(graph())),

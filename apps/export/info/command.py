@@ -13,7 +13,8 @@ PROGRAM = f"rexnet-export {INFO}"
 DESCRIPTION = """Say what a file is: network, classes, preprocessing and who stated it, what it was made from, size, and
 for an artifact the share of its arithmetic that is INT8, counted from the file. FILE is a checkpoint as --checkpoint
 takes it, an artifact, a folder that rexnet-export wrote, or a bundle of rexnet-bench. Nothing is executed or proven:
-`rexnet-export verify` does that."""
+`rexnet-export verify` does that. An artifact of a folder that is not what was written is one line of error and
+makes the exit code 12; the others are described."""
 
 
 def main(argv: Sequence[str]) -> int:

@@ -11,11 +11,12 @@ from rexnet_export.apps.bench.runner.archive import PLAN_FILE, open_archive
 from rexnet_export.apps.bench.runner.failure import RunnerError
 from rexnet_export.apps.export.info.info_json import BundledFileJson, BundleJson, FileJson, InfoJson, NetworkJson
 from rexnet_export.pipeline.artifact.export_folder import PACKAGES, find_release, require_vouched, stored
-from rexnet_export.pipeline.artifact.metadata import DIGESTS, PROCESSOR, card_from
+from rexnet_export.pipeline.artifact.metadata import DIGESTS, PROCESSOR, card_from, danger
 from rexnet_export.pipeline.core.errors import (
     CheckpointError,
     ConversionError,
     DataError,
+    ExportError,
     TargetUnavailable,
     UsageError,
 )
@@ -43,24 +44,26 @@ def about(reference: str) -> InfoJson:
     if path.suffix == RECORD and path.is_file():
         raise UsageError(f"{path} is a record, no network; open it in an editor, or ask about the folder that it is in")
     if path.suffix == BUNDLE:
-        return InfoJson(path=reference, files=(), unread={}, bundle=_bundle(path))
+        return InfoJson(path=reference, files=(), unread={}, broken={}, bundle=_bundle(path))
     if path.is_dir() and any((path / name).exists() for name in (REPORT_FILE, BACKBONE_FILE)):
         return _folder(path)
     is_artifact = path.suffix in SUFFIXES and (path.suffix in PACKAGES or path.is_file())
     file = _artifact_or_weights(path) if is_artifact else _checkpoint(reference)
-    return InfoJson(path=reference, files=(file,), unread={}, bundle=None)
+    return InfoJson(path=reference, files=(file,), unread={}, broken={}, bundle=None)
 
 
 def _folder(path: Path) -> InfoJson:
-    """Every artifact that can be read with what is installed here."""
-    files, unread = [], {}
+    """Every artifact that can be read with what is installed here; one that is broken costs no other."""
+    files, unread, broken = [], {}, {}
     for artifact in find_release((path,), SUFFIXES).artifacts:
-        require_vouched(artifact)
         try:
+            require_vouched(artifact)
             files.append(_artifact_or_weights(artifact))
         except TargetUnavailable as error:
             unread[artifact.name] = str(error)
-    return InfoJson(path=str(path), files=tuple(files), unread=unread, bundle=None)
+        except ExportError as error:
+            broken[artifact.name] = str(error)
+    return InfoJson(path=str(path), files=tuple(files), unread=unread, broken=broken, bundle=None)
 
 
 def _artifact_or_weights(path: Path) -> FileJson:
@@ -94,7 +97,7 @@ def _artifact_or_weights(path: Path) -> FileJson:
             precision=metadata["precision"],
             classes=len(card.labels),
             labels=card.labels,
-            outputs=card.outputs,
+            outputs=inspection.declared,
             preprocess=card.preprocess,
             preprocess_source=dict(card.preprocess_source),
             made_from=_made_from(metadata),
@@ -116,11 +119,8 @@ def _graph_of_others(path: Path, error: ConversionError) -> FileJson:
 
 def _wants(metadata: Mapping[str, str]) -> Iterator[str]:
     """What the processor has to have, and that the file is wrong without an error where it has not."""
-    if metadata.get(PROCESSOR):
-        yield (
-            f"for a processor with {metadata[PROCESSOR]}: without it the file's sums overflow in silence, unless the "
-            "program sets session.x64quantprecision to 1"
-        )
+    if processor := metadata.get(PROCESSOR):
+        yield f"for a processor with {processor}: {danger(processor)}"
 
 
 def _made_from(metadata: Mapping[str, str]) -> dict[str, str]:

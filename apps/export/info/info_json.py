@@ -37,6 +37,7 @@ class FileJson(JsonRecord):
     classes: Count
     labels: Measurement[tuple[str, ...]]
     outputs: tuple[Text, ...]
+    """What an artifact declares, by its own names; what leaves a checkpoint's network."""
     preprocess: Measurement[Preprocess]
     preprocess_source: dict[str, Text]
     """By field of `preprocess`, who stated it; fields of a checkpoint that nobody states have their usual value."""
@@ -77,4 +78,6 @@ class InfoJson(JsonRecord):
     files: tuple[FileJson, ...]
     unread: dict[str, Text]
     """Artifacts of a folder that nothing installed here reads, and what would."""
+    broken: dict[str, Text]
+    """Artifacts of a folder that are not what was written, and how; the exit code is 12 then."""
     bundle: BundleJson | None

@@ -10,6 +10,7 @@ from itertools import groupby
 from rexnet_export.apps.export.info.describe import about
 from rexnet_export.apps.export.info.info_json import BundleJson, FileJson, InfoJson
 from rexnet_export.apps.shared.terminal import Terminal
+from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.records import RGB, NotMeasured, Preprocess
 from rexnet_export.pipeline.core.text import printable
 
@@ -19,14 +20,16 @@ MADE_FROM = {"checkpoint_sha256": "checkpoint", "float_onnx_sha256": "float grap
 VARIANTS = {"v1": "ReXNetV1", "lite": "ReXNet-lite", "r": "rexnetr (channels divisible for GPUs)"}
 
 
-def run(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    """Look at the file, and print what it is."""
+def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """Look at the file, print what it is, and say what of a folder is broken; the exit code says that too."""
     found = about(arguments.file)
     if arguments.json:
         terminal.json(found.to_json())
-        return
-    lines = _bundle(arguments.file, found.bundle) if found.bundle else _files(found)
-    terminal.out.print("\n".join(map(printable, lines)), soft_wrap=True)
+    elif lines := list(_bundle(arguments.file, found.bundle) if found.bundle else _files(found)):
+        terminal.out.print("\n".join(map(printable, lines)), soft_wrap=True)
+    for reason in found.broken.values():
+        terminal.fail(reason)
+    return ConversionError.exit_code if found.broken else 0
 
 
 type Row = tuple[str, str]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from rexnet_export.apps.export.summary_table import COLUMNS, cells, files
 from rexnet_export.pipeline.accuracy.paired_statistics import share_limits
+from rexnet_export.pipeline.artifact.metadata import danger
 from rexnet_export.pipeline.core.records import NotMeasured
 from rexnet_export.pipeline.proof.results import FileResult
 from rexnet_export.pipeline.report.report import Report
@@ -25,9 +26,7 @@ USES: Mapping[str, str] = {
 }
 
 # What a file that is run elsewhere does, where that is a wrong answer without an error.
-DANGERS: Mapping[str, str] = {
-    "ort vnni": "without VNNI its sums overflow in silence, unless the program sets session.x64quantprecision to 1",
-}
+DANGERS: Mapping[str, str] = {"ort vnni": danger("VNNI")}
 
 
 def rows(report: Report) -> Iterator[tuple[str, ...]]:

@@ -37,6 +37,21 @@ def test_every_artifact_of_a_folder_is_described(exported: Path, capfd: pytest.C
     assert all(file["int8_mac_fraction"] == 1 for file in files if file["precision"] == "int8")
 
 
+def test_outputs_are_those_that_each_file_declares(exported: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for file in told(exported, capfd)["files"]:
+        if file["kind"] == "artifact":
+            scores = {"logits"} if file["file"].endswith("-npu.onnx") else {"logits", "probabilities"}
+            assert scores <= set(file["outputs"]) or file["format"] == "coreml", file["file"]
+            assert len(file["outputs"]) >= len(scores), file["file"]
+
+
+def test_a_graph_between_the_stages_says_what_it_is(exported: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    shares = {"rexnet_050-qdq.onnx": ("int8", 1), "rexnet_050-float.onnx": ("fp32", 0)}
+    for name, expected in shares.items():
+        (file,) = told(exported / name, capfd)["files"]
+        assert (file["precision"], file["int8_mac_fraction"]) == expected
+
+
 def test_a_file_that_not_every_processor_computes_right_says_so(
     exported: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,15 +107,22 @@ def test_what_is_none_is_one_line(
     assert len(err.splitlines()) == 1
 
 
-def test_an_altered_artifact_is_refused(exported: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_altered_artifact_is_refused_and_the_others_are_described(
+    exported: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "out"
     shutil.copytree(exported, folder)
     artifact = next(folder.glob("*.tflite"))
     content = bytearray(artifact.read_bytes())
     content[-1] ^= 1
     artifact.write_bytes(content)
-    assert main(["info", str(folder)]) == 12
-    assert artifact.name in capfd.readouterr().err
+    assert main(["info", str(folder), "--json"]) == 12
+    out, err = capfd.readouterr()
+    (line,) = err.splitlines()
+    assert f"{artifact.name} is not what manifest.json says" in line
+    found = json.loads(out)
+    assert list(found["broken"]) == [artifact.name]
+    assert {file["format"] for file in found["files"] if file["kind"] == "artifact"} == {"coreml", "ort"}
 
 
 def test_nothing_named_is_not_this_folder(capfd: pytest.CaptureFixture[str]) -> None:
