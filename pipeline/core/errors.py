@@ -5,7 +5,10 @@ A message is one line: what happened, which value, what to do next.
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class ExportError(Exception):
@@ -24,6 +27,10 @@ class UsageError(ExportError):
     """The command line or configuration asks for something that does not exist."""
 
     exit_code = 2
+
+
+class DiskFull(UsageError):
+    """A disk that has to be written is full, which no other work on it will find otherwise."""
 
 
 class Inconclusive(ExportError):
@@ -76,6 +83,11 @@ class TargetUnavailable(ExportError):
     """A target's toolchain or runtime is not installed here."""
 
     exit_code = 13
+
+
+def unwritable(cause: OSError, message: str) -> UsageError:
+    """What cannot be written, as an error that says whether the disk is full."""
+    return (DiskFull if cause.errno in FULL else UsageError)(message)
 
 
 def first_line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rexnet_export.pipeline.core.errors import CheckpointError, UsageError
+from rexnet_export.pipeline.core.errors import CheckpointError, UsageError, unwritable
 
 MANIFEST_FILE, QPARAMS_FILE, REPORT_FILE = "manifest.json", "qparams.json", "report.json"
 SBOM_FILE, PROVENANCE_FILE, SIGNATURE_FILE = "sbom.cdx.json", "provenance.intoto.json", "provenance.dsse.json"
@@ -48,7 +48,7 @@ def writing(output: Path) -> Iterator[None]:
         if not isinstance(cause, OSError):
             raise
         reason = cause.strerror or str(cause)
-        raise UsageError(f"{output} cannot be written ({reason}); make room or name another --output") from error
+        raise unwritable(cause, f"{output} cannot be written ({reason}); make room or name another --output") from error
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rexnet_export.pipeline.artifact.export_folder import digests
-from rexnet_export.pipeline.core.errors import ConversionError, UsageError
+from rexnet_export.pipeline.core.errors import FULL, ConversionError, DiskFull, UsageError
 from rexnet_export.pipeline.core.files import MANIFEST_FILE, NPU_FILE, VOUCHING, compiled_folder, take_mode
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.machine.locks import held, is_owned, owned
@@ -28,6 +28,7 @@ UNFINISHED = ".unfinished-"
 PREVIOUS = ".previous"  # the older run's files, while those of a new one are moved in
 AT_FDCWD, RENAME_EXCHANGE, RENAME_SWAP = -100, 2, 2
 LITTLE = 2**20  # bytes: less than that is a full disk
+KINDS = {MANIFEST_FILE: "an export", NPU_FILE: "compiling for NPUs"}  # who publishes, by its record
 # What says that a folder cannot be renamed where it is, or not exchanged.
 FIXED = {errno.EXDEV, errno.EBUSY, errno.EINVAL, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSYS, errno.ENOTSUP}
 
@@ -178,11 +179,13 @@ def _move_in(folder: Path, output: Path, strangers: list[str], record: Record) -
 
 
 def _recover(output: Path, progress: Progress, record: Record) -> None:
-    """Complete or take back what a killed run had begun to publish."""
-    for replaced in output.parent.glob(f".{_escaped(output.name)}.replaced-*"):
-        if not is_owned(replaced):
-            _carry(replaced, output, record)
+    """Complete or take back what a killed run of this kind had begun to publish; `UsageError` where it was another."""
+    replaced = [path for path in output.parent.glob(f".{_escaped(output.name)}.replaced-*") if not is_owned(path)]
     previous, dead = output / PREVIOUS, list(output.glob(f"{UNFINISHED}*"))
+    if replaced or previous.is_dir():
+        _require_of_this_kind(output, [*replaced, *dead, previous, output], record)
+    for path in replaced:
+        _carry(path, output, record)
     cut_off = previous.is_dir() and not (output / record.file).exists()
     if cut_off:
         progress.note(f"{output}: a run was killed while it published; what was there before is put back")
@@ -197,6 +200,20 @@ def _recover(output: Path, progress: Progress, record: Record) -> None:
             path.rename(output / path.name)
     if previous.is_dir():
         shutil.rmtree(previous)
+
+
+def _require_of_this_kind(output: Path, places: list[Path], record: Record) -> None:
+    """`UsageError` where what a killed run left is for another kind of run to put right: our record does not name it.
+
+    Its own record is in one of the places, as it is moved out first and in last. That of an export may lie beside
+    compiled files, which it keeps; nothing is compiled into an export's folder.
+    """
+    found = next((name for name in KINDS for place in places if (place / name).exists()), record.file)
+    if found != record.file:
+        raise UsageError(
+            f"--output {output}: {KINDS[found]} was killed while it published there; run that again, which puts it "
+            "right, or name another folder"
+        )
 
 
 def _take_back(folder: Path, output: Path, record: Record) -> None:
@@ -270,12 +287,12 @@ def _explained(error: Exception, output: Path, folder: Path) -> Exception:
     places = {"--output": output, "the temporary folder (TMPDIR)": Path(tempfile.gettempdir())}
     full = {what: place for what, place in places.items() if shutil.disk_usage(place).free < LITTLE}
     what, place = next(iter((full or places).items()))
-    return UsageError(f"{what} {place}: the disk is full; free some space and run again")
+    return DiskFull(f"{what} {place}: the disk is full; free some space and run again")
 
 
 def _disk_is_full(error: BaseException | None) -> bool:
     """Whether that is what an error comes from; toolchains wrap it in their own exceptions, or only quote it."""
     if error is None:
         return False
-    found = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+    found = isinstance(error, OSError) and error.errno in FULL
     return found or os.strerror(errno.ENOSPC) in str(error) or _disk_is_full(error.__cause__ or error.__context__)

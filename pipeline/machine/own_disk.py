@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rexnet_export.pipeline.core.errors import UsageError
+from rexnet_export.pipeline.core.errors import unwritable
 
 
 @contextmanager
@@ -16,8 +16,8 @@ def own_disk() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(
-            f"{temporary_folder()} cannot be written ({error.strerror}); make room there, or set its TMPDIR"
+        raise unwritable(
+            error, f"{temporary_folder()} cannot be written ({error.strerror}); make room there, or set its TMPDIR"
         ) from error
 
 

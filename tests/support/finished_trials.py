@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,7 +13,9 @@ from manifests import vouch
 
 from rexnet_export.apps.export.sweep.plan import Trial
 from rexnet_export.apps.export.sweep.trial import Exported
+from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import file_sha256
+from rexnet_export.pipeline.export.publish import staging
 
 
 def finish(trial: Trial, images: str = "same", right: int = 1) -> Exported:
@@ -48,3 +52,10 @@ def finish_and_share(trial: Trial, workers: object) -> Exported:
     trial.shared.mkdir(parents=True, exist_ok=True)
     (trial.shared / trial.name).touch()
     return finish(trial)
+
+
+def without_room(trial: Trial, workers: object) -> None:
+    """A trial that says that it began, and finds the disk full."""
+    (trial.options.output.parent.parent / f"{trial.name} began").touch()
+    with staging(trial.options.output, Silent()):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

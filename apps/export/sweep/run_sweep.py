@@ -31,9 +31,10 @@ from rexnet_export.apps.shared.terminal import Terminal
 from rexnet_export.apps.shared.text import counted
 from rexnet_export.apps.shared.text import done as done_line
 from rexnet_export.apps.shared.trials.journal import Journal
-from rexnet_export.apps.shared.trials.outcome import Failed
+from rexnet_export.apps.shared.trials.outcome import Failed, OutOfDisk
 from rexnet_export.apps.shared.trials.processes import ProcessWorkers, affordable_jobs, in_processes
 from rexnet_export.apps.shared.trials.ray_cluster import RayCluster, RayWorkers
+from rexnet_export.pipeline.core.errors import DiskFull
 from rexnet_export.pipeline.core.files import writing
 from rexnet_export.pipeline.core.json import to_text
 from rexnet_export.pipeline.core.records import file_sha256, write_whole
@@ -68,6 +69,8 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
         with terminal.stage("exporting", len(trials), "trials") as bar, closing(ended):
             bar.advance(len(done))
             for trial, result in ended:
+                if isinstance(result, OutOfDisk):
+                    raise DiskFull(f"{trial.name}: {result.reason}; the sweep ended there, go on with --resume")
                 journal.add(Outcome(name=trial.name, result=result))
                 done[trial.name] = result
                 bar.advance(1, trial.name)

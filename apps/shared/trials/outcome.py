@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rexnet_export.pipeline.core import errors
-from rexnet_export.pipeline.core.errors import ExportError
+from rexnet_export.pipeline.core.errors import DiskFull, ExportError
 from rexnet_export.pipeline.core.records import Count, Text
 
 
@@ -24,12 +24,22 @@ class Failed:
         return kind(self.reason if what_to_do is None else f"{self.reason}: {what_to_do}")
 
 
+class OutOfDisk(Failed):
+    """There is no room for its result, and none for any other's."""
+
+    def error(self, what_to_do: str | None = None) -> ExportError:
+        """The same as the error that it was."""
+        return DiskFull(str(super().error(what_to_do)))
+
+
 def attempted[**Given, Result](
     run: Callable[Given, Result], *given: Given.args, **named: Given.kwargs
 ) -> Result | Failed:
     """What `run` gives, or why it gives nothing; only what ends the whole process gets out of here."""
     try:
         return run(*given, **named)
+    except DiskFull as error:
+        return OutOfDisk(reason=str(error), exit_code=error.exit_code)
     except ExportError as error:
         return Failed(reason=str(error), exit_code=error.exit_code)
     except MemoryError:

@@ -8,6 +8,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -293,3 +294,42 @@ def test_taking_back_may_be_killed_too(output: Path, monkeypatch: pytest.MonkeyP
         assert not list(output.glob(".*"))
 
     assert at_every_call(prepare, next_start, check, output.parent, "kill") > 20
+
+
+def compile_for(output: Path, version: str) -> None:
+    """What `rexnet-export npu` publishes, as small as can be."""
+    with staging(output, Silent(), COMPILED) as folder:
+        for name in ("m_one.tflite", "m_two.tflite", "npu.json"):
+            (folder / name).write_text(version)
+        publish(folder, output, Silent(), COMPILED)
+
+
+COMPILED = Record(file="npu.json", names=lambda folder: {"m_one.tflite", "m_two.tflite"} if folder.exists() else set())
+
+
+@pytest.mark.usefixtures("prepared", "way")
+@pytest.mark.parametrize("kind", ["export", "compiled"])
+def test_a_run_of_another_kind_never_takes_back_what_one_left(output: Path, kind: str) -> None:
+    """Whatever a killed run left, the other kind leaves it as it is or does no harm: the first kind puts it right."""
+    mine = export if kind == "export" else compile_for
+
+    def prepare() -> None:
+        shutil.rmtree(output.parent, ignore_errors=True)
+        mine(output, "old")
+
+    def check() -> None:
+        if not (output / "manifest.json").exists():  # nothing is ever compiled into an export's folder
+            with (
+                suppress(UsageError),  # it is for the first kind to put right
+                staging(output, Silent(), COMPILED if kind == "export" else module.EXPORT),
+            ):
+                pass
+        with staging(output, Silent(), module.EXPORT if kind == "export" else COMPILED):
+            pass
+        if kind == "export":
+            assert version(output) in {"old", "new"}
+        else:
+            assert len({(output / name).read_text() for name in ("m_one.tflite", "m_two.tflite", "npu.json")}) == 1
+        assert not list(output.glob(".*"))
+
+    assert at_every_call(prepare, lambda: mine(output, "new"), check, output.parent, "kill") > 20
