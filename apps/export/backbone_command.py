@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 
+from rexnet_export.apps.export.npu.asked import add_npu_flag, asked_chips
 from rexnet_export.apps.export.options import BACKBONE_DEFAULTS, GPU, MEANT, add_flags, options_from
 from rexnet_export.apps.shared.face import run_parsed
 from rexnet_export.apps.shared.flags import CommandParser
@@ -32,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     p = CommandParser(prog=PROGRAM, description=DESCRIPTION, argument_default=argparse.SUPPRESS, meant=MEANT)
     texts = {option.name: option.metadata["help"] for option in fields(Options) if option.name not in REFUSED}
     add_flags(p, BACKBONE_DEFAULTS, texts | TEXTS, [name for name in TARGETS if name != GPU])
+    add_npu_flag(p)
     p.add_argument("--json", action="store_true", default=False, help="print backbone.json instead of the table")
     p.set_defaults(settle=_settle, work="rexnet_export.apps.export.run_backbone:export")
     return p
@@ -41,6 +43,7 @@ def _settle(arguments: argparse.Namespace) -> None:
     arguments.options = options_from(arguments, BACKBONE_DEFAULTS)
     if GPU in arguments.options.target:
         raise UsageError("--target gpu: in torch it is pipeline.model.backbone.Backbone of the checkpoint itself")
+    arguments.chips = asked_chips(arguments.npu, arguments.options)
 
 
 if __name__ == "__main__":

@@ -12,15 +12,14 @@ from rexnet_export.apps.export import predict_command as predict
 from rexnet_export.apps.export.doctor import command as doctor
 from rexnet_export.apps.export.info import command as info
 from rexnet_export.apps.export.npu import command as npu
-from rexnet_export.apps.export.npu.chips import chips_from
+from rexnet_export.apps.export.npu.asked import add_npu_flag, asked_chips
 from rexnet_export.apps.export.options import MEANT, add_flags, options_from
 from rexnet_export.apps.export.sweep import command as sweep
 from rexnet_export.apps.export.verify import command as verify
 from rexnet_export.apps.shared.face import run_parsed
 from rexnet_export.apps.shared.flags import CommandParser, add_version
-from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.export.options import Options
-from rexnet_export.targets import ALL, TARGETS
+from rexnet_export.targets import TARGETS
 
 PROGRAM = "rexnet-export"
 SUBCOMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
@@ -60,12 +59,7 @@ def parser() -> argparse.ArgumentParser:
         words=tuple(SUBCOMMANDS),
     )
     add_flags(p, Options(), {option.name: option.metadata["help"] for option in fields(Options)}, list(TARGETS))
-    p.add_argument(
-        "--npu",
-        default=None,
-        metavar="CHIP[,...]",
-        help="also compile the INT8 .tflite for these chips' NPUs, as `npu FILE --chips` does; first: `npu --fetch`",
-    )
+    add_npu_flag(p)
     p.add_argument("--json", action="store_true", default=False, help="print report.json instead of the table")
     add_version(p)
     p.set_defaults(settle=_settle, work="rexnet_export.apps.export.run_export:export")
@@ -74,17 +68,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _settle(arguments: argparse.Namespace) -> None:
     arguments.options = options_from(arguments, Options())
-    if arguments.npu is not None:
-        arguments.chips = chips_from(arguments.npu, "--npu")
-        _require_int8_tflite(arguments.npu, arguments.options)
-
-
-def _require_int8_tflite(chips: str, options: Options) -> None:
-    """`UsageError` unless there will be a file to compile."""
-    if options.precision != "int8":
-        raise UsageError(f"--npu {chips}: what is compiled is the INT8 .tflite; leave out --{options.precision}")
-    if not {"tflite", ALL} & set(options.target):
-        raise UsageError(f"--npu {chips}: what is compiled is the .tflite, which is not made; add --target tflite")
+    arguments.chips = asked_chips(arguments.npu, arguments.options)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rexnet_export.apps.export.make_export import make_export
+from rexnet_export.apps.export.npu.asked import asked_chips
+from rexnet_export.apps.export.npu.chips import Chip
+from rexnet_export.apps.export.npu.compile_all import compile_all, shortcoming
+from rexnet_export.apps.export.npu.environment import Environment, find_for
 from rexnet_export.pipeline.artifact.signature import signer
-from rexnet_export.pipeline.core.progress import Silent, Step, Told
+from rexnet_export.pipeline.core.files import compiled_folder
+from rexnet_export.pipeline.core.progress import Progress, Silent, Step, Told
 from rexnet_export.pipeline.export.options import Options, from_mapping
 from rexnet_export.pipeline.report.report import Report
 
@@ -17,11 +22,26 @@ def run(
     targets: str | list[str] | None,
     progress: Callable[[Step], object] | None,
     sign: str | Path | None,
+    npu: str | Sequence[str] | None,
     options: Mapping[str, object],
 ) -> Report:
-    """Export with these fields of `Options`, signed where a key is named; what is None stands at its default."""
+    """Export with these fields of `Options`, signed where a key is named; what is None stands at its default.
+
+    For the chips of `npu` its `.tflite` is compiled afterwards; one that cannot be raises when all is published.
+    """
     named = {"checkpoint": checkpoint, "target": targets}
     given = {**options, **{name: value for name, value in named.items() if value is not None}}
     settled = Options(**from_mapping(given, "export()"))
+    chips = asked_chips(npu if npu is None or isinstance(npu, str) else ",".join(npu), settled, "npu")
+    compilers = find_for(chips) if chips else None
     told = Told(progress) if progress else Silent()
-    return make_export(settled, told, signer(Path(sign)) if sign else None)
+    report = make_export(settled, told, signer(Path(sign)) if sign else None)
+    if compilers is not None:
+        _compile(report.targets["tflite"].artifact.file.path, chips, compilers, told)
+    return report
+
+
+def _compile(path: Path, chips: Sequence[Chip], compilers: Environment, progress: Progress) -> None:
+    output = path.with_name(compiled_folder(path.name))
+    if wrong := shortcoming(*compile_all(path, chips, compilers, output, progress), output):
+        raise wrong

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from rexnet_export.apps.export.npu.environment import find_for
+from rexnet_export.apps.export.npu.run_npu import run_beside
 from rexnet_export.apps.export.options import GPU
 from rexnet_export.apps.export.summary_table import files
 from rexnet_export.apps.shared.terminal import Terminal
@@ -18,13 +20,14 @@ from rexnet_export.pipeline.report.report import Report
 from rexnet_export.targets import chosen, lacking
 
 
-def export(arguments: argparse.Namespace, terminal: Terminal) -> None:
-    """Export the network without its head, and show each output's noise."""
+def export(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """Export the network without its head, show each output's noise, and compile for the NPUs that were asked for."""
     options: Options = arguments.options
     targets = [target for target in chosen(options.target, options.precision) if target.name != GPU]
     if lack := [name for name in lacking(options.target, options.precision) if name != GPU]:
         terminal.note(f"left out, as they have no {options.precision}: {', '.join(lack)}")
     sign = signer(arguments.sign) if arguments.sign else None
+    compilers = find_for(arguments.chips) if arguments.chips else None
     report = export_backbone(options, targets, terminal, sign)
     if arguments.json:
         terminal.json(report.to_json())
@@ -33,6 +36,10 @@ def export(arguments: argparse.Namespace, terminal: Terminal) -> None:
     made = counted(sum(1 for _ in files(report)), "file")
     proof = f"prove them again: rexnet-export verify {options.output}"
     terminal.note(done(f"{made} in {options.output}/; its backbone.json has all that was measured", proof))
+    if compilers is None:
+        return 0
+    portable, table_too = report.targets["tflite"].artifact.file.path, not (arguments.json or arguments.quiet)
+    return run_beside(portable, arguments.chips, compilers, terminal, table=table_too)
 
 
 def table(report: Report) -> FittedTable:

@@ -26,7 +26,7 @@ def export(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if lack := lacking(options.target, options.precision):
         terminal.note(f"left out, as they have no {options.precision}: {', '.join(lack)}")
     sign = signer(arguments.sign) if arguments.sign else None
-    compilers = None if arguments.npu is None else find_for(arguments.chips)
+    compilers = find_for(arguments.chips) if arguments.chips else None
     report = make_export(options, terminal, sign)
     if arguments.json:
         terminal.json(report.to_json())

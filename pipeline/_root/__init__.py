@@ -30,6 +30,7 @@ def export(
     targets: str | list[str] | None = None,
     progress: Callable[[Step], object] | None = None,
     sign: str | Path | None = None,
+    npu: str | list[str] | None = None,
     **options: object,
 ) -> Report:
     """Export a checkpoint (default: the bundled one) and return the report that `report.json` holds.
@@ -39,11 +40,13 @@ def export(
     `pipeline.export.options.Options`, for example `precision="int8"`, `calibration_data=...`, `output=...`.
     `progress` is called with each `Step` of the run; `rexnet_export.tqdm_bars()` is one that shows bars, in notebooks
     too. `sign` is a private key (PEM) to sign the provenance with, which needs `rexnet-export[sign]`; its password is
-    read from `REXNET_EXPORT_KEY_PASSWORD`. Raises the errors of `pipeline.core.errors`; prints nothing of its own.
+    read from `REXNET_EXPORT_KEY_PASSWORD`. `npu` are chips as after `--npu`, for whose NPUs the `.tflite` is compiled
+    beside the export; one that cannot be raises when everything else is published. Raises the errors of
+    `pipeline.core.errors`; prints nothing of its own.
     """
     from rexnet_export.apps.export.python_call import run  # noqa: PLC0415 - `import rexnet_export` is instant
 
-    return run(checkpoint, targets, progress, sign, options)
+    return run(checkpoint, targets, progress, sign, npu, options)
 
 
 def tqdm_bars() -> Callable[[Step], None]:

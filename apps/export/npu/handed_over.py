@@ -17,7 +17,7 @@ from pydantic import ConfigDict
 
 from rexnet_export.apps.export.npu.npu_json import ParametersJson
 from rexnet_export.apps.export.npu.recorded import recorded_arrays
-from rexnet_export.pipeline.core.errors import ConversionError
+from rexnet_export.pipeline.core.errors import ConversionError, first_line
 from rexnet_export.pipeline.core.json_record import JsonRecord
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured
 from rexnet_export.pipeline.core.untrusted import read_untrusted
@@ -102,7 +102,10 @@ def _same_integers(written: bytes, recorded: Path, handed: _Graph, graph: Graph)
     arrays = recorded_arrays(recorded)
     if isinstance(arrays, NotMeasured):
         return arrays
-    again = [_File.checked(read_untrusted(path, MOST_BYTES))["graph"] for path in recorded.glob("*.json")]
+    try:
+        again = [_File.checked(read_untrusted(path, MOST_BYTES))["graph"] for path in recorded.glob("*.json")]
+    except (OSError, ConversionError) as error:  # a second run that fails says nothing of what was compiled
+        return NotMeasured(reason=f"the graph that QNN's recorder was handed cannot be read ({first_line(error)})")
     if again != [_File.checked(written)["graph"]]:
         return NotMeasured(reason="QNN's recorder was handed another graph than the compiler")
     transposed = {int(operator.inputs[1]) for operator in graph.operators if graph.kind(operator) == "CONV_2D"}

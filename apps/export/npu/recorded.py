@@ -8,10 +8,9 @@ kinds of its lines are read. What is read and never made a tensor of the graph w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured
 from rexnet_export.pipeline.core.untrusted import MOST_ARTIFACT, read_untrusted
 
@@ -23,23 +22,26 @@ CREATED = re.compile(r"tensorCreateGraphTensor\(\w+, &(\w+)\)")
 
 
 def recorded_arrays(folder: Path) -> Measurement[dict[str, bytes]]:
-    """Content of every constant tensor of the graph by its name there; `ConversionError` where the files do not fit."""
+    """Content of every constant tensor of the graph by its name there, where the recording is whole."""
     try:
         calls = read_untrusted(folder / CALLS, MOST_CALLS).decode("utf-8", "replace")
         arrays = read_untrusted(folder / ARRAYS, MOST_ARTIFACT)
     except OSError as error:
         return NotMeasured(reason=f"QNN's recorder left no {CALLS} and {ARRAYS} ({error.strerror})")
-    content = dict(_content(calls, arrays))
+    read = list(READ.finditer(calls))
+    if (wanted := sum(int(match[2]) * int(match[3]) for match in read)) != len(arrays):
+        return NotMeasured(
+            reason=f"QNN's recorder stopped halfway: {ARRAYS} has {len(arrays):,} bytes, {CALLS} reads {wanted:,}"
+        )
+    content = dict(_content(read, arrays))
     names = {match[1]: match[2] for match in TENSOR.finditer(calls)}
     created = (match[1] for match in CREATED.finditer(calls))
     return {names[variable]: content[variable] for variable in created if variable in content and variable in names}
 
 
-def _content(calls: str, arrays: bytes) -> Iterator[tuple[str, bytes]]:
+def _content(read: Sequence[re.Match[str]], arrays: bytes) -> Iterator[tuple[str, bytes]]:
     """Arrays by the variables that they are read into."""
     end = 0
-    for match in READ.finditer(calls):
+    for match in read:
         begin, end = end, end + int(match[2]) * int(match[3])
         yield match[1], arrays[begin:end]
-    if end != len(arrays):
-        raise ConversionError(f"{ARRAYS} has {len(arrays):,} bytes, {CALLS} reads {end:,}")

@@ -82,6 +82,17 @@ def test_chips_that_can_be_compiled_are_where_another_cannot(
     assert [one["chip"] for one in record["chips"]] == ["SM8650"]
 
 
+def test_every_chip_that_cannot_be_compiled_is_named(
+    tmp_path: Path, file: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    packages = environment(tmp_path / "packages", "sys.exit(3 if flags['soc_model'] == 'SM8650' else 4)")
+    given = ["npu", str(file), "--chips", "SM8650,SM8750,SM8450", "--environment", str(packages), "--quiet"]
+    assert main(given) == 12
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "3 chips of 3 not compiled: Qualcomm SM8650: the compiler ended with code 3" in line
+    assert "; Qualcomm SM8750, Qualcomm SM8450: the compiler ended with code 4" in line
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -105,9 +116,20 @@ def test_a_compiler_that_fails_is_one_line(
     ("arguments", "code", "said"),
     [
         (["{file}", "--chips", "SM8560"], 2, "did you mean SM8850"),
-        (["{file}", "--chips", "SM8650,,SM8750"], 2, "--chips 'SM8650,,SM8750': a name is missing; write names with"),
-        (["{file}", "--chips", ","], 2, "--chips ',': a name is missing"),
-        (["{file}", "--chips", ""], 2, "--chips '': a name is missing"),
+        (
+            ["{file}", "--chips", "SM8650,,SM8750"],
+            2,
+            "--chips 'SM8650,,SM8750': an entry is missing; did you mean SM8650,SM8750?",
+        ),
+        (
+            ["{file}", "--chips", ","],
+            2,
+            "--chips ',': an entry is missing; write entries with a comma between them: SM8650,SM8750",
+        ),
+        (["{file}", "--chips", ""], 2, "--chips '': an entry is missing"),
+        (["{file}", "--chips", "sm8650 SM8750"], 2, "did you mean sm8650,SM8750?"),
+        (["{file}", "--chips", "SM8650;all"], 2, "did you mean SM8650,all?"),
+        (["{file}", "--chips", "Qualcom"], 2, "did you mean qualcomm?"),
         (["{file}", "--chips", "kirin"], 2, "Samsung: E9965"),
         (["{file}"], 2, "--chips is missing"),
         ([], 2, "FILE is missing"),
