@@ -39,13 +39,13 @@ class ProgressLines:
 
     @contextmanager
     def stage(self, title: str, total: int, unit: str) -> Iterator[Bar]:
-        """A stage that is spoken of while it lasts."""
-        bar = _LineBar(title, total, unit)
+        """A stage that is spoken of while it lasts; one around it is again when this ends."""
+        bar, around = _LineBar(title, total, unit), self._activity
         self._turn_to(bar, FIRST_S)
         try:
             yield bar
         finally:
-            self._turn_to(f"after {title}", FIRST_S)
+            self._turn_to(around if isinstance(around, _LineBar) else f"after {title}", FIRST_S)
 
     def _turn_to(self, activity: _LineBar | str, first_s: float) -> None:
         with self._lock:

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> None:
     training, evaluation, labels = training_images(options.data, options.eval_data, None)
     evaluation = some(evaluation, options.eval_images, options.seed)
     for source in (training, evaluation):
-        check_images(source, range(len(source)))
+        check_images(source, range(len(source)), progress=terminal)
     preprocess = Preprocess(size=size, crop_ratio=1.0)
     spec = architecture(width=options.width, classes=len(labels))
     path = options.output / f"{spec.name}.safetensors"

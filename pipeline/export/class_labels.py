@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint
 from rexnet_export.pipeline.core.errors import DataError
+from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.data.sources import ImageSource
 from rexnet_export.pipeline.export.class_order import settle_order
@@ -19,7 +20,11 @@ def gives_numbers(checkpoint: LoadedCheckpoint, options: Options) -> bool:
 
 
 def settle_labels(
-    checkpoint: LoadedCheckpoint, options: Options, evaluation: ImageSource | None, preprocess: Preprocess
+    checkpoint: LoadedCheckpoint,
+    options: Options,
+    evaluation: ImageSource | None,
+    preprocess: Preprocess,
+    progress: Progress,
 ) -> tuple[tuple[str, ...], str | None]:
     """One label per class in the network's order, and a line on what nobody stated; none where it gives numbers."""
     classes = checkpoint.network.spec.classes
@@ -36,7 +41,7 @@ def settle_labels(
         return labels, None
     names = evaluation.class_names if evaluation else None
     if evaluation is not None and names is not None and len(names) == classes:
-        return settle_order(names, options, checkpoint.network, evaluation, preprocess)
+        return settle_order(names, options, checkpoint.network, evaluation, preprocess, progress)
     return tuple(str(index) for index in range(classes)), (
         f"class names assumed: nothing names the {classes:,} classes, so they are numbers from 0; give --labels FILE"
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rexnet_export.pipeline.accuracy.paired_choice import paired
 from rexnet_export.pipeline.core.errors import UsageError
+from rexnet_export.pipeline.core.progress import Progress, counted
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.data.sources import ImageSource, batches, check_images, choose
 from rexnet_export.pipeline.export.options import ORDERS, Options
@@ -35,7 +36,12 @@ def _natural(name: str) -> tuple[tuple[int, str], ...]:
 
 
 def settle_order(
-    names: Sequence[str], options: Options, network: ReXNet, source: ImageSource, preprocess: Preprocess
+    names: Sequence[str],
+    options: Options,
+    network: ReXNet,
+    source: ImageSource,
+    preprocess: Preprocess,
+    progress: Progress,
 ) -> tuple[tuple[str, ...], str]:
     """The classes in the network's order, and one line on why; `UsageError` where the network favours neither.
 
@@ -48,7 +54,7 @@ def settle_order(
     if asked is not None:
         chosen = natural if asked == NATURAL else tuple(names)
         return chosen, f"classes are the folder names of {source.name} in {asked} order, as asked: {quoted(chosen)}"
-    right = _answers(tuple(names), natural, network, source, preprocess, options)
+    right = _answers(tuple(names), natural, network, source, preprocess, options, progress)
     for order, by_order, other in ((NATURAL, natural, STRING), (STRING, tuple(names), NATURAL)):
         found = paired(right[other], right[order])
         if found.clear():
@@ -70,12 +76,16 @@ def _answers(
     source: ImageSource,
     preprocess: Preprocess,
     options: Options,
+    progress: Progress,
 ) -> dict[str, NDArray[np.bool_]]:
     """Which of at most 512 images are right by either order."""
     assert source.labels is not None
-    indices = check_images(source, choose(source, MOST, options.seed), options.max_bad_images or 0).indices
+    asked = choose(source, MOST, options.seed)
+    indices = check_images(source, asked, options.max_bad_images or 0, progress).indices
     session = open_reference(network, preprocess)
-    answers = np.concatenate([session.run(pixels).argmax(1) for pixels in batches(source, preprocess, indices, BATCH)])
+    with progress.stage("trying both orders of classes", len(indices), "images") as bar:
+        read = counted(batches(source, preprocess, indices, BATCH), bar)
+        answers = np.concatenate([session.run(pixels).argmax(1) for pixels in read])
     string = np.array([source.labels[index] for index in indices])
     place = np.array([natural.index(name) for name in names])
     return {STRING: answers == string, NATURAL: answers == place[string]}

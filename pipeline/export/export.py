@@ -116,9 +116,13 @@ def _graphs(
     """The float graph, held to the network, and the table with the graph that carries it, as files in `folder`."""
     card = inputs.card
     network = Backbone(inputs.checkpoint.network) if card.features else inputs.checkpoint.network
-    float_onnx = write_float_onnx(inputs.checkpoint.network, card, folder / f"{card.name}-float.onnx")
-    parity = _parity(network, inputs, float_onnx)
-    write_plain(folder, card, float_onnx, inputs.evaluation)
+    with progress.stage("making the float graph", 3, "steps") as bar:
+        float_onnx = write_float_onnx(inputs.checkpoint.network, card, folder / f"{card.name}-float.onnx")
+        bar.advance(note="comparing it with torch")
+        parity = _parity(network, inputs, float_onnx)
+        bar.advance(note="writing its plain form")
+        write_plain(folder, card, float_onnx, inputs.evaluation)
+        bar.advance()
     clock.lap("float graph")
     quantized = quantize(folder, inputs, options, float_onnx, progress)
     if quantized and quantized.float_onnx != float_onnx:

@@ -9,7 +9,7 @@ from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint, load
 from rexnet_export.pipeline.checkpoint.metadata import QPARAMS_KEY
 from rexnet_export.pipeline.core.errors import DataError, UsageError
 from rexnet_export.pipeline.core.outputs import HEAD
-from rexnet_export.pipeline.core.progress import Progress
+from rexnet_export.pipeline.core.progress import Progress, Silent
 from rexnet_export.pipeline.core.records import HeadOutput, ModelCard, Reading
 from rexnet_export.pipeline.data.prepared import prepared
 from rexnet_export.pipeline.data.selection import Images, checked
@@ -70,7 +70,7 @@ def gather(options: Options, progress: Progress | None = None, *, headless: bool
     if numbers:
         refuse_classes(options, "a network that gives numbers")
     labelled = open_labelled(options, channels, numbers=numbers)
-    labels, named = settle_labels(checkpoint, options, labelled, preprocess.preprocess)
+    labels, named = settle_labels(checkpoint, options, labelled, preprocess.preprocess, progress or Silent())
     spec = checkpoint.network.spec
     card = ModelCard(
         name=spec.name,

@@ -161,7 +161,7 @@ def _compared(
 ) -> Verification:
     card = next(iter(sound.values()))[0].card
     assert not isinstance(card, NotMeasured)
-    images = _images(request, card)
+    images = _images(request, card, progress)
     if isinstance(images, NotMeasured):
         return Verification(findings=findings, images=images, logits=images, tensors=images)
     sessions = {name: Careful(file, card.answers) for name, (_, file) in sound.items()}
@@ -252,7 +252,7 @@ def _float_network(findings: Sequence[Finding], release: Release) -> FloatTracer
     return None
 
 
-def _images(request: Request, card: ModelCard) -> Measurement[Images]:
+def _images(request: Request, card: ModelCard, progress: Progress) -> Measurement[Images]:
     if card.features:
         return NotMeasured(
             reason="a backbone classifies nothing; `rexnet-export backbone` compares its outputs on images"
@@ -270,7 +270,7 @@ def _images(request: Request, card: ModelCard) -> Measurement[Images]:
         source = bundled("evaluation")
     else:
         return NotMeasured(reason="no images: give --eval-data (the bundled ones only serve the bundled labels)")
-    return labelled_images(source, card, request.eval_images or SOME_IMAGES, request.seed)
+    return labelled_images(source, card, request.eval_images or SOME_IMAGES, request.seed, progress=progress)
 
 
 def _names(paths: Sequence[Path]) -> dict[Path, str]:

@@ -16,6 +16,7 @@ from rexnet_export.apps.shared.text import counted, done
 from rexnet_export.pipeline.artifact.export_folder import find_release, require_vouched
 from rexnet_export.pipeline.artifact.metadata import card_from
 from rexnet_export.pipeline.core.errors import DataError, UsageError
+from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import PRECISIONS, Artifact, ModelCard, stored_file
 from rexnet_export.pipeline.data.selection import Images, labelled_images
 from rexnet_export.pipeline.data.sources import bundled, open_source
@@ -53,7 +54,7 @@ def bundle_export(options: argparse.Namespace, suffixes: tuple[str, ...], output
     card, candidates = _opened(paths, options.baseline)
     with tempfile.TemporaryDirectory(prefix="rexnet-bundle-") as name:
         folder = Path(name)
-        images = _images(options, card)
+        images = _images(options, card, terminal)
         write_contents(folder, candidates, images, card, dict(runner_files()), options.seed, terminal)
         identity = seal(folder, origin(), output)
     terminal.note(
@@ -112,7 +113,7 @@ def _beside(baseline: Path, name: str) -> Path:
     return baseline / name
 
 
-def _images(options: argparse.Namespace, card: ModelCard) -> Images:
+def _images(options: argparse.Namespace, card: ModelCard, progress: Progress) -> Images:
     if not card.labels:
         raise DataError(f"{card.name} gives no classes: a bundle measures top-1; `rexnet-gate latency` compares speed")
     if options.eval_labels is not None and options.eval_data is None:
@@ -129,7 +130,7 @@ def _images(options: argparse.Namespace, card: ModelCard) -> Images:
         if options.eval_data
         else bundled("evaluation")
     )
-    return labelled_images(source, card, options.images, options.seed)
+    return labelled_images(source, card, options.images, options.seed, progress=progress)
 
 
 def _preference(path: Path) -> tuple[int, bool, str]:

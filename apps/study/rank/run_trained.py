@@ -28,7 +28,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> None:
     indices = choose(source, count, seed)
     if not indices:
         raise DataError(f"{source.name} has no images: name a folder of images or an idx3-ubyte file")
-    check_images(source, indices)
+    check_images(source, indices, progress=terminal)
     page: Path = options.write or OUTPUT
     check_page(page)
     found = [network_ranks(file, source, indices, tolerance, terminal) for file in options.checkpoint]

@@ -38,6 +38,16 @@ def test_what_lasts_is_spoken_of() -> None:
     assert said[-1].startswith("after calibrating ... ")
 
 
+def test_a_stage_goes_on_when_one_inside_it_has_ended() -> None:
+    said: list[str] = []
+    with ProgressLines(said.append) as lines, lines.stage("choosing", 5, "steps") as bar:
+        bar.advance()
+        with lines.stage("calibrating", 3, "images"):
+            until(lambda: any("calibrating" in line for line in said))
+        until(lambda: said[-1].startswith("choosing"))
+    assert said[-1].startswith("choosing: 1 of 5 steps ... ")
+
+
 def test_what_is_done_at_once_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LOADING_S", "FIRST_S"):
         monkeypatch.setattr(progress_lines, name, 60.0)
