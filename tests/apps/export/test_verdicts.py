@@ -21,6 +21,7 @@ from rexnet_export.apps.export.command import main
 from rexnet_export.apps.export.doctor import run_doctor
 from rexnet_export.apps.export.doctor.doctor_json import DoctorJson, TargetJson
 from rexnet_export.apps.export.npu import run_npu
+from rexnet_export.apps.export.npu.chips import VENDORS, Chip
 from rexnet_export.apps.export.npu.npu_json import ChipJson, NpuJson, SourceJson
 from rexnet_export.apps.export.sweep import run_sweep
 from rexnet_export.apps.export.sweep.sweep_json import SweepJson, TimingsJson, TrialRow
@@ -198,18 +199,28 @@ NPU = [
     ((True, True), (), 0, "done: 2 files in net-npu/, whole"),
     ((False, True), (), 12, APART.format("SM1")),
     ((False, False), (), 12, "net-npu/net_SM1.tflite, net-npu/net_SM2.tflite: not whole on the NPU: 4 of 6"),
-    ((True,), (TargetUnavailable("no plugin"),), 13, "1 chip of 2 not compiled: no plugin"),
-    ((True,), (ConversionError("it fails"), TargetUnavailable("no plugin")), 12, "2 chips of 3 not compiled: it fails"),
-    ((False,), (TargetUnavailable("no plugin"),), 13, APART.format("SM1") + "; 1 chip of 2 not compiled: no plugin"),
+    ((True,), (TargetUnavailable("no plugin"),), 13, "1 chip of 2 not compiled: MediaTek MT0: no plugin"),
+    (
+        (True,),
+        (ConversionError("it fails"), TargetUnavailable("no plugin")),
+        12,
+        "2 chips of 3 not compiled: MediaTek MT0: it fails; MediaTek MT1: no plugin",
+    ),
+    (
+        (False,),
+        (TargetUnavailable("no plugin"),),
+        13,
+        APART.format("SM1") + "; 1 chip of 2 not compiled: MediaTek MT0: no plugin",
+    ),
 ]
 
 
-def npu_result(wholes: tuple[bool, ...], failures: tuple[ExportError, ...]) -> tuple[NpuJson, dict[Any, ExportError]]:
-    failed = {f"MT{number}": failure for number, failure in enumerate(failures)}
+def npu_result(wholes: tuple[bool, ...], failures: tuple[ExportError, ...]) -> tuple[NpuJson, dict[Chip, ExportError]]:
+    failed = {Chip(vendor=VENDORS[1], name=f"MT{number}"): failure for number, failure in enumerate(failures)}
     record = NpuJson(
         source=SourceJson(file="net.tflite", sha256="a" * 64, bytes=1, operators={}),
         chips=tuple(compiled(f"SM{number}", whole=whole) for number, whole in enumerate(wholes, 1)),
-        not_compiled={name: str(failure) for name, failure in failed.items()},
+        not_compiled={chip.named: str(failure) for chip, failure in failed.items()},
         ai_pack=WHY,
         packages={},
         environment=environment(),
@@ -230,7 +241,7 @@ def test_of_npu(
     monkeypatch.chdir(tmp_path)
     Path("net.tflite").touch()
     monkeypatch.setattr(run_npu, "find", lambda _: None)
-    monkeypatch.setattr(run_npu, "_published", lambda *_: npu_result(wholes, failures))
+    monkeypatch.setattr(run_npu, "compile_all", lambda *_: npu_result(wholes, failures))
     last = f"rexnet-export npu: {last}" if code else last
     content = agrees(["npu", "net.tflite", "--chips", "SM8650", "--output", "net-npu"], code, last, capfd, on="err")
     assert (code == 0) == (all(chip["whole"] for chip in content["chips"]) and not content["not_compiled"])
@@ -250,7 +261,7 @@ def test_of_an_export_with_chips(
     monkeypatch.setattr(run_export, "make_export", lambda *_: report(tflite=net))
     monkeypatch.setattr(run_export, "find_for", lambda _: argparse.Namespace())
     monkeypatch.setattr(run_npu, "compiled_folder", lambda _: "net-npu")
-    monkeypatch.setattr(run_npu, "_published", lambda *_: npu_result(wholes, failures))
+    monkeypatch.setattr(run_npu, "compile_all", lambda *_: npu_result(wholes, failures))
     last = f"rexnet-export: {last}" if code else last
     agrees(["--target", "tflite", "--npu", "SM8650"], code, last, capfd, on="err")
 
