@@ -25,6 +25,7 @@ from rexnet_export.pipeline.core.records import Artifact, Precision, StoredFile,
 from rexnet_export.pipeline.model.rexnet import ReXNet, cost
 from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
 from rexnet_export.quantization.table.table import QuantTable, TensorEntry
+from rexnet_export.targets.coreml import target as module
 from rexnet_export.targets.coreml.builder import mil_name, onnx_name
 from rexnet_export.targets.coreml.inspect import class_labels, stored_qparams
 from rexnet_export.targets.coreml.package import MANIFEST, MODEL, WEIGHTS, read_package, seal
@@ -39,6 +40,17 @@ type Packages = Mapping[Precision, Artifact]
 @pytest.fixture(scope="module")
 def packages(artifact_of: ArtifactOf) -> Packages:
     return {precision: artifact_of("coreml", precision, "plain") for precision in COREML.precisions}
+
+
+@pytest.mark.parametrize(("system", "needed"), [("darwin", ["coremltools"]), ("linux", ["coremltools", "torch"])])
+def test_torch_is_asked_for_where_core_ml_is_not(
+    system: str, needed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(module, "require_module", lambda name, _: asked.append(name))
+    monkeypatch.setattr(module.sys, "platform", system)
+    COREML.require()
+    assert asked == needed
 
 
 def table_of(sources: Sources) -> QuantTable:
