@@ -36,7 +36,6 @@ EMPTY = 2.0
 REFERENCE_SIZE = 224  # what a cut costs in smaller images, where an operator's start takes longer than its work, is
 # counted as in this one: hard networks would otherwise be left to fail for the sake of microseconds
 _CLAMPS = frozenset({"Clip", "Relu"})  # part of the operator before them
-STEPS = LEVELS - 1  # in a range
 
 type Floats = NDArray[np.float64]
 
@@ -80,7 +79,7 @@ class Layer:
     def noise(self) -> float:
         """F of the module's docstring with all channels in one group."""
         widths = np.maximum(self.highs.max(axis=1), 0.0) - np.minimum(self.lows.min(axis=1), 0.0)
-        return float((np.square(widths / STEPS) / 12 * self.slopes.sum(axis=1)).sum())
+        return float((np.square(widths / LEVELS) / 12 * self.slopes.sum(axis=1)).sum())
 
     def cost(self, sizes: Sequence[int]) -> float:
         """Added time as a share of the network's, for groups of so many channels."""
@@ -187,7 +186,7 @@ def _interval_costs(layer: Layer, order: NDArray[np.int64], edges: NDArray[np.in
     costs = np.full((len(edges), len(edges)), np.inf)
     for first in range(len(starts)):
         widths = np.maximum.accumulate(highs[:, first:], axis=1) - np.minimum.accumulate(lows[:, first:], axis=1)
-        noise = np.square(widths / STEPS) / 12 * slopes[:, first:].cumsum(axis=1)
+        noise = np.square(widths / LEVELS) / 12 * slopes[:, first:].cumsum(axis=1)
         costs[first, first + 1 :] = noise.sum(axis=0)
     return costs
 

@@ -23,7 +23,7 @@ EMPTY = 2.0
 LANES = 16
 OPERATOR = 100_000.0
 REFERENCE_SIZE = 224
-STEPS = 254
+STEPS = 255  # in a range of INT8
 
 spreads = st.lists(st.floats(0.01, 100.0), min_size=9, max_size=9)
 
