@@ -3,8 +3,8 @@ r"""What a whole export costs as its work grows: by images, pixels and width, ea
     python benchmarks/growth.py docs/export-cost.csv
     python benchmarks/growth.py docs/export-cost.csv --draw docs/images/export-cost.svg
 
-The first measures (INT8, `--effort fast`, LiteRT and ONNX Runtime), writes every point and prints Markdown; the second
-draws what was written. Work is the network's own: the products of one image, times all images that the export
+The first measures (INT8, `--effort fast`, LiteRT and ONNX Runtime) and writes every point; the second draws what was
+written. Both print Markdown. Work is the network's own: the products of one image, times all images that the export
 calibrates and evaluates on. Widths are networks of random weights. A last column above 1 is growth faster than work's.
 """
 
@@ -62,15 +62,16 @@ def main() -> None:
     flags.add_argument("--draw", type=Path, metavar="SVG")
     options = flags.parse_args()
     if options.draw:
-        draw(read(options.csv), options.draw)
-        return
-    points = []
-    for series, values in SERIES.items():
-        for value in values:
-            points.append(measured(series, value))
-            write(points, options.csv)
+        points = read(options.csv)
+        draw(points, options.draw)
+    else:
+        points = []
+        for series, values in SERIES.items():
+            for value in values:
+                points.append(measured(series, value))
+                write(points, options.csv)
+        print(f"{processor()}, {CALIBRATION} calibration images\n")
     print(table(points))
-    print(f"\n{CALIBRATION} calibration images, {processor()}")
 
 
 def measured(series: str, value: float) -> Point:
