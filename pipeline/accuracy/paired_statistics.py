@@ -45,7 +45,9 @@ def upper_limit(worse: int, better: int, images: int, confidence: float = 0.95) 
 
 def lower_limit(worse: int, better: int, images: int, confidence: float = 0.95) -> float:
     """The other side of `upper_limit`: a drop above it is shown."""
-    return -upper_limit(better, worse, images, confidence)
+    if worse + better == 0:
+        return -no_discordance_limit(images, confidence)
+    return drop_lower_limit(worse, better, images, confidence)
 
 
 def margin_p(worse: int, better: int, images: int, margin: float) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rexnet_export.apps.export.sweep.findings import SIGNIFICANT, Counts, corrected_p
 from rexnet_export.apps.export.sweep.sweep_json import SWEEP_FILE, TIMINGS_FILE, AgainstBest, SweepJson, TimingsJson
-from rexnet_export.pipeline.accuracy.paired_statistics import drop_lower_limit
+from rexnet_export.pipeline.accuracy.paired_statistics import lower_limit
 from rexnet_export.pipeline.core.errors import ConversionError, GateFailed, Inconclusive, UsageError
 from rexnet_export.pipeline.core.records import NotMeasured, stored_file
 from rexnet_export.pipeline.core.untrusted import read_untrusted
@@ -69,7 +69,7 @@ def candidates(sweep: SweepJson, timings: TimingsJson | None, name: str, bound: 
             drop=best.drop,
             drop_upper_95=best.drop_upper_95,
             p=p,
-            surely_above=drop_lower_limit(count.worse, count.better, count.images) > bound,
+            surely_above=lower_limit(count.worse, count.better, count.images) > bound,
         )
         for (trial, row, best), count, p in zip(judged, counted, corrected_p(counted, bound), strict=True)
     ]

@@ -14,8 +14,8 @@ from rexnet_export.apps.gate.accuracy.sample_size import (
 )
 from rexnet_export.apps.gate.words import OnInconclusive
 from rexnet_export.pipeline.accuracy.paired_statistics import (
-    drop_lower_limit,
     holm,
+    lower_limit,
     mcnemar_p,
     ratio_limits,
     upper_limit,
@@ -165,7 +165,7 @@ def _numbers(counts: Counts, policy: Policy, p_holm: float | None) -> Numbers:
         top1=(counts.both + counts.better) / counts.images,
         reference_top1=(counts.both + counts.worse) / counts.images,
         drop=counts.drop,
-        drop_lower=drop_lower_limit(counts.worse, counts.better, counts.images, 1 - policy.alpha),
+        drop_lower=lower_limit(counts.worse, counts.better, counts.images, 1 - policy.alpha),
         drop_upper=upper_limit(counts.worse, counts.better, counts.images, 1 - policy.alpha),
         discordance=counts.discordance,
         agreement=counts.same / counts.images,

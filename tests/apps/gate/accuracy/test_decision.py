@@ -87,6 +87,13 @@ def test_a_p_of_alpha_itself_claims_nothing(counted: tuple[int, int, int], above
     assert decide(counts(*counted), replace(POINT, fail_alpha=p)).outcome == at
 
 
+def test_where_no_image_differs_both_limits_are_exact() -> None:
+    found = decide(Counts(both=54, worse=0, better=0, neither=6, same=60), POINT)
+    assert found.numbers.drop_upper == pytest.approx(1 - 0.05 ** (1 / 60))
+    assert found.numbers.drop_lower == pytest.approx(0.05 ** (1 / 60) - 1)
+    assert found.message.startswith("drop +0.00 points, between -4.87 and +4.87: 60 images cannot decide")
+
+
 def test_numbers_are_those_of_the_counts() -> None:
     found = decide(counts(300, 220, 10_000), POINT).numbers
     assert (found.images, found.worse, found.better) == (10_000, 300, 220)

@@ -66,7 +66,7 @@ def test_too_few_images_are_one_reason_whatever_each_check_saw() -> None:
         [reason.line for reason in reasons(result(*checks))]
         for checks in (few[:1], [few[0], few[2]], [*few, undecided("coreml", 0, 540, images=50)])
     )
-    seen = "drop +0.00 points, between -4.31 and +4.87: 60 images cannot decide a margin of 0.5; about 538 more"
+    seen = "drop +0.00 points, between -4.87 and +4.87: 60 images cannot decide a margin of 0.5; about 538 more"
     assert alone == [f"ort float: {seen} images are needed"]
     assert both == [alone[0].replace("ort float", "ort float, gpu float")]
     assert two_sets[0] == (
