@@ -35,9 +35,11 @@ def export(arguments: argparse.Namespace, terminal: Terminal) -> int:
         terminal.out.print(table(report))
     made = counted(sum(1 for _ in files(report)), "file")
     proof = f"prove them again: rexnet-export verify {options.output}"
-    terminal.note(done(f"{made} in {options.output}/; its backbone.json has all that was measured", proof))
+    where = f"{made} in {options.output}/; its backbone.json has all that was measured"
     if compilers is None:
+        terminal.note(done(where, proof))
         return 0
+    terminal.note(f"{where}; {proof}")
     portable, table_too = report.targets["tflite"].artifact.file.path, not (arguments.json or arguments.quiet)
     return run_beside(portable, arguments.chips, compilers, terminal, table=table_too)
 
