@@ -33,6 +33,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 from rich.segment import Segment
+from rich.status import Status
 from rich.text import Text
 
 from rexnet_export.apps.shared.progress_lines import ProgressLines
@@ -93,22 +94,50 @@ class Terminal:
     """The person's own streams: `out` for results, `messages` for progress and failures."""
 
     def __init__(self, program: str, out: TextIO, messages: TextIO, *, quiet: bool, log: Path) -> None:
-        self.out = PlainConsole(out)
-        self.messages = PlainConsole(messages)
+        self._out, self._messages = PlainConsole(out), PlainConsole(messages)
         self._program = program
         self._quiet = quiet
         self._log = log
         self._lines: ProgressLines | None = None
+        self._loading: Status | None = None
         self.stopped = False
+
+    @property
+    def out(self) -> PlainConsole:
+        """Where results go."""
+        self._loaded()
+        return self._out
+
+    @property
+    def messages(self) -> PlainConsole:
+        """Where progress and failures go."""
+        self._loaded()
+        return self._messages
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Speak of long stages while the context is open, where nothing shows a bar and somebody may read."""
-        if self._quiet or self.messages.is_terminal:
+        """Speak of long stages while the context is open, where nothing shows a bar and somebody may read.
+
+        Where bars are shown, something moves from the start on: a toolchain takes seconds to be imported.
+        """
+        if self._quiet:
             yield
-            return
-        with ProgressLines(self.note) as self._lines:
-            yield
+        elif self._messages.is_terminal:
+            self._loading = self._messages.status("loading")
+            self._loading.start()
+            try:
+                yield
+            finally:
+                self._loaded()
+        else:
+            with ProgressLines(self.note) as self._lines:
+                yield
+
+    def _loaded(self) -> None:
+        """There is something else to show."""
+        loading, self._loading = self._loading, None
+        if loading is not None:
+            loading.stop()
 
     @contextmanager
     def stage(self, title: str, total: int, unit: str) -> Iterator[Bar]:
@@ -228,7 +257,7 @@ def _stoppable(terminal: Terminal) -> Iterator[None]:
             raise KeyboardInterrupt
         if time.monotonic() >= impatient_at:
             with suppress(OSError):
-                os.write(terminal.messages.file.fileno(), b"ended at once; the next run tidies up\n")
+                os.write(terminal._messages.file.fileno(), b"ended at once; the next run tidies up\n")
             os._exit(INTERRUPTED)
 
     before = {number: signal.getsignal(number) for number in STOPS}

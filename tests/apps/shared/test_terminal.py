@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from rich.table import Table
 from rexnet_export.apps.shared.terminal import Terminal, run_command
 from rexnet_export.pipeline.core.errors import GateFailed
 
+SHOW_CURSOR = "\x1b[?25h"
 CANARY = "\x1b[31mowl\x07\x9b8m\u202e##[error]no"
 
 
@@ -195,3 +198,33 @@ def test_a_missing_folder_for_temporary_files_is_named(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path / "nowhere")}
     done = subprocess.run(script("pass"), env=environment, capture_output=True, text=True, check=False)
     assert done.returncode in {0, 2}, "Python falls back to /tmp where it can"
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("use", [lambda t: t.out.print("x"), lambda t: t.note("x"), lambda t: t.fail("x")])
+def test_a_terminal_shows_at_once_that_something_is_loaded_until_there_is_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Callable[[Terminal], None]
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    screen = Screen()
+    terminal = Terminal("test", screen, screen, quiet=False, log=tmp_path / "log")
+    with terminal.open():
+        use(terminal)
+        before, _, after = screen.getvalue().rpartition(SHOW_CURSOR)
+        assert "loading" in before
+        assert "loading" not in after, "it is gone before anything is said"
+        assert "x" in after
+        with terminal.stage("calibrating", 2, "images"):
+            pass
+    assert screen.getvalue().count("\x1b[?25l") == screen.getvalue().count(SHOW_CURSOR), "no cursor is left hidden"
+
+
+def test_a_quiet_terminal_shows_nothing(tmp_path: Path) -> None:
+    screen = Screen()
+    with Terminal("test", screen, screen, quiet=True, log=tmp_path / "log").open():
+        pass
+    assert screen.getvalue() == ""
