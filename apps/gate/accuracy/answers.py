@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rexnet_export.apps.gate.accuracy.decision import Counts, Policy, Verdict, decide_all, decide_ratio
-from rexnet_export.apps.gate.accuracy.evidence import Evidence, LabelledImages, Predictions
+from rexnet_export.apps.gate.accuracy.evidence import Evidence
+from rexnet_export.apps.gate.accuracy.predictions import LabelledImages, Predictions, on_both
 from rexnet_export.apps.gate.accuracy.result import Check, CheckName, DecidedBy, Flip, Network
 
 LEAST_AGREEMENT = 0.999
+FULL = "export with --proof full, or with the --seed of the baseline"
 SAME: Mapping[DecidedBy, str] = {
     "same file": "the same file, byte for byte, and the same classes",
     "same weights": "the float32 weights of the same checkpoint, and the same classes",
@@ -26,7 +27,7 @@ class Comparison:
     """A question to answer: is `candidate` worse than `reference`? `reason` says why it cannot be asked, and `remedy`
     what to do about it.
 
-    `places` [n] are the images of the export that it is asked of, where not of all.
+    It is asked of the images that both were asked about.
     """
 
     target: str
@@ -36,7 +37,6 @@ class Comparison:
     reference: Predictions | None = None
     reason: str = ""
     remedy: str = ""
-    places: NDArray[np.int64] | None = None
 
 
 def answered(candidate: Evidence, asked: Sequence[Comparison], policy: Policy, float_policy: Policy) -> Iterator[Check]:
@@ -45,7 +45,7 @@ def answered(candidate: Evidence, asked: Sequence[Comparison], policy: Policy, f
     What can differ in nothing but rounding and chose the same classes needs no statistics: it passes.
     """
     images = candidate.images
-    counted = [(one, _counts(one, images)) for one in asked]
+    counted = [(one, _counts(one, images)) for one in (_on_both(one, images) for one in asked)]
     same = {index: why for index, (one, counts) in enumerate(counted) if counts and (why := _same(one, counts))}
     verdicts: dict[int, Verdict] = {}
     for name in dict.fromkeys(one.name for one in asked):
@@ -70,6 +70,17 @@ def answered(candidate: Evidence, asked: Sequence[Comparison], policy: Policy, f
             yield _as_same(ratio, same[index]) if index in same else ratio
 
 
+def _on_both(one: Comparison, images: LabelledImages) -> Comparison:
+    """The question on the images that both networks were asked about; without one, why it cannot be asked."""
+    if one.candidate is None or one.reference is None:
+        return one
+    candidate, reference = on_both(one.candidate, one.reference, len(images.labels))
+    if len(candidate.classes):
+        return replace(one, candidate=candidate, reference=reference)
+    reason = f"{one.reference_name} and the candidate were asked about different images"
+    return replace(one, candidate=None, reference=None, reason=reason, remedy=FULL)
+
+
 def _same(one: Comparison, counts: Counts) -> DecidedBy | None:
     """Why the two are the same network by construction, where they are and answer so; what a device ran is asked."""
     made, reference = one.candidate, one.reference
@@ -92,7 +103,7 @@ def _counts(one: Comparison, images: LabelledImages) -> Counts | None:
     candidate, reference = one.candidate, one.reference
     if candidate is None or reference is None:
         return None
-    labels = images.labels if one.places is None else images.labels[one.places]
+    labels = images.asked(candidate)
     right, reference_right = candidate.classes == labels, reference.classes == labels
     return Counts(
         both=int((right & reference_right).sum()),
@@ -112,6 +123,8 @@ def _check(one: Comparison, verdict: Verdict, candidate: Evidence) -> Check:
         flips = count - round(verdict.numbers.agreement * count)
         outcome = "pass" if flips <= max(1, int((1 - LEAST_AGREEMENT) * count)) else "fail"
         message, next_step = f"chooses as {one.reference_name} on all but {flips:,} of {count:,} images", None
+    if next_step and one.name != "device" and one.candidate is not None and one.candidate.places is not None:
+        next_step += f"; {FULL}"
     return Check(
         target=one.target,
         name=one.name,
@@ -150,7 +163,7 @@ def _flips(one: Comparison, candidate: Evidence) -> Iterator[Flip]:
     """Images on which the two choose differently; those that the candidate lost come first."""
     assert one.candidate is not None
     assert one.reference is not None
-    places = np.arange(len(candidate.ids)) if one.places is None else one.places
+    places = np.arange(len(candidate.ids)) if one.candidate.places is None else one.candidate.places
     names, labels = candidate.images.class_names, candidate.images.labels[places]
     differing = np.flatnonzero(one.candidate.classes != one.reference.classes)
     lost = one.reference.classes[differing] == labels[differing]

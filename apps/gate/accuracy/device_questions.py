@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 from rexnet_export.apps.bench.result.recompute import completed_result
 from rexnet_export.apps.bench.result.result import predictions
 from rexnet_export.apps.gate.accuracy.answers import Comparison
-from rexnet_export.apps.gate.accuracy.evidence import Evidence, Predictions
+from rexnet_export.apps.gate.accuracy.evidence import Evidence
+from rexnet_export.apps.gate.accuracy.predictions import Predictions
 from rexnet_export.pipeline.core.errors import BaselineError, DataError
 from rexnet_export.pipeline.data.sources import ImageSource, choose, images_sha256, match_labels
 
@@ -46,14 +46,14 @@ def device_question(candidate: Evidence, folder: Path, source: ImageSource) -> t
             f"{folder}: top-1 is {told:.4f} there, and {right / len(classes):.4f} with the labels of "
             f"{candidate.source}; run the bundle again"
         )
-    confidences = None if made.confidences is None else made.confidences[places]
     question = Comparison(
         target=target,
         name="device",
         reference_name=EXPORT,
-        candidate=Predictions(file=made.file, sha256=digest, executed_by=_ran_by(result), classes=classes),
-        reference=replace(made, classes=made.classes[places], confidences=confidences),
-        places=places,
+        candidate=Predictions(
+            file=made.file, sha256=digest, executed_by=_ran_by(result), classes=classes, places=places
+        ),
+        reference=made,
     )
     return question, " ".join(_durations(folder, result))
 

@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rexnet_export.apps.gate.accuracy.predictions import Classes, LabelledImages, Predictions
 from rexnet_export.apps.gate.accuracy.report_part import ReportPart
+from rexnet_export.pipeline.accuracy.places import Places, checked_places, places_key
 from rexnet_export.pipeline.artifact.export_folder import altered, digests
 from rexnet_export.pipeline.core.array_files import ArrayArchive
 from rexnet_export.pipeline.core.errors import BaselineError, ConversionError, DataError, first_line
@@ -29,33 +31,6 @@ LONGEST_ID = 4096
 FLOAT_STAGES = frozenset({"float", "equalized"})  # graphs that only write the float network differently
 _VERSION = re.compile(r" \d")  # what stands before it is a runtime's name
 MOST_REPORT_BYTES, MOST_ARRAYS_BYTES = 64 * 2**20, 2**33
-
-type Classes = NDArray[np.uint16]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Predictions:
-    """The class that one network chose on each image [n], and with what probability [n], where that is known.
-
-    `float_of` is the digest of the checkpoint whose weights the network has in float32; None for others.
-    """
-
-    file: str
-    sha256: str
-    executed_by: str
-    classes: Classes
-    confidences: NDArray[np.float32] | None = None
-    float_of: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelledImages:
-    """What was classified, into what: `sha256` is of ids and content in order, `labels` [n] index `class_names`."""
-
-    name: str
-    sha256: str
-    class_names: tuple[str, ...]
-    labels: Classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,8 +203,10 @@ class _Arrays:
         """The largest of the logits [n, classes] and its softmax."""
         if key not in self._archive.sizes:
             raise self._wrong(f"no predictions of {key}, though {REPORT_FILE} says it ran")
-        logits = self._array(key, 8 * self._images * self._classes)
-        if logits.dtype.kind != "f" or logits.shape != (self._images, self._classes):
+        places = self._places(key)
+        images = self._images if places is None else len(places)
+        logits = self._array(key, 8 * images * self._classes)
+        if logits.dtype.kind != "f" or logits.shape != (images, self._classes):
             raise self._wrong(f"logits of {key} are {logits.dtype} {list(logits.shape)}")
         if not (finite := np.isfinite(logits).all(1)).all():
             raise self._wrong(f"logits of {key} are not finite on {int((~finite).sum()):,} images")
@@ -241,7 +218,18 @@ class _Arrays:
             classes=logits.argmax(1).astype(np.uint16),
             confidences=(1 / shifted.sum(1)).astype(np.float32),
             float_of=float_of,
+            places=places,
         )
+
+    def _places(self, key: str) -> Places | None:
+        """The images that a network was asked about, where not about all."""
+        name = places_key(key)
+        if name not in self._archive.sizes:
+            return None
+        try:
+            return checked_places(self._array(name, 8 * self._images), self._images)
+        except ValueError as error:
+            raise self._wrong(f"{name}: {error}") from error
 
     def _array(self, key: str, most_bytes: int) -> NDArray[np.generic]:
         with readable(self._path):

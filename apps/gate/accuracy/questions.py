@@ -7,7 +7,8 @@ from itertools import pairwise
 
 from rexnet_export.apps.gate.accuracy.answers import Comparison, answered
 from rexnet_export.apps.gate.accuracy.decision import Policy
-from rexnet_export.apps.gate.accuracy.evidence import Evidence, Predictions, require_same_images, runtime
+from rexnet_export.apps.gate.accuracy.evidence import Evidence, require_same_images, runtime
+from rexnet_export.apps.gate.accuracy.predictions import Predictions
 from rexnet_export.apps.gate.accuracy.result import TORCH, CheckName, GateResult
 from rexnet_export.apps.gate.baseline.baseline import FLOAT, Baseline
 from rexnet_export.pipeline.core.errors import BaselineError, UsageError
@@ -39,7 +40,7 @@ def check(
     if float_baseline:
         asked += [_against_reference(candidate, target) for target in chosen]
     asked += [question for question, _ in devices]
-    notes = [note for _, note in devices]
+    notes = [note for _, note in devices] + list(_on_fewer(candidate, chosen))
     if isinstance(baseline, Evidence):
         asked += _against_evidence(candidate, baseline, chosen)
         notes += _processors(candidate, baseline.source, baseline.processor)
@@ -200,6 +201,16 @@ def _source(baseline: Evidence | Stored | None) -> str | None:
 
 def _folder(baselines: Stored) -> str:
     return str(next(iter(baselines.values())).path.parent)
+
+
+def _on_fewer(candidate: Evidence, chosen: Sequence[str]) -> Iterator[str]:
+    """A line for the artifacts that the export asked about fewer images."""
+    fewer: dict[int, list[str]] = {}
+    for target in chosen:
+        if target in candidate.targets and candidate.targets[target].places is not None:
+            fewer.setdefault(len(candidate.targets[target].classes), []).append(target)
+    for n, names in fewer.items():
+        yield f"on {n:,} of {len(candidate.ids):,} images: {', '.join(names)}, as exported; --proof full asks about all"
 
 
 def _processors(candidate: Evidence, said: str, processor: str) -> Iterator[str]:

@@ -17,7 +17,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from rexnet_export.apps.gate.accuracy.evidence import Classes, LabelledImages, Predictions, readable
+from rexnet_export.apps.gate.accuracy.evidence import readable
+from rexnet_export.apps.gate.accuracy.predictions import Classes, LabelledImages, Predictions
 from rexnet_export.apps.gate.baseline.record import (
     AnchorsJson,
     BaselineJson,
@@ -25,6 +26,7 @@ from rexnet_export.apps.gate.baseline.record import (
     ImagesJson,
     NetworkJson,
 )
+from rexnet_export.pipeline.accuracy.places import Places, checked_places, places_key
 from rexnet_export.pipeline.core.array_files import read_arrays
 from rexnet_export.pipeline.core.errors import BaselineError, ConversionError, DataError
 from rexnet_export.pipeline.core.records import Precision, file_sha256
@@ -34,7 +36,7 @@ from rexnet_export.pipeline.core.untrusted import read_untrusted
 SCHEMA_VERSION = 1
 MOST_BYTES = 64 * 2**20
 PENDING = ".pending"
-MOST_ARRAYS, IMAGE_BYTES = 8, 2  # arrays of a baseline, and bytes that each has for an image
+MOST_ARRAYS, IMAGE_BYTES = 12, 2  # arrays of a baseline, and bytes for an image; places take those of two
 CURRENT: Final = "current"
 FLOAT: Final = "float"
 RELEASE: Final = "release"
@@ -94,7 +96,7 @@ def baseline_file(folder: Path, target: str) -> Path:
 
 def correct(predictions: Predictions, images: LabelledImages) -> int:
     """How many images a network has right."""
-    return int((predictions.classes == images.labels).sum())
+    return int((predictions.classes == images.asked(predictions)).sum())
 
 
 def content_json(baseline: Baseline, arrays_sha256: str) -> dict[str, Any]:
@@ -124,14 +126,21 @@ def network_json(network: Predictions, images: LabelledImages) -> NetworkJson:
         sha256=network.sha256,
         executed_by=network.executed_by,
         correct=right,
-        top1=round(right / len(images.labels), 6),
+        top1=round(right / len(network.classes), 6),
+        n=None if network.places is None else len(network.classes),
     )
 
 
 def arrays(baseline: Baseline) -> dict[str, NDArray[np.generic]]:
-    """What goes into the `.npz`: uint16 classes [n] of every network, and float16 probabilities of the current one."""
+    """What goes into the `.npz`: uint16 classes [n] of every network, and float16 probabilities of the current one.
+
+    Beside those of a network that was not asked about all images are the places of those that it was, uint32.
+    """
     networks = {CURRENT: baseline.current} | baseline.anchors
     found: dict[str, NDArray[np.generic]] = {name: network.classes for name, network in networks.items()}
+    for name, network in networks.items():
+        if network.places is not None:
+            found[places_key(name)] = network.places.astype(np.uint32)
     if baseline.current.confidences is not None:
         found["confidences"] = baseline.current.confidences.astype(np.float16)
     return found | {"labels": baseline.images.labels}
@@ -193,16 +202,21 @@ def _parsed(path: Path, read: BaselineJson, history: Sequence[Mapping[str, Any]]
     count, names = read.images.n, read.class_names
     stored = _arrays(path, read.predictions_sha256, count)
 
-    def network(name: str, told: NetworkJson, confidences: NDArray[np.float32] | None = None) -> Predictions:
+    def network(name: str, told: NetworkJson, confidences: NDArray[Any] | None = None) -> Predictions:
+        places = _places(path, stored, name, count)
+        asked = count if places is None else len(places)
+        if confidences is not None and (confidences.dtype != np.float16 or confidences.shape != (asked,)):
+            raise DataError(f"the arrays of {path}: confidences are not {asked:,} probabilities; restore them")
         return Predictions(
             file=told.file,
             sha256=told.sha256,
             executed_by=told.executed_by,
-            classes=_classes(path, stored, name, count, len(names)),
-            confidences=confidences,
+            classes=_classes(path, stored, name, asked, len(names)),
+            confidences=None if confidences is None else confidences.astype(np.float32),
+            places=places,
         )
 
-    confidences, anchors = stored.get("confidences"), read.anchors
+    anchors = read.anchors
     return Baseline(
         path=path,
         model=read.model,
@@ -215,7 +229,7 @@ def _parsed(path: Path, read: BaselineJson, history: Sequence[Mapping[str, Any]]
             class_names=names,
             labels=_classes(path, stored, "labels", count, len(names)),
         ),
-        current=network(CURRENT, read.current, None if confidences is None else confidences.astype(np.float32)),
+        current=network(CURRENT, read.current, stored.get("confidences")),
         float_anchor=replace(network(FLOAT, anchors[FLOAT]), float_of=anchors[FLOAT].sha256),  # named by its checkpoint
         release_anchor=None if anchors[RELEASE] is None else network(RELEASE, anchors[RELEASE]),
         history=tuple(history),
@@ -237,3 +251,13 @@ def _classes(path: Path, stored: Mapping[str, NDArray[Any]], name: str, images: 
     if found is None or found.dtype != np.uint16 or found.shape != (images,) or found.max() >= classes:
         raise DataError(f"the arrays of {path}: {name} are not {images:,} of {classes} classes; restore them")
     return found
+
+
+def _places(path: Path, stored: Mapping[str, NDArray[Any]], name: str, images: int) -> Places | None:
+    """The images that a network was asked about, where not about all."""
+    if (found := stored.get(places_key(name))) is None:
+        return None
+    try:
+        return checked_places(found, images)
+    except ValueError as error:
+        raise DataError(f"the arrays of {path}: {name}: {error}; restore them") from error

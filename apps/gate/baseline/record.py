@@ -11,14 +11,22 @@ from rexnet_export.pipeline.core.json_record import JsonRecord, Sha256
 from rexnet_export.pipeline.core.records import AtLeastOne, Count, Fraction, Precision, Text
 
 
+def _absent(value: object) -> bool:
+    return value is None
+
+
 class NetworkJson(JsonRecord):
-    """One network; `top1` is rounded so that diffs stay readable, `correct` is exact."""
+    """One network; `top1` is rounded so that diffs stay readable, `correct` is exact.
+
+    `n` is how many of the images it was asked about, where not about all.
+    """
 
     file: Text
     sha256: Sha256
     executed_by: Text
     correct: Count
     top1: Fraction
+    n: Annotated[AtLeastOne | None, Field(exclude_if=_absent)] = None
 
 
 class ImagesJson(JsonRecord):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from rexnet_export.apps.gate.accuracy.evidence import Evidence, runtime
+from rexnet_export.apps.gate.accuracy.predictions import on_both
 from rexnet_export.apps.gate.baseline.baseline import (
     CURRENT,
     PENDING,
@@ -130,12 +131,19 @@ def _require_same_anchors(kept: Baseline, evidence: Evidence, target: str) -> No
 
 
 def _is_worse(old: Baseline | None, new: Baseline) -> bool:
-    """By top-1, on whichever images: small drops must not creep in, so there is no tolerance."""
-    return old is not None and _right(new) < _right(old)
+    """By top-1 on the images that both were asked about, or each on its own: small drops must not creep in, so there
+    is no tolerance."""
+    if old is None:
+        return False
+    if old.images.sha256 == new.images.sha256:
+        before, after = on_both(old.current, new.current, len(new.images.labels))
+        if len(before.classes):
+            old, new = replace(old, current=before), replace(new, current=after)
+    return _right(new) < _right(old)
 
 
 def _right(baseline: Baseline) -> float:
-    return correct(baseline.current, baseline.images) / len(baseline.images.labels)
+    return correct(baseline.current, baseline.images) / len(baseline.current.classes)
 
 
 def _top1(baseline: Baseline | None) -> str:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from rexnet_export.apps.gate.accuracy.answers import Comparison, answered
 from rexnet_export.apps.gate.accuracy.decision import Policy
-from rexnet_export.apps.gate.accuracy.evidence import Evidence, LabelledImages, Predictions
+from rexnet_export.apps.gate.accuracy.evidence import Evidence
+from rexnet_export.apps.gate.accuracy.predictions import LabelledImages, Predictions
 from rexnet_export.apps.gate.accuracy.result import Check, CheckName, Outcome
 
 POLICY = Policy(margin=0.02, tolerance=0.01)
@@ -183,9 +184,10 @@ def test_images_are_counted_by_who_has_them_right() -> None:
 def test_where_only_some_images_are_asked_of_their_own_labels_count() -> None:
     """Images 7, 2 and 5 of ten: the device has the second of them wrong, the export the third."""
     sides = {"candidate": [0, 1, 0], "reference": [0, 0, 1]}
-    named = {name: replace(predictions(3), classes=np.array(chosen)) for name, chosen in sides.items()}
+    places = np.array([7, 2, 5])
+    named = {name: replace(predictions(3), classes=np.array(chosen), places=places) for name, chosen in sides.items()}
     labels = np.array([1, 1, 0, 1, 1, 0, 1, 0, 1, 1])
-    one = replace(comparison(3, 0, "device"), places=np.array([7, 2, 5]), **named)
+    one = replace(comparison(3, 0, "device"), **named)
     (check,) = checks(10, [one], right=labels)
     assert check.numbers
     assert (check.numbers.images, check.numbers.worse, check.numbers.better) == (3, 1, 1)

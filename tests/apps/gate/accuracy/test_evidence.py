@@ -75,6 +75,18 @@ def test_what_nothing_could_run_says_why(folder: Path) -> None:
 N = 400
 
 
+EVEN = np.arange(0, N, 2, dtype=np.uint32)
+
+
+def test_a_network_that_was_asked_about_some_images(folder: Path) -> None:
+    found = read_evidence(edit(folder, {"ort": logits(N, range(50))[EVEN], "ort.images": EVEN}))
+    ort = found.targets["ort"]
+    assert ort.places is not None
+    assert ort.places.tolist() == EVEN.tolist()
+    assert int((ort.classes != found.images.asked(ort)).sum()) == 25
+    assert found.targets["ort x86"].places is None
+
+
 def with_one(values: np.ndarray, value: float) -> np.ndarray:
     """The first of them replaced."""
     values[0, 0] = value
@@ -102,6 +114,14 @@ def with_one(values: np.ndarray, value: float) -> np.ndarray:
         ({"ids": np.array(["a"] * (N + 1))}, r"ids are <U1 \[401\], not 400 names"),
         ({"ort": with_one(logits(N, ()), np.inf)}, "logits of ort are not finite on 1 images"),
         ({"ort": np.array([{}] * N, object)}, "damaged"),
+        ({"ort.images": EVEN}, r"logits of ort are float32 \[400, 3\]|'ort' has"),
+        ({"ort": logits(N, ())[EVEN]}, r"logits of ort are float32 \[200, 3\]"),
+        ({"ort": logits(N, ())[EVEN], "ort.images": EVEN + 2}, "ort.images: place 400 is none of 400 images"),
+        ({"ort": logits(N, ())[EVEN], "ort.images": EVEN[::-1]}, "ort.images: places are not in order"),
+        ({"ort": logits(N, ())[EVEN], "ort.images": EVEN // 4}, "ort.images: places are not in order"),
+        ({"ort": logits(N, ())[EVEN], "ort.images": EVEN.astype(float)}, "ort.images: float64"),
+        ({"ort": logits(N, ())[:0], "ort.images": EVEN[:0]}, r"ort.images: uint32 \[0\] are no places"),
+        ({"ort.images": np.zeros(10**6, np.uint64)}, "'ort.images' has 8,000,128 bytes, more than 3,200"),
     ],
 )
 def test_arrays_that_are_no_predictions(folder: Path, arrays: dict[str, Any], message: str) -> None:

@@ -1,12 +1,14 @@
 """The gate's questions: which are asked of a chain, which stage is blamed, what is not compared."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 from gate_samples import CLASSES, edit, logits, write_export
 
@@ -372,3 +374,68 @@ def test_a_float32_file_stands_beside_the_float_anchor_of_its_checkpoint(tmp_pat
     assert (found.outcome, found.decided_by) == ("pass", "same weights")
     retrained = replace(evidence, targets={"ort": replace(evidence.targets["ort"], float_of="9" * 64)})
     assert by_name(check(retrained, kept, POLICY))["ort", "anchor-float"].outcome == "inconclusive"
+
+
+def on_some(folder: Path, places: Sequence[int], wrong: Sequence[int]) -> Evidence:
+    """An export of 400 images whose file for ARM was asked about some of them."""
+    some = np.array(places, np.uint32)
+    arrays = {"ort": logits(400, wrong)[some], "ort.images": some}
+    return read_evidence(edit(write_export(folder), arrays))
+
+
+EVEN = range(0, 400, 2)
+EACH_20TH = range(0, 400, 20)
+
+
+def test_files_are_compared_on_the_images_that_both_were_asked_about(tmp_path: Path) -> None:
+    """Either way round; images 0 to 138 are lost, 50 of the even ones more than before."""
+    all_of_it, lost = export(tmp_path / "all"), on_some(tmp_path / "lost", EVEN, RUINED)
+    for candidate, baseline, worse, better in ((lost, all_of_it, 50, 0), (all_of_it, lost, 0, 50)):
+        result = check(candidate, baseline, WIDE)
+        numbers = by_name(result)["ort", "baseline"].numbers
+        assert numbers is not None
+        assert (numbers.images, numbers.worse, numbers.better) == (200, worse, better)
+        assert by_name(result)["ort x86", "baseline"].numbers.images == 400  # type: ignore[union-attr]
+        follows_the_schema(result)
+    failed = by_name(check(lost, all_of_it, WIDE))["ort", "baseline"]
+    assert failed.outcome == "fail_certain"
+    assert [flip.id for flip in failed.flips] == [f"photos/{index}.png" for index in range(40, 140, 2)]
+
+
+def test_two_that_were_asked_about_some_images_share_some(tmp_path: Path) -> None:
+    other, some = on_some(tmp_path / "a", EACH_20TH, ()), on_some(tmp_path / "b", range(0, 400, 8), ())
+    found = by_name(check(some, other, WIDE))["ort", "baseline"]
+    assert found.numbers is not None
+    assert found.numbers.images == 10
+
+
+def test_the_same_file_passes_on_however_few_images(tmp_path: Path) -> None:
+    result = check(on_some(tmp_path / "a", EACH_20TH, range(40)), export(tmp_path / "b"), POLICY, targets=["ort"])
+    found = by_name(result)["ort", "baseline"]
+    assert (found.outcome, found.message) == ("pass", "the same file, byte for byte, and the same classes")
+
+
+def test_too_few_shared_images_decide_nothing_and_say_so(tmp_path: Path) -> None:
+    result = check(on_some(tmp_path / "a", EACH_20TH, range(2)), export(tmp_path / "b"), POLICY, targets=["ort"])
+    found = by_name(result)["ort", "baseline"]
+    assert found.outcome == "inconclusive"
+    assert re.search("about [0-9]+ more images are needed; export with --proof full", found.next_step or "")
+    assert result.notes == ("on 20 of 400 images: ort, as exported; --proof full asks about all",)
+
+
+def test_without_a_shared_image_nothing_is_compared(tmp_path: Path) -> None:
+    result = check(on_some(tmp_path / "a", EVEN, ()), on_some(tmp_path / "b", range(1, 400, 2), ()), POLICY)
+    found = by_name(result)["ort", "baseline"]
+    assert found.outcome == "not_compared"
+    assert "were asked about different images; export with --proof full" in sentence(found)
+    follows_the_schema(result)
+
+
+def test_a_stored_baseline_of_some_images_is_compared_on_them(tmp_path: Path) -> None:
+    place = tmp_path / "baselines"
+    update(on_some(tmp_path / "a", EVEN, range(40)), place, ("ort",), Change(reason="1.0", commit=None, release=True))
+    result = check(export(tmp_path / "b", ort=RUINED), read_baselines(place, "rexnet_100"), WIDE, targets=["ort"])
+    images = {
+        name: one.numbers.images for (_, name), one in by_name(result).items() if one.numbers and one.target == "ort"
+    }
+    assert images == {"chain": 400, "baseline": 200, "anchor-float": 400, "anchor-release": 200}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from faults import Fault, at_every_call
-from gate_samples import edit, write_export
+from gate_samples import edit, logits, write_export
 
 from rexnet_export.apps.gate.accuracy.evidence import read_evidence
 from rexnet_export.apps.gate.baseline import baseline
@@ -206,7 +206,7 @@ def test_arrays_that_are_no_classes_are_refused_though_their_digest_fits(path: P
 
 
 def test_what_is_read_has_bounds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """64 MiB of JSON, and two bytes an image for each of eight arrays."""
+    """64 MiB of JSON, and two bytes an image for each of twelve arrays."""
     asked = []
 
     def bounded(_: Path, most: int) -> dict[str, Any]:
@@ -218,7 +218,7 @@ def test_what_is_read_has_bounds(path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (path.parent / ".pending").write_text("{}") if name == "read_json" else None
         with pytest.raises(DataError, match="enough"):
             read_baseline(path)
-    assert asked == [8 * 2 * 400, 64 * 2**20, 64 * 2**20]
+    assert asked == [12 * 2 * 400, 64 * 2**20, 64 * 2**20]
 
 
 def test_digests_are_of_the_same_text_on_every_machine_and_in_every_version() -> None:
@@ -300,4 +300,58 @@ def test_an_update_is_of_all_targets_or_of_none_wherever_it_is_cut_off(tmp_path:
 def test_a_cut_off_update_that_names_other_places_is_refused(path: Path, name: str) -> None:
     (path.parent / ".pending").write_text(json.dumps({name: {"predictions_sha256": "0" * 64}}))
     with pytest.raises(DataError, match="no file beside it"):
+        read_baseline(path)
+
+
+EVEN = np.arange(0, 400, 2, dtype=np.uint32)
+
+
+def accepted_of_some(tmp_path: Path, wrong: Sequence[int], change: Change = FIRST) -> Updated:
+    """An export that asked its file for ARM about every other image becomes the baseline."""
+    arrays = {"ort": logits(400, wrong)[EVEN], "ort.images": EVEN}
+    evidence = read_evidence(edit(write_export(tmp_path / "out"), arrays))
+    (updated,) = update(evidence, tmp_path / "baselines", ("ort",), change)
+    return updated
+
+
+def test_which_images_were_asked_about_is_kept(tmp_path: Path) -> None:
+    updated = accepted_of_some(tmp_path, range(50))
+    found = read_baseline(updated.path)
+    assert found.current.places is not None
+    assert found.current.places.tolist() == EVEN.tolist()
+    assert len(found.current.confidences) == 200  # type: ignore[arg-type]
+    assert found.float_anchor.places is None
+    content = json.loads(updated.path.read_text())
+    assert (content["current"]["n"], content["current"]["correct"], content["current"]["top1"]) == (200, 175, 0.875)
+    assert "n" not in content["anchors"]["float"]
+
+
+def test_whether_a_baseline_is_worse_is_asked_of_the_images_of_both(tmp_path: Path) -> None:
+    """Of all images 40 are wrong, of the even ones 30 more than a tenth: harder images are no regression."""
+    accepted(tmp_path, ort=range(0, 60, 2))
+    same = accepted_of_some(tmp_path, range(0, 60, 2))
+    assert same.new_top1 < same.old_top1  # type: ignore[operator]
+    with pytest.raises(GateFailed, match="the new baseline is worse"):
+        accepted_of_some(tmp_path, range(0, 62, 2), Change(reason="worse", commit=None))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [
+        ("current.images", EVEN[::-1], "current: places are not in order"),
+        ("current.images", EVEN + 2, "current: place 400 is none of 400 images"),
+        ("current.images", EVEN[:7], "confidences are not 7 probabilities"),
+        ("current", np.zeros(7, np.uint16), "current are not 200 of 3 classes"),
+        ("confidences", np.zeros(7, np.float16), "confidences are not 200 probabilities"),
+        ("confidences", np.zeros(200, np.int16), "confidences are not 200 probabilities"),
+    ],
+)
+def test_places_that_are_none_are_refused(
+    name: str, values: np.ndarray, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = accepted_of_some(tmp_path, range(50)).path
+    with np.load(arrays_of(path)) as stored:
+        arrays = {**stored, name: values}
+    monkeypatch.setattr(baseline, "_arrays", lambda *_: arrays)
+    with pytest.raises(DataError, match=said):
         read_baseline(path)
