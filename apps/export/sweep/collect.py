@@ -18,6 +18,7 @@ from rexnet_export.apps.export.sweep.trial import Exported
 from rexnet_export.apps.shared.trials.outcome import Failed
 from rexnet_export.pipeline.accuracy.evaluate import Accuracy
 from rexnet_export.pipeline.accuracy.margin import MARGIN
+from rexnet_export.pipeline.accuracy.places import Places, checked_places, places_key
 from rexnet_export.pipeline.core.array_files import read_arrays
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.files import REPORT_FILE
@@ -69,12 +70,28 @@ class _ReportJson(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class _Made:
-    """What a finished trial's own records say; `right` has the reference and every file, by name."""
+    """What a finished trial's own records say; `right` has the reference and every file, by name.
+
+    `places` are the images of files that were not asked about all.
+    """
 
     trial: Trial
     report: _ReportJson
     files: Mapping[str, _FileJson]
     right: Mapping[str, Right]
+    places: Mapping[str, Places]
+
+    def top1(self, name: str) -> float | None:
+        """What fronts go by: of a file that was asked about fewer images, the reference's top-1 less the drop on them.
+
+        Top-1 of these images alone would say how easy they are.
+        """
+        accuracy = self.files[name].accuracy
+        if isinstance(accuracy, NotMeasured):
+            return None
+        if name not in self.places:
+            return accuracy.top1
+        return min(1.0, max(0.0, float(self.right[REFERENCE].mean()) - accuracy.drop))
 
 
 def collected(trials: Sequence[Trial], results: Mapping[str, Exported | Failed], folder: Path) -> SweepJson:
@@ -90,7 +107,7 @@ def collected(trials: Sequence[Trial], results: Mapping[str, Exported | Failed],
         best = Best(trial=top.trial.name, top1=float(top.right[REFERENCE].mean()))
         compared = against_best(
             {
-                (each.trial.name, name): (name, counts(each.right[name], top.right[REFERENCE]))
+                (each.trial.name, name): (name, counts(each.right[name], _asked(each, name, top.right[REFERENCE])))
                 for each in judged
                 for name in each.files
                 if name in each.right
@@ -143,6 +160,7 @@ def _files(
             sha256=file.sha256,
             bytes=file.bytes,
             accuracy=file.accuracy,
+            top1_of_all=made.top1(name),
             against_best=compared.get(key, reason),
             on_size_front=key in smallest,
         )
@@ -153,8 +171,8 @@ def _families(made: Sequence[_Made]) -> dict[str, list[tuple[Hashable, float, fl
     families: dict[str, list[tuple[Hashable, float, float]]] = defaultdict(list)
     for each in made:
         for name, file in each.files.items():
-            if not isinstance(file.accuracy, NotMeasured):
-                families[name].append(((each.trial.name, name), file.accuracy.top1, file.bytes))
+            if (top1 := each.top1(name)) is not None:
+                families[name].append(((each.trial.name, name), top1, file.bytes))
     return families
 
 
@@ -164,12 +182,13 @@ def _made(trial: Trial) -> _Made:
         report = _ReportJson.parse(read_untrusted(folder / REPORT_FILE, MOST_BYTES))
         predictions = folder / PREDICTIONS
         arrays = read_arrays(predictions, MOST_BYTES) if predictions.exists() else {}
+        files = dict(_named(report))
+        right, places = _right(arrays, files) if "labels" in arrays else ({}, {})
     except OSError as error:
         raise ConversionError(f"{folder} cannot be read ({error.strerror}): go on with --resume") from error
     except (ConversionError, ValueError) as error:
         raise ConversionError(f"{folder}: {error}; go on with --resume") from error
-    files = dict(_named(report))
-    return _Made(trial=trial, report=report, files=files, right=_right(arrays, files) if "labels" in arrays else {})
+    return _Made(trial=trial, report=report, files=files, right=right, places=places)
 
 
 def _named(report: _ReportJson) -> Iterator[tuple[str, _FileJson]]:
@@ -179,7 +198,22 @@ def _named(report: _ReportJson) -> Iterator[tuple[str, _FileJson]]:
         yield from ((f"{name} {preset}", file) for preset, file in target.presets.items())
 
 
-def _right(arrays: Mapping[str, NDArray[Any]], files: Mapping[str, _FileJson]) -> dict[str, Right]:
-    """Which images the reference and every file have right; an array is called as its file, spaces as dashes."""
-    stored = {name: name.replace(" ", "-") for name in (REFERENCE, *files)}
-    return {name: arrays[key].argmax(1) == arrays["labels"] for name, key in stored.items() if key in arrays}
+def _right(
+    arrays: Mapping[str, NDArray[Any]], files: Mapping[str, _FileJson]
+) -> tuple[dict[str, Right], dict[str, Places]]:
+    """Which images the reference and every file have right; an array is called as its file, spaces as dashes.
+
+    With the places of those that were not asked about all images.
+    """
+    labels, right, places = arrays["labels"], {}, {}
+    for name, key in {name: name.replace(" ", "-") for name in (REFERENCE, *files)}.items():
+        if places_key(key) in arrays:
+            places[name] = checked_places(arrays[places_key(key)], len(labels))
+        if key in arrays:
+            right[name] = arrays[key].argmax(1) == (labels[places[name]] if name in places else labels)
+    return right, places
+
+
+def _asked(made: _Made, name: str, best: Right) -> Right:
+    """Which images the best network has right of those that a file was asked about."""
+    return best[made.places[name]] if name in made.places else best

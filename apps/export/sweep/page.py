@@ -62,13 +62,13 @@ def _plots(sweep: SweepJson, timings: TimingsJson) -> Iterator[tuple[str, list[M
 
 
 def _trade(row: FileRow, cost: float, *, on_front: bool) -> Trade | None:
-    if isinstance(row.accuracy, NotMeasured):
+    if isinstance(row.accuracy, NotMeasured) or row.top1_of_all is None:
         return None
     accuracy = row.accuracy
     return Trade(
         name=row.file.split("/")[1],
         cost=cost,
-        gain=accuracy.top1,
-        least=accuracy.reference_top1 - accuracy.drop_upper_95,
+        gain=row.top1_of_all,
+        least=row.top1_of_all + accuracy.drop - accuracy.drop_upper_95,
         on_front=on_front,
     )

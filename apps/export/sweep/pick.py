@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rexnet_export.apps.export.sweep.findings import SIGNIFICANT, Counts, corrected_p
-from rexnet_export.apps.export.sweep.sweep_json import SWEEP_FILE, TIMINGS_FILE, AgainstBest, SweepJson, TimingsJson
+from rexnet_export.apps.export.sweep.sweep_json import (
+    SWEEP_FILE,
+    TIMINGS_FILE,
+    AgainstBest,
+    FileRow,
+    SweepJson,
+    TimingsJson,
+)
 from rexnet_export.pipeline.accuracy.paired_statistics import lower_limit
 from rexnet_export.pipeline.core.errors import ConversionError, GateFailed, Inconclusive, UsageError
 from rexnet_export.pipeline.core.records import NotMeasured, stored_file
@@ -58,7 +65,7 @@ def candidates(sweep: SweepJson, timings: TimingsJson | None, name: str, bound: 
     if not judged:
         reason = next(r.against_best.reason for _, r in files if isinstance(r.against_best, NotMeasured))
         raise Inconclusive(f"no file for {name} can be held against --max-drop: {reason}")
-    counted = [Counts(worse=best.worse, better=best.better, images=sweep.images) for _, _, best in judged]
+    counted = [Counts(worse=best.worse, better=best.better, images=_images(row, sweep)) for _, row, best in judged]
     return [
         Candidate(
             trial=trial.name,
@@ -73,6 +80,11 @@ def candidates(sweep: SweepJson, timings: TimingsJson | None, name: str, bound: 
         )
         for (trial, row, best), count, p in zip(judged, counted, corrected_p(counted, bound), strict=True)
     ]
+
+
+def _images(row: FileRow, sweep: SweepJson) -> int:
+    """What a file was compared on."""
+    return sweep.images if isinstance(row.accuracy, NotMeasured) else row.accuracy.n
 
 
 def _time(timings: TimingsJson | None, file: str) -> float | None:

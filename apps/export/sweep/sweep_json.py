@@ -51,6 +51,8 @@ class FileRow(JsonRecord):
     bytes: AtLeastOne
     accuracy: Measurement[Accuracy]
     """Beside the float network it was made from."""
+    top1_of_all: Fraction | None = None
+    """What fronts go by; of a file that was asked about fewer images, its float network's top-1 less its drop."""
     against_best: Measurement[AgainstBest]
     on_size_front: bool
     """Whether no file of the same name is both as accurate and as small, and better in one of them."""

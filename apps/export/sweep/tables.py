@@ -85,7 +85,7 @@ def rows(sweep: SweepJson, timings: TimingsJson) -> Iterator[tuple[str, ...]]:
             yield (
                 trial.name,
                 row.name,
-                shown(row.accuracy, lambda accuracy: f"{accuracy.top1:.2%}"),
+                shown(row.accuracy, lambda accuracy: f"{accuracy.top1:.2%}{_fewer(accuracy.n, sweep.images)}"),
                 shown(row.against_best, lambda found: f"{found.drop * 100:+.2f}"),
                 shown(row.against_best, lambda found: f"{found.drop_upper_95 * 100:+.2f}"),
                 shown(row.against_best, lambda found: f"{found.p_holm:.2g}"),
@@ -93,6 +93,11 @@ def rows(sweep: SweepJson, timings: TimingsJson) -> Iterator[tuple[str, ...]]:
                 shown(time, lambda timed: f"{timed.p50_ms:.2f}"),
                 " ".join(_fronts(row, time)) or DASH,
             )
+
+
+def _fewer(n: int, images: int) -> str:
+    """Of how many images, where not of all."""
+    return f" of {n:,}" if n < images else ""
 
 
 def _fronts(row: FileRow, time: Measurement[object]) -> Iterator[str]:

@@ -79,6 +79,6 @@ def _block(path: Path, name: str, images: dict[str, NDArray[np.uint8]]) -> list[
 def _fronts(rows: Sequence[FileRow], spent: dict[str, list[int]]) -> set[Hashable]:
     families: dict[str, list[tuple[Hashable, float, float]]] = defaultdict(list)
     for row in rows:
-        if not isinstance(row.accuracy, NotMeasured):
-            families[row.name].append((row.file, row.accuracy.top1, median(spent[row.file])))
+        if row.top1_of_all is not None:
+            families[row.name].append((row.file, row.top1_of_all, median(spent[row.file])))
     return {key for family in families.values() for key in front(family)}

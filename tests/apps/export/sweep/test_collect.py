@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import socket
@@ -12,14 +13,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from finished_trials import finish
 from small_disk import on_small_disk
 
 from rexnet_export.apps.export.sweep.collect import collected
 from rexnet_export.apps.export.sweep.plan import Trial
-from rexnet_export.apps.export.sweep.sweep_json import AgainstBest, Best, SweepJson
-from rexnet_export.apps.export.sweep.tables import csv_table, summary
+from rexnet_export.apps.export.sweep.sweep_json import AgainstBest, Best, SweepJson, TimingsJson
+from rexnet_export.apps.export.sweep.tables import csv_table, rows, summary
 from rexnet_export.apps.export.sweep.trial import Exported, is_kept, run_away, run_trial, unpacked
 from rexnet_export.apps.shared.trials.outcome import Failed, attempted
 from rexnet_export.pipeline.core.errors import ConversionError
@@ -49,6 +51,35 @@ def test_only_what_was_measured_on_the_same_images_is_compared(tmp_path: Path, i
     assert [file.on_size_front for file in files] == [compared] * 2
     assert [isinstance(file.against_best, AgainstBest) for file in files] == [compared] * 2
     assert isinstance(sweep.best, Best) == compared
+
+
+def test_a_file_that_was_asked_about_some_images_is_compared_on_them(tmp_path: Path) -> None:
+    """The second of two images, which it has wrong; the reference has both right."""
+    one = trial(tmp_path, "a")
+    done = {"a": finish(one, right=2)}
+    folder = one.options.output
+    with np.load(folder / "predictions.npz") as stored:
+        arrays = {**stored, "tflite": stored["reference"][:1], "tflite.images": np.array([1], np.uint32)}
+    np.savez(folder / "predictions.npz", **arrays)
+    report = json.loads((folder / "report.json").read_text())
+    report["targets"]["tflite"]["accuracy"] |= {"n": 1, "top1": 0.0, "drop": 0.75}
+    (folder / "report.json").write_text(json.dumps(report))
+    (file,) = collected([one], done, tmp_path).trials[0].files
+    assert isinstance(file.against_best, AgainstBest)
+    assert (file.against_best.worse, file.against_best.better, file.against_best.drop) == (1, 0, 1.0)
+    assert file.top1_of_all == 0.25
+    assert "0.00% of 1" in str(list(rows(collected([one], done, tmp_path), TimingsJson(machine="it", files={}))))
+
+
+@pytest.mark.parametrize("places", [[2], [1, 0], [0.5], [[0]]])
+def test_places_that_are_none_are_a_damaged_trial(tmp_path: Path, places: list[object]) -> None:
+    one = trial(tmp_path, "a")
+    done = {"a": finish(one)}
+    with np.load(one.options.output / "predictions.npz") as stored:
+        arrays = {**stored, "tflite.images": np.array(places)}
+    np.savez(one.options.output / "predictions.npz", **arrays)
+    with pytest.raises(ConversionError, match=r"place.*go on with --resume"):
+        collected([one], done, tmp_path)
 
 
 def test_a_failure_elsewhere_is_told_as_one_here(tmp_path: Path) -> None:
