@@ -16,7 +16,7 @@ import networks
 from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import NotMeasured, Precision
 from rexnet_export.pipeline.export.export import export
-from rexnet_export.pipeline.export.options import FAST, Options
+from rexnet_export.pipeline.export.options import FAST, FULL, Options
 from rexnet_export.pipeline.machine.environment import processor
 from rexnet_export.pipeline.proof.results import FileResult
 from rexnet_export.targets import chosen
@@ -46,6 +46,7 @@ def measured(checkpoint: Path, precision: Precision, images: int) -> FileResult:
             precision=precision,
             effort=FAST,
             eval_images=images,
+            proof=FULL,
             output=Path(folder) / "out",
         )
         report = export(asked, chosen(asked.target, precision), Silent(), lambda *_: "")

@@ -28,16 +28,17 @@ def main() -> None:
     flags.add_argument("--target", default="ort")
     flags.add_argument("--calibration-images", type=int, default=256)
     flags.add_argument("--eval-images", type=int, default=16)
+    flags.add_argument("--proof", default="quick")
     options = flags.parse_args()
     passed_on = ["--target", options.target, "--eval-images", str(options.eval_images)]
-    passed_on += ["--calibration-images", str(options.calibration_images)]
+    passed_on += ["--calibration-images", str(options.calibration_images), "--proof", options.proof]
     print("| pixels | effort | seconds | processor seconds | peak memory, GiB |\n|--|--|--|--|--|", flush=True)
     for size in options.image_size:
         for effort in options.efforts:
             seconds, busy, peak = measured(["--image-size", str(size), "--effort", effort, *passed_on])
             print(f"| {size} | `{effort}` | {seconds:.0f} | {busy:.0f} | {peak:.2f} |", flush=True)
     images = f"{options.calibration_images} calibration and {options.eval_images} evaluation images"
-    print(f"\n--target {options.target}, {images}, {processor()}, {os.cpu_count()} cores")
+    print(f"\n--target {options.target}, --proof {options.proof}, {images}, {processor()}, {os.cpu_count()} cores")
 
 
 def measured(flags: list[str]) -> tuple[float, float, float]:

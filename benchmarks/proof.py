@@ -5,7 +5,8 @@
 
 Every network that the folder's report says was run is run again on the first of its images, in the proof's own batches:
 the float network in torch, the ONNX graphs, the artifacts. Milliseconds are processor time of the whole process, idle
-threads included; "equal" says whether the logits are those of `predictions.npz` to the last bit.
+threads included; "equal" says whether the logits are those of `predictions.npz` to the last bit, on those of the images
+that the export asked this network about.
 """
 
 import argparse
@@ -14,10 +15,12 @@ from pathlib import Path
 from time import process_time
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 import rexnet_export
 from rexnet_export.apps.gate.accuracy.evidence import PREDICTIONS_FILE, read_evidence
-from rexnet_export.pipeline.accuracy.evaluate import BATCH
+from rexnet_export.pipeline.accuracy.evaluate import BATCH, Logits
+from rexnet_export.pipeline.accuracy.places import places_key
 from rexnet_export.pipeline.artifact.metadata import card_from
 from rexnet_export.pipeline.artifact.target import Session
 from rexnet_export.pipeline.checkpoint.load import load_checkpoint
@@ -50,9 +53,16 @@ def main() -> None:
             started = process_time()
             logits = np.concatenate([session.run(images) for images in pixels])
             busy = process_time() - started
-            equal = np.array_equal(logits, then[name][: len(logits)])
+            equal = np.array_equal(*_asked(then, name, logits))
             print(f"| {name} | {1000 * busy / len(logits):.2f} | {'yes' if equal else 'no'} |", flush=True)
     print(f"\nn = {len(chosen):,}, {usable_cores()} cores, {processor()}, rexnet_export {rexnet_export.__version__}")
+
+
+def _asked(then: NpzFile, name: str, logits: Logits) -> tuple[Logits, Logits]:
+    """Logits now and then of those of these images that the export asked the network about."""
+    places = then[places_key(name)] if places_key(name) in then else np.arange(len(then[name]))
+    asked = places[places < len(logits)]
+    return logits[asked], then[name][: len(asked)]
 
 
 def _card(folder: Path) -> ModelCard:

@@ -17,7 +17,7 @@ from rexnet_export.targets import TARGETS
 
 BACKBONE = "backbone"
 PROGRAM = f"rexnet-export {BACKBONE}"
-REFUSED = frozenset({"labels", "class_order", "eval_labels", "max_drop", "scores", "regression"})
+REFUSED = frozenset({"labels", "class_order", "eval_labels", "max_drop", "scores", "regression", "proof"})
 TEXTS = {"eval_data": "folder of images, with or without classes"}
 DESCRIPTION = """Convert the network without its head: feature maps at strides 4, 8, 16 and 32 as outputs, for
 detectors. Quantized and executed like the classifier; each output is compared with the float network's."""

@@ -44,7 +44,14 @@ def files(report: Report) -> Iterator[tuple[str, FileResult]]:
 
 
 def explained(report: Report) -> Iterator[str]:
-    """What the column of gains means, where it has any."""
+    """Which rows are of fewer images, and what the column of gains means, where there are any."""
+    fewer: dict[tuple[int, float], list[str]] = defaultdict(list)  # by images, and what float has right of them
+    for name, file in files(report):
+        if not isinstance(file.accuracy, NotMeasured) and file.accuracy.n < report.reference.n:
+            fewer[file.accuracy.n, file.accuracy.reference_top1].append(name)
+    for (n, top1), names in fewer.items():
+        said = f"on {n:,} of {report.reference.n:,} images (float {top1:.2%}): {', '.join(names)}"
+        yield f"{said}; emulated here, and these images show enough: --proof full judges all"
     if any(not isinstance(file.speed_up, NotMeasured) for _, file in files(report)):
         yield "gain: times as fast as the float file for the same runtime, both timed in turns"
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
 from rexnet_export.pipeline.accuracy.evaluate import Logits
+from rexnet_export.pipeline.accuracy.places import Places
 from rexnet_export.pipeline.core.records import Count, Fraction
 
 MOST_LISTED = 48
@@ -47,8 +49,10 @@ def flips(
     ids: Sequence[str],
     labels: NDArray[np.int64] | None,
     class_names: Sequence[str],
+    places: Mapping[str, Places] = MappingProxyType({}),
 ) -> Flips:
-    """Compare logits [n, classes] of every artifact with the reference's."""
+    """Compare logits [n, classes] of every artifact with the reference's; some are of the images at `places` alone."""
+    artifacts = {name: _on_all(logits, reference, places.get(name)) for name, logits in artifacts.items()}
     chosen = reference.argmax(1)
     differing = {name: logits.argmax(1) != chosen for name, logits in artifacts.items()}
     counts = np.sum([*differing.values()], axis=0) if differing else np.zeros(len(reference), int)
@@ -70,3 +74,12 @@ def flips(
             )
 
     return Flips(images=len(flipped), listed=tuple(listed()))
+
+
+def _on_all(logits: Logits, reference: Logits, places: Places | None) -> Logits:
+    """The reference's where an artifact was not asked: nothing has flipped there that anybody saw."""
+    if places is None:
+        return logits
+    whole = reference.copy()
+    whole[places] = logits
+    return whole

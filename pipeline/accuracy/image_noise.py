@@ -57,13 +57,13 @@ def noisy_classes(classes: Sequence[ClassAccuracy], name: str) -> Iterator[tuple
 
     By their place among `classes`: two may be called the same.
     """
-    found = ((place, each.sqnr_db[name]) for place, each in enumerate(classes))
+    found = ((place, each.sqnr_db[name]) for place, each in enumerate(classes) if name in each.sqnr_db)
     levels = {place: level for place, level in found if not isinstance(level, NotMeasured)}
     if not levels:
         return
     usual = float(np.median(list(levels.values())))
     for place, level in levels.items():
-        if level < min(usual - CLASS_DB, HARMLESS_DB) and classes[place].n >= FEWEST:
+        if level < min(usual - CLASS_DB, HARMLESS_DB) and classes[place].asked(name).n >= FEWEST:
             yield place, level
 
 

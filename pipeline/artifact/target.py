@@ -80,6 +80,11 @@ class Session(Protocol):
         """
 
 
+def is_emulated(session: Session) -> bool:
+    """Whether other kernels than those it is for run a file, at many times the cost; a session need not say so."""
+    return bool(getattr(session, "emulated", False))
+
+
 class OutputSession(Session, Protocol):
     """A session whose outputs can be had one by one: every file that is opened in this process."""
 

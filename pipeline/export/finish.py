@@ -10,7 +10,8 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from rexnet_export.pipeline.accuracy.evaluate import Logits
+from rexnet_export.pipeline.accuracy.margin import MARGIN
+from rexnet_export.pipeline.accuracy.places import places_key
 from rexnet_export.pipeline.accuracy.preprocess_check import PreprocessCheck
 from rexnet_export.pipeline.artifact.manifest import MadeFrom, manifest
 from rexnet_export.pipeline.artifact.provenance import statement
@@ -34,14 +35,15 @@ from rexnet_export.pipeline.data.sources import batches
 from rexnet_export.pipeline.data.thumbnails import thumbnails
 from rexnet_export.pipeline.export.convert import converted, source_of
 from rexnet_export.pipeline.export.max_drop import require_drop
-from rexnet_export.pipeline.export.options import Options
+from rexnet_export.pipeline.export.options import FULL, Options
 from rexnet_export.pipeline.export.publish import publish, staging
 from rexnet_export.pipeline.export.quantized import Quantized
 from rexnet_export.pipeline.graph.parity import Parity
 from rexnet_export.pipeline.graph.plain import write_plain_onnx
+from rexnet_export.pipeline.proof.looks import Looks, looks
 from rexnet_export.pipeline.proof.onnx_stages import chain
 from rexnet_export.pipeline.proof.pieces import Workers
-from rexnet_export.pipeline.proof.prove import prove
+from rexnet_export.pipeline.proof.prove import Manner, Proof, prove
 from rexnet_export.pipeline.proof.results import FileResult
 from rexnet_export.pipeline.report.report import Report
 
@@ -115,13 +117,16 @@ def finish(
         graphs.evaluation,
         source,
         progress,
-        untimed=LEFT_OUT if is_reproducible() else untimed,
-        workers=workers,
+        Manner(
+            untimed=LEFT_OUT if is_reproducible() else untimed,
+            workers=workers,
+            looks=_looks(graphs, options),
+        ),
     )
     clock.lap("proof")
     require_drop(options.max_drop, proof.targets)
     if proof.logits:
-        _save_predictions(folder / "predictions.npz", graphs.evaluation, proof.logits)
+        _save_predictions(folder / "predictions.npz", graphs.evaluation, proof)
     return Report(
         card=card,
         notices=graphs.notices,
@@ -187,11 +192,24 @@ def _save_records(folder: Path, name: str, report: Report, made: MadeFrom, sign:
         (folder / SIGNATURE_FILE).write_bytes(sign(stated))
 
 
-def _save_predictions(path: Path, images: Images, logits: Mapping[str, Logits]) -> None:
-    """`predictions.npz`: image ids, labels where known, and the logits of the reference, every graph and every file."""
+def _looks(graphs: Graphs, options: Options) -> Looks | None:
+    """What emulated files are judged by: the gate's margin, and `--max-drop` where that is less."""
+    if options.proof == FULL:
+        return None
+    points = MARGIN if options.max_drop is None else min(MARGIN, options.max_drop)
+    return looks(graphs.evaluation, graphs.card, points / 100, options.seed)
+
+
+def _save_predictions(path: Path, images: Images, proof: Proof) -> None:
+    """`predictions.npz`: image ids, labels where known, and the logits of the reference, every graph and every file.
+
+    Beside the logits of a file that was not asked about all images are the places of those that it was.
+    """
+    names = {name: name.replace(" ", "-") for name in proof.logits}
     arrays: dict[str, NDArray[np.generic]] = {
         "ids": np.array([images.source.ids[index] for index in images.indices]),
-        **{name.replace(" ", "-"): values for name, values in logits.items()},
+        **{names[name]: values for name, values in proof.logits.items()},
+        **{places_key(names[name]): places.astype(np.uint32) for name, places in proof.places.items()},
     }
     if images.labels is not None:
         arrays["labels"] = images.labels

@@ -33,6 +33,8 @@ EACH = ("R", "G B")
 ORDERS = ("string", "natural")
 DEFAULT_SCORES: Scores = "both"
 EFFORTS = (FAST, "default", HIGH)
+QUICK, FULL = "quick", "full"
+PROOFS = (QUICK, FULL)
 
 
 type Colours = tuple[float, ...]
@@ -85,6 +87,11 @@ class Options:
     eval_labels: Path | None = _option(
         None, "labels of images that lie in one folder: `filename,label` lines, or a label per image", "FILE"
     )
+    proof: str = _option(
+        QUICK,
+        "judge files that are emulated here on as many images as show enough (quick), or on all like the others (full)",
+        "HOW",
+    )
     max_bad_images: int | None = _option(
         None,
         "how many unusable images to leave out (default: none to evaluate on, one in a hundred to calibrate on)",
@@ -124,6 +131,7 @@ class Options:
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("scores", self.scores, SCORES)
         _one_of("effort", self.effort, EFFORTS)
+        _one_of("proof", self.proof, PROOFS)
         self._check_head()
         if self.statistic is not None:
             check_statistic(self.statistic)
@@ -161,8 +169,9 @@ class Options:
     def of_classes(self) -> tuple[str, ...]:
         """Names of what was asked for and means something of classes alone."""
         names = ("labels", "max_drop", "class_order", "eval_labels")
-        return tuple(name for name in names if getattr(self, name) is not None) + (
-            ("scores",) if self.scores != DEFAULT_SCORES else ()
+        changed = {"scores": self.scores != DEFAULT_SCORES, "proof": self.proof != QUICK}
+        return tuple(name for name in names if getattr(self, name) is not None) + tuple(
+            name for name, is_asked in changed.items() if is_asked
         )
 
     def _check_head(self) -> None:

@@ -25,7 +25,7 @@ from rexnet_export.pipeline.core.records import Artifact, Preprocess, StoredFile
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.machine.own_disk import own_disk
 from rexnet_export.pipeline.machine.torch_threads import thread_count, torch_threads
-from rexnet_export.pipeline.proof.onnx_stages import StageName, open_stages
+from rexnet_export.pipeline.proof.onnx_stages import StageName, open_stages, predictions_key
 from rexnet_export.pipeline.proof.run_networks import REFERENCE, Given, RunImages, Sessions, run_here
 
 PIECE = 1024  # images, a multiple of `evaluate.BATCH`: minutes of work beside seconds of beginning it
@@ -51,7 +51,7 @@ class Work:
     they are run, and `threads` is how many torch uses.
     """
 
-    reference: OutputSession
+    reference: OutputSession | None
     graphs: Mapping[StageName, StoredFile]
     files: Mapping[str, tuple[Target, Artifact]]
     archive: bytes
@@ -66,7 +66,8 @@ def in_pieces(
 ) -> RunImages:
     """Run images by `workers` where there are more than a piece of them and a worker has nothing to do, else here.
 
-    Of the sessions to run, the reference travels as it is, and the others are opened again from `graphs` and `files`.
+    Of the sessions to run, the reference travels as it is where it is one of them, and the others are opened again from
+    `graphs` and `files`.
     """
 
     def run(sessions: Sessions, images: Images, preprocess: Preprocess) -> Iterator[Given]:
@@ -75,11 +76,12 @@ def in_pieces(
             yield from run_here(sessions, images, preprocess)
             return
         running = {name: file for name, file in files.items() if name in sessions}
+        stages = {name: graph for name, graph in graphs.items() if predictions_key(name) in sessions}
         work = Work(
-            reference=sessions[REFERENCE],
-            graphs=graphs,
+            reference=sessions.get(REFERENCE),
+            graphs=stages,
             files=running,
-            archive=_packed([*graphs.values(), *(artifact.file for _, artifact in running.values())]),
+            archive=_packed([*stages.values(), *(artifact.file for _, artifact in running.values())]),
             executed_by={name: session.executed_by for name, session in sessions.items()},
             threads=thread_count(),
             images=replace(images, indices=(), labels=None),
@@ -117,7 +119,7 @@ def _opened(work: Work, folder: Path) -> dict[str, OutputSession]:
         return replace(file, path=folder / file.path.name)
 
     found: dict[str, OutputSession] = {
-        REFERENCE: work.reference,
+        **({} if work.reference is None else {REFERENCE: work.reference}),
         **open_stages({name: here(file) for name, file in work.graphs.items()}),
         **{
             name: target.open(replace(artifact, file=here(artifact.file)))

@@ -14,7 +14,8 @@ from rexnet_export.pipeline.accuracy.class_accuracy import ClassAccuracy, class_
 from rexnet_export.pipeline.accuracy.evaluate import Logits
 from rexnet_export.pipeline.accuracy.flips import Flips, flips
 from rexnet_export.pipeline.accuracy.image_noise import ImageNoise, image_noise
-from rexnet_export.pipeline.artifact.target import OutputSession, Source, Target, require_int8
+from rexnet_export.pipeline.accuracy.places import Places
+from rexnet_export.pipeline.artifact.target import OutputSession, Source, Target, is_emulated, require_int8
 from rexnet_export.pipeline.core.errors import InvalidMeasurement, TargetUnavailable
 from rexnet_export.pipeline.core.outputs import LOG_PROBABILITIES, log_probabilities
 from rexnet_export.pipeline.core.progress import Progress
@@ -23,6 +24,7 @@ from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import batches, images_sha256
 from rexnet_export.pipeline.proof.float_forms import float_forms
 from rexnet_export.pipeline.proof.latency import Latency, measure
+from rexnet_export.pipeline.proof.looks import Looks, run_looks
 from rexnet_export.pipeline.proof.onnx_stages import UNLABELLED, StageName, open_stages, stage_results
 from rexnet_export.pipeline.proof.pieces import Workers, in_pieces
 from rexnet_export.pipeline.proof.read_back import read_back
@@ -37,7 +39,10 @@ IDENTICAL = NotMeasured(reason="the logits equal the reference's, so there is no
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """What running everything on the evaluation images gave."""
+    """What running everything on the evaluation images gave.
+
+    `logits` [n, classes] are of all images, or of those at `places` [n] where the network has some.
+    """
 
     reference: Reference
     stages: Mapping[str, StageResult]
@@ -47,6 +52,18 @@ class Proof:
     classes: Measurement[tuple[ClassAccuracy, ...]]
     image_noise: Mapping[str, Measurement[ImageNoise]]
     logits: Mapping[str, Logits]
+    places: Mapping[str, Places]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manner:
+    """How files are proven: `untimed` is why no durations are measured, where they are not; `workers` may run pieces of
+    many images; `looks` are what emulated files are judged by, where these are not run on all images as the others are.
+    """
+
+    untimed: NotMeasured | None = None
+    workers: Workers | None = None
+    looks: Looks | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,16 +82,14 @@ def prove(
     images: Images,
     source: Source,
     progress: Progress,
-    *,
-    untimed: NotMeasured | None = None,
-    workers: Workers | None = None,
+    manner: Manner,
 ) -> Proof:
     """Read every file back, and execute those that can be executed here beside the reference on the same images.
 
     `graphs` are the ONNX graphs the artifacts were made from; they run too. What speaks of classes is not measured of
-    a network without a head; `untimed` is why no durations are, where they are not. `workers` may run pieces of many
-    images.
+    a network without a head.
     """
+    untimed, looks = manner.untimed, manner.looks
     card = source.card
     candidates = {
         name: candidate for target, artifact in artifacts for name, candidate in _candidates(target, artifact).items()
@@ -82,8 +97,12 @@ def prove(
     read = {name: read_back(c.target, c.artifact, card, source.table) for name, c in candidates.items()}
     sessions = {name: c.session for name, c in candidates.items() if not isinstance(c.session, NotMeasured)}
     opened = {name: (c.target, c.artifact) for name, c in candidates.items() if name in sessions}
-    run: RunImages = run_here if workers is None else in_pieces(workers, graphs, opened)
-    runs = run_networks(reference, open_stages(graphs) | sessions, images, card.preprocess, progress, run)
+    run: RunImages = in_pieces(manner.workers, graphs, opened) if manner.workers else run_here
+    emulated = {name: session for name, session in sessions.items() if looks and is_emulated(session)}
+    others = {name: session for name, session in sessions.items() if name not in emulated}
+    runs = run_networks(reference, open_stages(graphs) | others, images, card.preprocess, progress, run)
+    if looks and emulated:
+        runs |= run_looks(emulated, runs[REFERENCE].answers, images, card.preprocess, progress, run, looks)
     first = next(batches(images.source, card.preprocess, images.indices[:1], 1))
     timed = {name: session for name, session in sessions.items() if untimed is None and session.timed}
     latencies, float_latencies = _latencies(artifacts, timed, source, first, progress)
@@ -100,6 +119,7 @@ def prove(
         for name, candidate in candidates.items()
     }
     logits = {} if card.features else {name: run.answers for name, run in runs.items()}
+    places = {name: run.places for name, run in runs.items() if run.places is not None}
     beside = {name: _beside(runs[name], runs[REFERENCE].answers) for name in sessions}
     ids = [images.source.ids[index] for index in images.indices]
     return Proof(
@@ -122,12 +142,11 @@ def prove(
         },
         layers=tensor_noise(source.float_onnx.path, traced, images, card.preprocess),
         flips=_no_classes(card)
-        or flips(logits[REFERENCE], {name: logits[name] for name in sessions}, ids, images.labels, card.labels),
-        classes=_of_classes(card, images) or _by_class(logits, beside, images, card),
-        image_noise={}
-        if card.features
-        else {name: _no_classes(card) or image_noise(beside[name], logits[name], ids) for name in sessions},
+        or flips(logits[REFERENCE], {name: logits[name] for name in sessions}, ids, images.labels, card.labels, places),
+        classes=_of_classes(card, images) or _by_class(logits, beside, places, images, card),
+        image_noise={} if card.features else {name: _noise(runs[name], beside[name], ids, card) for name in sessions},
         logits=logits,
+        places=places,
     )
 
 
@@ -149,15 +168,26 @@ def _labels(images: Images) -> NDArray[np.int64]:
 
 
 def _by_class(
-    logits: Mapping[str, Logits], beside: Mapping[str, Logits], images: Images, card: ModelCard
+    logits: Mapping[str, Logits],
+    beside: Mapping[str, Logits],
+    places: Mapping[str, Places],
+    images: Images,
+    card: ModelCard,
 ) -> tuple[ClassAccuracy, ...]:
     files = {name: logits[name] for name in beside}
-    return class_accuracies(logits[REFERENCE], files, beside, _labels(images), card.labels)
+    return class_accuracies(logits[REFERENCE], files, beside, _labels(images), card.labels, places)
+
+
+def _noise(run: Run, beside: Logits, ids: Sequence[str], card: ModelCard) -> Measurement[ImageNoise]:
+    asked = ids if run.places is None else [ids[place] for place in run.places]
+    return _no_classes(card) or image_noise(beside, run.answers, asked)
 
 
 def _beside(run: Run, reference: Logits) -> Logits:
-    """The reference's answers as the file gives them: by their logarithm where it has probabilities alone."""
-    return log_probabilities(reference) if any(o.name == LOG_PROBABILITIES for o in run.outputs) else reference
+    """The reference's answers to the same images as the file gives them: by their logarithm where it has probabilities
+    alone."""
+    answers = run.at(reference)
+    return log_probabilities(answers) if any(o.name == LOG_PROBABILITIES for o in run.outputs) else answers
 
 
 def _latencies(
@@ -229,7 +259,8 @@ def _file_result(
         file=candidate.artifact.file,
         executed_by=session.executed_by,
         outputs=run.outputs,
-        accuracy=_of_classes(source.card, images) or evaluate.accuracy(run.answers, reference, _labels(images)),
+        accuracy=_of_classes(source.card, images)
+        or evaluate.accuracy(run.answers, reference, run.at(_labels(images)), run.looks),
         agreement_with_reference=_no_classes(source.card) or evaluate.agreement(run.answers, reference),
         logit_sqnr_db=NO_CLASSES if source.card.features else sqnr if math.isfinite(sqnr) else IDENTICAL,
         coverage=coverage,

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rexnet_export.pipeline.accuracy import evaluate
 from rexnet_export.pipeline.accuracy.compare import TensorComparison, TensorDifference
 from rexnet_export.pipeline.accuracy.evaluate import Logits
+from rexnet_export.pipeline.accuracy.places import Places
 from rexnet_export.pipeline.artifact.target import OutputSession
 from rexnet_export.pipeline.core.outputs import alike, answer, network_outputs
 from rexnet_export.pipeline.core.progress import Progress
@@ -29,11 +31,18 @@ type RunImages = Callable[[Sessions, Images, Preprocess], Iterator[Given]]
 class Run:
     """What one session gave: its answers [n, answers], and each output beside the reference's.
 
-    Of the reference itself there is nothing beside it, but where a file stands for it.
+    Of the reference itself there is nothing beside it, but where a file stands for it. `places` [n] are the images that
+    it was asked about, where not about all, and `looks` how often its drop may be judged.
     """
 
     answers: Logits
     outputs: tuple[TensorDifference, ...]
+    places: Places | None = None
+    looks: int = 1
+
+    def at[Value: np.generic](self, values: NDArray[Value]) -> NDArray[Value]:
+        """Of something that every image has [n, ...] that of the images it was asked about."""
+        return values if self.places is None else values[self.places]
 
 
 def run_here(sessions: Sessions, images: Images, preprocess: Preprocess) -> Iterator[Given]:

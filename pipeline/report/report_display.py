@@ -24,7 +24,8 @@ def one_line(report: Report) -> str:
 def html_table(report: Report) -> str:
     """A row a file; everything is escaped."""
     head = "".join(f"<th>{name}</th>" for name in HEAD)
-    rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in _row(*each))}</tr>" for each in _files(report))
+    every = (_row(*each, report.reference.n) for each in _files(report))
+    rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in every)
     caption = escape(f"{report.card.name} {report.precision}, {report.reference.n:,} images, in {report.output}")
     return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
@@ -35,13 +36,14 @@ def _files(report: Report) -> Iterator[tuple[str, FileResult]]:
         yield from ((f"{name} {preset}", file) for preset, file in target.presets.items())
 
 
-def _row(name: str, file: FileResult) -> tuple[str, ...]:
-    agreement, coverage = file.agreement_with_reference, file.coverage
+def _row(name: str, file: FileResult, images: int) -> tuple[str, ...]:
+    agreement, coverage, accuracy = file.agreement_with_reference, file.coverage, file.accuracy
+    fewer = "" if isinstance(accuracy, NotMeasured) or accuracy.n == images else f" on {accuracy.n:,}"
     return (
         name,
         file.file.path.name,
         f"{file.file.bytes / 1e6:.1f}",
-        _top1(file) or "-",
+        (_top1(file) or "-") + fewer,
         "-" if isinstance(agreement, NotMeasured) else f"{agreement:.2%}",
         "-" if isinstance(coverage, NotMeasured) else f"{int(coverage.int8_mac_fraction * 100)}%",
     )

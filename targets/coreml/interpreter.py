@@ -42,6 +42,7 @@ class MilSession:
 
     executed_by = "MIL reference interpreter"
     timed = False
+    emulated = True
 
     def __init__(self, package: Package, *, arithmetic: Arithmetic = "program") -> None:
         self._shape, self._order = image_shape(package), _order(package)

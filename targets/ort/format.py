@@ -25,7 +25,8 @@ IDENTIFIER = b"ORTM"
 ALIGNMENT = 8  # the writer pads a file to its widest scalar; a cut of fewer bytes loses nothing but shows here
 
 FLOAT_TYPES = frozenset({1, 10, 11, 16})  # TensorProto: float, float16, double, bfloat16
-_DTYPES = {1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int64}
+INT8_TYPE = 3
+_DTYPES = {1: np.float32, 2: np.uint8, INT8_TYPE: np.int8, 6: np.int32, 7: np.int64}
 
 FLOAT_CONVS = frozenset({"Conv", "FusedConv", "NhwcFusedConv"})
 CONVS = FLOAT_CONVS | {"QLinearConv"}
@@ -82,6 +83,11 @@ class Graph:
     shapes: Mapping[str, tuple[int, ...]]
     outputs: tuple[str, ...]
     channels: Mapping[str, int]
+
+
+def is_for_arm(graph: Graph) -> bool:
+    """Whether its convolutions take INT8 activations, for which ONNX Runtime has fast kernels on ARM alone."""
+    return any(node.op == "QLinearConv" and graph.types.get(node.inputs[0]) == INT8_TYPE for node in graph.nodes)
 
 
 @lru_cache(maxsize=2)  # an export reads its own two files seven times

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ from rexnet_export.pipeline.core.untrusted import MOST_ARTIFACT, read_untrusted
 from rexnet_export.pipeline.machine import onnx_session
 from rexnet_export.pipeline.machine.onnx_session import CPU
 from rexnet_export.targets.ort.canonical import canonical
-from rexnet_export.targets.ort.format import ALIGNMENT, IDENTIFIER
+from rexnet_export.targets.ort.format import ALIGNMENT, IDENTIFIER, is_for_arm, parse
 from rexnet_export.targets.ort.saturation import VNNI, saturates, unsigned
 from rexnet_export.targets.ort.trace import OrtTracer, open_tracer
 
@@ -56,6 +57,12 @@ class OrtSession:
     def timed(self) -> bool:
         """Whether what runs here is what would run without us."""
         return not self.widened
+
+    @property
+    def emulated(self) -> bool:
+        """Whether this processor has no fast kernels for it: the INT8 `.ort` for ARM, anywhere else."""
+        arm = platform.machine().lower().startswith(("arm", "aarch64"))
+        return self.path.suffix == ".ort" and not arm and is_for_arm(parse(file_content(self.path)))
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from rexnet_export.apps.bench.runner import array_file
 from rexnet_export.apps.bench.runner.archive import open_archive
 from rexnet_export.apps.bench.runner.failure import RunnerError
+from rexnet_export.pipeline.accuracy.places import checked_places
 from rexnet_export.pipeline.artifact.manifest import ManifestJson
 from rexnet_export.pipeline.artifact.provenance import Statement
 from rexnet_export.pipeline.checkpoint.load import load_checkpoint
@@ -60,6 +61,7 @@ READERS: Mapping[str, Reader] = {
     "json": Reader(read_json, (ConversionError,), ".json"),
     "npy": Reader(lambda path: read_array(path, MOST), (ValueError, OSError), ".npy"),
     "npz": Reader(lambda path: read_arrays(path, MOST), (ValueError, OSError), ".npz"),
+    "places": Reader(lambda path: checked_places(read_array(path, MOST), 40), (ValueError, OSError), ".npy"),
     "manifest": Reader(lambda path: ManifestJson.parse(path.read_bytes()), (ConversionError,), ".json"),
     "provenance": Reader(lambda path: Statement.parse(path.read_bytes()), (ConversionError,), ".json"),
     "table": Reader(load_table, (ConversionError,), ".json"),

@@ -49,6 +49,8 @@ def seeds(work: Path) -> Iterator[tuple[str, str, bytes]]:
     yield "npy", "good.npy", (work / "a.npy").read_bytes()
     yield "bundle-npy", "good.npy", (work / "a.npy").read_bytes()
     yield "npz", "good.npz", (work / "a.npz").read_bytes()
+    np.save(work / "p.npy", np.arange(0, 40, 3, dtype="<u4"))
+    yield "places", "good.npy", (work / "p.npy").read_bytes()
     yield "table", "good.json", _table(work)
     yield "labels", "lines.txt", b"cat\ndog\n"
     yield "labels", "good.json", json.dumps(["cat", "dog"]).encode()

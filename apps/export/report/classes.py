@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from markupsafe import Markup
 
 from rexnet_export.apps.shared.html.document import render
-from rexnet_export.apps.shared.text import shown
+from rexnet_export.apps.shared.text import DASH, shown
 from rexnet_export.pipeline.accuracy.class_accuracy import ClassAccuracy, far_worse
 from rexnet_export.pipeline.core.records import NotMeasured
 from rexnet_export.pipeline.report.report import Report
@@ -21,7 +21,8 @@ def class_warnings(report: Report) -> Iterator[str]:
         return
     worse: dict[str, dict[str, list[str]]] = {}  # files by what they have right, by class
     for name, each in far_worse(report.classes, _names(report.classes)):
-        label = f"{each.label} ({each.n:,} images, {each.reference:.1%} right in float)"
+        asked = each.asked(name)
+        label = f"{each.label} ({asked.n:,} images, {asked.reference:.1%} right in float)"
         worse.setdefault(label, {}).setdefault(f"{each.files[name]:.1%}", []).append(name)
     if worse:
         said = {
@@ -51,8 +52,11 @@ def class_section(report: Report) -> Markup:
 
 
 def _cell(each: ClassAccuracy, name: str) -> str:
+    if name not in each.files:
+        return DASH
     return f"{each.files[name]:.1%}, {shown(each.sqnr_db[name], lambda level: f'{level:.1f} dB')}"
 
 
 def _names(classes: Sequence[ClassAccuracy]) -> list[str]:
-    return list(classes[0].files) if classes else []
+    """All files, in order: a class may have no image of those that one was asked about."""
+    return list(dict.fromkeys(name for each in classes for name in each.files))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
+from rexnet_export.apps.export.summary_table import files
 from rexnet_export.pipeline.accuracy.class_accuracy import ClassAccuracy
 from rexnet_export.pipeline.accuracy.image_noise import noisy_classes
 from rexnet_export.pipeline.core.records import NotMeasured
@@ -22,20 +23,24 @@ def noise_notes(report: Report) -> Iterator[str]:
         count = f"{len(noisy):,} of {len(report.classes):,} classes"
         yield f"far noisier than the median class: {count}, {_worst(noisy)}; {CURE}"
     images: dict[str, Levels] = defaultdict(dict)
-    counts: dict[int, list[str]] = defaultdict(list)
+    counts: dict[tuple[int, int], list[str]] = defaultdict(list)  # files by how many of how many
+    asked = {name: file.accuracy.n for name, file in files(report) if not isinstance(file.accuracy, NotMeasured)}
     for name, noise in report.image_noise.items():
         if not isinstance(noise, NotMeasured) and noise.far_worse:
-            counts[noise.far_worse].append(name)
+            counts[noise.far_worse, asked.get(name, report.reference.n)].append(name)
             for image in noise.worst:
                 images[image.id][name] = image.sqnr_db
     if counts:
-        said = ", ".join(f"{count:,} ({', '.join(names)})" for count, names in sorted(counts.items(), reverse=True))
+        said = ", ".join(
+            f"{count:,}{'' if n == report.reference.n else f' of {n:,}'} ({', '.join(names)})"
+            for (count, n), names in sorted(counts.items(), reverse=True)
+        )
         yield f"far noisier than the median image: {said} of {report.reference.n:,}, {_worst(images.items())}; {CURE}"
 
 
 def _classes(classes: Sequence[ClassAccuracy]) -> list[tuple[str, Levels]]:
     found: dict[int, Levels] = defaultdict(dict)
-    for name in classes[0].files if classes else ():
+    for name in dict.fromkeys(name for each in classes for name in each.files):
         for place, level in noisy_classes(classes, name):
             found[place][name] = level
     return [(classes[place].label, levels) for place, levels in found.items()]

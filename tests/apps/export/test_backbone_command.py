@@ -116,6 +116,7 @@ def test_files_go_where_they_were_sent(written: list[str], tmp_path: Path, monke
         (["--max-drop", "1"], 2, "a backbone has no classes"),
         (["--regression"], 2, "--regression: a backbone has no head that could give numbers; leave it out"),
         (["--scores", "logits"], 2, "--scores logits: a backbone has no classes"),
+        (["--proof", "full"], 2, "--proof full: a backbone has no classes"),
         (["--eval-data", ".", "--eval-labels", "x.csv"], 2, "--eval-labels x.csv: a backbone has no classes"),
         (["--fp16", "--target", "ort"], 2, "--target ort has no fp16"),
         (["--eval-data", "nowhere"], 11, "does not exist"),

@@ -4,12 +4,14 @@ from dataclasses import replace
 from io import StringIO
 
 import pytest
-from report_samples import LEFT, UNLABELLED, made, report
+from report_samples import LEFT, SEEN, UNLABELLED, made, report
 from rich.console import Console
 
+from rexnet_export.apps.export.report.page import render
 from rexnet_export.apps.export.summary_table import reasons, table
 from rexnet_export.pipeline.core.records import NotMeasured
 from rexnet_export.pipeline.report.report import Report
+from rexnet_export.pipeline.report.report_display import html_table
 
 
 def rendered(shown: Report, width: int) -> str:
@@ -89,3 +91,17 @@ def test_layers_left_in_float_are_counted() -> None:
     none = rendered(replace(wide(), mixed=replace(LEFT, units=())), 200)
     assert "no layer had to stay in float: 15 of 200" in none
     assert "float:" not in rendered(wide(), 200).replace("rexnet_100: float", "")
+
+
+def test_files_that_were_asked_about_fewer_images_are_named_with_the_cure() -> None:
+    some = replace(SEEN, n=2000, reference_top1=0.9315)
+    shown = report(ort=replace(made("a.ort"), accuracy=some), coreml=replace(made("b.mlpackage"), accuracy=some))
+    line = (
+        "on 2,000 of 10,000 images (float 93.15%): ort, coreml; emulated here, and these images show enough: --proof "
+        "full judges all"
+    )
+    assert line in rendered(shown, 200)
+    assert line in render(shown, {})
+    assert "100.00% on 2,000<" in html_table(shown)
+    assert "of 10,000 images (" not in rendered(wide(), 200)
+    assert " on 10,000<" not in html_table(wide())

@@ -23,6 +23,7 @@ def refused(capfd: pytest.CaptureFixture[str], parse: object, *given: str) -> st
     [
         (["--targt", "coreml"], "did you mean --target?"),
         (["--evl-data=x"], "did you mean --eval-data?"),
+        (["--prof", "full"], "did you mean --proof?"),
         (["--npus", "SM8650"], "did you mean --npu?"),
         (["--target", "cormel"], "did you mean coreml?"),
         (["--target", "ios"], "ios is called coreml here"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rexnet_export.pipeline.accuracy.class_accuracy import ClassAccuracy, class_accuracies, far_worse
+from rexnet_export.pipeline.accuracy.class_accuracy import ClassAccuracy, FewerImages, class_accuracies, far_worse
 
 
 def one_hot(classes: list[int]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
@@ -18,6 +18,32 @@ def test_each_class_counts_its_own_images() -> None:
     assert [each.reference for each in found] == [pytest.approx(2 / 3), 1.0]
     assert [each.files["ort"] for each in found] == [pytest.approx(1 / 3), 0.0]
     assert [each.sqnr_db["ort"] for each in found] == [1.76, -3.01]
+
+
+def test_a_file_is_beside_the_reference_on_the_images_that_it_was_asked_about() -> None:
+    """Images 0, 2 and 3 of five; none of them is an owl."""
+    labels, reference = np.array([0, 0, 0, 1, 2]), one_hot([0, 0, 1, 1, 2])
+    places = np.array([0, 2, 3])
+    files = {"ort": one_hot([0, 1, 2]), "tflite": reference}
+    beside = {"ort": reference[places], "tflite": reference}
+    cat, dog, owl = class_accuracies(reference, files, beside, labels, ("cat", "dog", "owl"), {"ort": places})
+    assert (cat.n, cat.reference, cat.files["ort"]) == (3, pytest.approx(2 / 3), 0.5)
+    assert (cat.asked("ort").n, cat.asked("ort").reference, cat.drop("ort")) == (2, 0.5, 0.0)
+    assert (cat.asked("tflite").n, cat.drop("tflite")) == (3, 0.0)
+    assert (dog.files["ort"], dog.drop("ort")) == (0.0, 1.0)
+    assert dog.sqnr_db["ort"] == -3.01
+    assert list(owl.files) == list(owl.sqnr_db) == ["tflite"]
+    assert owl.drop("ort") == 0.0
+    assert list(far_worse([cat, dog, owl], ["ort"])) == []
+
+
+def test_a_class_counts_as_many_images_as_a_file_was_asked_about() -> None:
+    few = FewerImages(n=20, reference=0.9)
+    usual = {"n": 1_000, "reference": 0.9, "sqnr_db": {"ort": 30.0}}
+    classes = [ClassAccuracy(label=name, files={"ort": 0.9}, **usual) for name in "abc"]
+    for fewer, warned in (({}, True), ({"ort": few}, False)):
+        last = ClassAccuracy(label="d", files={"ort": 0.8}, fewer=fewer, **usual)
+        assert [each.label for _, each in far_worse([*classes, last], ["ort"])] == ["d"] * warned
 
 
 @pytest.mark.parametrize(

@@ -47,3 +47,11 @@ def test_all_are_counted_but_not_all_listed() -> None:
 @pytest.mark.parametrize("artifacts", [{}, {"a": REFERENCE}])
 def test_nothing_flips(artifacts: dict[str, np.ndarray]) -> None:
     assert flips(REFERENCE, artifacts, IDS, None, ["x", "y", "z"]).images == 0
+
+
+def test_what_was_not_asked_has_not_flipped() -> None:
+    """A file was asked about images 1 and 3, and chooses otherwise on the second of them."""
+    places = {"a": np.array([1, 3])}
+    found = flips(REFERENCE, {"a": changed(3)[[1, 3]], "b": REFERENCE}, IDS, None, ["x", "y", "z"], places)
+    assert found.images == 1
+    assert [(image.id, list(image.others)) for image in found.listed] == [("3.png", ["a"])]

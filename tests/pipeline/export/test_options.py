@@ -29,6 +29,11 @@ def test_a_fraction_may_be_a_whole_number(tmp_path: Path) -> None:
     assert Options(**read_config(written(tmp_path, "max-drop = 0.5"))).max_drop == 0.5
 
 
+def test_how_emulated_files_are_judged_in_toml(tmp_path: Path) -> None:
+    assert Options().proof == "quick"
+    assert Options(**read_config(written(tmp_path, 'proof = "full"'))).proof == "full"
+
+
 def test_preprocessing_in_toml(tmp_path: Path) -> None:
     text = 'crop-mode = "squash"\ncrop-ratio = 1\nmean = [0, 0.5, 1]\nstd = 0.5\n'
     options = Options(**read_config(written(tmp_path, text)))
@@ -102,6 +107,8 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         pytest.param({"seed": -1}, "--seed -1", id="seed"),
         pytest.param({"seed": 2**40}, "--seed", id="large seed"),
         pytest.param({"precision": "int4"}, "int8, fp16, fp32, w8, w4", id="precision"),
+        pytest.param({"proof": "some"}, "--proof 'some': choose one of quick, full", id="proof"),
+        pytest.param({"proof": "full", "regression": True}, "--regression and --proof", id="proof of numbers"),
         pytest.param({"statistic": "median"}, "median", id="statistic"),
         pytest.param({"max_drop": -0.5}, "--max-drop -0.5: must be above 0", id="negative drop"),
         pytest.param({"max_drop": 0}, "--max-drop 0: must be above 0", id="no drop"),

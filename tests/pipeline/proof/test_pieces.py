@@ -22,7 +22,7 @@ from rexnet_export.pipeline.core.records import Artifact, Preprocess, stored_fil
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import bundled
 from rexnet_export.pipeline.proof import pieces
-from rexnet_export.pipeline.proof.run_networks import run_networks
+from rexnet_export.pipeline.proof.run_networks import run_here, run_networks
 
 PREPROCESS = Preprocess(size=32, crop_ratio=1.0)
 
@@ -116,6 +116,21 @@ def test_pieces_give_what_one_process_gives(
     for name, run in found.items():
         assert run.answers.tobytes() == whole[name].answers.tobytes()
         assert run.outputs == whole[name].outputs
+
+
+def test_files_without_the_reference_go_in_pieces_too(
+    files: dict[str, tuple[Target, Artifact]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As what is emulated is run; graphs that are not run do not travel."""
+    monkeypatch.setattr(pieces, "PIECE", 64)
+    sessions = {name: target.open(file) for name, (target, file) in files.items()}
+    unread = stored_file(artifact(tmp_path / "no.onnx", "x 1").file.path)
+    workers = Copies()
+    spread = pieces.in_pieces(workers, {"float": unread}, files)
+    found = [(name, given["logits"].tolist()) for name, given in spread(sessions, first(150), PREPROCESS)]
+    here = [(name, given["logits"].tolist()) for name, given in run_here(sessions, first(150), PREPROCESS)]
+    assert workers.sizes == [64, 64, 22]
+    assert found == here
 
 
 def test_what_is_cut_is_all_there_in_order() -> None:

@@ -19,7 +19,7 @@ from onnx import helper, numpy_helper
 from shared import ArtifactOf
 
 from rexnet_export.pipeline.artifact.metadata import card_from
-from rexnet_export.pipeline.artifact.target import Source
+from rexnet_export.pipeline.artifact.target import Source, is_emulated
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.records import Artifact, Precision, StoredFile, stored_file
 from rexnet_export.pipeline.model.rexnet import ReXNet, cost
@@ -28,6 +28,7 @@ from rexnet_export.quantization.table.table import QuantTable, TensorEntry
 from rexnet_export.targets.coreml import target as module
 from rexnet_export.targets.coreml.builder import mil_name, onnx_name
 from rexnet_export.targets.coreml.inspect import class_labels, stored_qparams
+from rexnet_export.targets.coreml.interpreter import MilSession
 from rexnet_export.targets.coreml.package import MANIFEST, MODEL, WEIGHTS, read_package, seal
 from rexnet_export.targets.coreml.target import CoreML
 
@@ -51,6 +52,10 @@ def test_torch_is_asked_for_where_core_ml_is_not(
     monkeypatch.setattr(module.sys, "platform", system)
     COREML.require()
     assert asked == needed
+
+
+def test_what_the_interpreter_runs_is_emulated(packages: Packages) -> None:
+    assert is_emulated(MilSession(read_package(packages["int8"].file.path)))
 
 
 def table_of(sources: Sources) -> QuantTable:

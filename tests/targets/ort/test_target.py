@@ -1,6 +1,7 @@
 """ONNX Runtime files: what they compute in, what they say, and what happens to damaged ones."""
 
 import math
+import platform
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,7 +17,7 @@ from graphs import logits_of, signal_to_noise
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from rexnet_export.pipeline.artifact.target import Source
+from rexnet_export.pipeline.artifact.target import Source, is_emulated
 from rexnet_export.pipeline.core.errors import ConversionError, DataError, ExportError, TargetUnavailable
 from rexnet_export.pipeline.core.records import Artifact, Coverage, Precision, stored_file
 from rexnet_export.pipeline.model.architecture import architecture
@@ -54,6 +55,16 @@ def files(artifact: Artifact) -> dict[str, Artifact]:
 def qdq_path(sources: Sources) -> Path:
     assert sources["int8"].qdq_onnx
     return sources["int8"].qdq_onnx.path
+
+
+@pytest.mark.parametrize(("machine", "emulated"), [("x86_64", {"tiny-int8.ort"}), ("aarch64", set()), ("arm64", set())])
+def test_the_file_for_arm_is_emulated_elsewhere(
+    int8: Artifact, fp32: Artifact, machine: str, emulated: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    every = files(int8) | files(fp32)
+    assert len(every) == 8
+    assert {name for name, file in every.items() if is_emulated(ORT.open(file))} == emulated
 
 
 def test_int8_files_have_the_promised_names(int8: Artifact) -> None:

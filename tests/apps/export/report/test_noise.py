@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 
-from report_samples import made, report
+from report_samples import SEEN, made, report
 
 from rexnet_export.apps.export.report.noise import noise_notes
 from rexnet_export.apps.export.report.page import render
@@ -37,6 +37,15 @@ def test_an_image_is_named_once_with_all_its_files() -> None:
     count, _, worst = said.removesuffix(CURE).partition(", worst ")
     assert count == "far noisier than the median image: 17 (ort, tflite), 2 (coreml) of 10,000"
     assert worst == "a (11.0 dB; ort, tflite), c (13.0 dB; tflite), b (15.0 dB; ort)"
+
+
+def test_of_how_many_images_is_said_where_it_is_not_all() -> None:
+    shown = quiet()
+    ort = replace(made("a.ort"), accuracy=replace(SEEN, n=2000))
+    targets = {**shown.targets, "ort": replace(shown.targets["ort"], artifact=ort)}
+    found = {"ort": noise(3, a=12.0), "tflite": noise(3, a=11.0)}
+    (said,) = noise_notes(replace(shown, targets=targets, image_noise=found))
+    assert said.startswith("far noisier than the median image: 3 (tflite), 3 of 2,000 (ort) of 10,000, worst a")
 
 
 def test_a_class_is_named_once_with_all_its_files() -> None:
