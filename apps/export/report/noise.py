@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 
 from rexnet_export.apps.export.summary_table import files
 from rexnet_export.pipeline.accuracy.class_accuracy import ClassAccuracy
@@ -23,19 +24,19 @@ def noise_notes(report: Report) -> Iterator[str]:
         count = f"{len(noisy):,} of {len(report.classes):,} classes"
         yield f"far noisier than the median class: {count}, {_worst(noisy)}; {CURE}"
     images: dict[str, Levels] = defaultdict(dict)
-    counts: dict[tuple[int, int], list[str]] = defaultdict(list)  # files by how many of how many
+    counts: dict[tuple[int, int], list[str]] = defaultdict(list)  # files by images, and how many of them
     asked = {name: file.accuracy.n for name, file in files(report) if not isinstance(file.accuracy, NotMeasured)}
     for name, noise in report.image_noise.items():
         if not isinstance(noise, NotMeasured) and noise.far_worse:
-            counts[noise.far_worse, asked.get(name, report.reference.n)].append(name)
+            counts[asked.get(name, report.reference.n), noise.far_worse].append(name)
             for image in noise.worst:
                 images[image.id][name] = image.sqnr_db
     if counts:
-        said = ", ".join(
-            f"{count:,}{'' if n == report.reference.n else f' of {n:,}'} ({', '.join(names)})"
-            for (count, n), names in sorted(counts.items(), reverse=True)
+        said = "; ".join(
+            ", ".join(f"{count:,} ({', '.join(names)})" for (n, count), names in of_these) + f" of {n:,}"
+            for n, of_these in groupby(sorted(counts.items(), reverse=True), lambda each: each[0][0])
         )
-        yield f"far noisier than the median image: {said} of {report.reference.n:,}, {_worst(images.items())}; {CURE}"
+        yield f"far noisier than the median image: {said}, {_worst(images.items())}; {CURE}"
 
 
 def _classes(classes: Sequence[ClassAccuracy]) -> list[tuple[str, Levels]]:

@@ -45,7 +45,7 @@ def test_of_how_many_images_is_said_where_it_is_not_all() -> None:
     targets = {**shown.targets, "ort": replace(shown.targets["ort"], artifact=ort)}
     found = {"ort": noise(3, a=12.0), "tflite": noise(3, a=11.0)}
     (said,) = noise_notes(replace(shown, targets=targets, image_noise=found))
-    assert said.startswith("far noisier than the median image: 3 (tflite), 3 of 2,000 (ort) of 10,000, worst a")
+    assert said.startswith("far noisier than the median image: 3 (tflite) of 10,000; 3 (ort) of 2,000, worst a")
 
 
 def test_a_class_is_named_once_with_all_its_files() -> None:
