@@ -1,7 +1,8 @@
-"""Emulated files, which cost many times what others do, are judged on fewer images where these show enough.
+"""Emulated files, and the graphs that artifacts were made from, are judged on fewer images where these show enough.
 
-Two looks at most: at images that were chosen before anything ran, and at all. Each has half of the error that one
-look would have, so that both together err no more often.
+They are witnesses: no device runs them as they are run here, and most of a proof's time would be theirs. Two looks at
+most: at images that were chosen before anything ran, and at all. Each has half of the error that one look would have,
+so that both together err no more often.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Looks:
 
 
 def looks(images: Images, card: ModelCard, bound: float, seed: int) -> Looks | None:
-    """What emulated files are judged by; None where they see all images at once.
+    """What witnesses are judged by; None where they see all images at once.
 
     That is where there are no more than a first look has, or nothing would say that it is enough: without labels there
     is no limit of a drop, and outputs beside the logits have none. The images are chosen as evaluation images are, so
@@ -83,7 +84,7 @@ def _answers(
     """What each session gives for the images at these places, output by output."""
     chosen = replace(images, indices=tuple(images.indices[place] for place in places), labels=None)
     parts: dict[str, list[Mapping[str, Logits]]] = {name: [] for name in sessions}
-    with progress.stage("running what is emulated", len(sessions) * len(places), "images") as bar:
+    with progress.stage("running what no device runs so", len(sessions) * len(places), "images") as bar:
         for name, outputs in run(sessions, chosen, preprocess):
             given = evaluate.finite(answer(outputs), f"{name}: {sessions[name].executed_by}")
             parts[name].append(outputs)

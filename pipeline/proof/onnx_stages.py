@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from rexnet_export.pipeline.accuracy import evaluate
 from rexnet_export.pipeline.accuracy.evaluate import Logits
 from rexnet_export.pipeline.core.outputs import answer
-from rexnet_export.pipeline.core.records import Measurement, NotMeasured, StoredFile
+from rexnet_export.pipeline.core.records import NotMeasured, StoredFile
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.graph.onnx_outputs import onnx_outputs
 from rexnet_export.pipeline.proof.results import StageResult
+from rexnet_export.pipeline.proof.run_networks import REFERENCE, Run
 from rexnet_export.quantization.onnx.simulate import threads
 
 type StageName = Literal["float", "equalized", "quantized"]
@@ -71,19 +72,18 @@ def open_stages(graphs: Mapping[StageName, StoredFile]) -> dict[str, GraphSessio
 
 
 def stage_results(
-    graphs: Mapping[StageName, StoredFile], logits: Mapping[str, Logits], reference: Logits, images: Images
+    graphs: Mapping[StageName, StoredFile], runs: Mapping[str, Run], images: Images
 ) -> dict[str, StageResult]:
-    """What each graph gave on the evaluation images."""
+    """What each graph gave on the evaluation images that it was asked about."""
+    return {name: _stage_result(file, runs[predictions_key(name)], runs, images) for name, file in graphs.items()}
 
-    def top1(values: Logits) -> Measurement[float]:
-        return UNLABELLED if images.labels is None else evaluate.top1(values, images.labels)
 
-    return {
-        name: StageResult(
-            file=file,
-            executed_by=f"ONNX Runtime {version('onnxruntime')}",
-            top1=top1(logits[predictions_key(name)]),
-            agreement_with_reference=evaluate.agreement(logits[predictions_key(name)], reference),
-        )
-        for name, file in graphs.items()
-    }
+def _stage_result(file: StoredFile, run: Run, runs: Mapping[str, Run], images: Images) -> StageResult:
+    labels = images.labels
+    return StageResult(
+        file=file,
+        executed_by=f"ONNX Runtime {version('onnxruntime')}",
+        n=len(run.answers),
+        top1=UNLABELLED if labels is None else evaluate.top1(run.answers, run.at(labels)),
+        agreement_with_reference=evaluate.agreement(run.answers, run.at(runs[REFERENCE].answers)),
+    )

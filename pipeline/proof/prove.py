@@ -58,7 +58,7 @@ class Proof:
 @dataclass(frozen=True, kw_only=True)
 class Manner:
     """How files are proven: `untimed` is why no durations are measured, where they are not; `workers` may run pieces of
-    many images; `looks` are what emulated files are judged by, where these are not run on all images as the others are.
+    many images; `looks` are what emulated files and the graphs between are judged by, where not by all images at once.
     """
 
     untimed: NotMeasured | None = None
@@ -86,8 +86,8 @@ def prove(
 ) -> Proof:
     """Read every file back, and execute those that can be executed here beside the reference on the same images.
 
-    `graphs` are the ONNX graphs the artifacts were made from; they run too. What speaks of classes is not measured of
-    a network without a head.
+    `graphs` are the ONNX graphs the artifacts were made from; they run too. They and emulated files are witnesses: no
+    device runs them as they are run here. What speaks of classes is not measured of a network without a head.
     """
     untimed, looks = manner.untimed, manner.looks
     card = source.card
@@ -98,11 +98,12 @@ def prove(
     sessions = {name: c.session for name, c in candidates.items() if not isinstance(c.session, NotMeasured)}
     opened = {name: (c.target, c.artifact) for name, c in candidates.items() if name in sessions}
     run: RunImages = in_pieces(manner.workers, graphs, opened) if manner.workers else run_here
-    emulated = {name: session for name, session in sessions.items() if looks and is_emulated(session)}
-    others = {name: session for name, session in sessions.items() if name not in emulated}
-    runs = run_networks(reference, open_stages(graphs) | others, images, card.preprocess, progress, run)
-    if looks and emulated:
-        runs |= run_looks(emulated, runs[REFERENCE].answers, images, card.preprocess, progress, run, looks)
+    witnesses = open_stages(graphs) | {name: session for name, session in sessions.items() if is_emulated(session)}
+    asked = {name: session for name, session in sessions.items() if name not in witnesses}
+    everywhere = asked if looks else witnesses | asked
+    runs = run_networks(reference, everywhere, images, card.preprocess, progress, run)
+    if looks and witnesses:
+        runs |= run_looks(witnesses, runs[REFERENCE].answers, images, card.preprocess, progress, run, looks)
     first = next(batches(images.source, card.preprocess, images.indices[:1], 1))
     timed = {name: session for name, session in sessions.items() if untimed is None and session.timed}
     latencies, float_latencies = _latencies(artifacts, timed, source, first, progress)
@@ -130,7 +131,7 @@ def prove(
             n=len(images.indices),
             top1=_of_classes(card, images) or evaluate.top1(logits[REFERENCE], _labels(images)),
         ),
-        stages=stage_results(graphs, logits, runs[REFERENCE].answers, images),
+        stages=stage_results(graphs, runs, images),
         targets={
             target.name: TargetResult(
                 precision=artifact.precision,

@@ -84,9 +84,10 @@ class Reference:
 
 @dataclass(frozen=True, kw_only=True)
 class StageResult:
-    """An ONNX graph on the way from the float network to the artifacts, executed on the same images as they."""
+    """An ONNX graph on the way from the float network to the artifacts, executed on `n` of the images that they are."""
 
     file: StoredFile
     executed_by: str
+    n: AtLeastOne
     top1: Measurement[float]
     agreement_with_reference: float

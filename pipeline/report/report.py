@@ -169,6 +169,7 @@ def _stage(result: StageResult) -> StageJson:
         file=result.file.path.name,
         sha256=result.file.sha256,
         executed_by=result.executed_by,
+        n=result.n,
         top1=result.top1,
         agreement_with_reference=result.agreement_with_reference,
     )

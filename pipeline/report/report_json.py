@@ -105,11 +105,12 @@ class OutputParityJson(JsonRecord):
 
 
 class StageJson(JsonRecord):
-    """A graph on the way to the artifacts; the file's name is that in the output folder."""
+    """A graph on the way to the artifacts, run on `n` images; the file's name is that in the output folder."""
 
     file: Text
     sha256: Sha256
     executed_by: Text
+    n: AtLeastOne
     top1: Measurement[Fraction]
     agreement_with_reference: Fraction
 

@@ -105,6 +105,7 @@ def report(**artifacts: FileResult) -> Report:
             "float": StageResult(
                 file=StoredFile(path=Path("rexnet_100-float.onnx"), sha256="e" * 64, bytes=1),
                 executed_by="ONNX Runtime 1.26.0",
+                n=10_000,
                 top1=0.9025,
                 agreement_with_reference=1.0,
             )

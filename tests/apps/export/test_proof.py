@@ -1,4 +1,4 @@
-"""`--proof`: files that are emulated are asked about some images, and about all where these do not show enough."""
+"""`--proof`: emulated files, and graphs between, are asked about some images, and all where these show too little."""
 
 from __future__ import annotations
 
@@ -42,11 +42,17 @@ def test_what_is_shown_by_some_images_is_not_asked_of_all(
     report, arrays = exported(checkpoint, tmp_path / "some")
     ort, x86 = report["targets"]["ort"], report["targets"]["ort"]["presets"]["x86"]
     assert (ort["accuracy"]["n"], x86["accuracy"]["n"], report["reference"]["n"]) == (SEEN, 48, 48)
-    places = arrays.pop("ort.images")
+    witnesses = {"ort", "onnx-float", "onnx-equalized", "onnx-quantized"}
+    (places, *others) = [arrays.pop(f"{name}.images") for name in sorted(witnesses)]
     assert (len(places), arrays["ort"].shape) == (SEEN, (SEEN, 10))
+    assert all(np.array_equal(places, other) for other in others)
     assert all_of_it.keys() == arrays.keys()
     for name, values in all_of_it.items():
-        assert np.array_equal(arrays[name], values[places] if name == "ort" else values)
+        assert np.array_equal(arrays[name], values[places] if name in witnesses else values)
+    quantized = report["stages"]["quantized"]
+    agreeing = all_of_it["onnx-quantized"].argmax(1) == all_of_it["reference"].argmax(1)
+    assert (quantized["n"], quantized["agreement_with_reference"]) == (SEEN, agreeing[places].mean())
+    assert whole["stages"]["quantized"]["n"] == 48
     right = all_of_it["ort"].argmax(1) == all_of_it["labels"]
     assert ort["accuracy"]["top1"] == right[places].mean()
     assert "fewer" not in whole["classes"][0]
