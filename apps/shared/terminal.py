@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -33,7 +34,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 from rich.segment import Segment
-from rich.status import Status
+from rich.spinner import Spinner
 from rich.text import Text
 
 from rexnet_export.apps.shared.progress_lines import ProgressLines
@@ -47,6 +48,8 @@ from rexnet_export.pipeline.core.text import harmless, printable
 
 UNEXPECTED, INTERRUPTED = 70, 130
 PATIENCE_S = 10.0
+# Else Rich shows what toolchains print meanwhile, and all that is written on a stream that they took then.
+OWN_STREAMS: Mapping[str, Any] = {"redirect_stdout": False, "redirect_stderr": False}
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -99,7 +102,7 @@ class Terminal:
         self._quiet = quiet
         self._log = log
         self._lines: ProgressLines | None = None
-        self._loading: Status | None = None
+        self._loading: Live | None = None
         self.stopped = False
 
     @property
@@ -123,7 +126,8 @@ class Terminal:
         if self._quiet:
             yield
         elif self._messages.is_terminal:
-            self._loading = self._messages.status("loading")
+            spinner = Spinner("dots", "loading")
+            self._loading = Live(spinner, console=self._messages, transient=True, refresh_per_second=10, **OWN_STREAMS)
             self._loading.start()
             try:
                 yield
@@ -158,7 +162,7 @@ class Terminal:
             TextColumn("{task.fields[note]}", markup=False),
         )
         hidden = self._quiet or not self.messages.is_terminal
-        with RichProgress(*columns, console=self.messages, transient=True, disable=hidden) as progress:
+        with RichProgress(*columns, console=self.messages, transient=True, disable=hidden, **OWN_STREAMS) as progress:
             yield _StoppableBar(self, _RichBar(progress, title, total, unit))
 
     def go_on(self) -> None:

@@ -223,6 +223,23 @@ def test_a_terminal_shows_at_once_that_something_is_loaded_until_there_is_more(
     assert screen.getvalue().count("\x1b[?25l") == screen.getvalue().count(SHOW_CURSOR), "no cursor is left hidden"
 
 
+def test_what_toolchains_print_while_something_moves_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor what they print later on a stream that they took while they were imported."""
+    monkeypatch.setenv("TERM", "xterm")
+    screen = Screen()
+    terminal = Terminal("test", screen, screen, quiet=False, log=tmp_path / "log")
+    with terminal.open():
+        taken = sys.stderr
+        sys.stdout.write("one\n")
+        with terminal.stage("calibrating", 2, "images"):
+            sys.stderr.write("two\n")
+    taken.write("three\n")
+    assert not {"one", "two", "three"} & set(screen.getvalue().split())
+    assert capsys.readouterr() == ("one\n", "two\nthree\n")
+
+
 def test_a_quiet_terminal_shows_nothing(tmp_path: Path) -> None:
     screen = Screen()
     with Terminal("test", screen, screen, quiet=True, log=tmp_path / "log").open():
