@@ -21,8 +21,9 @@ from rexnet_export.pipeline.data.sources import batches
 from rexnet_export.pipeline.export.inputs import Inputs, gather
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.graph.float_graph import write_float_onnx
+from rexnet_export.pipeline.machine.onnx_session import images_at_once
 from rexnet_export.targets.openvino.toolchain import core
-from rexnet_export.targets.ort.session import CPU, IMAGES_AT_ONCE, OrtSession
+from rexnet_export.targets.ort.session import CPU, OrtSession
 from rexnet_export.targets.tflite.flatbuffer import read_graph
 from rexnet_export.targets.tflite.match_onnx import CORE_INPUT, Lowered, lower
 from rexnet_export.targets.tflite.metadata import entries, with_labels
@@ -169,7 +170,7 @@ def open_onnx(path: Path, size: tuple[int, int]) -> OrtSession:
         provider=CPU,
         names=(LOGITS,),
         shape=(*size, 3),
-        batch=IMAGES_AT_ONCE,
+        batch=images_at_once(*size),
     )
 
 

@@ -12,12 +12,18 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
 
 CPU = "CPUExecutionProvider"
+IMAGES_AT_ONCE, PIXELS_AT_ONCE = 8, 8 * 64 * 64  # more take memory, which sessions keep, and no less time
 type Provider = str | tuple[str, Mapping[str, str]]  # by name, or with its options
 
 # Without VNNI, x86 adds pairs of products of uint8 and int8 in 16 bits, which saturate; this option keeps them exact.
 EXACT_SUMS = ("session.x64quantprecision", "1")
 # ONNX Runtime would give the weights of one float layer between integers scales of its own, and compute it in INT8.
 QUANTIZES_FLOAT_WEIGHTS = "WeightBiasQuantization"
+
+
+def images_at_once(height: int, width: int) -> int:
+    """How many images of this size a session is given at once: the activations of eight of 64 x 64 pixels, or one."""
+    return max(1, min(IMAGES_AT_ONCE, PIXELS_AT_ONCE // (height * width)))
 
 
 def session_options(threads: int = 1) -> SessionOptions:

@@ -16,13 +16,13 @@ from rexnet_export.pipeline.core.outputs import answer
 from rexnet_export.pipeline.core.records import NotMeasured, StoredFile
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.graph.onnx_outputs import onnx_outputs
+from rexnet_export.pipeline.machine.onnx_session import images_at_once
 from rexnet_export.pipeline.proof.results import StageResult
 from rexnet_export.pipeline.proof.run_networks import REFERENCE, Run
 from rexnet_export.quantization.onnx.simulate import threads
 
 type StageName = Literal["float", "equalized", "quantized"]
 
-IMAGES_AT_ONCE = 8
 UNLABELLED = NotMeasured(reason="the evaluation images have no labels; give --eval-data")
 
 
@@ -40,7 +40,8 @@ class GraphSession:
 
     def outputs(self, images: NDArray[np.uint8]) -> dict[str, Logits]:
         """The graph's outputs, some images at once, and some of those side by side."""
-        parts = [images[start : start + IMAGES_AT_ONCE] for start in range(0, len(images), IMAGES_AT_ONCE)]
+        count = images_at_once(*images.shape[1:3])
+        parts = [images[start : start + count] for start in range(0, len(images), count)]
         with threads() as workers:
             found = list(workers.map(self.runner, parts))
         return {name: np.concatenate([part[name] for part in found]) for name in found[0]}

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
 
 WORKERS = 2  # images run side by side; each on one thread, as on a phone's CPU provider with one core
-IMAGES_AT_ONCE = 8
 WIDENED = ", weights as UINT8 for want of VNNI"  # behind the comma stands what changes no answer
 
 
@@ -126,7 +125,7 @@ def open_session(path: Path, provider: str = CPU, *, threads: int = 1) -> OrtSes
         provider=provider,
         names=tuple(value.name for value in session.get_outputs()),
         shape=(int(height), int(width), int(channels)),
-        batch=1 if batch == 1 else IMAGES_AT_ONCE,
+        batch=1 if batch == 1 else onnx_session.images_at_once(int(height), int(width)),
     )
 
 

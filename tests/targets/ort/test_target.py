@@ -27,7 +27,7 @@ from rexnet_export.quantization.scheme.scheme import decide, observed_tensors
 from rexnet_export.quantization.table.table import Calibration
 from rexnet_export.targets.ort import format as ort_format
 from rexnet_export.targets.ort.canonical import canonical
-from rexnet_export.targets.ort.session import IMAGES_AT_ONCE, WORKERS, open_session, optimized
+from rexnet_export.targets.ort.session import WORKERS, open_session, optimized
 from rexnet_export.targets.ort.target import X86, Ort
 
 ORT = Ort()
@@ -172,7 +172,7 @@ def test_logits_follow_the_float_network(sources: Sources, images: Images, int8:
 
 
 def test_results_keep_the_order_of_the_images(int8: Artifact, fp32: Artifact, images: Images) -> None:
-    assert len(images) > IMAGES_AT_ONCE * WORKERS
+    assert len(images) > 8 * WORKERS
     for artifact in (int8, replace(fp32, file=fp32.presets[X86])):
         session = ORT.open(artifact)
         one_by_one = np.concatenate([session.run(image[None]) for image in images])
