@@ -64,9 +64,12 @@ def _problems(model: onnx.ModelProto) -> Iterator[str]:
         yield "it has functions, training or sparse constants"
     if len(graph.node) > MOST_NODES:
         yield f"it has {len(graph.node):,} nodes"
+    stored = {tensor.name for tensor in graph.initializer}
     for node in graph.node:
         if node.domain or node.op_type not in OPERATORS:
             yield f"it has {node.op_type!a}"
+        if node.op_type == "Pad" and not stored.issuperset(node.input[1:]):  # no inference would know its size
+            yield f"it computes how far {node.name!a} pads"
     for tensor in graph.initializer:
         wanted = math.prod(tensor.dims) * ITEM_BYTES.get(tensor.data_type, 0)
         if tensor.data_location == TensorProto.EXTERNAL or len(tensor.raw_data) != wanted:
@@ -98,8 +101,8 @@ def _differences(model: onnx.ModelProto, card: ModelCard) -> Iterator[str]:
     shapes = {value.name: _shape(value) for value in (*graph.value_info, *graph.output)}
     for node in graph.node:
         for name in node.output:
-            sizes = shapes.get(name, [-1])
-            if min(sizes, default=0) < 0 or math.prod(sizes[1:]) > MOST_ELEMENTS:
+            images, *sizes = shapes.get(name) or [-1]
+            if images != 0 or min(sizes, default=0) < 1 or math.prod(sizes) > MOST_ELEMENTS:
                 yield f"{name!a} has no shape of an image classifier's"
 
 

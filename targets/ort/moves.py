@@ -40,7 +40,8 @@ def _as_move(node: Node, graph: Graph) -> Node:
         bias = constant[output[2]] if len(output) > 2 else np.zeros(len(copies))
         appended = ~copies.any(axis=1)
         copied = np.array_equal(copies[~appended], np.eye(copies.shape[1])) and not bias[~appended].any()
-        if not (copied and _behind(appended)) or not _same(graph, (scale, zero_point), tuple(output[:2])):
+        alone = integers.shape[2:] == (1, 1)  # a larger kernel with the same sums moves pixels
+        if not (alone and copied and _behind(appended)) or not _same(graph, (scale, zero_point), tuple(output[:2])):
             raise ConversionError(f"{weight}: the file changes channels that it is to copy; export the model again")
         return replace(node, op="Pad", name=output[1].removesuffix(".zero_point"), inputs=(source,))
     return node

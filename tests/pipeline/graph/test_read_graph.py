@@ -73,6 +73,18 @@ def huge_padding(model: onnx.ModelProto) -> None:
     del model.graph.value_info[:]
 
 
+def computed_padding(model: onnx.ModelProto) -> None:
+    """By as much again as its constant says: what the file says of its shapes is all that would be known of them."""
+    at, pad = next((at, node) for at, node in enumerate(model.graph.node) if node.op_type == "Pad")
+    model.graph.node.insert(at, helper.make_node("Add", [pad.input[1], pad.input[1]], ["pads"]))
+    model.graph.node[at + 1].input[1] = "pads"
+
+
+def images_elsewhere(model: onnx.ModelProto) -> None:
+    """The number of images is another dimension than the first, whose size nobody would look at then."""
+    model.graph.node.append(helper.make_node("Transpose", ["logits"], ["turned"], perm=[1, 0]))
+
+
 def another_image(model: onnx.ModelProto) -> None:
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 64
     del model.graph.value_info[:]
@@ -99,6 +111,8 @@ def a_function(model: onnx.ModelProto) -> None:
         (too_few_bytes, "its constant .* is not all in it"),
         (many_nodes, "it has .* nodes"),
         (huge_padding, "is damaged|has no shape of an image classifier's"),
+        (computed_padding, "it computes how far 'input.constant_channel' pads"),
+        (images_elsewhere, "'turned' has no shape of an image classifier's"),
         (another_image, r"is damaged|its image has the shape \[0, 64, 32, 3\]"),
         (more_labels, r"its logits have the shape \[0, 2\], of 3 answers"),
         (no_card, "small-float.onnx: metadata has no '"),

@@ -127,3 +127,19 @@ def test_channels_appended_in_other_places_are_refused(artifact_of: ArtifactOf, 
     copy = replace(whole, file=stored_file(tmp_path / "changed.onnx"))
     with pytest.raises(ConversionError, match="changes channels that it is to copy"):
         _ = ORT.inspect(copy).coverage
+
+
+def test_a_wider_kernel_that_moves_pixels_is_refused(artifact_of: ArtifactOf, tmp_path: Path) -> None:
+    """Its weights have the same sums as those that copy."""
+    whole = artifact_of("ort", "int8", "plain")
+    model = onnx.load(whole.presets["vnni"].path)
+    (tensor,) = (tensor for tensor in model.graph.initializer if tensor.name == WEIGHT)
+    moved = np.pad(numpy_helper.to_array(tensor), ((0, 0), (0, 0), (0, 0), (1, 0)))
+    tensor.CopyFrom(numpy_helper.from_array(moved, WEIGHT))
+    node = next(node for node in model.graph.node if node.op_type == "Conv")
+    del node.attribute[:], model.graph.value_info[:]
+    node.attribute.append(onnx.helper.make_attribute("pads", [0, 0, 0, 1]))
+    onnx.save(model, tmp_path / "changed.onnx")
+    copy = replace(whole, file=stored_file(tmp_path / "changed.onnx"))
+    with pytest.raises(ConversionError, match="changes channels that it is to copy"):
+        _ = ORT.inspect(copy).coverage
