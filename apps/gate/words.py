@@ -39,11 +39,13 @@ class Words:
 
     @property
     def sentence(self) -> str:
-        """Reason and next step."""
+        """Reason, what is missing, and next step."""
         reason = f"{self.measured}: {self.reason}" if self.measured else self.reason
-        return "; ".join(filter(None, (reason, self.next_step or self._more())))
+        return "; ".join(filter(None, (reason, self.more, self.next_step)))
 
-    def _more(self) -> str:
+    @property
+    def more(self) -> str:
+        """How many images are missing, where that is known."""
         if self.more_images is None:
             return ""
         least, most = self.more_images

@@ -204,13 +204,18 @@ def _folder(baselines: Stored) -> str:
 
 
 def _on_fewer(candidate: Evidence, chosen: Sequence[str]) -> Iterator[str]:
-    """A line for the artifacts that the export asked about fewer images."""
+    """A line for the graphs and artifacts that the export asked about fewer images: so is all that is compared with
+    them."""
+    networks = {**candidate.stages, **{name: candidate.targets[name] for name in chosen if name in candidate.targets}}
     fewer: dict[int, list[str]] = {}
-    for target in chosen:
-        if target in candidate.targets and candidate.targets[target].places is not None:
-            fewer.setdefault(len(candidate.targets[target].classes), []).append(target)
+    for name, network in networks.items():
+        if network.places is not None:
+            fewer.setdefault(len(network.classes), []).append(name)
     for n, names in fewer.items():
-        yield f"on {n:,} of {len(candidate.ids):,} images: {', '.join(names)}, as exported; --proof full asks about all"
+        yield (
+            f"on {n:,} of {len(candidate.ids):,} images: {', '.join(names)}, and what is compared with them, as "
+            "exported; --proof full asks about all"
+        )
 
 
 def _processors(candidate: Evidence, said: str, processor: str) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from rexnet_export.apps.gate.accuracy.decision import FAILURES, seen, undecided
 from rexnet_export.apps.gate.accuracy.result import Check, CheckOutcome, GateResult
@@ -25,9 +26,11 @@ def check_words(check: Check, on_inconclusive: OnInconclusive) -> Words:
     numbers = check.numbers
     if check.outcome == "inconclusive" and numbers is not None and numbers.more_images is not None:
         missing = (numbers.more_images, numbers.more_images)
-        return Words(
+        words = Words(
             verdict=verdict, status=status, reason=undecided(numbers), measured=seen(numbers), more_images=missing
         )
+        cure = (check.next_step or "").removeprefix(words.more).removeprefix("; ")
+        return replace(words, next_step=cure)
     return Words(verdict=verdict, status=status, reason=check.message, next_step=check.next_step or "")
 
 

@@ -420,7 +420,19 @@ def test_too_few_shared_images_decide_nothing_and_say_so(tmp_path: Path) -> None
     found = by_name(result)["ort", "baseline"]
     assert found.outcome == "inconclusive"
     assert re.search("about [0-9]+ more images are needed; export with --proof full", found.next_step or "")
-    assert result.notes == ("on 20 of 400 images: ort, as exported; --proof full asks about all",)
+    assert re.search("about [0-9]+ more images are needed; export with --proof full", sentence(found))
+    assert result.notes == (
+        "on 20 of 400 images: ort, and what is compared with them, as exported; --proof full asks about all",
+    )
+
+
+def test_a_graph_of_fewer_images_is_named_as_are_files(tmp_path: Path) -> None:
+    """Every file is compared with the last one, so on no more images than that."""
+    some = np.array(EVEN, np.uint32)
+    arrays = {"onnx-quantized": logits(400, ())[some], "onnx-quantized.images": some}
+    result = check(read_evidence(edit(write_export(tmp_path), arrays)), None, WIDE)
+    assert by_name(result)["ort", "chain"].numbers.images == 200  # type: ignore[union-attr]
+    assert [note.partition(",")[0] for note in result.notes] == ["on 200 of 400 images: quantized"]
 
 
 def test_without_a_shared_image_nothing_is_compared(tmp_path: Path) -> None:

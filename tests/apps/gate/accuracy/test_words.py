@@ -53,7 +53,7 @@ def undecided(target: str, worse: int, more: int, images: int = 60) -> Check:
     assert verdict.outcome == "inconclusive"
     numbers = replace(verdict.numbers, more_images=more)
     return replace(
-        check("inconclusive", f"about {more} more images are needed"),
+        check("inconclusive", f"about {more:,} more images are needed"),
         target=target,
         message=verdict.message,
         numbers=numbers,
