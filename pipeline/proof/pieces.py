@@ -105,11 +105,12 @@ def run_piece(work: Work, indices: tuple[int, ...]) -> list[Given]:
 
     `DeviceError` where they are not run here by what runs them there, `UsageError` where the disk is full.
     """
-    with tempfile.TemporaryDirectory() as name, torch_threads(work.threads):
+    with tempfile.TemporaryDirectory() as name:
         with own_disk(), tarfile.open(fileobj=io.BytesIO(work.archive)) as archive:
             archive.extractall(name, filter="data")
         sessions = _opened(work, Path(name))
-        return list(run_here(sessions, replace(work.images, indices=indices), work.preprocess))
+        with torch_threads(work.threads):  # what is opened may have been the first to load torch
+            return list(run_here(sessions, replace(work.images, indices=indices), work.preprocess))
 
 
 def _opened(work: Work, folder: Path) -> dict[str, OutputSession]:

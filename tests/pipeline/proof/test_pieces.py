@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import sys
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -195,6 +197,20 @@ def test_torch_has_as_many_threads_as_in_the_trial_and_its_own_afterwards(work: 
     one, three = (pieces.run_piece(replace(work, threads=count), (0, 1))[0][1]["logits"] for count in (1, 3))
     assert np.all(three[:, 2] - one[:, 2] == 2)
     assert torch.get_num_threads() == before
+
+
+def test_torch_has_so_many_threads_where_opening_a_file_loads_it(
+    work: pieces.Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(*given: Any) -> Any:  # noqa: ANN401
+        monkeypatch.setitem(sys.modules, "torch", torch)
+        return really(*given)
+
+    really, wanted = pieces._opened, pieces.run_piece(replace(work, threads=3), (0, 1))[0][1]["logits"]
+    monkeypatch.setattr(pieces, "_opened", opened)
+    monkeypatch.delitem(sys.modules, "torch")
+    found = pieces.run_piece(replace(work, threads=3), (0, 1))[0][1]["logits"]
+    np.testing.assert_array_equal(found, wanted)
 
 
 def test_another_runtime_is_refused(work: pieces.Work) -> None:
