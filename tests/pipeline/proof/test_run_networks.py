@@ -77,7 +77,9 @@ def test_the_reference_stands_for_a_file_that_is_the_same(images: Images, compar
     assert runs["gpu"] is runs["reference"]
 
 
-def test_another_runtime_is_no_twin(images: Images) -> None:
+@pytest.mark.parametrize("reference", ["torch", "ort, whose parity was proven before"])
+def test_another_runtime_is_no_twin(reference: str, images: Images) -> None:
+    """Nor a file that a runtime optimizes, beside the graph that the same runtime was held to before."""
     other = Fake("ort")
-    module.run_networks(Fake("torch"), {"ort": other}, images, PREPROCESS, Silent())
+    module.run_networks(Fake(reference), {"ort": other}, images, PREPROCESS, Silent())
     assert other.batches == 2
