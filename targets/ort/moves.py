@@ -18,6 +18,7 @@ from rexnet_export.pipeline.core.errors import ConversionError
 if TYPE_CHECKING:
     from rexnet_export.targets.ort.format import Graph, Node
 
+WHITE = 255.0  # steps above zero: the image's constant channel; others that are appended are zeros
 APPENDING = ".appending"  # in the names of weights that copy channels and append others
 
 
@@ -36,12 +37,17 @@ def _as_move(node: Node, graph: Graph) -> Node:
     if node.op == "QLinearConv" and node.inputs[3].endswith(f"{APPENDING}.weight.q"):
         source, scale, zero_point, weight, weight_scale, weight_zero, *output = node.inputs
         integers = constant[weight].astype(np.int64) - np.reshape(constant[weight_zero].astype(np.int64), (-1, 1, 1, 1))
-        copies = np.einsum("oihw,o->oi", integers, constant[weight_scale].astype(np.float64).reshape(-1))
-        bias = constant[output[2]] if len(output) > 2 else np.zeros(len(copies))
+        steps = constant[weight_scale].astype(np.float64).reshape(-1)
+        copies = np.einsum("oihw,o->oi", integers, steps)
+        bias = constant[output[2]].astype(np.float64) if len(output) > 2 else np.zeros(len(copies))
+        added = bias * steps
         appended = ~copies.any(axis=1)
-        copied = np.array_equal(copies[~appended], np.eye(copies.shape[1])) and not bias[~appended].any()
+        copied = np.array_equal(copies[~appended], np.eye(copies.shape[1])) and not added[~appended].any()
         alone = integers.shape[2:] == (1, 1)  # a larger kernel with the same sums moves pixels
-        if not (alone and copied and _behind(appended)) or not _same(graph, (scale, zero_point), tuple(output[:2])):
+        plain = set(added[appended]) in ({0.0}, {WHITE})
+        if not (alone and copied and plain and _behind(appended)) or not _same(
+            graph, (scale, zero_point), tuple(output[:2])
+        ):
             raise ConversionError(f"{weight}: the file changes channels that it is to copy; export the model again")
         return replace(node, op="Pad", name=output[1].removesuffix(".zero_point"), inputs=(source,))
     return node

@@ -38,9 +38,7 @@ def eight_at_once(graph: Graph, pixels: int, core: int) -> list[OperatorT]:
     rows = AT_ONCE * (channels + 1)
     grid = QuantParams(scale=(1.0,) * rows, zero_point=(0,) * rows, axis=0)
     weight = graph.add_constant(f"{name}{APPENDING}.weight", _copies(channels))
-    bias = graph.add_constant(
-        f"{name}{APPENDING}.bias", np.tile([*[0] * channels, WHITE_VALUE], AT_ONCE).astype(np.int32)
-    )
+    bias = graph.add_constant(f"{name}{APPENDING}.bias", _behind(channels))
     graph.quantize(weight, grid, "INT8")
     graph.quantize(bias, for_bias(params, grid), "INT32")
     together = graph.add_tensor(f"{name}{TOGETHER}", "INT8", (1, height, width // AT_ONCE, AT_ONCE * channels))

@@ -97,7 +97,13 @@ def test_readers_see_the_network_of_the_other_files(artifact: Artifact, artifact
 
 @pytest.mark.parametrize(
     ("name", "place", "value"),
-    [(WEIGHT, (0, 1, 0, 0), 1), (WEIGHT, (3, 2, 0, 0), 1), (WEIGHT, (30, 23, 0, 0), 2), (BIAS, (0,), 1)],
+    [
+        (WEIGHT, (0, 1, 0, 0), 1),
+        (WEIGHT, (3, 2, 0, 0), 1),
+        (WEIGHT, (30, 23, 0, 0), 2),
+        (BIAS, (0,), 1),
+        (BIAS, (3,), 254),
+    ],
 )
 def test_a_file_that_changes_pixels_is_refused(
     name: str, place: tuple[int, ...], value: int, artifact_of: ArtifactOf, tmp_path: Path
