@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -81,18 +81,23 @@ class Reason:
 
     @property
     def names(self) -> str:
-        """All subjects: `ort chain, ort x86 chain`; of many `chain of quantized, ort, tflite; float of ort`."""
-        if len(self.subjects) <= MOST_NAMED:
-            return ", ".join(f"{subject.target} {subject.check}" for subject in self.subjects)
-        targets: dict[str, list[str]] = {}
-        for subject in self.subjects:
-            targets.setdefault(subject.check, []).append(subject.target)
-        return "; ".join(f"{check} of {', '.join(named)}" for check, named in targets.items())
+        """All subjects, as `named` says them."""
+        return named(self.subjects)
 
     @property
     def line(self) -> str:
         """The subjects and what is said of them."""
         return f"{self.names}: {self.words.sentence}"
+
+
+def named(subjects: Sequence[Subject]) -> str:
+    """`ort chain, ort x86 chain`; of many `chain of quantized, ort, tflite; float of ort`."""
+    if len(subjects) <= MOST_NAMED:
+        return ", ".join(f"{subject.target} {subject.check}" for subject in subjects)
+    targets: dict[str, list[str]] = {}
+    for subject in subjects:
+        targets.setdefault(subject.check, []).append(subject.target)
+    return "; ".join(f"{check} of {', '.join(those)}" for check, those in targets.items())
 
 
 def grouped(said: Iterable[tuple[Subject, Words]]) -> tuple[Reason, ...]:

@@ -123,6 +123,7 @@ class RatioVerdict:
 
     outcome: Outcome
     message: Text
+    images: AtLeastOne
     ratio: Fraction
     observed: NotNegative
     lower: float
@@ -153,7 +154,15 @@ def decide_ratio(counts: Counts, ratio: float, alpha: float = 0.05) -> RatioVerd
     observed = (counts.both + counts.better) / reference if reference else 1.0
     said = {"pass": "at least", "fail": "below", "inconclusive": "neither shown to be at least, nor to be below,"}
     message = f"{observed:.2%} of the reference's top-1: {said[outcome]} {ratio:.1%}"
-    return RatioVerdict(outcome=outcome, message=message, ratio=ratio, observed=observed, lower=lower, upper=upper)
+    return RatioVerdict(
+        outcome=outcome,
+        message=message,
+        images=counts.images,
+        ratio=ratio,
+        observed=observed,
+        lower=lower,
+        upper=upper,
+    )
 
 
 def _numbers(counts: Counts, policy: Policy, p_holm: float | None) -> Numbers:

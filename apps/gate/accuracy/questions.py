@@ -9,9 +9,13 @@ from rexnet_export.apps.gate.accuracy.answers import Comparison, answered
 from rexnet_export.apps.gate.accuracy.decision import Policy
 from rexnet_export.apps.gate.accuracy.evidence import Evidence, require_same_images, runtime
 from rexnet_export.apps.gate.accuracy.predictions import Predictions
-from rexnet_export.apps.gate.accuracy.result import TORCH, CheckName, GateResult
+from rexnet_export.apps.gate.accuracy.result import TORCH, Check, CheckName, GateResult
+from rexnet_export.apps.gate.accuracy.words import subject
 from rexnet_export.apps.gate.baseline.baseline import FLOAT, Baseline
+from rexnet_export.apps.gate.words import Subject, named
+from rexnet_export.apps.shared.text import counted
 from rexnet_export.pipeline.core.errors import BaselineError, UsageError
+from rexnet_export.pipeline.core.meant import did_you_mean
 
 EXPORT = "export it there too, or leave it out with --target"
 UPDATE = "accept it with rexnet-gate update"
@@ -40,7 +44,7 @@ def check(
     if float_baseline:
         asked += [_against_reference(candidate, target) for target in chosen]
     asked += [question for question, _ in devices]
-    notes = [note for _, note in devices] + list(_on_fewer(candidate, chosen))
+    notes = [note for _, note in devices]
     if isinstance(baseline, Evidence):
         asked += _against_evidence(candidate, baseline, chosen)
         notes += _processors(candidate, baseline.source, baseline.processor)
@@ -48,6 +52,7 @@ def check(
         asked += _against_stored(candidate, baseline, chosen)
         for stored in baseline.values():
             notes += _processors(candidate, str(stored.path), stored.processor)
+    checks = tuple(answered(candidate, asked, policy, float_policy or policy))
     return GateResult(
         candidate=candidate.source,
         baseline=_source(baseline),
@@ -60,20 +65,21 @@ def check(
         },
         policy=policy,
         float_policy=float_policy or policy,
-        checks=tuple(answered(candidate, asked, policy, float_policy or policy)),
-        notes=tuple(notes),
+        checks=checks,
+        notes=(*_on_fewer(checks, len(candidate.ids)), *notes),
     )
 
 
 def _chosen(candidate: Evidence, baseline: Evidence | Stored | None, targets: Sequence[str]) -> list[str]:
     """The artifacts to gate; one that only the baseline knows is among them, so that it cannot vanish unseen."""
-    known = dict.fromkeys([*candidate.targets, *candidate.not_run])
-    if isinstance(baseline, Evidence):
-        known |= dict.fromkeys(baseline.targets)
-    elif baseline is not None:
-        known |= dict.fromkeys(baseline)
+    there = dict.fromkeys([*candidate.targets, *candidate.not_run])
+    before = baseline.targets if isinstance(baseline, Evidence) else baseline or {}
+    known = there | dict.fromkeys(before)
     if strangers := [target for target in targets if target not in known]:
-        raise UsageError(f"--target {strangers[0]}: {candidate.source} has {', '.join(known)}")
+        gone = [target for target in known if target not in there]
+        also = f"{_source(baseline)} also {', '.join(gone)}" if gone else ""
+        has = f"--target {strangers[0]}: {candidate.source} has {', '.join(there)}"
+        raise UsageError("; ".join(filter(None, (has, also, did_you_mean(strangers[0], known)))))
     return [target for target in known if not targets or target in targets]
 
 
@@ -203,18 +209,16 @@ def _folder(baselines: Stored) -> str:
     return str(next(iter(baselines.values())).path.parent)
 
 
-def _on_fewer(candidate: Evidence, chosen: Sequence[str]) -> Iterator[str]:
-    """A line for the graphs and artifacts that the export asked about fewer images: so is all that is compared with
-    them."""
-    networks = {**candidate.stages, **{name: candidate.targets[name] for name in chosen if name in candidate.targets}}
-    fewer: dict[int, list[str]] = {}
-    for name, network in networks.items():
-        if network.places is not None:
-            fewer.setdefault(len(network.classes), []).append(name)
-    for n, names in fewer.items():
+def _on_fewer(checks: Sequence[Check], images: int) -> Iterator[str]:
+    """A line for the checks on fewer images than the export has; a device's say themselves on which they are."""
+    fewer: dict[int, list[Subject]] = {}
+    for check in checks:
+        if check.name != "device" and check.images is not None and check.images < images:
+            fewer.setdefault(check.images, []).append(subject(check))
+    for n, subjects in fewer.items():
         yield (
-            f"on {n:,} of {len(candidate.ids):,} images: {', '.join(names)}, and what is compared with them, as "
-            "exported; --proof full asks about all"
+            f"{len(subjects)} of {counted(len(checks), 'check')} {'are' if len(subjects) > 1 else 'is'} on {n:,} of "
+            f"{images:,} images (export with --proof full for all): {named(subjects)}"
         )
 
 

@@ -63,6 +63,12 @@ class Check:
     flips: tuple[Flip, ...] = ()
 
     @property
+    def images(self) -> int | None:
+        """How many images both sides were compared on, where they were."""
+        asked = self.numbers or self.ratio
+        return asked.images if asked else None
+
+    @property
     def failed(self) -> bool:
         """Whether it found a regression."""
         return self.outcome in FAILURES

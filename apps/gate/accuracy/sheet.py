@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from rexnet_export.apps.gate.accuracy.result import Check, Flip, GateResult
 from rexnet_export.apps.gate.accuracy.terminal_tables import figures, flipped, told
-from rexnet_export.apps.gate.accuracy.words import check_words, result_words, subject
+from rexnet_export.apps.gate.accuracy.words import check_words, images_said, result_words, subject
 from rexnet_export.apps.gate.outputs.sheet import Metric, Row, Sheet
 from rexnet_export.apps.gate.words import OnInconclusive
 from rexnet_export.apps.shared.html.flips import SHOWN, Card, said
@@ -19,7 +19,7 @@ def sheet(result: GateResult, pictures: Mapping[str, bytes]) -> Sheet:
     against = "" if result.baseline is None else f" against {result.baseline}"
     return Sheet(
         command=COMMAND,
-        title=f"{result.model} {result.precision}, {result.images['n']:,} images: {result.candidate}{against}",
+        title=f"{result.model} {result.precision}, {images_said(result)}: {result.candidate}{against}",
         words=result_words(result),
         created=result.created,
         rows=tuple(_row(check, result.policy.on_inconclusive) for check in result.checks),

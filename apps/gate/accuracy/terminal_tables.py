@@ -11,7 +11,7 @@ from rich.text import Text
 
 from rexnet_export.apps.gate.accuracy.plan import Plan
 from rexnet_export.apps.gate.accuracy.result import Check, Flip, GateResult
-from rexnet_export.apps.gate.accuracy.words import check_words, reasons
+from rexnet_export.apps.gate.accuracy.words import check_words, images_said, reasons
 from rexnet_export.apps.gate.baseline.update import Updated
 from rexnet_export.apps.gate.words import OnInconclusive
 from rexnet_export.apps.shared.terminal_table import Cell, Column, FittedTable, Paragraph
@@ -24,7 +24,7 @@ LESS = ("p", "agree", "differ")  # go first where a terminal has no room
 
 def table(result: GateResult) -> Group:
     """One row for each check, then every reason for what is no pass once, and the images that flipped."""
-    title = f"{result.model} {result.precision}: {result.images['n']:,} images, {result.candidate}"
+    title = f"{result.model} {result.precision}: {images_said(result)}, {result.candidate}"
     columns = [
         Column(title=name, left=name in COLUMNS[:3], spare=LESS.index(name) + 1 if name in LESS else 0)
         for name in COLUMNS

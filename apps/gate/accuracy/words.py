@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from rexnet_export.apps.gate.accuracy.decision import FAILURES, seen, undecided
 from rexnet_export.apps.gate.accuracy.result import Check, CheckOutcome, GateResult
 from rexnet_export.apps.gate.words import MOST_NAMED, UNDECIDED, OnInconclusive, Reason, Status, Subject, Words, grouped
+from rexnet_export.apps.shared.text import counted
 
 VERDICTS: Mapping[CheckOutcome, tuple[str, Status | None]] = {
     "pass": ("PASS", "passed"),
@@ -69,7 +71,24 @@ def _named(reason: Reason, checks: int) -> str:
 
 def _passed(result: GateResult) -> str:
     checks = len(result.checks)
-    return f"{checks} check{'s' if checks > 1 else ''} on {result.images['n']:,} images"
+    on = _sizes(result)
+    if len(on) == 1:
+        (n,) = on
+        return f"{counted(checks, 'check')} on {n:,} images"
+    parts = [f"{count} on {n:,}{' images' if place == 0 else ''}" for place, (n, count) in enumerate(on.items())]
+    return f"{counted(checks, 'check')}, {' and '.join(parts)}"
+
+
+def images_said(result: GateResult) -> str:
+    """How many images the checks are on: `10,000 images`, or `10,000 and 2,000 images`."""
+    return f"{' and '.join(f'{n:,}' for n in _sizes(result))} images"
+
+
+def _sizes(result: GateResult) -> dict[int, int]:
+    """By the number of images how many checks are on so many, most images first; what was not compared is on all."""
+    everything = result.images["n"]
+    found = Counter(check.images or everything for check in result.checks) or {everything: 0}
+    return dict(sorted(found.items(), reverse=True))
 
 
 def subject(check: Check) -> Subject:

@@ -16,7 +16,7 @@ from rexnet_export.apps.gate.accuracy.decision import Policy
 from rexnet_export.apps.gate.accuracy.evidence import Evidence, read_evidence, runtime
 from rexnet_export.apps.gate.accuracy.questions import check
 from rexnet_export.apps.gate.accuracy.result import Check, GateResult
-from rexnet_export.apps.gate.accuracy.words import check_words
+from rexnet_export.apps.gate.accuracy.words import check_words, images_said, result_words
 from rexnet_export.apps.gate.baseline.baseline import read_baselines
 from rexnet_export.apps.gate.baseline.update import Change, update
 from rexnet_export.pipeline.core.errors import BaselineError, UsageError
@@ -273,6 +273,16 @@ def test_an_unknown_target(tmp_path: Path) -> None:
         check(export(tmp_path), None, POLICY, targets=["tflite"])
 
 
+def test_an_unknown_target_is_told_whose_the_known_ones_are(tmp_path: Path) -> None:
+    new, old = export(tmp_path / "new"), export(tmp_path / "old")
+    less = replace(new, targets={"ort": new.targets["ort"]})
+    with pytest.raises(UsageError) as refused:
+        check(less, old, POLICY, targets=["ort-x86"])
+    assert str(refused.value) == (
+        f"--target ort-x86: {new.source} has ort; {old.source} also ort x86; did you mean ort x86?"
+    )
+
+
 def test_flipped_images_are_listed_lost_ones_first(tmp_path: Path) -> None:
     folder = write_export(tmp_path, {"ort": [*range(5, 40), 50, 60]})
     flips = by_name(check(read_evidence(folder), None, WIDE, float_baseline=True))["ort", "float"].flips
@@ -422,7 +432,7 @@ def test_too_few_shared_images_decide_nothing_and_say_so(tmp_path: Path) -> None
     assert re.search("about [0-9]+ more images are needed; export with --proof full", found.next_step or "")
     assert re.search("about [0-9]+ more images are needed; export with --proof full", sentence(found))
     assert result.notes == (
-        "on 20 of 400 images: ort, and what is compared with them, as exported; --proof full asks about all",
+        "2 of 9 checks are on 20 of 400 images (export with --proof full for all): ort chain, ort baseline",
     )
 
 
@@ -430,9 +440,21 @@ def test_a_graph_of_fewer_images_is_named_as_are_files(tmp_path: Path) -> None:
     """Every file is compared with the last one, so on no more images than that."""
     some = np.array(EVEN, np.uint32)
     arrays = {"onnx-quantized": logits(400, ())[some], "onnx-quantized.images": some}
-    result = check(read_evidence(edit(write_export(tmp_path), arrays)), None, WIDE)
+    candidate = read_evidence(edit(write_export(tmp_path), arrays))
+    result = check(candidate, None, replace(WIDE, ratio=0.9), float_baseline=True)
     assert by_name(result)["ort", "chain"].numbers.images == 200  # type: ignore[union-attr]
-    assert [note.partition(",")[0] for note in result.notes] == ["on 200 of 400 images: quantized"]
+    head, _, names = result.notes[0].partition(": ")
+    assert head == "3 of 9 checks are on 200 of 400 images (export with --proof full for all)"
+    assert names == "quantized chain, ort chain, ort x86 chain"
+    assert result_words(result).line == "PASS: 9 checks, 6 on 400 images and 3 on 200"
+    assert images_said(result) == "400 and 200 images"
+
+
+def test_a_ratio_is_on_the_images_of_its_comparison(tmp_path: Path) -> None:
+    few = on_some(tmp_path, EVEN, ())
+    result = check(few, None, replace(WIDE, ratio=0.9), float_baseline=True, targets=["ort"])
+    assert [one.images for one in result.checks if one.target == "ort"] == [200, 200, 200]
+    assert result.notes[0].endswith(": ort chain, ort float, ort ratio to torch")
 
 
 def test_without_a_shared_image_nothing_is_compared(tmp_path: Path) -> None:
