@@ -435,7 +435,7 @@ def test_a_failing_onnx2tf_names_its_log(sources: Sources, monkeypatch: pytest.M
 
 def test_a_missing_toolchain_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extras, "find_spec", lambda _: None)
-    with pytest.raises(TargetUnavailable, match=r"needs onnx2tf; run: .*(?:\[|--extra )export\b.*"):
+    with pytest.raises(TargetUnavailable, match=r"needs onnx2tf; run: .*(?:\[|--extra )convert\b.*"):
         TFLITE.require()
 
 

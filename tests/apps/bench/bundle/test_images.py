@@ -10,6 +10,7 @@ import pytest
 
 from rexnet_export.apps.bench.bundle.make_bundle import _images
 from rexnet_export.pipeline.core.errors import DataError, UsageError
+from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import ModelCard, Preprocess
 from rexnet_export.pipeline.data.sources import bundled
 
@@ -24,13 +25,13 @@ def test_a_list_gives_the_labels_of_one_folder(tmp_path: Path) -> None:
     for index in range(2):
         bundled("evaluation").load(index).save(tmp_path / f"{index}.png")
     (tmp_path / "list.csv").write_text("filename,label\n0.png,dog\n1.png,cat\n", encoding="utf-8")
-    found = _images(asked(tmp_path, tmp_path / "list.csv"), CARD)
+    found = _images(asked(tmp_path, tmp_path / "list.csv"), CARD, Silent())
     assert found.labels is not None
     assert found.labels.tolist() == [1, 0]
 
 
 def test_what_has_no_images_or_no_classes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--eval-labels l\.csv: name the images' folder with --eval-data"):
-        _images(asked(None, Path("l.csv")), CARD)
+        _images(asked(None, Path("l.csv")), CARD, Silent())
     with pytest.raises(DataError, match="tiny gives no classes: a bundle measures top-1"):
-        _images(asked(tmp_path, None), replace(CARD, labels=(), numbers=1))
+        _images(asked(tmp_path, None), replace(CARD, labels=(), numbers=1), Silent())

@@ -122,8 +122,8 @@ def test_where_nothing_can_be_measured_the_exit_code_says_so(
     ("flags", "says"),
     [
         (["--batches", "1,x"], "'x' is not a number from 1"),
-        (["--batches", ""], "'' is not a number from 1"),
-        (["--forms", ""], "there is no ''"),
+        (["--batches", ""], "--batches '': an entry is missing"),
+        (["--forms", ""], "--forms '': an entry is missing"),
         (["--batches", "0"], "'0' is not a number from 1"),
         (["--batches", "9" * 5000], "is not a number from 1"),
         (["--forms", "float8"], "there is no 'float8'"),
