@@ -439,7 +439,7 @@ def test_too_few_shared_images_decide_nothing_and_say_so(tmp_path: Path) -> None
 def test_a_graph_of_fewer_images_is_named_as_are_files(tmp_path: Path) -> None:
     """Every file is compared with the last one, so on no more images than that."""
     some = np.array(EVEN, np.uint32)
-    arrays = {"onnx-quantized": logits(400, ())[some], "onnx-quantized.images": some}
+    arrays = {"onnx-quantized": logits(400, range(40))[some], "onnx-quantized.images": some}
     candidate = read_evidence(edit(write_export(tmp_path), arrays))
     result = check(candidate, None, replace(WIDE, ratio=0.9), float_baseline=True)
     assert by_name(result)["ort", "chain"].numbers.images == 200  # type: ignore[union-attr]
