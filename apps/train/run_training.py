@@ -169,6 +169,10 @@ def _usable(
     training: ImageSource, evaluation: ImageSource, options: argparse.Namespace, progress: Progress
 ) -> tuple[ImageSource, ImageSource]:
     """The images that can be decoded, all of them looked at before the first epoch; the others are named."""
+    if options.data and options.eval_data and options.data.resolve() == options.eval_data.resolve():
+        progress.note(
+            f"--eval-data {options.eval_data} is what is trained on, so its accuracy is flattered; give other images"
+        )
     most = options.max_bad_images
     return (
         usable(training, len(training) // BAD_OF_TRAINING if most is None else most, progress),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint
 from rexnet_export.pipeline.core.errors import DataError
 from rexnet_export.pipeline.core.progress import Progress
@@ -38,10 +41,31 @@ def settle_labels(
                 f"{len(labels)} labels in {options.labels or 'the checkpoint'} but the network has {classes} classes; "
                 f"give --labels with {classes} lines"
             )
-        return labels, None
+        return labels, _replaced(labels, checkpoint.labels, options.labels)
     names = evaluation.class_names if evaluation else None
     if evaluation is not None and names is not None and len(names) == classes:
         return settle_order(names, options, checkpoint.network, evaluation, preprocess, progress)
     return tuple(str(index) for index in range(classes)), (
         f"class names assumed: nothing names the {classes:,} classes, so they are numbers from 0; give --labels FILE"
+    )
+
+
+def _replaced(given: Sequence[str], stated: Sequence[str] | None, file: Path | None) -> str | None:
+    """A line on labels that are not those that the checkpoint states, where they differ; the same names in another
+    order are refused: the network would call one class by another's name."""
+    if stated is None or file is None:
+        return None
+    differ = [index for index, (new, old) in enumerate(zip(given, stated, strict=True)) if new != old]
+    if not differ:
+        return None
+    first = differ[0]
+    moved = [index for index in differ if given[index].casefold() != stated[index].casefold()]
+    if moved and sorted(map(str.casefold, given)) == sorted(map(str.casefold, stated)):
+        raise DataError(
+            f"--labels {file} has the checkpoint's own labels in another order: class {moved[0]} is "
+            f"{stated[moved[0]]!r} there and {given[moved[0]]!r} in the file; leave --labels out"
+        )
+    return (
+        f"labels of {file.name} replace those of the checkpoint, {len(differ):,} of {len(stated):,}: class {first} is "
+        f"{given[first]!r}, not {stated[first]!r}"
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import RGB, ModelCard
+from rexnet_export.pipeline.data.overlap import in_common
 from rexnet_export.pipeline.data.selection import Images, checked, labelled_images
 from rexnet_export.pipeline.data.sources import ImageSource, bundled, choose, open_source, with_channels
 from rexnet_export.pipeline.export.options import Options
@@ -67,6 +68,19 @@ def subset(source: ImageSource | None, labels: Sequence[str]) -> str | None:
     if source is None or present == len(labels):
         return None
     return f"{source.name} has images of {present:,} of the {len(labels):,} classes; top-1 is over all {len(labels):,}"
+
+
+def reused(calibration: Images | None, evaluation: Images, options: Options) -> str | None:
+    """One line where images of `--eval-data` also set the ranges."""
+    if calibration is None or options.calibration_data is None or options.eval_data is None:
+        return None
+    count, of = in_common(calibration, evaluation), len(evaluation.indices)
+    if not count:
+        return None
+    return (
+        f"{count:,} of {of:,} evaluation images are among those that the INT8 ranges are made of, which flatters what "
+        "is measured; give others as --eval-data or --calibration-data"
+    )
 
 
 def lines(*found: str | None) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from rexnet_export.pipeline.export.evaluation_images import (
     lines,
     open_labelled,
     refuse_classes,
+    reused,
     samples_fit,
     subset,
     unlabelled,
@@ -104,6 +105,7 @@ def gather(options: Options, progress: Progress | None = None, *, headless: bool
             *(remarks(labelled) if labelled else ()),
             calibration.remark if calibration else None,
             evaluation.remark,
+            reused(calibration, evaluation, options),
             subset(labelled, labels),
         ),
     )

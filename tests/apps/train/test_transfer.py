@@ -173,6 +173,7 @@ def test_the_papers_recipe_says_what_was_published(
     expected = (
         "expected: top-1 77.9% on ImageNet-1k at 224 px, published of rexnet_100; 3 classes at 32 px do not compare"
     )
+    assert said.count(f"--eval-data {photos} is what is trained on, so its accuracy is flattered") == 1
     assert said.count(expected) == 2  # before the first epoch, and beside what was reached
     path = tmp_path / "rexnet_100.safetensors"
     last = said.rstrip().splitlines()[-1]

@@ -55,3 +55,25 @@ def test_a_checkpoint_that_states_all_needs_no_notice(tmp_path: Path) -> None:
     inputs = gather(Options(checkpoint=str(small_checkpoint(tmp_path / "a.safetensors")), precision="fp32"))
     assert inputs.notices == ()
     assert set(inputs.card.preprocess_source.values()) == {"metadata"}
+
+
+def photos(folder: Path, shades: range) -> Path:
+    """A folder with a class of bundled name for each grey image."""
+    for shade in shades:
+        place = folder / ("Coat" if shade % 2 else "Bag") / f"{folder.name}{shade}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (shade,) * 3).save(place)
+    return folder
+
+
+@pytest.mark.parametrize(("calibrated", "said"), [(range(8), "4 of 4"), (range(3), "3 of 4"), (range(10, 20), None)])
+def test_evaluation_images_that_also_set_the_ranges_are_counted(
+    tmp_path: Path, calibrated: range, said: str | None
+) -> None:
+    """By what is stored: copies under other names count."""
+    checkpoint = str(small_checkpoint(tmp_path / "a.safetensors"))
+    evaluation = photos(tmp_path / "val", range(4))
+    calibration = photos(tmp_path / "other", calibrated)
+    options = Options(checkpoint=checkpoint, eval_data=evaluation, calibration_data=calibration)
+    found = [notice for notice in gather(options).notices if "INT8 ranges" in notice]
+    assert [notice.partition(" evaluation images are among")[0] for notice in found] == ([said] if said else [])
