@@ -18,14 +18,14 @@ from rexnet_export.pipeline.core.records import file_sha256
 from rexnet_export.pipeline.export.publish import staging
 
 
-def finish(trial: Trial, images: str = "same", right: int = 1) -> Exported:
+def finish(trial: Trial, images: str = "same", right: int = 1, notices: Sequence[str] = ()) -> Exported:
     """One file, measured on two images that this digest stands for, so many of which it has right."""
     folder, target = trial.options.output, trial.target
     folder.mkdir(parents=True)
     drop = 1 - right / 2
     accuracy = {"n": 2, "top1": right / 2, "reference_top1": 1.0, "drop": drop, "drop_lower_95": 0, "drop_upper_95": 1}
     file = {"artifact": f"a.{target}", "sha256": "0" * 64, "bytes": 9, "accuracy": accuracy, "presets": {}}
-    report = {"reference": {"images_sha256": images, "n": 2}, "targets": {target: file}}
+    report = {"notices": list(notices), "reference": {"images_sha256": images, "n": 2}, "targets": {target: file}}
     (folder / "report.json").write_text(json.dumps(report))
     (folder / f"a.{target}").write_text(trial.name)
     reference = np.eye(2, dtype=np.float32)

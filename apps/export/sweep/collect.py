@@ -13,7 +13,7 @@ from pydantic import ConfigDict
 
 from rexnet_export.apps.export.sweep.findings import Right, against_best, counts, front
 from rexnet_export.apps.export.sweep.plan import Trial
-from rexnet_export.apps.export.sweep.sweep_json import AgainstBest, Best, FileRow, SweepJson, TrialRow
+from rexnet_export.apps.export.sweep.sweep_json import AgainstBest, Best, FileRow, NoticeRow, SweepJson, TrialRow
 from rexnet_export.apps.export.sweep.trial import Exported
 from rexnet_export.apps.shared.trials.outcome import Failed
 from rexnet_export.pipeline.accuracy.evaluate import Accuracy
@@ -64,6 +64,7 @@ class _ReportJson(JsonRecord):
 
     model_config = ConfigDict(extra="ignore")
 
+    notices: tuple[Text, ...]
     reference: _ReferenceJson
     targets: dict[str, _TargetJson]
 
@@ -122,6 +123,7 @@ def collected(trials: Sequence[Trial], results: Mapping[str, Exported | Failed],
         images=made[0].report.reference.n if len(images) == 1 else 0,
         images_sha256=next(iter(images)) if len(images) == 1 else None,
         best=best,
+        notices=tuple(_notices(made)),
         trials=tuple(
             _row(
                 trial,
@@ -131,6 +133,15 @@ def collected(trials: Sequence[Trial], results: Mapping[str, Exported | Failed],
             for trial in trials
         ),
     )
+
+
+def _notices(made: Sequence[_Made]) -> Iterator[NoticeRow]:
+    """Every notice once, with its trials."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for each in made:
+        for notice in dict.fromkeys(each.report.notices):
+            found[notice].append(each.trial.name)
+    return (NoticeRow(notice=notice, trials=tuple(trials)) for notice, trials in found.items())
 
 
 def _row(trial: Trial, result: Exported | Failed, files: Sequence[FileRow]) -> TrialRow:

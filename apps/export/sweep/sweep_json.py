@@ -80,6 +80,13 @@ class Best:
     top1: Fraction
 
 
+class NoticeRow(JsonRecord):
+    """What a person has to know before any figure, as the reports of these trials say it."""
+
+    notice: Text
+    trials: tuple[Text, ...]
+
+
 class SweepJson(JsonRecord):
     """What a sweep made, without anything that differs from run to run: the same for every way to run it."""
 
@@ -92,6 +99,8 @@ class SweepJson(JsonRecord):
     """That all files were compared on; 0 where there was nothing to compare."""
     images_sha256: str | None
     best: Measurement[Best]
+    notices: tuple[NoticeRow, ...] = ()
+    """Each once, in the order of the trials."""
     trials: tuple[TrialRow, ...]
 
 

@@ -107,6 +107,13 @@ def _fronts(row: FileRow, time: Measurement[object]) -> Iterator[str]:
         yield "speed"
 
 
+def notices(sweep: SweepJson) -> Iterator[str]:
+    """What the trials' reports give notice of, every notice once with its trials; of all trials it names none."""
+    for row in sweep.notices:
+        everywhere = len(row.trials) == len(sweep.trials) > 1
+        yield f"{'all trials' if everywhere else ', '.join(row.trials)}: {row.notice}"
+
+
 def failures(sweep: SweepJson) -> Iterator[str]:
     """Why trials failed, every reason once with its trials."""
     return grouped((trial.name, trial.failure.reason) for trial in sweep.trials if trial.failure is not None)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from finished_trials import finishing
+from finished_trials import finish, finishing
 
 from rexnet_export.apps.export.command import main
 from rexnet_export.apps.export.sweep import run_sweep
+from rexnet_export.apps.export.sweep.plan import Trial
+from rexnet_export.apps.export.sweep.trial import Exported
 from rexnet_export.apps.shared.trials.journal import JOURNAL
 
 NAMES = ("one", "two")
@@ -102,3 +105,15 @@ def test_what_would_change_results_is_refused_and_nothing_is_touched(
     assert {each: each.read_bytes() for each in output.rglob("*") if each.is_file()} == before
     assert (output / JOURNAL) in before
     assert ran == []
+
+
+def test_notices_of_trials_are_told_in_the_end(
+    untimed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def run(_: object, trials: Sequence[Trial], *_given: object) -> Iterator[tuple[Trial, Exported]]:
+        for trial in trials:
+            yield trial, finish(trial, notices=["photo 1 is broken"] if trial.target == "tflite" else [])
+
+    monkeypatch.setattr(run_sweep, "in_processes", run)
+    swept(plan(tmp_path, 2, targets=["coreml", "tflite"], efforts=["fast"]), tmp_path / "out")
+    assert capfd.readouterr().err.count("one-fast-int8-tflite, two-fast-int8-tflite: photo 1 is broken\n") == 1
