@@ -81,7 +81,7 @@ def _pictures(result: GateResult, folder: Path | None, terminal: Terminal) -> di
 
 def _source(folder: Path | None, *, labelled: bool) -> ImageSource:
     """The bundled evaluation images, or a folder's."""
-    return bundled("evaluation") if folder is None else open_source(folder, labelled=labelled)
+    return bundled("evaluation") if folder is None else open_source(folder, labelled=labelled, role="evaluation")
 
 
 def _policies(arguments: argparse.Namespace) -> tuple[Policy, Policy]:

@@ -37,7 +37,7 @@ def transfer_images(
     Without `eval_data` a fifth of every class is held out of `data`.
     """
     if data is not None and eval_data is None:
-        source = open_source(data, labelled=True, strict=strict)
+        source = open_source(data, labelled=True, strict=strict, role="training")
         labels = labels or source.class_names or tuple(str(index) for index in range(max(source.labels or [0]) + 1))
         training, evaluation = held_out(match_labels(source, labels), HELD_OUT, seed)
     else:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from rexnet_export.pipeline.core.errors import DataError
 from rexnet_export.pipeline.core.records import RGB
@@ -25,6 +25,8 @@ ARRAYS = frozenset({".npy"})
 # Left behind by desktops and archivers; like hidden files, nobody means them as data.
 LITTER = frozenset({"Thumbs.db", "desktop.ini", "__MACOSX"})
 # Parts of a data set, which people name instead of one of them.
+# What images are for: to train on, to judge a training by, or any that a list may give their labels.
+type Role = Literal["training", "evaluation", "listed"]
 PARTS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing", "eval", "evaluation"})
 
 
@@ -48,7 +50,13 @@ class FolderImages(EncodedImages):
 
 
 def open_folder(
-    root: Path, *, labelled: bool, image_labels: Path | None = None, strict: bool = False, channels: int = RGB
+    root: Path,
+    *,
+    labelled: bool,
+    image_labels: Path | None = None,
+    strict: bool = False,
+    channels: int = RGB,
+    role: Role = "listed",
 ) -> FolderImages:
     """List a folder's images, which have one sub-folder per class where labelled, or labels in the file given.
 
@@ -64,7 +72,7 @@ def open_folder(
         if image_labels is None:
             return FolderImages(root=root, ids=ids, remarks=remarks, channels=channels)
         return replace(_with_labels(root, ids, image_labels, remarks), channels=channels)
-    class_names = _class_names(root, suffixes)
+    class_names = _class_names(root, suffixes, role)
     listed = [_images(root, f"{name}/", suffixes) for name in class_names]
     empty = [name for name, (ids, _) in zip(class_names, listed, strict=True) if not ids]
     if empty:
@@ -98,23 +106,27 @@ def _others(root: Path, names: Sequence[str], *, strict: bool) -> tuple[str, ...
         return ()
     if strict:
         raise DataError(f"{root}: not images: {quoted(names)}; remove them, or leave --strict out")
-    return (f"{root}: {len(names):,} files are no images and are left out: {quoted(names)}",)
+    what = "1 file is no image and is" if len(names) == 1 else f"{len(names):,} files are no images and are"
+    return (f"{root}: {what} left out: {quoted(names)}",)
 
 
-def _class_names(root: Path, suffixes: frozenset[str]) -> tuple[str, ...]:
+def _class_names(root: Path, suffixes: frozenset[str], role: Role) -> tuple[str, ...]:
     """Sub-folders in sorted order; notes beside them are fine, images are not."""
     entries = _entries(root)
     loose = sorted(entry.name for entry in entries if entry.is_file() and is_image(entry.name, suffixes))
     names = tuple(sorted(entry.name for entry in entries if entry.is_dir()))
     if not names:
         cure = "give --eval-labels FILE with `filename,label` lines" if loose else instead_of_images(root)
-        also = f", or {cure}" if loose else f"; {cure}" if cure else ""
+        if loose and role != "listed":
+            cure = None
+        also = f", or {cure}" if loose and cure else f"; {cure}" if cure else ""
         raise DataError(f"{root} has no sub-folders; labelled images need one sub-folder per class{also}")
     parts = [name for name in names if name.lower() in PARTS]
     if len(parts) > 1 or parts == list(names):
+        fit = [name for name in parts if name.lower().startswith("train") == (role == "training")]
+        such = f", such as {root / fit[-1]}" if fit else ""
         raise DataError(
-            f"{root} holds {quoted(parts)}, which are parts of a data set, not classes; name one of them, such as "
-            f"{root / parts[-1]}"
+            f"{root} holds {quoted(parts)}, which are parts of a data set, not classes; name one of them{such}"
         )
     if len(names) == 1 and not loose and not any(entry.is_file() for entry in _entries(root / names[0])):
         raise DataError(f"{root} holds one folder of folders; name that: {root / names[0]}")

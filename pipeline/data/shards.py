@@ -86,7 +86,10 @@ def open_shards(place: Path, shards: Sequence[Path], *, labelled: bool) -> Shard
         pieces=tuple(pieces),
         labels=labels,
         class_names=class_names,
-        remarks=(*_counted(place, others, "files are no images"), *_counted(place, bare, f"images have no .{CLASS}")),
+        remarks=(
+            *_counted(place, others, ("file is no image", "files are no images")),
+            *_counted(place, bare, (f"image has no .{CLASS}", f"images have no .{CLASS}")),
+        ),
     )
 
 
@@ -190,5 +193,7 @@ def _numbered(texts: Sequence[str]) -> tuple[tuple[int, ...], tuple[str, ...] | 
     return tuple(number[text] for text in texts), names
 
 
-def _counted(place: Path, names: Sequence[str], what: str) -> tuple[str, ...]:
-    return (f"{place}: {len(names):,} {what} and are left out: {quoted(names)}",) if names else ()
+def _counted(place: Path, names: Sequence[str], what: tuple[str, str]) -> tuple[str, ...]:
+    """A remark on these, if any; `what` they are, of one and of several."""
+    said = f"1 {what[0]} and is" if len(names) == 1 else f"{len(names):,} {what[1]} and are"
+    return (f"{place}: {said} left out: {quoted(names)}",) if names else ()

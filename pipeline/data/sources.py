@@ -22,7 +22,7 @@ from rexnet_export.pipeline.core.records import RGB, Preprocess
 from rexnet_export.pipeline.data.cures import kind_of_file
 from rexnet_export.pipeline.data.decode import Picture
 from rexnet_export.pipeline.data.encoded import EncodedImages
-from rexnet_export.pipeline.data.folder import open_folder
+from rexnet_export.pipeline.data.folder import Role, open_folder
 from rexnet_export.pipeline.data.idx import idx_images, is_idx, open_idx
 from rexnet_export.pipeline.data.packed import is_packed, open_packed
 from rexnet_export.pipeline.data.preprocess import resize_and_crop
@@ -121,12 +121,13 @@ def open_source(
     image_labels: Path | None = None,
     strict: bool = False,
     channels: int = RGB,
+    role: Role = "listed",
 ) -> ImageSource:
     """A folder of images (one sub-folder per class when labelled), an IDX file or a folder with one, WebDataset shards,
     or the tables of a data set.
 
     `image_labels` is a list of labels for images in one folder; `strict` refuses files that are no images; `channels`
-    is how many every image has, three of a photo.
+    is how many every image has, three of a photo; `role` says what a refusal may suggest.
     """
     if path.is_file() and is_idx(path):
         return with_channels(open_idx(path, labelled=labelled), channels)
@@ -135,14 +136,14 @@ def open_source(
             raise DataError(f"{path} brings its labels; leave --eval-labels {image_labels} out")
         return with_channels(open_packed(path, labelled=labelled), channels)
     if not path.is_dir():
-        problem = _no_folder(path) if path.exists() else "does not exist"
+        problem = _no_folder(path, role) if path.exists() else "does not exist"
         raise DataError(f"data {path} {problem}; name a folder of images, shards, tables or an idx3-ubyte file")
     idx = sorted(entry for entry in path.glob("*ubyte*") if is_idx(entry))
     if len(idx) > 1:
         raise DataError(f"{path} holds several IDX image files ({quoted([entry.name for entry in idx])}); name one")
     if idx:
         return with_channels(open_idx(idx[0], labelled=labelled), channels)
-    return open_folder(path, labelled=labelled, image_labels=image_labels, strict=strict, channels=channels)
+    return open_folder(path, labelled=labelled, image_labels=image_labels, strict=strict, channels=channels, role=role)
 
 
 def with_channels(source: ImageSource, channels: int) -> ImageSource:
@@ -157,11 +158,12 @@ def with_channels(source: ImageSource, channels: int) -> ImageSource:
     )
 
 
-def _no_folder(path: Path) -> str:
+def _no_folder(path: Path, role: Role) -> str:
     if kind := kind_of_file(path) if path.is_file() else None:
         return f"is {kind}"
     if path.suffix.lower() in {".csv", ".tsv", ".json"}:
-        return "is a list; give the images' folder as --eval-data and the list as --eval-labels"
+        how = " as --eval-data and the list as --eval-labels" if role == "listed" else ", one sub-folder per class"
+        return f"is a list; give the images' folder{how}"
     return "is no folder"
 
 
@@ -226,7 +228,8 @@ def training_images(
     if data is None or eval_data is None:
         training, evaluation = bundled("calibration"), bundled("evaluation")
     else:
-        training, evaluation = (open_source(path, labelled=True, strict=strict) for path in (data, eval_data))
+        training = open_source(data, labelled=True, strict=strict, role="training")
+        evaluation = open_source(eval_data, labelled=True, strict=strict, role="evaluation")
     labels = labels or training.class_names
     if labels is None:
         labels = tuple(str(index) for index in range(max(training.labels or [0]) + 1))

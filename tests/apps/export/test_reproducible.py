@@ -64,7 +64,7 @@ def test_two_runs_give_the_same_bytes(checkpoint: Path, tmp_path: Path, capfd: p
     assert report["created"] == "2023-11-14T22:13:20+00:00"
     assert "SOURCE_DATE_EPOCH" in report["seconds"]["not_measured"]
     assert "SOURCE_DATE_EPOCH" in report["targets"]["ort"]["latency"]["not_measured"]
-    assert any("photos: 1 files are no images" in notice for notice in report["notices"])
+    assert any("photos: 1 file is no image" in notice for notice in report["notices"])
     options = json.loads(first["manifest.json"])["inputs"]["options"]
     assert (options["checkpoint"], options["calibration_data"]) == ("network.safetensors", "photos")
     assert "output" not in options

@@ -43,7 +43,7 @@ def test_images_and_classes_lie_side_by_side(tmp_path: Path) -> None:
     assert np.asarray(source.load(1))[0, 0].tolist() == [200, 0, 55]
     assert check_images(source, range(2)).indices == (0, 1)
     (remark,) = remarks(source)
-    assert "1 files are no images and are left out: 'a/1.json'" in remark
+    assert "1 file is no image and is left out: 'a/1.json'" in remark
     assert list(match_labels(source, ("a", "b", "c", "d")).labels or ()) == [3, 0]
 
 
@@ -59,7 +59,7 @@ def test_images_without_a_class_are_left_out_and_told(tmp_path: Path) -> None:
     path = shard(tmp_path / "x.tar", {"1.png": picture(1), "2.png": picture(2), "2.cls": b"1"})
     source = open_source(path, labelled=True)
     assert list(source.ids) == ["x.tar/2.png"]
-    assert "1 images have no .cls" in remarks(source)[0]
+    assert "1 image has no .cls and is left out" in remarks(source)[0]
 
 
 def linked(path: Path, kind: bytes) -> Path:

@@ -146,7 +146,7 @@ def broken_folders(root: Path) -> None:
         ("loose", True, "images 'stray.png' lie outside the class sub-folders"),
         ("no-classes", True, "or give --eval-labels FILE"),
         ("empty-class", True, "class folder 'dog' holds no images"),
-        ("parts", True, r"holds 'test', 'train', which are parts of a data set, not classes; name one .*parts/train"),
+        ("parts", True, r"holds 'test', 'train', which are parts of a data set, not classes; name one .*parts/test"),
         ("wrapped", True, r"holds one folder of folders; name that: .*wrapped/photos"),
         ("shards", False, r"00.tar is no whole tar file"),
         ("parquet", True, "is damaged"),
@@ -555,3 +555,27 @@ def test_bad_labels_are_refused(tmp_path: Path, content: bytes, message: str) ->
 def test_missing_labels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         read_labels(tmp_path / "nowhere.txt")
+
+
+def test_a_training_is_told_of_no_flag_it_lacks_and_of_no_folder_to_judge_by(tmp_path: Path) -> None:
+    for name in ("train", "val"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    save(tmp_path / "data" / "val" / "a.png")
+    with pytest.raises(DataError, match=r"sub-folder per class$"):
+        open_source(tmp_path / "data" / "val", labelled=True, role="training")
+    with pytest.raises(DataError, match=r"such as \S+data/train$"):
+        open_source(tmp_path / "data", labelled=True, role="training")
+    with pytest.raises(DataError, match=r"such as \S+data/val$"):
+        open_source(tmp_path / "data", labelled=True, role="evaluation")
+    (tmp_path / "data" / "train").rmdir()
+    with pytest.raises(DataError, match=r"name one of them$"):
+        open_source(tmp_path / "data", labelled=True, role="training")
+    (tmp_path / "list.csv").write_text("a.png,cat")
+    with pytest.raises(DataError, match=r"images' folder, one sub-folder per class; name"):
+        open_source(tmp_path / "list.csv", labelled=True, role="training")
+
+
+def test_one_file_is_spoken_of_as_one(classes: Path) -> None:
+    (classes / "cat" / "notes.txt").write_text("not an image")
+    (line,) = remarks(open_source(classes, labelled=True))
+    assert line == f"{classes}: 1 file is no image and is left out: 'cat/notes.txt'"
