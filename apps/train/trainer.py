@@ -24,13 +24,14 @@ from rexnet_export.apps.train.distributed import World, parallel
 from rexnet_export.apps.train.optimizer import averaging, parameter_groups
 from rexnet_export.apps.train.recipe import Recipe, batch_sizes, check_batch, learning_rate
 from rexnet_export.pipeline.core.errors import CheckpointError, DataError, UsageError
+from rexnet_export.pipeline.core.files import TRAINING_STATE
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.data.sources import ImageSource, batches
 from rexnet_export.pipeline.model.normalize import Normalize
 from rexnet_export.pipeline.model.rexnet import ReXNet
 
-STATE_FILE = "state.pt"
+STATE_FILE = TRAINING_STATE
 EVALUATION_BATCH = 128
 STATEFUL = ("network", "averaged", "optimizer", "scaler")
 

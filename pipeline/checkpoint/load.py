@@ -37,9 +37,10 @@ from rexnet_export.pipeline.checkpoint.metadata import (
     read_stated,
     width_hint,
 )
-from rexnet_export.pipeline.checkpoint.reference import on_hub, weights_at
+from rexnet_export.pipeline.checkpoint.reference import LOCAL, on_hub, weights_at
 from rexnet_export.pipeline.checkpoint.unseen_options import check_unseen
 from rexnet_export.pipeline.core.errors import CheckpointError, UsageError
+from rexnet_export.pipeline.core.files import TRAINING_STATE
 from rexnet_export.pipeline.core.records import Preprocess, Reading, StoredFile, stored_file, stored_files, write_whole
 from rexnet_export.pipeline.model.architecture import PUBLISHED, Architecture
 from rexnet_export.pipeline.model.rexnet import ReXNet
@@ -81,7 +82,9 @@ def load(reference: str, reading: Reading = USUAL) -> LoadedCheckpoint:
     """Load a file, a folder with weights in it, or a repository of the hub; `load_checkpoint` has the rest."""
     repository = on_hub(reference)
     if repository is None:
-        return load_checkpoint(weights_at(reference), reading)
+        path = weights_at(reference)
+        loaded = load_checkpoint(path, reading)
+        return replace(loaded, notes=(*_training_notes(path, reference), *loaded.notes))
     fetched = fetch(repository)
     loaded = load_checkpoint(fetched.path, reading, config=fetched.config)
     return replace(loaded, metadata={**loaded.metadata, "source": repository})
@@ -120,6 +123,14 @@ def load_checkpoint(path: Path, reading: Reading = USUAL, *, config: Path | None
         stated=stated,
         notes=(*((note,) if note else ()), *_depth_notes(spec, metadata), *assembled.notes),
     )
+
+
+def _training_notes(path: Path, reference: str) -> tuple[str, ...]:
+    """Which file of a training run's folder was taken."""
+    chosen_here = path.parent == Path(reference.removeprefix(LOCAL)) and path.name != TRAINING_STATE
+    if not chosen_here or not (path.parent / TRAINING_STATE).is_file():
+        return ()
+    return (f"took {path.name} of {path.parent}: {TRAINING_STATE} beside it is what rexnet-train goes on from",)
 
 
 def _depth_notes(spec: Architecture, metadata: Mapping[str, str]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from rexnet_export.pipeline.core.errors import CheckpointError
-from rexnet_export.pipeline.core.files import MANIFEST_FILE
+from rexnet_export.pipeline.core.files import MANIFEST_FILE, TRAINING_STATE
 from rexnet_export.pipeline.core.text import excerpt
 
 LOCAL, PREFIX = "local-dir:", "hf-hub:"
@@ -51,6 +51,10 @@ def weights_at(reference: str) -> Path:
         )
     usual = [path / name for name in WEIGHT_FILES if (path / name).is_file()]
     others = sorted(each for each in path.iterdir() if each.suffix in _WEIGHTS and each.is_file())
+    # What a training run goes on from is no weights to ship.
+    final = [each for each in others if each.name != TRAINING_STATE]
+    if len(final) == 1:
+        others = final
     if usual or len(others) == 1:
         return (usual or others)[0]
     names = ", ".join(excerpt(each.name) for each in others[:4])

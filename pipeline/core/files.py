@@ -15,6 +15,8 @@ MANIFEST_FILE, QPARAMS_FILE, REPORT_FILE = "manifest.json", "qparams.json", "rep
 SBOM_FILE, PROVENANCE_FILE, SIGNATURE_FILE = "sbom.cdx.json", "provenance.intoto.json", "provenance.dsse.json"
 VOUCHING = (MANIFEST_FILE, PROVENANCE_FILE, SIGNATURE_FILE)  # what speaks of all files, and so of no own digest
 BACKBONE_FILE = "backbone.json"  # the report of `rexnet-export backbone`
+TRAINING_STATE = "state.pt"  # what `rexnet-train` goes on from, beside the weights that it ends with
+PLAIN_GRAPH = "-float-nchw.onnx"  # how the name of the float graph without its image front ends
 NPU_FILE = "npu.json"  # the record of `rexnet-export npu`
 
 

@@ -21,6 +21,7 @@ from rexnet_export.pipeline.artifact.target import READING, OutputSession, Targe
 from rexnet_export.pipeline.core.files import (
     BACKBONE_FILE,
     MANIFEST_FILE,
+    PLAIN_GRAPH,
     PROVENANCE_FILE,
     REPORT_FILE,
     SBOM_FILE,
@@ -90,7 +91,7 @@ class Clock:
 def write_plain(folder: Path, card: ModelCard, float_onnx: StoredFile, images: Images) -> None:
     """The float graph without its image front, held to the graph itself on a few images."""
     few = next(batches(images.source, card.preprocess, images.indices[:PLAIN_IMAGES], PLAIN_IMAGES))
-    write_plain_onnx(float_onnx.path, card.preprocess, few, folder / f"{card.name}-float-nchw.onnx")
+    write_plain_onnx(float_onnx.path, card.preprocess, few, folder / f"{card.name}{PLAIN_GRAPH}")
 
 
 def finish(

@@ -81,3 +81,18 @@ def test_a_folder_of_one_other_file_or_of_several(tmp_path: Path) -> None:
     (tmp_path / "epoch-4.pth").touch()
     with pytest.raises(CheckpointError, match=r"several files of weights \(epoch-3\.pth, epoch-4\.pth\)"):
         load(str(tmp_path))
+
+
+def test_of_a_training_run_the_weights_are_taken_and_its_state_is_not(tmp_path: Path) -> None:
+    save_file(STATE, tmp_path / "rexnet_010.safetensors")
+    assert load(str(tmp_path)).notes == ()
+    (tmp_path / "state.pt").touch()
+    loaded = load(str(tmp_path))
+    assert loaded.file.path.name == "rexnet_010.safetensors"
+    assert loaded.notes == (
+        f"took rexnet_010.safetensors of {tmp_path}: state.pt beside it is what rexnet-train goes on from",
+    )
+    assert load(str(tmp_path / "rexnet_010.safetensors")).file == loaded.file
+    (tmp_path / "rexnet_020.safetensors").touch()
+    with pytest.raises(CheckpointError, match="several files of weights"):
+        load(str(tmp_path))
