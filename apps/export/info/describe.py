@@ -21,7 +21,7 @@ from rexnet_export.pipeline.core.errors import (
     UsageError,
 )
 from rexnet_export.pipeline.core.extras import require_module
-from rexnet_export.pipeline.core.files import BACKBONE_FILE, REPORT_FILE
+from rexnet_export.pipeline.core.files import BACKBONE_FILE, MANIFEST_FILE, PLAIN_GRAPH, REPORT_FILE
 from rexnet_export.pipeline.core.json_record import JsonRecord
 from rexnet_export.pipeline.core.outputs import HEAD, LOGITS
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured, Reading
@@ -29,7 +29,8 @@ from rexnet_export.pipeline.core.untrusted import require_untrusted
 from rexnet_export.targets import SUFFIXES
 from rexnet_export.targets.isolation.isolated_file import IsolatedFile, target_of
 
-BUNDLE, RECORD = ".zip", ".json"
+BUNDLE, RECORDS = ".zip", (".json", ".jsonl", ".csv", ".html")
+PREDICTIONS = "predictions.npz"
 MOST_BUNDLE_BYTES = 4 * 2**30
 CHECKPOINT, GRAPH = ".safetensors", ".onnx"  # a training run's files end so, too
 OF_AN_ARTIFACT = NotMeasured(reason="an artifact says its model's name alone")
@@ -41,15 +42,30 @@ def about(reference: str) -> InfoJson:
     if not reference:
         raise UsageError("FILE is empty; name a checkpoint, an artifact, a bundle or an export folder")
     path = Path(reference)
-    if path.suffix == RECORD and path.is_file():
-        raise UsageError(f"{path} is a record, no network; open it in an editor, or ask about the folder that it is in")
+    if (path.suffix in RECORDS or path.name == PREDICTIONS) and path.is_file():
+        how = (
+            ""
+            if path.name == PREDICTIONS
+            else f"open it in {'a browser' if path.suffix == '.html' else 'an editor'}, or "
+        )
+        raise UsageError(f"{path} is a record, no network; {how}ask about the folder that it is in")
     if path.suffix == BUNDLE:
         return InfoJson(path=reference, files=(), unread={}, broken={}, bundle=_bundle(path))
     if path.is_dir() and any((path / name).exists() for name in (REPORT_FILE, BACKBONE_FILE)):
         return _folder(path)
     is_artifact = path.suffix in SUFFIXES and (path.suffix in PACKAGES or path.is_file())
     file = _artifact_or_weights(path) if is_artifact else _checkpoint(reference)
+    file = file.model_copy(update={"notes": (*file.notes, *_unvouched(path))})
     return InfoJson(path=reference, files=(file,), unread={}, broken={}, bundle=None)
+
+
+def _unvouched(path: Path) -> Iterator[str]:
+    """That a manifest beside the file speaks of another content: no more than a hint, as nothing is proven here."""
+    if path.is_file() or path.suffix in PACKAGES:
+        try:
+            require_vouched(path)
+        except ConversionError:
+            yield f"not what {MANIFEST_FILE} beside it says; verify shows more"
 
 
 def _folder(path: Path) -> InfoJson:
@@ -114,6 +130,12 @@ def _graph_of_others(path: Path, error: ConversionError) -> FileJson:
     try:
         return _checkpoint(str(path))
     except CheckpointError:
+        if path.name.endswith(PLAIN_GRAPH):
+            whole = f"{path.name.removesuffix(PLAIN_GRAPH)}-float.onnx"
+            raise UsageError(
+                f"{path} is by its name the plain form of the float graph, of normalised pixels (NCHW) for other "
+                f"converters, which is not described here; ask about {whole} beside it"
+            ) from None
         raise error from None
 
 

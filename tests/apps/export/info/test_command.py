@@ -128,3 +128,38 @@ def test_an_altered_artifact_is_refused_and_the_others_are_described(
 def test_nothing_named_is_not_this_folder(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["info", ""]) == 2
     assert "FILE is empty" in capfd.readouterr().err
+
+
+def test_a_file_that_the_manifest_beside_it_does_not_know_so_is_noted(
+    exported: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("manifest.json", "rexnet_050-int8.tflite", "rexnet_050-fp32.safetensors"):
+        shutil.copy(exported / name, tmp_path)
+    note = "not what manifest.json beside it says; verify shows more"
+    for name in ("rexnet_050-int8.tflite", "rexnet_050-fp32.safetensors"):
+        (file,) = told(tmp_path / name, capfd)["files"]
+        assert note not in file["notes"]
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    for entry in manifest["files"].values():
+        entry["sha256"] = "0" * 64
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    for name in ("rexnet_050-int8.tflite", "rexnet_050-fp32.safetensors"):
+        (file,) = told(tmp_path / name, capfd)["files"]
+        assert file["notes"][-1] == note
+    assert main(["info", str(tmp_path / "rexnet_050-int8.tflite")]) == 0
+    assert f"  note          {note}\n" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["report.html", "predictions.npz", "report.json"])
+def test_a_record_is_called_one(name: str, exported: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(exported / name)]) == 2
+    said = capfd.readouterr().err
+    assert f"{name} is a record, no network" in said
+    assert "ask about the folder that it is in" in said
+
+
+def test_the_plain_form_of_the_float_graph_is_called_that(exported: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(exported / "rexnet_050-float-nchw.onnx")]) == 2
+    said = capfd.readouterr().err
+    assert "plain form of the float graph" in said
+    assert "ask about rexnet_050-float.onnx beside it" in said
