@@ -24,7 +24,7 @@ from rexnet_export.targets import TARGETS
 from rexnet_export.targets.isolation.isolated_file import target_of
 
 SUFFIXES = (".tflite", ".ort", ".mlpackage")
-OTHERS = (".safetensors", ".openvino")  # what an export may hold besides, and no device's runner opens
+OTHERS = (".safetensors", ".openvino", ".onnx")  # what an export may hold besides, and no device's runner opens
 X86_STEM, X86_MACHINES = "-x86", ("x86_64", "AMD64")
 
 
