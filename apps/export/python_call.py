@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from rexnet_export.apps.export.make_export import make_export
@@ -11,10 +12,14 @@ from rexnet_export.apps.export.npu.chips import Chip
 from rexnet_export.apps.export.npu.compile_all import compile_all, shortcoming
 from rexnet_export.apps.export.npu.environment import Environment, find_for
 from rexnet_export.pipeline.artifact.signature import signer
+from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.files import compiled_folder
+from rexnet_export.pipeline.core.meant import did_you_mean
 from rexnet_export.pipeline.core.progress import Progress, Silent, Step, Told
 from rexnet_export.pipeline.export.options import Options, from_mapping
 from rexnet_export.pipeline.report.report import Report
+
+NAMED = ("checkpoint", "targets", "progress", "sign", "npu")  # what `rexnet_export.export` itself names
 
 
 def run(
@@ -29,6 +34,11 @@ def run(
 
     For the chips of `npu` its `.tflite` is compiled afterwards; one that cannot be raises when all is published.
     """
+    fields_known = {each.name for each in fields(Options)}
+    for name in options.keys() - fields_known:
+        keywords = (*NAMED, *sorted(fields_known - {"checkpoint", "target"}))
+        hint = did_you_mean(name, keywords) or f"known: {', '.join(keywords)}"
+        raise UsageError(f"export(): unknown key {name!r}; {hint}")
     named = {"checkpoint": checkpoint, "target": targets}
     given = {**options, **{name: value for name, value in named.items() if value is not None}}
     settled = Options(**from_mapping(given, "export()"))

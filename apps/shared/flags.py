@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ from importlib.metadata import version
 from typing import Any, NoReturn
 
 from rexnet_export.pipeline.core.errors import UsageError
-from rexnet_export.pipeline.core.meant import did_you_mean
+from rexnet_export.pipeline.core.meant import OTHER_SEPARATORS, did_you_mean
 
 
 def refuse_given(options: argparse.Namespace, names: Iterable[str], why: str) -> None:
@@ -31,6 +32,12 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(**options)
         self._meant = meant or {}
         self._words = tuple(words)
+        self._given: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401 - argparse's own
+        """The same; the words are kept for hints."""
+        self._given = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """End with code 2; `--help` has the rest."""
@@ -39,12 +46,18 @@ class CommandParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {' '.join(text.split())} (see {self.prog} --help)\n")
 
     def _hint(self, message: str) -> str:
+        files = [word for word in self._given if word.startswith("-") and os.path.isfile(word)]  # noqa: PTH113 - of any length
+        if files:
+            return f"for the file write ./{files[0]}"
         if unknown := re.match(r"unrecognized arguments: (\S+)", message):
             word = unknown[1].partition("=")[0]
             # Of another subcommand it may be a flag.
             return did_you_mean(word, [known for known in (*self._flags(), *self._words) if known != word])
-        if choice := re.search(r"invalid choice: '?([^' ]+)'? \(choose from (.*)\)", message):
+        if choice := re.search(r"invalid choice: '?([^']+?)'? \(choose from (.*)\)", message):
             value, choices = choice[1], re.findall(r"[\w.:-]+", choice[2])
+            several = [word for word in OTHER_SEPARATORS.split(value) if word]
+            if len(several) > 1 and (flag := re.match(r"argument (--\S+?):", message)) and {*several} <= {*choices}:
+                return f"write {' '.join(f'{flag[1]} {word}' for word in several)}"
             return (
                 f"{value} is called {self._meant[value]} here" if value in self._meant else did_you_mean(value, choices)
             )

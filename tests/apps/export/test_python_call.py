@@ -1,5 +1,6 @@
 """`rexnet_export.export` from Python: progress, and how its report shows itself."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,3 +58,16 @@ def test_a_report_is_a_line_and_a_table() -> None:
     page = shown._repr_html_()
     assert "<td>a&lt;b&gt;.ort</td>" in page
     assert page.count("<tr>") == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("targts", "did you mean targets?"),
+        ("eval_dat", "did you mean eval_data?"),
+        ("zzzz", "known: checkpoint, targets"),
+    ],
+)
+def test_an_unknown_keyword_is_refused_with_the_one_that_there_is(given: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(hint)):
+        rexnet_export.export(**{given: "ort"})

@@ -1,5 +1,7 @@
 """Refusals of a command line: one line, what is wrong, and what was probably meant."""
 
+from pathlib import Path
+
 import pytest
 
 from rexnet_export.apps.export.command import main as export
@@ -28,6 +30,9 @@ def refused(capfd: pytest.CaptureFixture[str], parse: object, *given: str) -> st
         (["--target", "cormel"], "did you mean coreml?"),
         (["--target", "ios"], "ios is called coreml here"),
         (["--target", "android"], "android is called tflite here"),
+        (["--target", "ort,tflite"], "write --target ort --target tflite"),
+        (["doctor", "--target", "ort, tflite"], "write --target ort --target tflite"),
+        (["--target", "ort,tfl"], "invalid choice: 'ort,tfl'"),
         (["verfy", "out"], "did you mean verify?"),
     ],
 )
@@ -66,3 +71,13 @@ def test_a_wrong_flag_between_them_is_named(capfd: pytest.CaptureFixture[str]) -
 def test_refusals_of_a_subcommand_name_it(capfd: pytest.CaptureFixture[str]) -> None:
     assert export(["backbone", "--seed", "-1"]) == 2
     assert capfd.readouterr().err.startswith("rexnet-export backbone: --seed -1: ")
+
+
+def test_a_file_that_looks_like_a_flag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "./-dash" not in refused(capfd, export, "predict", "a.ort", "-dash.jpeg")
+    (tmp_path / "-dash.jpeg").touch()
+    assert "for the file write ./-dash.jpeg" in refused(capfd, export, "predict", "a.ort", "-dash.jpeg")
+    assert "for the file write ./-dash.jpeg" in refused(capfd, export, "predict", "a.ort", "b.png", "-dash.jpeg")
