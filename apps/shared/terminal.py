@@ -38,6 +38,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from rexnet_export.apps.shared.progress_lines import ProgressLines
+from rexnet_export.apps.shared.text import rate
 from rexnet_export.apps.shared.work_folder import work_folder
 from rexnet_export.pipeline.core.errors import ExportError, UsageError
 from rexnet_export.pipeline.core.extras import unavailable
@@ -195,7 +196,7 @@ class _SpeedColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
         """Blank until the first units are done."""
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f} {task.fields['unit']}/s" if speed else "", style="progress.data.speed")
+        return Text(rate(speed, task.fields["unit"]) if speed else "", style="progress.data.speed")
 
 
 class _StoppableBar:

@@ -20,6 +20,11 @@ def counted(count: int, thing: str) -> str:
     return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
+def rate(per_second: float, units: str) -> str:
+    """So many `units` a second; of less than one the seconds that each takes."""
+    return f"{per_second:,.0f} {units}/s" if per_second >= 1 else f"{1 / per_second:,.1f} s/{units.removesuffix('s')}"
+
+
 def int8_share(coverage: Coverage) -> str:
     """The INT8 share, rounded down: 100% means all of it."""
     return f"{math.floor(coverage.int8_mac_fraction * 100)}%"

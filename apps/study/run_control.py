@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from rexnet_export.apps.shared.terminal import Terminal
-from rexnet_export.apps.shared.text import done
+from rexnet_export.apps.shared.text import done, rate
 from rexnet_export.apps.study.common.bottleneck_network import (
     BottleneckNetwork,
     cost_of,
@@ -72,7 +72,7 @@ def _trained(
     for result in trainer.epochs(terminal, workers=0):
         terminal.note(
             f"{type(trainer.network).__name__} epoch {result.epoch}/{recipe.epochs}  loss {result.loss:.4f}  "
-            f"top-1 {result.top1:.2%}  {result.images_per_second:,.0f} images/s"
+            f"top-1 {result.top1:.2%}  {rate(result.images_per_second, 'images')}"
         )
     averaged: nn.Module = trainer.averaged.module.eval()
     return averaged

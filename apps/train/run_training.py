@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from rexnet_export.apps.shared.text import done
+from rexnet_export.apps.shared.text import done, rate
 from rexnet_export.apps.train.distributed import World, world
 from rexnet_export.apps.train.options import (
     DISTIL,
@@ -38,6 +38,7 @@ from rexnet_export.pipeline.model.rexnet import ReXNet
 
 LOG_FILE = "log.jsonl"
 PUBLISHED_PIXELS = 224
+GUESSING = "begin with a trained network (--from), or train for more --epochs"
 BAD_OF_TRAINING = 100  # one image in so many may be unusable
 
 
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
             _save_epoch(options.output, trainer, result)
         progress.note(
             f"epoch {result.epoch}/{recipe.epochs}  loss {result.loss:.4f}  top-1 {result.top1:.2%}  "
-            f"{result.images_per_second:,.0f} images/s"
+            f"{rate(result.images_per_second, 'images')}"
         )
     saved = _save_final(options.output, trainer, labels, progress)
     if published:
@@ -200,7 +201,15 @@ def _save_final(folder: Path, trainer: Trainer, labels: tuple[str, ...], progres
         )
     stored = "half precision" if final.half else "INT8"
     said = f"{path} has top-1 {top1:.2%} on {images:,} images, as stored in {stored}"
+    if (chance := no_better_than_chance(top1, images, len(labels))) is not None:
+        return done(said, f"that is no better than guessing ({chance:.2%}): {GUESSING}")
     return done(said, f"export it: rexnet-export --checkpoint {path} --calibration-data DIR")
+
+
+def no_better_than_chance(top1: float, images: int, classes: int) -> float | None:
+    """The top-1 of guessing, where `top1` of so many images is not above it by two standard errors; else None."""
+    chance = 1 / classes
+    return chance if top1 <= chance + 2 * (chance * (1 - chance) / images) ** 0.5 else None
 
 
 def _labels(options: argparse.Namespace) -> tuple[str, ...] | None:
