@@ -85,10 +85,10 @@ def images_said(result: GateResult) -> str:
 
 
 def _sizes(result: GateResult) -> dict[int, int]:
-    """By the number of images how many checks are on so many, most images first; what was not compared is on all."""
-    everything = result.images["n"]
-    found = Counter(check.images or everything for check in result.checks) or {everything: 0}
-    return dict(sorted(found.items(), reverse=True))
+    """By the number of images how many checks are on so many, most images first; without one that was compared, the
+    export's."""
+    found = Counter(check.images for check in result.checks if check.images)
+    return dict(sorted(found.items(), reverse=True)) or {result.images["n"]: 0}
 
 
 def subject(check: Check) -> Subject:

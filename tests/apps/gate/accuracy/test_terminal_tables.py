@@ -27,7 +27,7 @@ def test_a_row_for_each_check_then_reasons_notes_and_flipped_images() -> None:
     passed = replace(counted("tflite", "chain"), outcome="pass")
     lines = printed(table(result(counted("ort", "float", flipped=1), passed, ratio_check(), missing("coreml"))))
     assert lines == [
-        "rexnet_100 int8: 10,000 and 1,000 images, out",
+        "rexnet_100 int8: 1,000 images, out",
         "network check    verdict       top-1  drop  limits 95%   p differ  agree",
         "─" * 72,
         "ort     float    FAIL         92.00% +1.00 -0.17 +2.21 0.1  5.00% 94.00%",
