@@ -219,7 +219,7 @@ def sweeping(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(run_sweep, "in_processes", lambda *_: (nothing for nothing in ()))
     for name in ("timed", "_write", "_show"):
         patch.setattr(run_sweep, name, lambda *_: ())
-    patch.setattr(run_sweep, "collected", lambda *_: argparse.Namespace(trials=()))
+    patch.setattr(run_sweep, "collected", lambda *_: argparse.Namespace(trials=(), notices=()))
 
 
 def training(patch: pytest.MonkeyPatch) -> None:
