@@ -18,7 +18,7 @@ from rexnet_export.pipeline.core.errors import ConversionError
 if TYPE_CHECKING:
     from rexnet_export.targets.ort.format import Graph, Node
 
-WHITE = 255.0  # steps above zero: the image's constant channel; others that are appended are zeros
+WHITE = 255  # steps above zero: the image's constant channel; others that are appended are zeros
 APPENDING = ".appending"  # in the names of weights that copy channels and append others
 
 

@@ -18,10 +18,9 @@ from rexnet_export.quantization.onnx.view import model_sha256, view
 from rexnet_export.quantization.scheme.insert_qdq import Integers, insert_qdq
 from rexnet_export.quantization.table.params import QuantParams, for_bias
 from rexnet_export.quantization.table.table import QuantTable, TensorEntry
-from rexnet_export.targets.ort.moves import APPENDING
+from rexnet_export.targets.ort.moves import APPENDING, WHITE
 
 PIXELS = "input.pixels"
-WHITE = 255  # of the image's constant channel, as in the float graph
 ONE = 1 / 64  # the scale of weights that are 1 or 0: 64 and 0 as integers
 
 

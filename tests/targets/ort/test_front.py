@@ -95,6 +95,14 @@ def test_readers_see_the_network_of_the_other_files(artifact: Artifact, artifact
     assert found.structure.operators["QLinearConv"] == plain.structure.operators["QLinearConv"]
 
 
+def require_refused(model: onnx.ModelProto, artifact: Artifact, folder: Path) -> None:
+    """The changed model, in the artifact's place, is read as no file of ours."""
+    onnx.save(model, folder / "changed.onnx")
+    copy = replace(artifact, file=stored_file(folder / "changed.onnx"))
+    with pytest.raises(ConversionError, match="changes channels that it is to copy"):
+        _ = ORT.inspect(copy).coverage
+
+
 @pytest.mark.parametrize(
     ("name", "place", "value"),
     [
@@ -115,10 +123,7 @@ def test_a_file_that_changes_pixels_is_refused(
     assert values[place] != value
     values[place] = value
     tensor.CopyFrom(numpy_helper.from_array(values, name))
-    onnx.save(model, tmp_path / "changed.onnx")
-    copy = replace(whole, file=stored_file(tmp_path / "changed.onnx"))
-    with pytest.raises(ConversionError, match="changes channels that it is to copy"):
-        _ = ORT.inspect(copy).coverage
+    require_refused(model, whole, tmp_path)
 
 
 def test_channels_appended_in_other_places_are_refused(artifact_of: ArtifactOf, tmp_path: Path) -> None:
@@ -129,10 +134,7 @@ def test_channels_appended_in_other_places_are_refused(artifact_of: ArtifactOf, 
             values = numpy_helper.to_array(tensor).copy()
             values[2:4] = values[[3, 2]]  # white, then blue
             tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    onnx.save(model, tmp_path / "changed.onnx")
-    copy = replace(whole, file=stored_file(tmp_path / "changed.onnx"))
-    with pytest.raises(ConversionError, match="changes channels that it is to copy"):
-        _ = ORT.inspect(copy).coverage
+    require_refused(model, whole, tmp_path)
 
 
 def test_a_wider_kernel_that_moves_pixels_is_refused(artifact_of: ArtifactOf, tmp_path: Path) -> None:
@@ -145,7 +147,4 @@ def test_a_wider_kernel_that_moves_pixels_is_refused(artifact_of: ArtifactOf, tm
     node = next(node for node in model.graph.node if node.op_type == "Conv")
     del node.attribute[:], model.graph.value_info[:]
     node.attribute.append(onnx.helper.make_attribute("pads", [0, 0, 0, 1]))
-    onnx.save(model, tmp_path / "changed.onnx")
-    copy = replace(whole, file=stored_file(tmp_path / "changed.onnx"))
-    with pytest.raises(ConversionError, match="changes channels that it is to copy"):
-        _ = ORT.inspect(copy).coverage
+    require_refused(model, whole, tmp_path)
