@@ -14,6 +14,7 @@ from rexnet_export.pipeline.core.outputs import answer
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.machine.torch_threads import side_by_side
 from rexnet_export.pipeline.model.backbone import Backbone, named_outputs
+from rexnet_export.pipeline.model.folded import folded
 from rexnet_export.pipeline.model.normalize import Normalize
 from rexnet_export.pipeline.model.rexnet import ReXNet
 
@@ -66,11 +67,12 @@ class TorchSession:
 def open_reference(
     network: ReXNet | Backbone, preprocess: Preprocess, *, half: bool = False, cuda: bool | None = None
 ) -> TorchSession:
-    """Move the network to the GPU where there is one (`cuda` overrides looking)."""
+    """Move the network to the GPU where there is one (`cuda` overrides looking); on a CPU BatchNorm is folded."""
     on_gpu = torch.cuda.is_available() if cuda is None else cuda
     device = torch.device("cuda" if on_gpu else "cpu")
+    ready = network.eval().to(device) if on_gpu else folded(network)
     return TorchSession(
-        network=network.eval().to(device).to(memory_format=torch.channels_last),
+        network=ready.to(memory_format=torch.channels_last),
         preprocess=preprocess,
         device=device,
         half=torch.float16 if half and on_gpu else None,

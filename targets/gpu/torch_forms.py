@@ -11,13 +11,12 @@ from importlib.metadata import version
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import Tensor
 
 from rexnet_export.pipeline.core.records import Preprocess
-from rexnet_export.pipeline.model.conv_batchnorm import ConvBatchNorm
+from rexnet_export.pipeline.model.folded import folded
 from rexnet_export.pipeline.model.normalize import Normalize
-from rexnet_export.pipeline.model.rexnet import ReXNet, SqueezeExcite
+from rexnet_export.pipeline.model.rexnet import ReXNet
 from rexnet_export.targets.gpu.forms import Bound, Form, Machine, Numbers
 
 TYPES: Mapping[Numbers, torch.dtype] = {
@@ -96,20 +95,6 @@ def rounding(*, tf32: bool) -> Iterator[None]:
             yield
     finally:
         products.allow_tf32 = before
-
-
-def folded(network: ReXNet) -> ReXNet:
-    """A copy in eval mode whose BatchNorms are in the convolutions before them."""
-    copy = deepcopy(network).eval()
-    before: Mapping[type[nn.Module], str] = {ConvBatchNorm: "conv", SqueezeExcite: "fc1"}
-    for module in list(copy.modules()):
-        if (name := before.get(type(module))) is not None:
-            convolution, normalization = module.get_submodule(name), module.get_submodule("bn")
-            assert isinstance(convolution, nn.Conv2d)
-            assert isinstance(normalization, nn.BatchNorm2d)
-            module.add_module(name, fuse_conv_bn_eval(convolution, normalization))
-            module.add_module("bn", nn.Identity())
-    return copy
 
 
 @torch.inference_mode()

@@ -22,7 +22,7 @@ from rexnet_export.targets.gpu.measure import answers, measure
 from rexnet_export.targets.gpu.onnx_forms import open_onnx, providers
 from rexnet_export.targets.gpu.peak import Layer, layers, roofline_s
 from rexnet_export.targets.gpu.tensorrt_graph import symmetric_graph, without_uint8
-from rexnet_export.targets.gpu.torch_forms import folded, open_torch
+from rexnet_export.targets.gpu.torch_forms import open_torch
 
 type Images = NDArray[np.uint8]
 type Sources = Mapping[Precision, Source]
@@ -94,12 +94,6 @@ def test_forms_of_a_gpu_give_the_references_logits(
         streamed = np.concatenate(list(fed(opened.step, this_machine().device, [images[:8].copy(), images[8:].copy()])))
     np.testing.assert_allclose(found, expected, rtol=0, atol=0.1 * np.abs(expected).max())
     np.testing.assert_allclose(streamed, found, rtol=0, atol=0.1 * np.abs(expected).max())
-
-
-def test_folding_leaves_no_batchnorm(network: ReXNet) -> None:
-    kinds = {type(module).__name__ for module in folded(network).modules()}
-    assert "BatchNorm2d" not in kinds
-    assert "BatchNorm2d" in {type(module).__name__ for module in network.modules()}
 
 
 def test_tf32_is_as_it_was_when_a_form_is_closed(network: ReXNet, sources: Sources) -> None:
