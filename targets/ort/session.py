@@ -59,9 +59,13 @@ class OrtSession:
 
     @property
     def emulated(self) -> bool:
-        """Whether this processor has no fast kernels for it: the INT8 `.ort` for ARM, anywhere else."""
+        """Whether other kernels than those it is for run it: the INT8 `.ort` for ARM elsewhere, and weights widened
+        for want of VNNI; on a processor the file for NPUs, the one `.onnx` that takes one image alone.
+        """
+        if self.path.suffix != ".ort":
+            return self.widened or (self.provider == CPU and self.session.get_inputs()[0].shape[0] == 1)
         arm = platform.machine().lower().startswith(("arm", "aarch64"))
-        return self.path.suffix == ".ort" and not arm and is_for_arm(parse(file_content(self.path)))
+        return not arm and is_for_arm(parse(file_content(self.path)))
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]."""

@@ -15,6 +15,7 @@ from rexnet_export.apps.export.command import main
 from rexnet_export.apps.gate.command import main as gate
 from rexnet_export.pipeline.export import finish
 from rexnet_export.pipeline.proof import looks
+from rexnet_export.targets.ort import session
 
 ARGUMENTS = ("--target", "ort", "--int8", "--effort", "fast", "--calibration-images", "16", "--eval-images", "48")
 SEEN = 16  # images of a first look
@@ -22,8 +23,9 @@ SEEN = 16  # images of a first look
 
 @pytest.fixture(autouse=True)
 def on_x86(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the file for ARM is emulated, and a first look has fewer images than are evaluated on."""
+    """Where of files for processors only that for ARM is emulated, and a first look has fewer images than there are."""
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(session, "saturates", lambda: False)
     monkeypatch.setattr(looks, "FIRST_LOOK", SEEN)
 
 
@@ -42,7 +44,7 @@ def test_what_is_shown_by_some_images_is_not_asked_of_all(
     report, arrays = exported(checkpoint, tmp_path / "some")
     ort, x86 = report["targets"]["ort"], report["targets"]["ort"]["presets"]["x86"]
     assert (ort["accuracy"]["n"], x86["accuracy"]["n"], report["reference"]["n"]) == (SEEN, 48, 48)
-    witnesses = {"ort", "onnx-float", "onnx-equalized", "onnx-quantized"}
+    witnesses = {"ort", "ort-npu", "onnx-float", "onnx-equalized", "onnx-quantized"}
     (places, *others) = [arrays.pop(f"{name}.images") for name in sorted(witnesses)]
     assert (len(places), arrays["ort"].shape) == (SEEN, (SEEN, 10))
     assert all(np.array_equal(places, other) for other in others)
@@ -61,8 +63,8 @@ def test_what_is_shown_by_some_images_is_not_asked_of_all(
     capfd.readouterr()
     assert gate(["check", str(tmp_path / "some"), "--baseline", str(tmp_path / "whole"), "--margin", "40"]) == 0
     said = capfd.readouterr().out.replace("\n", " ")
-    assert "baseline of float, equalized, quantized, ort" in said
-    assert "PASS: 15 checks, 4 on 48 images and 11 on 16" in said
+    assert "baseline of float, equalized, quantized, ort, ort npu" in said
+    assert "PASS: 15 checks, 3 on 48 images and 12 on 16" in said
 
 
 def test_what_some_images_do_not_show_is_what_all_say(checkpoint: Path, tmp_path: Path) -> None:

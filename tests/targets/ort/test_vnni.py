@@ -11,7 +11,7 @@ from shared import ArtifactOf
 from vnni import processor_loses_sums
 
 from rexnet_export.pipeline.artifact import self_test
-from rexnet_export.pipeline.artifact.target import Source
+from rexnet_export.pipeline.artifact.target import Source, is_emulated
 from rexnet_export.pipeline.core.records import Artifact, Precision
 from rexnet_export.targets.ort import saturation, session
 from rexnet_export.targets.ort.saturation import saturates
@@ -106,6 +106,7 @@ def test_nobody_believes_or_times_what_loses_sums(
     opened = ORT.open(artifact)
     assert own.timed
     assert not opened.timed
+    assert (is_emulated(own), is_emulated(opened)) == (False, True)
     assert opened.executed_by == f"{own.executed_by}, weights as UINT8 for want of VNNI"
 
 
