@@ -43,7 +43,7 @@ from rexnet_export.quantization.search.search import (
 )
 from rexnet_export.quantization.table.table import Calibration, QuantTable
 
-CALIBRATION_BATCH = 8
+CALIBRATION_BATCH = 32
 SAMPLE = 256  # images that are looked at, judged by, or corrected on; held in memory
 FEWEST_JUDGES = 8
 PLAIN = "min-max"

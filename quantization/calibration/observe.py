@@ -21,13 +21,15 @@ from onnx import TensorProto, helper
 from rexnet_export.pipeline.core.errors import ConversionError, first_line
 from rexnet_export.pipeline.machine.onnx_session import open_session, session_options
 from rexnet_export.quantization.calibration.sigmoid_limits import Span, spans
-from rexnet_export.quantization.onnx.simulate import groups, threads
+from rexnet_export.quantization.onnx.simulate import groups, threads, workers
 from rexnet_export.quantization.onnx.view import view
 
 BINS = 4096
 SAMPLES = 4096
 SMALLEST_EXPONENT = -160  # at which float32's smallest number fills the histogram
 FINEST_EXPONENT = -100  # of bins that are told apart in float32
+SMALLEST = 149  # 2**-149 is float32's smallest number
+SHORT_ROW = 64
 
 
 type Runner = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]
@@ -72,14 +74,14 @@ def observe(
     """
     proto = onnx.load(model)
     useful = spans(view(proto))
-    observe_group = partial(_observe_group, _runner(proto, model, tensors), useful, tensors, ids)
+    observe_piece = partial(_observe_piece, _runner(proto, model, tensors), useful, tensors, ids)
     totals: dict[str, TensorStatistics] = {}
     images = 0
     with threads() as pool:
         for batch in batches:
-            pieces = list(groups(batch))
+            pieces = np.array_split(batch, min(len(batch), workers()))
             firsts = accumulate(map(len, pieces), initial=images)
-            for found in pool.map(observe_group, pieces, firsts):
+            for found in pool.map(observe_piece, pieces, firsts):
                 totals = {name: merge(totals[name], found[name]) for name in tensors} if totals else found
             images += len(batch)
     if not images:
@@ -103,7 +105,7 @@ def _runner(proto: onnx.ModelProto, model: Path, tensors: Sequence[str]) -> Runn
     return run
 
 
-def _observe_group(
+def _observe_piece(
     run: Runner,
     useful: Mapping[str, Span],
     tensors: Sequence[str],
@@ -111,44 +113,74 @@ def _observe_group(
     images: NDArray[np.uint8],
     first: int,
 ) -> dict[str, TensorStatistics]:
-    try:
-        values = run(images)
-    except Exception as error:  # as above
-        raise ConversionError(f"calibration image {_id(ids, first)} does not run: {first_line(error)}") from error
-    for name, value in zip(tensors, values, strict=True):
-        finite = np.isfinite(value.reshape(len(value), -1)).all(axis=1)
-        if not finite.all():
-            image = _id(ids, first + int(np.argmin(finite)))
-            raise ConversionError(f"tensor {name} is NaN or infinite on calibration image {image}; check the weights")
-    return {
-        name: _summarise(np.clip(value, *useful[name]) if name in useful else value)
-        for name, value in zip(tensors, values, strict=True)
-    }
+    """Statistics of the images from number `first` on, with one group's activations in memory at a time."""
+    found: dict[str, list[Kept]] = {name: [] for name in tensors}
+    for group in groups(images):
+        try:
+            values = run(group)
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
+            raise ConversionError(f"calibration image {_id(ids, first)} does not run: {first_line(error)}") from error
+        for name, value in zip(tensors, values, strict=True):
+            kept = _kept(value)
+            finite = (np.isfinite(kept.lows) & np.isfinite(kept.highs)).all(axis=1)
+            if not finite.all():
+                image = _id(ids, first + int(np.argmin(finite)))
+                raise ConversionError(
+                    f"tensor {name} is NaN or infinite on calibration image {image}; check the weights"
+                )
+            found[name].append(kept)
+        first += len(group)
+    return {name: _summarise(parts, useful.get(name)) for name, parts in found.items()}
 
 
 def _id(ids: Sequence[str], index: int) -> str:
     return ids[index] if ids else str(index)
 
 
-def _summarise(values: NDArray[np.float32]) -> TensorStatistics:
-    """Of a finite tensor [images, channels, ...]: exact extremes, a histogram of at most `SAMPLES` values an image."""
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """Of a tensor for n images: exact extremes [n, C], NaN where a value is, and a sample of the values [n, m]."""
+
+    lows: NDArray[np.float32]
+    highs: NDArray[np.float32]
+    sample: NDArray[np.float32]
+
+
+def _kept(values: NDArray[np.float32]) -> Kept:
+    """What statistics need of a tensor [n, C, ...]."""
+    rows = values.reshape(*values.shape[:2], -1)
+    # numpy's reductions begin anew for each row, which takes longer than moving all of a short one.
+    short = rows.shape[2] <= SHORT_ROW
+    lines, axis = (np.ascontiguousarray(np.moveaxis(rows, 2, 0)), 0) if short else (rows, 2)
     flat = values.reshape(len(values), -1)
-    by_channel = values.reshape(*values.shape[:2], -1)
-    channel_lows, channel_highs = by_channel.min(axis=2), by_channel.max(axis=2)
+    sample = flat[:, :: _stride(flat.shape[1])].copy()  # a view would keep all of the tensor in memory
+    return Kept(lows=lines.min(axis=axis), highs=lines.max(axis=axis), sample=sample)
+
+
+def _summarise(parts: Sequence[Kept], useful: Span | None = None) -> TensorStatistics:
+    """Of a finite tensor: exact extremes, a histogram of the samples; values beyond `useful` count as its ends."""
+    channel_lows, channel_highs, sample = (
+        values if useful is None else np.clip(values, *useful)
+        for values in (np.concatenate([getattr(part, name) for part in parts]) for name in ("lows", "highs", "sample"))
+    )
     lows, highs = channel_lows.min(axis=1), channel_highs.max(axis=1)
     exponent = _exponent(max(-float(lows.min()), float(highs.max())))
-    sample = flat[:, :: _stride(flat.shape[1])].ravel()
     return TensorStatistics(
-        images=len(values),
+        images=len(lows),
         minimum=float(lows.min()),
         maximum=float(highs.max()),
-        sum_of_minima=sum(map(Fraction, lows.tolist()), Fraction(0)),
-        sum_of_maxima=sum(map(Fraction, highs.tolist()), Fraction(0)),
+        sum_of_minima=_sum(lows),
+        sum_of_maxima=_sum(highs),
         channel_minima=channel_lows.min(axis=0),
         channel_maxima=channel_highs.max(axis=0),
         exponent=exponent,
-        counts=np.bincount(bins_of(sample, exponent), minlength=2 * BINS),
+        counts=np.bincount(bins_of(sample.ravel(), exponent), minlength=2 * BINS),
     )
+
+
+def _sum(values: NDArray[np.float32]) -> Fraction:
+    """Exact: in units of float32's smallest number all are integers."""
+    return Fraction(sum(map(int, (values.astype(np.float64) * 2.0**SMALLEST).tolist())), 2**SMALLEST)
 
 
 def bins_of(values: NDArray[np.float32], exponent: int) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,11 +17,12 @@ from rexnet_export.quantization.calibration.observe import TensorStatistics
 from rexnet_export.quantization.calibration.sigmoid_limits import spans
 from rexnet_export.quantization.calibration.slopes import Slopes, summed
 from rexnet_export.quantization.learned.torch_graph import Step, steps
-from rexnet_export.quantization.onnx.simulate import groups, within
+from rexnet_export.quantization.onnx.simulate import within
 from rexnet_export.quantization.onnx.view import view
 
 PROBES = 2  # backward passes an image
 MOST_PIXELS, FEWEST_IMAGES = 2**20, 32  # 256 images at 64 px, 32 at 224
+GROUP, GROUP_PIXELS = 16, 2**17  # images whose signs are drawn together
 
 
 def logit_slopes(
@@ -56,7 +58,8 @@ def logit_slopes(
             for name, value, *slopes in zip(names, values, *found, strict=True)
         }
 
-    parts = list(groups(few))
+    size = max(1, min(GROUP, GROUP_PIXELS // math.prod(few.shape[1:3])))
+    parts = [few[start : start + size] for start in range(0, len(few), size)]
     signs = [torch.randint(0, 2, (PROBES, len(part), numbers), generator=generator) * 2.0 - 1.0 for part in parts]
     with torch_threads(1) as threads, ThreadPoolExecutor(threads) as pool:
         return _added(pool.map(of_group, parts, signs))

@@ -19,8 +19,7 @@ from rexnet_export.pipeline.machine.environment import usable_cores
 from rexnet_export.pipeline.machine.onnx_session import exact_options, open_session
 
 MOST_WORKERS = 4
-GROUP_PIXELS = 2**17
-LARGEST_GROUP = 16
+GROUP_PIXELS, LARGEST_GROUP = 2**14, 4  # more at once takes memory and no less time
 
 type Logits = NDArray[np.float32]
 
@@ -68,7 +67,12 @@ def simulator(model: onnx.ModelProto, images: NDArray[np.uint8]) -> Simulator:
 
 def threads() -> ThreadPoolExecutor:
     """A pool for work that releases the interpreter lock, as ONNX Runtime and numpy do: groups run side by side."""
-    return ThreadPoolExecutor(min(MOST_WORKERS, usable_cores()))
+    return ThreadPoolExecutor(workers())
+
+
+def workers() -> int:
+    """How many groups run side by side."""
+    return min(MOST_WORKERS, usable_cores())
 
 
 def run(model: onnx.ModelProto, images: NDArray[np.uint8]) -> Logits:

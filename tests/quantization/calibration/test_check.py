@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from summaries import summary
 
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.quantization.calibration.check import check_images, check_statistics
-from rexnet_export.quantization.calibration.observe import _summarise
 
 SIZE = 8
 PREPROCESS = Preprocess(size=SIZE)
@@ -109,7 +109,7 @@ def test_how_far_from_the_training_images_is_too_far(
 
 @pytest.mark.parametrize(("percent", "warned"), [("99.8", False), ("99.81", True), ("100", False)])
 def test_a_percentile_of_a_thousand_values_drops_one_at_each_end_from_99_8_on(percent: str, *, warned: bool) -> None:
-    found = {"x": _summarise(np.arange(1000, dtype=np.float32)[None, None])}
+    found = {"x": summary(np.arange(1000)[None, None])}
     assert bool(check_statistics(found, {"x": f"percentile-{percent}"})) == warned
 
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from summaries import summary
 
 from rexnet_export.pipeline.core.errors import UsageError
-from rexnet_export.quantization.calibration import observe, ranges
+from rexnet_export.quantization.calibration import ranges
 from rexnet_export.quantization.calibration.observe import TensorStatistics
 from rexnet_export.quantization.calibration.ranges import least_noise, observed_range
 from rexnet_export.quantization.calibration.slopes import Slopes
@@ -24,12 +25,7 @@ tensors = arrays.arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(1, 
 
 
 def statistics(values: np.ndarray) -> TensorStatistics:
-    rows = np.asarray(values, np.float32).reshape(-1, 1000)
-    return observe._summarise(rows)
-
-
-def summary(values: np.ndarray) -> TensorStatistics:
-    return observe._summarise(np.asarray(values, np.float32))
+    return summary(np.reshape(values, (-1, 1000)))
 
 
 def squared_error_of(values: np.ndarray, low: float, high: float) -> float:

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from summaries import summary
 
-from rexnet_export.quantization.calibration.observe import TensorStatistics, _summarise
+from rexnet_export.quantization.calibration.observe import TensorStatistics
 from rexnet_export.quantization.calibration.slopes import summed
 
 BINS = 4096
@@ -18,7 +19,7 @@ def values() -> np.ndarray:
 
 @pytest.fixture
 def statistics(values: np.ndarray) -> TensorStatistics:
-    return _summarise(values)
+    return summary(values)
 
 
 def test_slopes_are_summed_where_the_values_are(values: np.ndarray, statistics: TensorStatistics) -> None:
@@ -56,7 +57,7 @@ def test_slopes_of_more_images_add_up(values: np.ndarray, statistics: TensorStat
 
 def test_slopes_at_a_dead_tensor_are_those_at_zero() -> None:
     dead, ones = np.zeros(SHAPE, np.float32), np.ones(SHAPE, np.float32)
-    statistics = _summarise(dead)
+    statistics = summary(dead)
     assert np.flatnonzero(summed(dead, [ones], statistics, None).by_value).tolist() == [BINS]
     alive = summed(dead + np.float32(1.0), [ones], statistics, None)
     assert np.flatnonzero(alive.by_value).tolist() == [2 * BINS - 1]

@@ -81,22 +81,21 @@ def test_groups_do_not_change_the_result_and_keep_the_order(
 ) -> None:
     quantized = insert_qdq(v1.model, v1.table, "uint8")
     whole = simulator(v1.model, v1.images).logits(quantized)
-    monkeypatch.setattr(simulate, "LARGEST_GROUP", 5)
+    monkeypatch.setattr(simulate, "LARGEST_GROUP", 3)
     assert np.array_equal(simulator(v1.model, v1.images).logits(quantized), whole)
 
 
 @pytest.mark.parametrize(
     ("images", "side", "sizes"),
     [
-        (40, 32, [16, 16, 8]),
-        (16, 90, [16]),
-        (16, 91, [15, 1]),
-        (5, 256, [2, 2, 1]),
-        (2, 512, [1, 1]),
+        (10, 32, [4, 4, 2]),
+        (4, 64, [4]),
+        (5, 65, [3, 2]),
+        (2, 224, [1, 1]),
         (0, 32, []),
     ],
 )
-def test_groups_are_of_sixteen_images_or_of_what_has_as_many_pixels_as_two_of_256(
+def test_groups_are_of_four_images_or_of_what_has_as_many_pixels_as_four_of_64(
     images: int, side: int, sizes: list[int]
 ) -> None:
     assert [len(group) for group in simulate.groups(np.empty((images, side, side, 3), np.uint8))] == sizes
