@@ -19,7 +19,7 @@ from rexnet_export.pipeline.artifact.target import OutputSession, Source, Target
 from rexnet_export.pipeline.core.errors import InvalidMeasurement, TargetUnavailable
 from rexnet_export.pipeline.core.outputs import LOG_PROBABILITIES, log_probabilities
 from rexnet_export.pipeline.core.progress import Progress
-from rexnet_export.pipeline.core.records import Artifact, Measurement, ModelCard, NotMeasured, StoredFile
+from rexnet_export.pipeline.core.records import Artifact, Coverage, Measurement, ModelCard, NotMeasured, StoredFile
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import batches, images_sha256
 from rexnet_export.pipeline.proof.float_forms import float_forms
@@ -28,7 +28,7 @@ from rexnet_export.pipeline.proof.looks import Looks, run_looks
 from rexnet_export.pipeline.proof.onnx_stages import UNLABELLED, StageName, open_stages, stage_results
 from rexnet_export.pipeline.proof.pieces import Workers, in_pieces
 from rexnet_export.pipeline.proof.read_back import read_back
-from rexnet_export.pipeline.proof.results import FileResult, Reference, StageResult, TargetResult
+from rexnet_export.pipeline.proof.results import FileResult, ReadBack, Reference, StageResult, TargetResult
 from rexnet_export.pipeline.proof.run_networks import REFERENCE, Run, RunImages, run_here, run_networks
 from rexnet_export.pipeline.proof.tensor_noise import Layers, tensor_noise
 
@@ -75,6 +75,14 @@ class _Candidate:
     session: Measurement[OutputSession]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Stored:
+    """What a file holds: the table, as far as it is compared, and its arithmetic."""
+
+    qparams_read: Measurement[ReadBack]
+    coverage: Coverage
+
+
 def prove(
     artifacts: Sequence[tuple[Target, Artifact]],
     graphs: Mapping[StageName, StoredFile],
@@ -94,7 +102,7 @@ def prove(
     candidates = {
         name: candidate for target, artifact in artifacts for name, candidate in _candidates(target, artifact).items()
     }
-    read = {name: read_back(c.target, c.artifact, card, source.table) for name, c in candidates.items()}
+    stored = {name: _stored(candidate, source) for name, candidate in candidates.items()}
     sessions = {name: c.session for name, c in candidates.items() if not isinstance(c.session, NotMeasured)}
     opened = {name: (c.target, c.artifact) for name, c in candidates.items() if name in sessions}
     run: RunImages = in_pieces(manner.workers, graphs, opened) if manner.workers else run_here
@@ -115,6 +123,7 @@ def prove(
             runs.get(name),
             runs[REFERENCE].answers,
             (latencies.get(name) or untimed, float_latencies.get(name) or untimed),
+            stored[name].coverage,
             source,
         )
         for name, candidate in candidates.items()
@@ -137,7 +146,7 @@ def prove(
                 precision=artifact.precision,
                 artifact=results[target.name],
                 presets={preset: results[f"{target.name} {preset}"] for preset in artifact.presets},
-                qparams_read=read[target.name],
+                qparams_read=stored[target.name].qparams_read,
             )
             for target, artifact in artifacts
         },
@@ -228,16 +237,23 @@ def _candidate(target: Target, artifact: Artifact) -> _Candidate:
     return _Candidate(target=target, artifact=artifact, session=session)
 
 
+def _stored(candidate: _Candidate, source: Source) -> _Stored:
+    """Read a file back, once; what was read is not kept."""
+    inspection = candidate.target.inspect(candidate.artifact)
+    read = read_back(candidate.artifact, inspection, source.card, source.table)
+    require_int8(candidate.artifact, inspection.coverage, source.float_tensors)
+    return _Stored(qparams_read=read, coverage=inspection.coverage)
+
+
 def _file_result(
     candidate: _Candidate,
     images: Images,
     run: Run | None,
     reference: Logits,
     latency: tuple[Measurement[Latency] | None, Measurement[Latency] | None],
+    coverage: Coverage,
     source: Source,
 ) -> FileResult:
-    coverage = candidate.target.inspect(candidate.artifact).coverage
-    require_int8(candidate.artifact, coverage, source.float_tensors)
     session = candidate.session
     if isinstance(session, NotMeasured) or run is None:
         assert isinstance(session, NotMeasured)

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from rexnet_export.pipeline.artifact.inspection import Inspection
 from rexnet_export.pipeline.artifact.metadata import card_from
-from rexnet_export.pipeline.artifact.target import Target
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.records import Artifact, Measurement, ModelCard, NotMeasured
 from rexnet_export.pipeline.proof.results import ReadBack
@@ -18,10 +18,11 @@ from rexnet_export.quantization.table.table import QuantTable
 BIAS_BITS = 32
 
 
-def read_back(target: Target, artifact: Artifact, card: ModelCard, table: QuantTable | None) -> Measurement[ReadBack]:
+def read_back(
+    artifact: Artifact, inspection: Inspection, card: ModelCard, table: QuantTable | None
+) -> Measurement[ReadBack]:
     """Compare what the file stores with the card and the table; the error names the first tensors that differ."""
     path = artifact.file.path
-    inspection = target.inspect(artifact)
     if card_from(inspection.metadata) != card:
         raise ConversionError(f"{path.name} does not say the labels and preprocessing it was given; report this")
     if table is None or artifact.precision != "int8":
