@@ -17,7 +17,7 @@ from torch import Tensor
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.images import require_images
 from rexnet_export.pipeline.core.outputs import answer
-from rexnet_export.pipeline.machine.torch_threads import side_by_side
+from rexnet_export.pipeline.machine.torch_threads import side_by_side, torch_threads
 from rexnet_export.targets.coreml.builder import IMAGE, LOGITS, onnx_name
 from rexnet_export.targets.coreml.inspect import class_labels, image_shape, real_outputs
 from rexnet_export.targets.coreml.interpreter_program import CLASSIFIER, Arithmetic, MilProgram
@@ -50,7 +50,8 @@ class MilSession:
         classifies = bool(package.spec.description.predictedFeatureName)
         self._labels, self._probabilities = _classifier(package) if classifies else ((), "")
         wanted = {*self._names, *filter(None, [self._probabilities])}
-        self._program = MilProgram(package, wanted, arithmetic=arithmetic)
+        with torch_threads(1):  # threads that wait for each other cost more than these tables
+            self._program = MilProgram(package, wanted, arithmetic=arithmetic)
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 [N, S, S, 3] RGB -> float32 logits [N, classes]."""
@@ -76,13 +77,14 @@ class MilSession:
         """
         require_images(images, self._shape)
         found: dict[str, Tensor] = {}
-        for step, result in self._program.execute({IMAGE: self._pixels(images)}):
-            name = onnx_name(step.output)
-            is_tensor_of_the_graph = not step.output.startswith(f"{IMAGE}__") and step.output != self._probabilities
-            # What is read back from integers is rounded to the program's type; the integers themselves were traced.
-            if is_tensor_of_the_graph and not name.endswith(".dq"):
-                # In program order, so a tensor's integers take the place of the real numbers they were made from.
-                found[_plain_name(name)] = result if step.reals is None else step.reals(result)
+        with torch_threads(1):  # as batches are run
+            for step, result in self._program.execute({IMAGE: self._pixels(images)}):
+                name = onnx_name(step.output)
+                is_tensor_of_the_graph = not step.output.startswith(f"{IMAGE}__") and step.output != self._probabilities
+                # What is read back from integers is rounded to the program's type; the integers themselves were traced.
+                if is_tensor_of_the_graph and not name.endswith(".dq"):
+                    # In program order, so a tensor's integers take the place of the real numbers they were made from.
+                    found[_plain_name(name)] = result if step.reals is None else step.reals(result)
         return {name: np.ascontiguousarray(value.numpy()) for name, value in found.items()}
 
     def _outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:

@@ -82,22 +82,26 @@ def seal(path: Path, spec: Model) -> None:
 
 def read_package(path: Path) -> Package:
     """Read a package this exporter wrote; missing, cut, edited or foreign parts are one `ConversionError`."""
-    spec = _read_spec(path)
-    _require_own(path, spec)
+    require_intact(path)
+    return read_altered(path)
+
+
+def require_intact(path: Path) -> None:
+    """`ConversionError` unless this exporter wrote the package and its manifest still fits its content."""
+    _read_own(path)
     _check_content(path)
-    return _read_program(path, spec)
 
 
 def read_altered(path: Path) -> Package:
     """Read a package this exporter wrote, whatever its manifest says: fingerprints tell what of it changed since."""
+    return _read_program(path, _read_own(path))
+
+
+def _read_own(path: Path) -> Model:
     spec = _read_spec(path)
-    _require_own(path, spec)
-    return _read_program(path, spec)
-
-
-def _require_own(path: Path, spec: Model) -> None:
     if not spec.description.metadata.userDefined.get("generator", "").startswith(GENERATOR):
         raise ConversionError(f"{path} was not written by {GENERATOR}; give a package that was, or export it again")
+    return spec
 
 
 def _read_spec(path: Path) -> Model:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import numpy as np
 import onnx
@@ -43,7 +44,7 @@ from rexnet_export.targets.coreml.inspect import (
     structure,
 )
 from rexnet_export.targets.coreml.lower import lower
-from rexnet_export.targets.coreml.package import Package, quiet, read_altered, read_package, seal
+from rexnet_export.targets.coreml.package import Package, quiet, read_altered, read_package, require_intact, seal
 
 if TYPE_CHECKING:
     from coremltools.models import MLModel
@@ -90,7 +91,7 @@ class CoreML:
     def open(self, artifact: Artifact, *, threads: int | None = None) -> OutputSession:  # noqa: ARG002 - Core ML's choice
         """Core ML on macOS; elsewhere the reference interpreter executes the saved program."""
         self.require()
-        return _session(read_package(artifact.file.path))
+        return _session(_intact(artifact.file))
 
     def preload(self) -> None:
         """For `targets.isolation`: what reading and running a package imports."""
@@ -101,8 +102,8 @@ class CoreML:
 
     def inspect(self, artifact: Artifact) -> Inspection:
         """The saved program; `altered` also where the manifest no longer fits."""
-        path = artifact.file.path
-        package = cache(lambda: read_package(path))
+        file = artifact.file
+        package = cache(lambda: _intact(file))
         return Inspection(
             metadata=lambda: _described(package()),
             declared=lambda: [output.name for output in package().spec.description.output],
@@ -110,9 +111,26 @@ class CoreML:
             structure=lambda: structure(package()),
             qparams=lambda: stored_qparams(package()),
             parameters=lambda: stored_parameters(package()),
-            altered=lambda: _altered(read_altered(path)),
+            altered=lambda: _altered(_read(file)),
             compressed=lambda: compressed_since(package()),
         )
+
+
+_IN_USE: WeakValueDictionary[StoredFile, Package] = WeakValueDictionary()
+
+
+def _intact(file: StoredFile) -> Package:
+    """The package, whose manifest must fit its content."""
+    require_intact(file.path)
+    return _read(file)
+
+
+def _read(file: StoredFile) -> Package:
+    """The package; half a second once, for all who ask while one of them still has it."""
+    package = _IN_USE.get(file)
+    if package is None:
+        package = _IN_USE[file] = read_altered(file.path)
+    return package
 
 
 def _described(package: Package) -> dict[str, str]:
