@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -17,13 +17,12 @@ from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import AtLeastOne, NotNegative
 from rexnet_export.pipeline.machine.environment import processor
 from rexnet_export.pipeline.machine.torch_threads import torch_threads
-from rexnet_export.pipeline.timing.blocks import kernel_times, steady, timed, turns
+from rexnet_export.pipeline.timing.blocks import kernel_times, steady, turns, watched
 from rexnet_export.pipeline.timing.summary import median, quantile
 
 WARM_UP = 5
 ROUNDS = 50
 KERNEL = 11  # runs of the reference kernel after each round
-OWN_SHARE = 0.9  # of a run's time, which a processor must have worked for it
 QUIET_SHARE = 0.75  # of all runs, and of all rounds; the device runner asks for the same share of its pairs
 MILLISECOND = 1e6  # nanoseconds
 
@@ -69,13 +68,12 @@ def measure(
         kernels.append(_kernel(clock))
         for _, order in zip(range(rounds), turns(list(runs), seed=0), strict=False):
             for name in order:
-                before = worked()
-                spent[name] += timed(partial(runs[name], image), 1, clock=clock)
-                waited += worked() - before < OWN_SHARE * spent[name][-1]
+                took, late = watched(partial(runs[name], image), 1, clock=clock, worked=worked)
+                spent[name] += took
+                waited += late
             kernels.append(_kernel(clock))
             bar.advance()
-    for trouble in _troubles(waited / (rounds * len(runs)), kernels):
-        raise InvalidMeasurement(f"the machine was busy: {trouble}; time again when it is quiet")
+    require_quiet(waited / (rounds * len(runs)), list(pairwise(kernels)), "rounds")
     machine = processor()
     return {name: _summary(durations, machine) for name, durations in spent.items()}
 
@@ -84,13 +82,18 @@ def _kernel(clock: Callable[[], int]) -> int:
     return round(middle(kernel_times(KERNEL, dropped=2, clock=clock)))
 
 
-def _troubles(waited: float, kernels: list[int]) -> Iterator[str]:
-    """What speaks against the durations, if anything does."""
+def require_quiet(waited: float, kernels: Sequence[tuple[int, int]], spans: str) -> None:
+    """`InvalidMeasurement` where more than a quarter of the runs waited, or of the spans changed the machine's speed.
+
+    `waited` is the share of the runs that did; `kernels` the reference kernel's time before and after each of `spans`.
+    """
+    trouble = None
     if waited > 1 - QUIET_SHARE:
-        yield f"{waited:.0%} of the runs waited for a processor"
-    changed = sum(not steady(*pair) for pair in pairwise(kernels)) / (len(kernels) - 1)
-    if changed > 1 - QUIET_SHARE:
-        yield f"its speed changed over {changed:.0%} of the rounds"
+        trouble = f"{waited:.0%} of the runs waited for a processor"
+    elif (changed := sum(not steady(*pair) for pair in kernels) / len(kernels)) > 1 - QUIET_SHARE:
+        trouble = f"its speed changed over {changed:.0%} of the {spans}"
+    if trouble is not None:
+        raise InvalidMeasurement(f"the machine was busy: {trouble}; time again when it is quiet")
 
 
 def ratio(slower: Latency, faster: Latency) -> float:

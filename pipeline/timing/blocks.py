@@ -10,7 +10,7 @@ import gc
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from time import perf_counter_ns
+from time import perf_counter_ns, process_time_ns
 from typing import TypeVar
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy as np
 Name = TypeVar("Name")
 
 KERNEL_SIDE = 96  # about 0.4 ms; both factors stay in the first two caches
+OWN_SHARE = 0.9  # of a run's time, which a processor must have worked for it
 LARGEST_DRIFT = 0.10  # of the kernel's time, over one pair of blocks
 
 
@@ -34,6 +35,25 @@ def timed(
             work()
             spent.append(clock() - start)
     return spent
+
+
+def watched(
+    work: Callable[[], object],
+    counted: int,
+    dropped: int = 0,
+    clock: Callable[[], int] = perf_counter_ns,
+    worked: Callable[[], int] = process_time_ns,
+) -> tuple[list[int], int]:
+    """The same, and how many of the counted runs waited for a processor; `worked` is the time it gave this process."""
+    own: list[int] = []
+
+    def noted() -> None:
+        before = worked()
+        work()
+        own.append(worked() - before)
+
+    spent = timed(noted, counted, dropped, clock)
+    return spent, sum(done < OWN_SHARE * took for done, took in zip(own[dropped:], spent))
 
 
 def kernel_times(counted: int, dropped: int = 0, clock: Callable[[], int] = perf_counter_ns) -> list[int]:

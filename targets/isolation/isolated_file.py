@@ -91,8 +91,12 @@ class IsolatedFile:
 
     def time_block(self, image: NDArray[np.uint8], *, dropped: int, counted: int) -> tuple[int, ...]:
         """Nanoseconds of each of `counted` inferences of one image [1, S, S, 3], after `dropped` that do not count."""
-        _, arrays = self._ask("time", {IMAGES: image, RUNS: np.array([dropped, counted])})
-        return tuple(int(spent) for spent in arrays[NANOSECONDS])
+        return self.watch_block(image, dropped=dropped, counted=counted)[0]
+
+    def watch_block(self, image: NDArray[np.uint8], *, dropped: int, counted: int) -> tuple[tuple[int, ...], int]:
+        """The same, and how many of the counted inferences waited for a processor."""
+        waited, arrays = self._ask("time", {IMAGES: image, RUNS: np.array([dropped, counted])})
+        return tuple(int(spent) for spent in arrays[NANOSECONDS]), int(waited)
 
     def time_kernel(self, *, dropped: int, counted: int) -> int:
         """Median nanoseconds of the reference kernel in this process."""

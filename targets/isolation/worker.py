@@ -33,7 +33,7 @@ from rexnet_export.pipeline.core.errors import ConversionError, ExportError, Inv
 from rexnet_export.pipeline.core.extras import unavailable
 from rexnet_export.pipeline.core.records import PRECISIONS, Artifact, Coverage, stored_file
 from rexnet_export.pipeline.core.strict_json import strict_loads
-from rexnet_export.pipeline.timing.blocks import kernel_times, timed
+from rexnet_export.pipeline.timing.blocks import kernel_times, watched
 from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.targets import TARGETS
 from rexnet_export.targets.isolation.preloading import preload
@@ -142,8 +142,8 @@ class _Opened:
             raise InvalidMeasurement(
                 f"a block is of one image and 1 or more inferences, not {len(image)} and {counted}"
             )
-        spent = timed(lambda: session.run(image), counted, dropped)
-        return Answer(arrays={NANOSECONDS: np.array(spent, np.int64)})
+        spent, waited = watched(lambda: session.run(image), counted, dropped)
+        return Answer(said=waited, arrays={NANOSECONDS: np.array(spent, np.int64)})
 
     def kernel(self, arrays: Arrays) -> Answer:
         dropped, counted = (int(runs) for runs in arrays[RUNS])

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from rexnet_export.apps.export.report.first_screen import USES
 from rexnet_export.apps.export.sweep.findings import SIGNIFICANT
 from rexnet_export.apps.export.sweep.sweep_json import FileRow, SweepJson, TimingsJson
-from rexnet_export.apps.export.sweep.tables import COLUMNS, failures, notices, rows, summary
+from rexnet_export.apps.export.sweep.tables import COLUMNS, failures, notices, rows, summary, untimed
 from rexnet_export.apps.shared.html import document
 from rexnet_export.apps.shared.html.plots import Trade, trade_plot
 from rexnet_export.pipeline.core.records import NotMeasured
@@ -25,7 +25,7 @@ def page(sweep: SweepJson, timings: TimingsJson) -> str:
         lead=summary(sweep),
         columns=COLUMNS,
         rows=list(rows(sweep, timings)),
-        notices=list(notices(sweep)),
+        notices=[*notices(sweep), *untimed(timings)],
         failures=list(failures(sweep)),
         margin=f"{sweep.margin * 100:g}",
         kept=", ".join(_kept(sweep)),

@@ -14,7 +14,7 @@ from rexnet_export.apps.export.sweep.page import page
 from rexnet_export.apps.export.sweep.plan import AXES, SHARED, Trial
 from rexnet_export.apps.export.sweep.set_aside import SET_ASIDE, set_aside
 from rexnet_export.apps.export.sweep.sweep_json import SWEEP_FILE, TIMINGS_FILE, SweepJson, TimingsJson
-from rexnet_export.apps.export.sweep.tables import csv_table, notices, table
+from rexnet_export.apps.export.sweep.tables import csv_table, notices, table, untimed
 from rexnet_export.apps.export.sweep.timing import timed
 from rexnet_export.apps.export.sweep.trial import (
     Exported,
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     timings = timed(sweep, output, terminal)
     _write(output, sweep, timings)
     _show(arguments, sweep, timings, terminal)
-    for notice in notices(sweep):
+    for notice in (*notices(sweep), *untimed(timings)):
         terminal.note(notice)
     if not (code := _told(sweep, terminal)):
         made = f"{counted(len(trials), 'trial')} side by side in {output}/, in sweep.html"

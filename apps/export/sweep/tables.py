@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator
 
 from rexnet_export.apps.export.sweep.sweep_json import FileRow, SweepJson, TimingsJson, TrialRow
 from rexnet_export.apps.shared.terminal_table import Column, FittedTable
-from rexnet_export.apps.shared.text import DASH, grouped, shown
+from rexnet_export.apps.shared.text import DASH, counted, grouped, shown
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured
 from rexnet_export.pipeline.data.settle import shown as shown_value
 
@@ -112,6 +113,13 @@ def notices(sweep: SweepJson) -> Iterator[str]:
     for row in sweep.notices:
         everywhere = len(row.trials) == len(sweep.trials) > 1
         yield f"{'all trials' if everywhere else ', '.join(row.trials)}: {row.notice}"
+
+
+def untimed(timings: TimingsJson) -> Iterator[str]:
+    """Why files have no times, every reason once with how many they are."""
+    reasons = Counter(time.reason for time in timings.files.values() if isinstance(time, NotMeasured))
+    for reason, count in reasons.items():
+        yield f"no p50 ms of {count:,} of {counted(len(timings.files), 'file')}: {reason}"
 
 
 def failures(sweep: SweepJson) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
 
-from rexnet_export.pipeline.timing.blocks import kernel_times, steady, timed, turns
+from rexnet_export.pipeline.timing.blocks import kernel_times, steady, timed, turns, watched
 
 
 @dataclass
@@ -46,6 +46,12 @@ def test_garbage_that_nobody_collects_stays_so() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_a_run_that_had_less_than_nine_tenths_of_its_time_has_waited() -> None:
+    work = Slowing(runs=99)  # 100, 101, ... nanoseconds, the first of which does not count
+    own = iter([0, 0, 0, 90, 90, 182])
+    assert watched(work.run, 2, 1, work.clock, lambda: next(own)) == ([101, 102], 1)
 
 
 def test_the_kernels_first_runs_do_not_count_either() -> None:
