@@ -63,15 +63,17 @@ def needed(steps: Sequence[Step], results: Set[str]) -> tuple[Step, ...]:
 def tabulated(steps: Sequence[Step], constants: Mapping[str, Tensor], results: Set[str]) -> tuple[Step, ...]:
     """Steps that give the same `results`, most pointwise ones in tables; `constants` are the file's, by name."""
     functions: dict[str, _Function] = {}
-    computed = []
+    computed, read, halves = [], set(results), _halves()
     for step in steps:
         function = _function(step, functions, constants)
         if function is None:
             computed.append(step)
-            function = _Function(root=step.output, table=_halves()) if step.half else None
+            read.update(step.arguments)
+            function = _Function(root=step.output, table=halves) if step.half else None
         if function is not None:
             functions[step.output] = function
-    read = {*results, *(name for step in computed for name in step.arguments)}
+        for name in set(step.unused) - read:  # a table is a quarter of a megabyte, and most serve only the next one
+            functions.pop(name, None)
     tables = {name: function for name, function in functions.items() if name in read}
     return needed([part for step in computed for part in _with_tables(step, tables)], results)
 
