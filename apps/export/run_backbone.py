@@ -18,6 +18,7 @@ from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.proof.results import FileResult
 from rexnet_export.pipeline.report.report import Report
 from rexnet_export.targets import chosen, lacking
+from rexnet_export.targets.isolation.preloading import preload
 
 
 def export(arguments: argparse.Namespace, terminal: Terminal) -> int:
@@ -28,6 +29,8 @@ def export(arguments: argparse.Namespace, terminal: Terminal) -> int:
         terminal.note(f"left out, as they have no {options.precision}: {', '.join(lack)}")
     sign = signer(arguments.sign) if arguments.sign else None
     compilers = find_for(arguments.chips) if arguments.chips else None
+    for target in targets:  # this process is ours: Core ML's tools bring less along
+        preload(target.name)
     report = export_backbone(options, targets, terminal, sign)
     if arguments.json:
         terminal.json(report.to_json())

@@ -17,7 +17,8 @@ from rexnet_export.apps.shared.text import counted, done
 from rexnet_export.pipeline.artifact.signature import signer
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.report.report import Report
-from rexnet_export.targets import lacking
+from rexnet_export.targets import chosen, lacking
+from rexnet_export.targets.isolation.preloading import preload
 
 
 def export(arguments: argparse.Namespace, terminal: Terminal) -> int:
@@ -27,6 +28,8 @@ def export(arguments: argparse.Namespace, terminal: Terminal) -> int:
         terminal.note(f"left out, as they have no {options.precision}: {', '.join(lack)}")
     sign = signer(arguments.sign) if arguments.sign else None
     compilers = find_for(arguments.chips) if arguments.chips else None
+    for target in chosen(options.target, options.precision):  # this process is ours: Core ML's tools bring less along
+        preload(target.name)
     report = make_export(options, terminal, sign)
     if arguments.json:
         terminal.json(report.to_json())
