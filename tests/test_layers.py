@@ -41,6 +41,7 @@ PIPELINE = {
     "pipeline/proof",
     "pipeline/report",
     "pipeline/export",
+    "pipeline/finished",
 }
 ONE_TARGET = {"targets/coreml", "targets/tflite", "targets/ort", "targets/gpu", "targets/openvino"}
 TARGETS = {*ONE_TARGET, "targets", "targets/isolation"}
@@ -73,7 +74,8 @@ MAY_SEE: dict[str, set[str]] = {
         *QUANTIZATION,
     },
     "pipeline/report": {*WORDS, "pipeline/accuracy", "pipeline/graph", "pipeline/proof", *QUANTIZATION},
-    "pipeline/export": {*PIPELINE, *QUANTIZATION},
+    "pipeline/export": {*PIPELINE, *QUANTIZATION} - {"pipeline/finished"},
+    "pipeline/finished": {*PIPELINE, *QUANTIZATION},
     "pipeline/_root": {*PIPELINE, "targets", "apps/export"},  # the Python face of the command
     "assets": {*WORDS, "pipeline/data"},
     "targets/coreml": TARGET_SEES,

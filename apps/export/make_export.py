@@ -22,7 +22,7 @@ def make_export(options: Options, progress: Progress, sign: Sign | None = None) 
     folder = export_at(options.checkpoint)
     if folder is not None:
         targets = _of_graphs(options, folder, progress)
-        from rexnet_export.pipeline.export.further import export_further  # noqa: PLC0415 - the other needs torch
+        from rexnet_export.pipeline.finished.further import export_further  # noqa: PLC0415 - the other needs torch
 
         return export_further(folder, options, targets, progress, render, sign)
     require_module("torch", "an export")

@@ -8,7 +8,7 @@ from pydantic import ConfigDict
 
 from rexnet_export.pipeline.core.json_record import JsonRecord
 from rexnet_export.pipeline.core.records import Text
-from rexnet_export.pipeline.export.rebuild import Rebuilt
+from rexnet_export.pipeline.finished.rebuild import Rebuilt
 from rexnet_export.pipeline.machine.environment import Environment, environment
 
 

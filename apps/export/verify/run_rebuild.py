@@ -14,7 +14,7 @@ from rexnet_export.pipeline.artifact.signature import require_signed
 from rexnet_export.pipeline.core.errors import ConversionError, UsageError
 from rexnet_export.pipeline.core.files import BACKBONE_FILE
 from rexnet_export.pipeline.export.options import Options
-from rexnet_export.pipeline.export.rebuild import Rebuilt, rebuild
+from rexnet_export.pipeline.finished.rebuild import Rebuilt, rebuild
 from rexnet_export.targets import chosen
 
 GIVEN = ("calibration_data", "eval_data", "eval_labels", "labels", "qparams")

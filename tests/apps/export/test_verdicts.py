@@ -30,7 +30,7 @@ from rexnet_export.apps.shared.trials.outcome import Failed
 from rexnet_export.pipeline.artifact.self_test import SelfTest, Tolerance
 from rexnet_export.pipeline.core.errors import ConversionError, ExportError, GateFailed, TargetUnavailable
 from rexnet_export.pipeline.core.records import NotMeasured, StoredFile
-from rexnet_export.pipeline.export.rebuild import Rebuilt
+from rexnet_export.pipeline.finished.rebuild import Rebuilt
 from rexnet_export.pipeline.machine.environment import environment
 from rexnet_export.pipeline.proof.examine import Finding
 from rexnet_export.pipeline.proof.verify import Verification

@@ -14,10 +14,10 @@ from rexnet_export.pipeline.core.errors import CheckpointError, ConversionError,
 from rexnet_export.pipeline.core.json import now, to_text
 from rexnet_export.pipeline.core.records import stored_file
 from rexnet_export.pipeline.core.reproducible import is_reproducible
-from rexnet_export.pipeline.export import rebuild as rebuilding
 from rexnet_export.pipeline.export.options import Options
-from rexnet_export.pipeline.export.rebuild import Rebuilt, rebuild
 from rexnet_export.pipeline.export.recorded import recorded
+from rexnet_export.pipeline.finished import rebuild as rebuilding
+from rexnet_export.pipeline.finished.rebuild import Rebuilt, rebuild
 
 
 def export(options: Options, ort: str | None = None, code: str = "a" * 64) -> None:

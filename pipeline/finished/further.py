@@ -16,7 +16,6 @@ from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import bundled, remarks
 from rexnet_export.pipeline.export.apart import require_apart
 from rexnet_export.pipeline.export.convert import require_targets
-from rexnet_export.pipeline.export.earlier import Earlier, read_earlier
 from rexnet_export.pipeline.export.evaluation_images import (
     evaluation_images,
     lines,
@@ -29,6 +28,7 @@ from rexnet_export.pipeline.export.finish import Clock, Graphs, Render, finish, 
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.export.quantized import Quantized, take
 from rexnet_export.pipeline.export.recorded import recorded, without_folders
+from rexnet_export.pipeline.finished.earlier import Earlier, read_earlier
 from rexnet_export.pipeline.graph.onnx_outputs import onnx_outputs
 from rexnet_export.pipeline.proof.onnx_stages import GraphSession
 from rexnet_export.pipeline.report.report import Report
