@@ -70,6 +70,8 @@ def _on_device(
         def heard(line: str) -> None:
             if line.startswith("phase: "):
                 bar.advance(note=line.removeprefix("phase: "))
+            elif line.startswith("note: "):
+                progress.note(f"{device.name}: {line.removeprefix('note: ')}")
 
         bar.advance(note="push")
         remote = f"{folder}/bundle.zip"

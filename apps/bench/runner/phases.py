@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from rexnet_export.apps.bench.runner.array_file import read_array
 from rexnet_export.apps.bench.runner.machine import environment
+from rexnet_export.apps.bench.runner.phase import note
 from rexnet_export.apps.bench.runner.runtimes import Session
 from rexnet_export.pipeline.timing.blocks import kernel_times, steady, timed, turns
 from rexnet_export.pipeline.timing.summary import median, quantile
@@ -83,22 +84,26 @@ def reference_kernel() -> int:
 
 
 def idle_gate(limits: dict[str, Any], sleep: Callable[[float], None] = time.sleep) -> list[str]:
-    """Wait until load and temperature are low or stable; the reasons that were left when patience ended."""
+    """Wait until load and temperature are low or stable, and say what for; the reasons left when patience ended."""
     deadline = time.monotonic() + float(limits["max_wait_s"])
     last: list[float] | None = None
+    told = False
     while True:
         now = environment()
-        cpus = os.cpu_count() or 1
-        reasons = []
-        if now["loadavg_1m"] is not None and now["loadavg_1m"] / cpus > float(limits["load_per_cpu"]):
-            reasons.append("load_high")
+        most = float(limits["load_per_cpu"]) * (os.cpu_count() or 1)
+        reasons = {}
+        if now["loadavg_1m"] is not None and now["loadavg_1m"] > most:
+            reasons["load_high"] = f"a load of {most:.1f} (now {now['loadavg_1m']:.1f}, the mean of a minute)"
         hot = [t for t in now["temps_c"] if t > float(limits["temp_c"])]
         if hot and not _settled(last, now["temps_c"]):
-            reasons.append("too_hot")
+            reasons["too_hot"] = f"{float(limits['temp_c']):g} C or a steady temperature (now {max(hot):.1f} C)"
         last = now["temps_c"]
         left = deadline - time.monotonic()
         if not reasons or left <= 0:
-            return reasons
+            return list(reasons)
+        if not told:
+            note(f"waiting for {' and '.join(reasons.values())}, for at most {left:.0f} s")
+            told = True
         sleep(min(float(limits["poll_s"]), left))
 
 

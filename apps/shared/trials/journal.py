@@ -82,9 +82,9 @@ class Journal[Result]:
             raise DataError(f"{self._path} is damaged: start again with another --output") from error
         common = known.keys() & self._trials.keys()
         changed = _changed(before, self._asked, before.keys() | self._asked.keys())
-        if changed := [*changed, *(f"trial {name}" for name in _changed(known, self._trials, common))]:
+        if changed := [*changed, *(f"trial {told}" for told in _changed(known, self._trials, common))]:
             raise UsageError(
-                f"{self._path} is of a {self._kind} with other {excerpt(', '.join(changed))}: "
+                f"{self._path} is of a {self._kind} with other {excerpt('; '.join(changed), 300)}: "
                 "resume with its options, or give another --output"
             )
         with writing(self._path.parent):
@@ -127,5 +127,15 @@ class Journal[Result]:
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-    """Which of the names are not the same in both."""
-    return [name for name in sorted(names) if before.get(name) != now.get(name)]
+    """Which of the names are not the same in both, and what each was and is; of a trial, which of its options."""
+    return [_told(name, before.get(name), now.get(name)) for name in sorted(names) if before.get(name) != now.get(name)]
+
+
+def _told(name: str, was: object, now: object) -> str:
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        return f"{name} ({', '.join(_changed(was, now, was.keys() | now.keys()))})"
+    return f"{name} {_value(was)}, now {_value(now)}"
+
+
+def _value(value: object) -> str:
+    return "unset" if value is None else excerpt(json.dumps(value), 40)

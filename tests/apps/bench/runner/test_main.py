@@ -170,7 +170,7 @@ def test_validity() -> None:
     assert latency_reasons(steady, {"duration_s": 1, "queries": 9}, [], (1, 1)) == ["min_duration", "min_queries"]
 
 
-def test_idle_gate_waits_and_then_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_gate_waits_and_then_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from rexnet_export.apps.bench.runner import phases  # noqa: PLC0415
 
     states = iter([(9.0, [50.0]), (9.0, [90.0]), (0.1, [85.0]), (0.1, [84.8])])
@@ -180,5 +180,8 @@ def test_idle_gate_waits_and_then_says_so(monkeypatch: pytest.MonkeyPatch) -> No
     waits: list[float] = []
     assert idle_gate(limits, waits.append) == []  # the last temperature is high, but stable
     assert len(waits) == 3
+    assert capsys.readouterr().out == (
+        "note: waiting for a load of 1.4 (now 9.0, the mean of a minute), for at most 60 s\n"
+    )
     monkeypatch.setattr(phases, "environment", lambda: {"loadavg_1m": 9.0, "temps_c": [90.0]})
     assert idle_gate(limits | {"max_wait_s": 0}, waits.append) == ["load_high", "too_hot"]

@@ -177,5 +177,5 @@ def test_another_sweep_or_a_second_start_changes_nothing(
     assert main(["sweep", str(other), "--output", str(swept), "--resume"]) == 2
     error = capfd.readouterr().err
     assert "already holds a sweep" in error
-    assert "with other eval_images:" in error
+    assert "with other eval_images 24, now 25:" in error
     assert (swept / JOURNAL).read_bytes() == before

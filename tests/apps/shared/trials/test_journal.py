@@ -78,10 +78,10 @@ def test_more_trials_may_be_asked_for_and_a_fault_at_any_call_loses_none(tmp_pat
 @pytest.mark.parametrize(
     ("asked", "trials", "said"),
     [
-        (SEARCH, {"a": 2}, "other trial a:"),
-        (SEARCH, {"c": 3}, "other trial c:"),  # which came with the second line
-        ({**SEARCH, "seed": 1}, {"a": 1}, "other seed:"),
-        ({"seed": 0}, {"a": 1, "d": 4}, "other name:"),
+        (SEARCH, {"a": 2}, "other trial a 1, now 2:"),
+        (SEARCH, {"c": 3}, "other trial c 2, now 3:"),  # which came with the second line
+        ({**SEARCH, "seed": 1}, {"a": 1}, "other seed 0, now 1:"),
+        ({"seed": 0}, {"a": 1, "d": 4}, "other name .*, now unset:"),
     ],
 )
 def test_what_is_known_must_be_what_it_was(tmp_path: Path, asked: object, trials: dict[str, int], said: str) -> None:
@@ -91,6 +91,12 @@ def test_what_is_known_must_be_what_it_was(tmp_path: Path, asked: object, trials
     with pytest.raises(UsageError, match=said):
         journal_of(tmp_path, asked, **trials).resume()
     assert (tmp_path / JOURNAL).read_bytes() == before
+
+
+def test_of_a_trial_the_options_are_named_that_differ(tmp_path: Path) -> None:
+    journal_of(tmp_path, a={"effort": "fast", "image_size": 64, "file": None}).begin()
+    with pytest.raises(UsageError, match=r"other trial a \(file unset, now \"x\", image_size 64, now 96\):"):
+        journal_of(tmp_path, a={"effort": "fast", "image_size": 96, "file": "x"}).resume()
 
 
 @pytest.mark.parametrize(
