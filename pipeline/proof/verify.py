@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -13,16 +13,17 @@ from rexnet_export.pipeline.accuracy import compare
 from rexnet_export.pipeline.accuracy.compare import LogitComparison, Loss, TraceComparison
 from rexnet_export.pipeline.accuracy.evaluate import run_sessions
 from rexnet_export.pipeline.artifact.export_folder import Release, find_release, stored
+from rexnet_export.pipeline.artifact.metadata import card_from
 from rexnet_export.pipeline.artifact.self_test import SelfTest
 from rexnet_export.pipeline.artifact.signature import require_signed
 from rexnet_export.pipeline.artifact.target import Session
-from rexnet_export.pipeline.core.errors import ConversionError, UsageError
+from rexnet_export.pipeline.core.errors import ConversionError, ExportError, UsageError
 from rexnet_export.pipeline.core.files import MANIFEST_FILE
 from rexnet_export.pipeline.core.outputs import log_probabilities
 from rexnet_export.pipeline.core.progress import Progress, counted
 from rexnet_export.pipeline.core.records import RGB, Measurement, ModelCard, NotMeasured, Text
 from rexnet_export.pipeline.data.selection import Images, labelled_images
-from rexnet_export.pipeline.data.sources import batches, bundled, open_source
+from rexnet_export.pipeline.data.sources import ImageSource, batches, bundled, match_labels, open_source
 from rexnet_export.pipeline.graph.float_tracer import FloatTracer, float_trace
 from rexnet_export.pipeline.proof.careful_session import Careful
 from rexnet_export.pipeline.proof.examine import File, Finding, examine
@@ -118,6 +119,7 @@ def verify(
     names = _names(release.artifacts)
     with ExitStack() as opened:
         files = {names[path]: opened.enter_context(open_file(path)) for path in release.artifacts}
+        _require_images(request, files.values())
         findings = []
         with progress.stage("examining", len(files), "files") as bar:
             for name, file in files.items():
@@ -252,6 +254,28 @@ def _float_network(findings: Sequence[Finding], release: Release) -> FloatTracer
     return None
 
 
+def _require_images(request: Request, files: Iterable[File]) -> None:
+    """Refuse images that do not serve the files before any of them is run; what a file cannot say is told later."""
+    for file in files if request.eval_data is not None else ():
+        with suppress(ExportError):
+            card = card_from(file.inspect().metadata)
+            break
+    else:
+        return
+    if card.labels:
+        match_labels(_given(request, card), card.labels)
+
+
+def _given(request: Request, card: ModelCard) -> ImageSource:
+    assert request.eval_data is not None
+    return open_source(
+        request.eval_data,
+        labelled=True,
+        image_labels=request.eval_labels,
+        channels=card.preprocess.channels,
+    )
+
+
 def _images(request: Request, card: ModelCard, progress: Progress) -> Measurement[Images]:
     if card.features:
         return NotMeasured(
@@ -260,12 +284,7 @@ def _images(request: Request, card: ModelCard, progress: Progress) -> Measuremen
     if card.numbers:
         return NotMeasured(reason="the model gives numbers, not classes; `rexnet-export` compares them with float")
     if request.eval_data is not None:
-        source = open_source(
-            request.eval_data,
-            labelled=True,
-            image_labels=request.eval_labels,
-            channels=card.preprocess.channels,
-        )
+        source = _given(request, card)
     elif card.preprocess.channels == RGB and card.labels == bundled("evaluation").class_names:
         source = bundled("evaluation")
     else:

@@ -24,7 +24,8 @@ def verify(arguments: argparse.Namespace, terminal: Terminal) -> None:
         terminal.json(verification_json(found).to_json())
     elif not arguments.quiet:
         terminal.out.print(tables(found))
-        terminal.out.print(verdict_line(found), soft_wrap=True)
+        if not found.problems:
+            terminal.out.print(verdict_line(found), soft_wrap=True)
     if found.problems:
         raise ConversionError("; ".join(_summary(found)))
 

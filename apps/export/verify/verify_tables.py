@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -25,7 +26,7 @@ WORST = 5
 
 
 def tables(found: Verification) -> RenderableType:
-    """The files, the pairs of files, the tensors that are furthest apart, and every problem in full."""
+    """The files, the pairs of files, the tensors that are furthest apart; problems are the failure's to tell."""
     parts: list[RenderableType] = [_files(found), Paragraph("")]
     if isinstance(found.logits, NotMeasured):
         parts += [Paragraph(f"not executed on images: {found.logits.reason}"), Paragraph("")]
@@ -35,11 +36,10 @@ def tables(found: Verification) -> RenderableType:
         if found.tensors != found.logits:
             parts += [Paragraph(f"tensors not compared: {found.tensors.reason}"), Paragraph("")]
     else:
-        parts += [_tensors(finding) for finding in found.tensors]
+        parts += map(_tensors, _alike(found.tensors))
     whole = [finding for finding in found.findings if not finding.problems]
     parts += map(Paragraph, unmeasured_lines((finding.name, finding.vouched_by) for finding in whole))
     parts += map(Paragraph, grouped((f.name, change) for f in found.findings for change in f.changes))
-    parts += [Paragraph(line, "red") for line in problem_lines(found)]
     return Group(*parts)
 
 
@@ -49,9 +49,7 @@ def problem_lines(found: Verification) -> Iterator[str]:
 
 
 def verdict_line(found: Verification) -> Text:
-    """The verdict; why files failed goes to the person as the failure, with the exit code."""
-    if found.problems:
-        return Text("FAIL", style="bold red")
+    """The verdict of files without a problem."""
     files = "1 file is" if len(found.findings) == 1 else f"{len(found.findings)} files are"
     if found.proven:
         return Text(f"PASS: {files} what was written, and ran again as then", style="green")
@@ -116,12 +114,25 @@ def _pair(pair: LogitDifference) -> list[str]:
     ]
 
 
-def _tensors(finding: TensorFinding) -> RenderableType:
-    one, other = finding.names
+def _alike(findings: Sequence[TensorFinding]) -> list[tuple[str, TensorFinding]]:
+    """Every table once, under the pairs of files that have it."""
+    groups: list[tuple[list[str], TensorFinding]] = []
+    for finding in findings:
+        pair = " ~ ".join(finding.names)
+        same = next((pairs for pairs, first in groups if replace(finding, names=first.names) == first), None)
+        if same is None:
+            groups.append(([pair], finding))
+        else:
+            same.append(pair)
+    return [("; ".join(pairs), finding) for pairs, finding in groups]
+
+
+def _tensors(alike: tuple[str, TensorFinding]) -> RenderableType:
+    pairs, finding = alike
     traces = finding.traces
     on = f"{counted(len(traces.tensors), 'tensor')} on {counted(traces.images, 'image')}"
     grid = _named(
-        f"{one} ~ {other}: {on}, worst first",
+        f"{pairs}: {on}, worst first",
         "tensor",
         *(Column(title=title) for title in ("SQNR dB", "same integers", "largest difference")),
         rows=(_tensor(tensor) for tensor in worst_first(traces.tensors)[:WORST]),

@@ -16,6 +16,7 @@ from small_export import FEW, small_checkpoint
 
 from rexnet_export.apps.export.command import main
 from rexnet_export.pipeline.data.sources import bundled
+from rexnet_export.pipeline.proof import verify as proof
 
 IMAGES = ("--eval-images", "24", "--trace-images", "1")
 
@@ -96,6 +97,23 @@ def test_people_see_tables(exported: Path, capfd: pytest.CaptureFixture[str]) ->
         assert words in out
     assert out.splitlines()[-1].startswith("PASS: 2 files are what was written")
     assert verified(capfd, exported / "rexnet_050-int8.ort", flags=["--quiet"]) == (0, "", "")
+
+
+def test_tables_that_are_the_same_are_one(exported: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    names = [f"rexnet_050-int8{ending}" for ending in ("-x86.ort", "-vnni.onnx")]
+    _, out, _ = verified(capfd, *(exported / name for name in names))
+    pairs = "; ".join(f"float network ~ {name}" for name in names)
+    assert pairs in " ".join(out.split())
+
+
+def test_images_that_serve_no_file_are_refused_before_one_is_run(
+    exported: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proof, "examine", None)
+    for folder in (tmp_path, tmp_path / "none"):
+        code, _, err = verified(capfd, exported / "rexnet_050-int8.ort", flags=["--eval-data", str(folder)])
+        assert code == 11
+        assert str(folder) in err
 
 
 def test_a_file_alone_is_consistent_with_itself(
