@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,8 @@ def settle_order(
     if asked is not None:
         chosen = natural if asked == NATURAL else tuple(names)
         return chosen, f"classes are the folder names of {source.name} in {asked} order, as asked: {quoted(chosen)}"
-    right = _answers(tuple(names), natural, network, source, preprocess, options, progress)
+    places = {STRING: range(len(names)), NATURAL: [natural.index(name) for name in names]}
+    right = right_by(places, network, source, preprocess, options, progress)
     for order, by_order, other in ((NATURAL, natural, STRING), (STRING, tuple(names), NATURAL)):
         found = paired(right[other], right[order])
         if found.clear():
@@ -69,16 +70,15 @@ def settle_order(
     )
 
 
-def _answers(
-    names: tuple[str, ...],
-    natural: tuple[str, ...],
+def right_by[Order](
+    places: Mapping[Order, Sequence[int]],
     network: ReXNet,
     source: ImageSource,
     preprocess: Preprocess,
     options: Options,
     progress: Progress,
-) -> dict[str, NDArray[np.bool_]]:
-    """Which of at most 512 images are right by either order."""
+) -> dict[Order, NDArray[np.bool_]]:
+    """Which of at most 512 images are right by each order, which gives the network's class for each of the source's."""
     assert source.labels is not None
     asked = choose(source, MOST, options.seed)
     indices = check_images(source, asked, options.max_bad_images or 0, progress).indices
@@ -86,6 +86,5 @@ def _answers(
     with progress.stage("trying both orders of classes", len(indices), "images") as bar:
         read = counted(batches(source, preprocess, indices, BATCH), bar)
         answers = np.concatenate([session.run(pixels).argmax(1) for pixels in read])
-    string = np.array([source.labels[index] for index in indices])
-    place = np.array([natural.index(name) for name in names])
-    return {STRING: answers == string, NATURAL: answers == place[string]}
+    labels = np.array([source.labels[index] for index in indices])
+    return {order: answers == np.array(place)[labels] for order, place in places.items()}
