@@ -6,7 +6,7 @@ What the table leaves in float stays as it is in the float graph.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -20,6 +20,7 @@ from rexnet_export.quantization.table.params import INT8_MIN, QuantParams
 from rexnet_export.quantization.table.table import QuantTable, TensorEntry
 
 type Integers = Literal["int8", "uint8"]
+type Stored = dict[tuple[str, TensorEntry, np.dtype[Any]], tuple[onnx.TensorProto, ...]]
 
 
 def insert_qdq(
@@ -36,38 +37,64 @@ def insert_qdq(
     saturate in silence. What only moves numbers (Pad, Flatten, Concat) moves integers, or, where not `moved`, has its
     own Q and DQ as the rest.
     """
-    if (digest := model_sha256(model)) != table.model_sha256:
-        raise ConversionError(
-            f"the table belongs to model {table.model_sha256[:12]}, not to {digest[:12]}; make the table again"
-        )
-    graph = view(model)
-    if differing := sorted(plan(graph).keys() ^ table.tensors.keys()):
-        raise ConversionError(f"the table and the model do not both have {differing[0]}; make the table again")
-    rewriting = _Rewriting(graph, table, integers, weights or integers, moved=moved)
-    for node in model.graph.node:
-        rewriting.add(node)
-    quantized = onnx.ModelProto()
-    quantized.CopyFrom(model)
-    del quantized.graph.node[:], quantized.graph.value_info[:], quantized.graph.initializer[:]
-    quantized.graph.node.extend(rewriting.nodes)
-    used = {name for node in rewriting.nodes for name in node.input}
-    quantized.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in used)
-    quantized.graph.initializer.extend(rewriting.initializers)
-    quantized = onnx.shape_inference.infer_shapes(quantized, check_type=True, strict_mode=True)
-    onnx.checker.check_model(quantized, full_check=True)
-    return quantized
+    return QdqGraphs(model).of(table, integers, weights=weights, moved=moved)
+
+
+class QdqGraphs:
+    """`insert_qdq` for many tables of one float model: what follows from the model alone is found once.
+
+    So are the integers of weights that tables have alike. The model must not change meanwhile.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._model, self._digest, self._graph = model, model_sha256(model), view(model)
+        self._planned = plan(self._graph).keys()
+        self._stored: Stored = {}
+
+    def of(
+        self, table: QuantTable, integers: Integers = "int8", *, weights: Integers | None = None, moved: bool = True
+    ) -> onnx.ModelProto:
+        """As `insert_qdq`."""
+        if self._digest != table.model_sha256:
+            raise ConversionError(
+                f"the table belongs to model {table.model_sha256[:12]}, not to {self._digest[:12]}; make the table "
+                "again"
+            )
+        if differing := sorted(self._planned ^ table.tensors.keys()):
+            raise ConversionError(f"the table and the model do not both have {differing[0]}; make the table again")
+        rewriting = _Rewriting(self._graph, table, integers, weights or integers, self._stored, moved=moved)
+        for node in self._graph.nodes:
+            rewriting.add(node)
+        quantized = onnx.ModelProto()
+        quantized.CopyFrom(self._model)
+        del quantized.graph.node[:], quantized.graph.value_info[:], quantized.graph.initializer[:]
+        quantized.graph.node.extend(rewriting.nodes)
+        used = {name for node in rewriting.nodes for name in node.input}
+        quantized.graph.initializer.extend(tensor for tensor in self._model.graph.initializer if tensor.name in used)
+        quantized.graph.initializer.extend(rewriting.initializers)
+        quantized = onnx.shape_inference.infer_shapes(quantized, check_type=True, strict_mode=True)
+        onnx.checker.check_model(quantized, full_check=True)
+        return quantized
 
 
 class _Rewriting:
     """New nodes and initializers, and where consumers now read each tensor (`readable`)."""
 
     def __init__(
-        self, graph: GraphView, table: QuantTable, integers: Integers, weights: Integers, *, moved: bool
+        self,
+        graph: GraphView,
+        table: QuantTable,
+        integers: Integers,
+        weights: Integers,
+        stored: Stored,
+        *,
+        moved: bool,
     ) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self._graph = graph
         self._table = table
+        self._stored = stored
         self._moved = SHARING if moved else frozenset[str]()
         self._type, self._weights = np.dtype(integers), np.dtype(weights)
         self._readable: dict[str, str] = {}
@@ -149,14 +176,18 @@ class _Rewriting:
     def _store(self, name: str, entry: TensorEntry) -> None:
         if entry.params is None:
             return
-        integers = self._table.integers(name, self._graph.constants[name])
         dtype = np.dtype(np.int32) if entry.params.bits == 32 else self._weights
-        zero_points = np.asarray(entry.params.zero_point) + _shift(dtype)
-        inputs = [
-            self._constant(f"{name}.q", (integers + _shift(dtype)).astype(dtype)),
-            self._constant(f"{name}.q.scale", np.asarray(entry.params.scale, np.float32)),
-            self._constant(f"{name}.q.zero_point", zero_points.astype(dtype)),
-        ]
+        key = name, entry, dtype
+        if key not in self._stored:
+            integers = self._table.integers(name, self._graph.constants[name])
+            zero_points = np.asarray(entry.params.zero_point) + _shift(dtype)
+            self._stored[key] = (
+                numpy_helper.from_array((integers + _shift(dtype)).astype(dtype), f"{name}.q"),
+                numpy_helper.from_array(np.asarray(entry.params.scale, np.float32), f"{name}.q.scale"),
+                numpy_helper.from_array(zero_points.astype(dtype), f"{name}.q.zero_point"),
+            )
+        self.initializers.extend(self._stored[key])
+        inputs = [tensor.name for tensor in self._stored[key]]
         self._node("DequantizeLinear", inputs, f"{name}.dq", axis=entry.params.axis)
         self._readable[name] = f"{name}.dq"
 

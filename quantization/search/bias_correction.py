@@ -10,7 +10,7 @@ and all.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +21,7 @@ from onnx import helper, numpy_helper
 from rexnet_export.quantization.onnx.partial_run import Walk
 from rexnet_export.quantization.onnx.simulate import Score, Simulator, within
 from rexnet_export.quantization.onnx.view import GraphView, view
-from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
+from rexnet_export.quantization.scheme.insert_qdq import QdqGraphs, insert_qdq
 from rexnet_export.quantization.scheme.scheme import WEIGHTED
 from rexnet_export.quantization.search.choose_ranges import Trial, preferred, score_of
 from rexnet_export.quantization.table.params import BIAS_MAX, INT8_MAX, INT8_MIN
@@ -55,7 +55,8 @@ def choose_correction(
         "depthwise corrected": correct_biases(model, table, images, depthwise),
         "all corrected": correct_biases(model, table, images, [node.output[0] for node in nodes]),
     }
-    scores = {name: judge.score(insert_qdq(model, tried, "uint8")) for name, tried in tables.items()}
+    graphs = QdqGraphs(model)
+    scores = {name: judge.score(graphs.of(tried, "uint8")) for name, tried in tables.items()}
     best = preferred(scores, len(judge.images))
     trials = tuple(Trial(name=name, score=score) for name, score in scores.items())
     return Correction(table=tables[best], best=best, trials=trials)
@@ -71,17 +72,16 @@ def correct_biases(
     """
     table = replace(table, tensors={name: replace(entry, correction=None) for name, entry in table.tensors.items()})
     few = within(images, MOST_PIXELS)
-    real, quantized = Walk(clipped(model, table), few), Walk(insert_qdq(model, table, "uint8"), few)
-    graph = view(model)
+    wanted = dict(_means(Walk(clipped(model, table), few), layers))  # first, so that one network is in memory at a time
+    quantized, graph = Walk(insert_qdq(model, table, "uint8"), few), view(model)
     corrected = dict(table.tensors)
-    for at, at_quantized in zip(_weighted(real.model), _weighted(quantized.model), strict=True):
-        node = real.model.graph.node[at]
+    nodes = [node for node in model.graph.node if node.op_type in WEIGHTED]
+    for node, at in zip(nodes, _weighted(quantized.model), strict=True):
         if node.output[0] not in layers:
             continue
-        real.advance(at + 1)
-        quantized.advance(at_quantized + 1)
-        output, bias = quantized.model.graph.node[at_quantized].output[0], node.input[2]
-        shift = _channel_means(real, node.output[0]) - _channel_means(quantized, output)
+        quantized.advance(at + 1)
+        output, bias = quantized.model.graph.node[at].output[0], node.input[2]
+        shift = wanted[node.output[0]] - _channel_means(quantized, output)
         corrected[bias] = _corrected(corrected[bias], graph.constants[bias], shift)
         _add(quantized, output, _effect(corrected[bias], bias, graph, table))
     return replace(table, tensors=corrected)
@@ -120,6 +120,15 @@ def _groups(node: onnx.NodeProto) -> int:
 
 def _weighted(model: onnx.ModelProto) -> list[int]:
     return [index for index, node in enumerate(model.graph.node) if node.op_type in WEIGHTED]
+
+
+def _means(walk: Walk, layers: Collection[str]) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """The outputs of layers with their channel means, one after the other as the walk comes by."""
+    for at in _weighted(walk.model):
+        output = walk.model.graph.node[at].output[0]
+        if output in layers:
+            walk.advance(at + 1)
+            yield output, _channel_means(walk, output)
 
 
 def _channel_means(walk: Walk, name: str) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ from rexnet_export.quantization.calibration.ranges import ObservedRange, least_n
 from rexnet_export.quantization.calibration.slopes import Slopes
 from rexnet_export.quantization.calibration.statistic_names import LEAST_NOISE
 from rexnet_export.quantization.onnx.simulate import Score, Simulator
-from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
+from rexnet_export.quantization.scheme.insert_qdq import QdqGraphs
 from rexnet_export.quantization.scheme.scheme import decide
 from rexnet_export.quantization.table.table import Calibration
 
@@ -59,8 +59,9 @@ def choose_ranges(
 ) -> Chosen:
     """A range for every observed tensor of a float `model`, judged by images that `statistics` has not seen."""
     tried = candidates(statistics, slopes)
+    graphs = QdqGraphs(model)
     scores = {
-        name: judge.score(insert_qdq(model, decide(model, statistics, calibration, ranges), "uint8"))
+        name: judge.score(graphs.of(decide(model, statistics, calibration, ranges), "uint8"))
         for name, ranges in tried.items()
     }
     doubted = {name: replace(scores[name], sqnr_db=scores[name].sqnr_db - DOUBT_DB) for name in STATISTICS}

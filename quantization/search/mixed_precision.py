@@ -19,7 +19,7 @@ from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.records import Fraction, Text
 from rexnet_export.quantization.onnx.simulate import Logits, Simulator, sqnr_db
 from rexnet_export.quantization.onnx.view import GraphView, view
-from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
+from rexnet_export.quantization.scheme.insert_qdq import QdqGraphs
 from rexnet_export.quantization.scheme.scheme import WEIGHTED
 from rexnet_export.quantization.search.float_islands import with_islands
 from rexnet_export.quantization.table.table import QuantTable
@@ -180,6 +180,7 @@ class _Search:
     ) -> None:
         self._bound = bound
         self._model, self._table, self._judge, self._tried = model, table, judge, tried
+        self._graphs = QdqGraphs(model)
         self._nodes = {unit.name: unit.nodes for unit in units(model)}
         self._known: dict[frozenset[str], Changes] = {}
         self._simulations = 0
@@ -192,7 +193,7 @@ class _Search:
         return self._known[key]
 
     def _logits(self, names: Collection[str], judge: Simulator) -> Logits:
-        quantized = insert_qdq(self._model, self._mixed(dict.fromkeys(names, "tried")), "uint8")
+        quantized = self._graphs.of(self._mixed(dict.fromkeys(names, "tried")), "uint8")
         self._simulations += 1
         logits = judge.logits(quantized)
         self._tried()

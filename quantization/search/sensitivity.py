@@ -14,7 +14,7 @@ from rexnet_export.pipeline.core.records import Measurement, NotMeasured
 from rexnet_export.quantization.onnx.partial_run import Walk
 from rexnet_export.quantization.onnx.simulate import Score, Simulator, compare
 from rexnet_export.quantization.onnx.view import view
-from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
+from rexnet_export.quantization.scheme.insert_qdq import QdqGraphs
 from rexnet_export.quantization.scheme.scheme import WEIGHTED
 from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.quantization.table.table import QuantTable, TensorEntry
@@ -48,11 +48,11 @@ def sensitivities(
         alone[name] = score
         advance(1)
     alone = dict(sorted(alone.items(), key=lambda pair: pair[1].sqnr_db))
-    followers = _followers(model, table)
+    followers, graphs = _followers(model, table), QdqGraphs(model)
 
     def all_but(name: str) -> Score:
         tensors = {each: FLOAT if each in followers[name] else entry for each, entry in table.tensors.items()}
-        return judge.score(insert_qdq(model, replace(table, tensors=tensors), "uint8"))
+        return judge.score(graphs.of(replace(table, tensors=tensors), "uint8"))
 
     return tuple(
         Sensitivity(tensor=name, only=only, all_but=all_but(name) if rank < LOUDEST else QUIET)

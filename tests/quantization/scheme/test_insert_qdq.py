@@ -15,7 +15,7 @@ from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.quantization.calibration.observe import observe
 from rexnet_export.quantization.onnx.simulate import run
 from rexnet_export.quantization.rewrites.group_channels import group_channels
-from rexnet_export.quantization.scheme.insert_qdq import Integers, insert_qdq
+from rexnet_export.quantization.scheme.insert_qdq import Integers, QdqGraphs, insert_qdq
 from rexnet_export.quantization.scheme.scheme import decide, observed_tensors
 from rexnet_export.quantization.table.rewrites import ChannelGrouping
 from rexnet_export.quantization.table.table import TensorEntry
@@ -240,3 +240,14 @@ def test_a_correction_shifts_the_bias_that_is_stored(v1: SimpleNamespace) -> Non
         for t_ in (v1.table, table)
     )
     assert (after - before == steps).all()
+
+
+def test_several_tables_of_a_model_are_written_as_each_alone(v1: SimpleNamespace) -> None:
+    name = "stem.bias"
+    entry = v1.table.tensors[name]
+    steps = np.full(len(entry.params.scale), 100.0) * np.asarray(entry.params.scale)
+    changed = replace(v1.table, tensors=v1.table.tensors | {name: replace(entry, correction=tuple(steps.tolist()))})
+    graphs = QdqGraphs(v1.model)
+    for table, integers in ((v1.table, "uint8"), (changed, "uint8"), (v1.table, "int8"), (v1.table, "uint8")):
+        assert graphs.of(table, integers) == insert_qdq(v1.model, table, integers)
+    assert insert_qdq(v1.model, changed) != insert_qdq(v1.model, v1.table)
