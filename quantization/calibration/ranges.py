@@ -166,12 +166,9 @@ def _squared_errors(edges: NDArray[np.float64], counts: Weights, candidates: lis
     scale = np.array([params.scale[0] for params in candidates])[:, None]
     zero_point = np.array([params.zero_point[0] for params in candidates])[:, None]
     position = edges / scale  # in steps from zero
-    last = INT8_MAX - zero_point
-    first = INT8_MIN - zero_point
-    inside = np.clip(position, first, last)
-    nearest = np.rint(inside)
+    nearest = np.rint(np.clip(position, INT8_MIN - zero_point, INT8_MAX - zero_point))
     # Antiderivative of the squared distance to the stored value: 1/12 a whole step, a cube within it and outside.
-    integral = nearest / 12.0 + (inside - nearest) ** 3 / 3.0 + (position - inside) ** 3 / 3.0
+    integral = nearest / 12.0 + (position - nearest) ** 3 / 3.0
     with np.errstate(invalid="ignore"):  # a scale beyond float16, refused by name when the table is made
         means = np.diff(integral, axis=1) / np.diff(position, axis=1)
         errors = (means @ counts) * scale[:, 0] ** 2 / counts.sum()
