@@ -188,8 +188,11 @@ def bins_of(values: NDArray[np.float32], exponent: int) -> NDArray[np.int64]:
     # A power of two changes no digit in float32 either, but that an all but dead tensor's is beyond its range.
     exact = np.dtype(np.float32 if FINEST_EXPONENT <= exponent <= 0 else np.float64)
     with np.errstate(over="ignore"):  # what is beyond the last bin may be far beyond
-        steps = np.floor(values.astype(exact, copy=False) * exact.type(2.0**-exponent))
-    bins: NDArray[np.int64] = (np.clip(steps, -BINS, BINS - 1) + exact.type(BINS)).astype(np.int64)
+        steps = values.astype(exact, copy=False) * exact.type(2.0**-exponent)
+    np.floor(steps, out=steps)
+    np.clip(steps, -BINS, BINS - 1, out=steps)
+    steps += exact.type(BINS)
+    bins: NDArray[np.int64] = steps.astype(np.int64)
     return bins
 
 
