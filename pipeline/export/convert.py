@@ -12,6 +12,7 @@ from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import Artifact, ModelCard, Precision, Reading, StoredFile
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.export.quantized import Quantized
+from rexnet_export.pipeline.machine.heap import give_back
 
 
 def require_targets(targets: Sequence[Target], precision: Precision) -> None:
@@ -53,5 +54,6 @@ def converted(
     with progress.stage("converting", len(targets), "targets") as bar:
         for target in targets:
             artifacts.append((target, target.convert(source, folder, f"{source.card.name}-{source.precision}")))
+            give_back()
             bar.advance(1, target.name)
     return artifacts

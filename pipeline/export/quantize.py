@@ -21,6 +21,7 @@ from rexnet_export.pipeline.export.quantized import Quantized, equalized, take, 
 from rexnet_export.pipeline.export.search_table import Searched, find_table, pixels
 from rexnet_export.pipeline.graph.float_graph import float_graph
 from rexnet_export.pipeline.graph.outputs import tapped
+from rexnet_export.pipeline.machine.heap import give_back
 from rexnet_export.pipeline.report.report import Quality
 from rexnet_export.quantization.calibration.channel_spread import spreads
 from rexnet_export.quantization.onnx.simulate import simulator
@@ -74,6 +75,7 @@ def calibrate(
     if table.rewrites:
         float_onnx = equalized(folder, card, model)
     made = written(folder, card, model, float_onnx, table, images.source.name, found.warnings)
+    give_back()
     return replace(made, quality=quality, mixed=mixed)
 
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rexnet_export.pipeline.machine.heap import give_back
 from rexnet_export.pipeline.machine.torch_threads import torch_threads
 from rexnet_export.quantization.calibration.observe import TensorStatistics
 from rexnet_export.quantization.calibration.sigmoid_limits import spans
@@ -60,7 +61,9 @@ def logit_slopes(
     parts = [few[start : start + size] for start in range(0, len(few), size)]
     signs = [torch.randint(0, 2, (PROBES, len(part), numbers), generator=generator) * 2.0 - 1.0 for part in parts]
     with torch_threads(1) as threads, ThreadPoolExecutor(threads) as pool:
-        return _added(pool.map(of_group, parts, signs))
+        found = _added(pool.map(of_group, parts, signs))
+    give_back()
+    return found
 
 
 def _squared(slopes: Iterable[Tensor], over: int) -> Tensor:
