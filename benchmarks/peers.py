@@ -65,17 +65,28 @@ def compared(
     peers: Sequence[Peer], size: int, folder: Path, rounds: int
 ) -> tuple[list[Measurement[Timed]], Mapping[str, Measurement[Timed]]]:
     """What every peer took, in their order, and by its name what each limit of the processor did; all in turns."""
-    image = folder / "image.npy"
-    np.save(image, np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8))
+    image = image_of(size, folder)
     program = peer_floor.compiled(folder)
     commands: dict[str | int, Measurement[list[str]]] = {}
     for place, peer in enumerate(peers):
-        script = [sys.executable, peer_worker.__file__, peer.opener, str(peer.file), str(image)]
-        commands[place] = peer.file if isinstance(peer.file, NotMeasured) else script
+        file = peer.file
+        commands[place] = file if isinstance(file, NotMeasured) else command(peer.opener, str(file), image)
     for name, words in peer_floor.KINDS.items():
         commands[name] = [str(program), *words]
     found = in_turns(commands, rounds, folder)
     return [found[place] for place in range(len(peers))], {name: found[name] for name in peer_floor.KINDS}
+
+
+def image_of(size: int, folder: Path) -> Path:
+    """A random uint8 image [1, S, S, 3] in a folder."""
+    path = folder / "image.npy"
+    np.save(path, np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8))
+    return path
+
+
+def command(opener: str, file: str, image: Path) -> list[str]:
+    """What starts a process that has a file open in a runtime."""
+    return [sys.executable, peer_worker.__file__, opener, file, str(image)]
 
 
 def in_turns[Name: (str | int)](

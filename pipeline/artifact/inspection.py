@@ -18,7 +18,7 @@ class Inspection:
     What cannot be read raises the target's `ConversionError`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each part is a question of its own
         self,
         *,
         metadata: Callable[[], dict[str, str]],
@@ -29,10 +29,11 @@ class Inspection:
         altered: Callable[[], list[str]] | None = None,
         compressed: Callable[[], Mapping[str, str]] = dict,
         declared: Callable[[], Sequence[str]] | None = None,
+        inside: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         """Where `altered` is not given, it follows from the metadata's fingerprints, and `declared` from its card."""
         self._declared = declared
-        self._compressed = compressed
+        self._compressed, self._inside = compressed, inside
         self._metadata, self._coverage, self._structure = metadata, coverage, structure
         self._qparams, self._parameters, self._altered = qparams, parameters, altered
 
@@ -60,6 +61,12 @@ class Inspection:
     def qparams(self) -> dict[str, QuantParams]:
         """Scales and zero points that the file stores, by ONNX tensor name."""
         return self._qparams()
+
+    @cached_property
+    def inside(self) -> Mapping[str, str]:
+        """Activations without parameters, as the runtime computes them inside another operator, whatever the table
+        says of them; and the tensor that this operator makes, whose parameters the file has."""
+        return self._inside()
 
     @cached_property
     def parameters(self) -> Parameters:

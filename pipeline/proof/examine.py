@@ -119,7 +119,7 @@ def examine(file: File, name: str, stored: StoredFile, release: Release) -> Find
         problems.asked(lambda: require_int8(_artifact(metadata, stored), coverage, float_tensors_from(metadata)))
     held: Measurement[bool] = UNREAD
     if qparams is not None:
-        held = problems.asked(lambda: _holds_table(metadata, qparams, release, problems)) or False
+        held = problems.asked(lambda: _holds_table(inspection, qparams, release, problems)) or False
     executed_by, self_test = _executed(file, metadata, qparams or {}, problems, compressed=bool(compressed))
     return Finding(
         name=name,
@@ -189,17 +189,18 @@ def _artifact(metadata: Mapping[str, str], stored: StoredFile) -> Artifact:
 
 
 def _holds_table(
-    metadata: Mapping[str, str], qparams: Mapping[str, QuantParams], release: Release, problems: _Problems
+    inspection: Inspection, qparams: Mapping[str, QuantParams], release: Release, problems: _Problems
 ) -> Measurement[bool]:
     """Compare with the table beside the file, which must be the one it was built from."""
     if not qparams:
         return NotMeasured(reason="only INT8 files hold the quantization table")
     if not release.tables:
         return NotMeasured(reason="no qparams.json lies beside it")
+    metadata = inspection.metadata
     for table in release.tables:
         if table.sha256 == metadata.get("table_sha256"):
             held = load_table(table.path)
-            differing = differences(held, qparams)
+            differing = differences(held, qparams, inspection.inside)
             differing += sorted(float_tensors_from(metadata).symmetric_difference(held.float_tensors))
             if differing:
                 problems.add(f"{listed(differing)} differ from {table.path.name}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -28,7 +29,7 @@ def read_back(
     if table is None or artifact.precision != "int8":
         return NotMeasured(reason="only INT8 artifacts hold the quantization table")
     stored = inspection.qparams
-    differing = differences(table, stored)
+    differing = differences(table, stored, inspection.inside)
     if differing:
         raise ConversionError(
             f"{path.name} does not hold the quantization table: {len(differing)} tensors differ, first "
@@ -40,11 +41,14 @@ def read_back(
     )
 
 
-def differences(table: QuantTable, stored: Mapping[str, QuantParams]) -> list[str]:
+def differences(
+    table: QuantTable, stored: Mapping[str, QuantParams], inside: Mapping[str, str] = MappingProxyType({})
+) -> list[str]:
     """Tensors whose stored parameters are missing or not the table's, compared as float32, or that it leaves in float.
 
     A scale rounded to float16 is the table's (see `rounded_to_float16`). Biases count where the format stores them as
-    integers; Core ML takes the float values those stand for.
+    integers; Core ML takes the float values those stand for. What is `inside` an operator has no parameters in the file
+    (see `Inspection.inside`).
     """
     integer_biases = any(params.bits == BIAS_BITS for params in stored.values())
     unwanted = [name for name in table.float_tensors if name in stored]
@@ -52,6 +56,7 @@ def differences(table: QuantTable, stored: Mapping[str, QuantParams]) -> list[st
         name
         for name, entry in table.tensors.items()
         if entry.params is not None
+        and name not in inside.keys() - stored.keys()
         and (entry.params.bits != BIAS_BITS or integer_biases)
         and (name not in stored or not (_equal(entry.params, stored[name]) or _rounded(entry.params, stored[name])))
     ]

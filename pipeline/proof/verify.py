@@ -219,12 +219,13 @@ def _tensors(
 
 
 def _common_grids(findings: Sequence[Finding]) -> dict[str, QuantParams]:
-    """Parameters of activations that all the files agree on; files of other tables are compared as real numbers."""
-    first = findings[0].qparams
+    """Parameters of activations that all the files agree on that have them; files of other tables are compared as real
+    numbers."""
+    known = {name: params for finding in findings for name, params in finding.qparams.items()}
     return {
         name: params
-        for name, params in first.items()
-        if params.axis is None and all(finding.qparams.get(name) == params for finding in findings)
+        for name, params in known.items()
+        if params.axis is None and all(finding.qparams.get(name, params) == params for finding in findings)
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,9 +65,16 @@ class QuantTable:
         """The activations, weights and biases that stay in float, in name order."""
         return tuple(sorted(name for name, entry in self.tensors.items() if entry.decision == "float"))
 
-    def require_stored(self, found: Mapping[str, QuantParams]) -> None:
-        """Refuse what was read back from a file just written, unless it is this table's parameters, all and no more."""
-        wanted = {name: entry.params for name, entry in self.tensors.items() if entry.params is not None}
+    def require_stored(self, found: Mapping[str, QuantParams], inside: Collection[str] = ()) -> None:
+        """Refuse what was read back from a file just written, unless it is this table's parameters, all and no more.
+
+        `inside`: the tensors that the file's format has no parameters for (see `Inspection.inside`).
+        """
+        wanted = {
+            name: entry.params
+            for name, entry in self.tensors.items()
+            if entry.params is not None and name not in inside
+        }
         for name in wanted.keys() | found.keys():
             if wanted.get(name) != found.get(name):
                 raise ConversionError(

@@ -49,6 +49,7 @@ PARTS: Mapping[str, TypeAdapter[Any]] = {
     "coverage": TypeAdapter(Coverage),
     "structure": TypeAdapter(Structure),
     "qparams": TypeAdapter(dict[str, QuantParams]),
+    "inside": TypeAdapter(dict[str, str]),
     "altered": TypeAdapter(list[str]),
     "declared": TypeAdapter(tuple[str, ...]),
     "compressed": TypeAdapter(dict[str, str]),

@@ -9,22 +9,41 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from rexnet_export.pipeline.artifact.metadata import float_tensors_from
 from rexnet_export.pipeline.artifact.structure import Structure, islands
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.records import Coverage, NotMeasured
 from rexnet_export.quantization.table.params import INT8_MIN, QuantParams
+from rexnet_export.targets.openvino.grids import (
+    GRID,
+    MOVES,
+    REAL,
+    SCALED,
+    computed,
+    inside_silu,
+    on_grids,
+    readers_of,
+)
 from rexnet_export.targets.openvino.ir import CLAMPS, PRODUCTS, Graph, Layer
-from rexnet_export.targets.openvino.lower import INPUT, LEVELS, PIXELS, REAL, SCALED
+from rexnet_export.targets.openvino.lower import INPUT, LEVELS, PIXELS
 
-GRID = "FakeQuantize"
 _NO_ARITHMETIC = frozenset({"Parameter", "Const", "Result", "Convert", "Transpose", "SoftMax", GRID})
 _BITS = {np.dtype(np.int8): 8, np.dtype(np.int32): 32}
 
 
 def stored_qparams(graph: Graph) -> dict[str, QuantParams]:
-    """Scales and zero points by ONNX tensor name."""
+    """Scales and zero points by ONNX tensor name: what is only moved has those of what it comes from."""
+    left = float_tensors_from(graph.metadata)
+    found: dict[str, QuantParams] = {}
+    for layer in graph.kinds(GRID, *MOVES):
+        if layer.kind == GRID:
+            found[layer.name] = _grid(graph, layer)
+        elif layer.name not in left and not layer.name.endswith(REAL):
+            sources = [found.get(name) for name in computed(graph, layer)]
+            if sources and sources[0] is not None and all(params == sources[0] for params in sources):
+                found[layer.name] = sources[0]
     scaled = (layer for layer in graph.kinds("Multiply") if layer.name.endswith(SCALED))
-    return {layer.name: _grid(graph, layer) for layer in graph.kinds(GRID)} | dict(_scaled(graph, x) for x in scaled)
+    return found | dict(_scaled(graph, layer) for layer in scaled)
 
 
 def _grid(graph: Graph, layer: Layer) -> QuantParams:
@@ -53,7 +72,7 @@ def _scaled(graph: Graph, layer: Layer) -> tuple[str, QuantParams]:
 def stored_parameters(graph: Graph) -> dict[str, NDArray[np.generic]]:
     """Weights and biases of every product in ONNX layout, as they lie in the file, by ONNX tensor name."""
     found: dict[str, NDArray[np.generic]] = {}
-    readers = _readers(graph)
+    readers = readers_of(graph)
     for product in graph.kinds(*PRODUCTS):
         weight = graph.stored(product.inputs[1])
         values = graph.constants[weight]
@@ -100,14 +119,6 @@ def _macs(graph: Graph, product: Layer) -> int:
     return prod(product.shape[1:]) * prod(each)
 
 
-def _readers(graph: Graph) -> dict[str, list[Layer]]:
-    readers: dict[str, list[Layer]] = {name: [] for name in graph.layers}
-    for layer in graph.layers.values():
-        for name in layer.inputs:
-            readers[name].append(layer)
-    return readers
-
-
 def _computing(graph: Graph) -> Iterator[Layer]:
     """The layers behind the image as real numbers, up to the outputs; what makes weights of integers is none."""
     behind = {INPUT}
@@ -119,34 +130,36 @@ def _computing(graph: Graph) -> Iterator[Layer]:
 
 
 def _in_float(graph: Graph) -> list[Layer]:
-    """The layers that do not take integers and give integers, the way plugins fuse: grid - operator - (bias, clamp) -
-    grid."""
-    readers = _readers(graph)
+    """The layers that do not take integers and give integers, the way plugins fuse: grid - operator - (bias, SiLU or
+    clamp) - grid."""
+    readers, integers, fused = readers_of(graph), on_grids(graph), _fused(graph)
     ends: set[str] = set()  # whose numbers go to grids alone
     for layer in reversed([*graph.layers.values()]):  # each before what it reads
         if readers[layer.name] and all(
-            reader.kind == GRID or (_is_fused(graph, reader) and reader.name in ends) for reader in readers[layer.name]
+            reader.kind == GRID or (reader.name in fused and reader.name in ends) for reader in readers[layer.name]
         ):
             ends.add(layer.name)
-    return [layer for layer in _computing(graph) if layer.name not in ends or not _takes_integers(graph, layer)]
+
+    def takes_integers(layer: Layer) -> bool:
+        if layer.kind in PRODUCTS and graph.constants[graph.stored(layer.inputs[1])].dtype != np.int8:
+            return False
+        # What stands behind an operator that it is fused into: that one answers for its own inputs.
+        return layer.name in fused or integers.issuperset(computed(graph, layer))
+
+    return [
+        layer
+        for layer in _computing(graph)
+        if layer.name not in integers and not (layer.name in ends and takes_integers(layer))
+    ]
 
 
-def _takes_integers(graph: Graph, layer: Layer) -> bool:
-    if layer.kind in PRODUCTS and graph.constants[graph.stored(layer.inputs[1])].dtype != np.int8:
-        return False
-    # What stands behind an operator that it is fused into: that one answers for its own inputs.
-    return all(graph.layers[name].kind == GRID or _is_fused(graph, layer) for name in _computed(graph, layer))
-
-
-def _is_fused(graph: Graph, layer: Layer) -> bool:
-    return layer.kind in CLAMPS or (layer.kind == "Add" and len(_computed(graph, layer)) == 1)
-
-
-def _computed(graph: Graph, layer: Layer) -> list[str]:
-    """The inputs that are no parameters."""
-    count = {"Add": 2, "Multiply": 2, "Concat": None}.get(layer.kind, 1)
-    return [name for name in layer.inputs[:count] if not _is_parameter(graph, name)]
-
-
-def _is_parameter(graph: Graph, name: str) -> bool:
-    return graph.layers[name].kind == "Const" or name.endswith((SCALED, f".bias{REAL}"))
+def _fused(graph: Graph) -> set[str]:
+    """The layers that plugins compute inside the operator ahead of them: clamps, biases and SiLUs."""
+    found = {
+        layer.name
+        for layer in graph.layers.values()
+        if layer.kind in CLAMPS or (layer.kind == "Add" and len(computed(graph, layer)) == 1)
+    }
+    for name, grid in inside_silu(graph).items():
+        found |= {name, graph.layers[grid].inputs[0]}
+    return found

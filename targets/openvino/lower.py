@@ -1,8 +1,8 @@
 """ONNX graph and table to an OpenVINO model: one small function per ONNX operator.
 
 The float graph is what is lowered; where the table has parameters for an activation, a FakeQuantize with exactly that
-range stands behind it, and weights and biases are integers times scales. Every layer has a name of ours: the names that
-OpenVINO makes hold a counter, which differs from run to run.
+range stands behind it (but for those of `grids.without_grid`), and weights and biases are integers times scales. Every
+layer has a name of ours: the names that OpenVINO makes hold a counter, which differs from run to run.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ from rexnet_export.pipeline.core.outputs import LOGITS, PROBABILITIES
 from rexnet_export.quantization.onnx.view import GraphView, attributes_of, view
 from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.quantization.table.table import QuantTable
+from rexnet_export.targets.openvino.grids import PRODUCT, REAL, SCALED, without_grid
 from rexnet_export.targets.openvino.toolchain import runtime
 
 IMAGE, INPUT = "image", "input"
 LEVELS, PIXELS = 256, (0.0, 255.0)
-# What stands in front of a tensor of ONNX: the product without its bias, and real numbers before they are on a grid.
-PRODUCT, REAL, SCALED = ".product", ".real", ".dq"
 
 type Node = Any  # OpenVINO's: its Python classes say little of their types
 
@@ -57,12 +56,13 @@ class Lowering:
         self.graph = graph
         self.values: dict[str, Node] = {}
         self._table = table
+        self._silent = frozenset() if table is None else without_grid(graph, table)
         self._half = half
 
     def add(self, node: onnx.NodeProto) -> None:
-        """Lower one node, and put what it makes on its grid."""
+        """Lower one node, and put what it makes on its grid, where it has one of its own."""
         name = node.output[0]
-        params = self.params(name)
+        params = None if name in self._silent else self.params(name)
         real = OPERATORS[node.op_type](self, node, name if params is None else f"{name}{REAL}")
         self.values[name] = real if params is None else self._on_grid(name, real, params)
 
@@ -165,8 +165,16 @@ def _pad(lowering: Lowering, node: onnx.NodeProto, name: str) -> Node:
 
 
 def _transpose(lowering: Lowering, node: onnx.NodeProto, name: str) -> Node:
-    order = lowering.constant(f"{name}.order", np.array(attributes_of(node)["perm"], np.int64))
-    return lowering.ops.transpose(lowering.values[node.input[0]], order, name=name)
+    """Channels first. What an image is padded with is put behind its planes: OpenVINO pads each pixel by itself."""
+    axes = attributes_of(node)["perm"]
+    order = lowering.constant(f"{name}.order", np.array(axes, np.int64))
+    padded = lowering.values[node.input[0]]
+    if padded.get_type_name() != "Pad":
+        return lowering.ops.transpose(padded, order, name=name)
+    source, before, after, value = (end.get_node() for end in padded.input_values())
+    planes = lowering.ops.transpose(source, order, name=f"{node.input[0]}.planes")
+    ends = (lowering.constant(end.get_friendly_name(), end.data[axes]) for end in (before, after))
+    return lowering.ops.pad(planes, *ends, "constant", value, name=name)
 
 
 def _flatten(lowering: Lowering, node: onnx.NodeProto, name: str) -> Node:

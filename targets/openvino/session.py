@@ -20,9 +20,10 @@ from rexnet_export.pipeline.core.extras import require_module
 from rexnet_export.pipeline.core.images import require_images
 from rexnet_export.pipeline.core.outputs import PROBABILITIES, answer, are_outputs
 from rexnet_export.quantization.table.params import QuantParams
-from rexnet_export.targets.openvino.inspect import GRID, stored_qparams
+from rexnet_export.targets.openvino.grids import GRID, PRODUCT, REAL, SCALED, on_grids
+from rexnet_export.targets.openvino.inspect import stored_qparams
 from rexnet_export.targets.openvino.ir import LONGEST_REASON, PRODUCTS, Graph, read_ir
-from rexnet_export.targets.openvino.lower import IMAGE, INPUT, PRODUCT, REAL, SCALED
+from rexnet_export.targets.openvino.lower import IMAGE, INPUT
 from rexnet_export.targets.openvino.saturation import IN_FLOAT, saturates
 from rexnet_export.targets.openvino.toolchain import core, runtime
 
@@ -144,16 +145,16 @@ def open_session(path: Path, *, threads: int = 1) -> OpenvinoSession:
 
 
 def _activations(graph: Graph) -> list[str]:
-    """What stands for a tensor of ONNX behind the image: grids, and what the file leaves in float; all where it has no
-    grids."""
-    grids = {layer.name for layer in graph.kinds(GRID)}
+    """What stands for a tensor of ONNX behind the image: what is on a grid, and what the file leaves in float; all
+    where it has no grids."""
+    grids = on_grids(graph)
     left = float_tensors_from(graph.metadata) if grids else graph.layers.keys()
     names = list(graph.layers)
     helpers = (PRODUCT, REAL, SCALED, PROBABILITIES)
     return [
         layer.name
         for layer in map(graph.layers.__getitem__, names[names.index(INPUT) :])
-        if layer.name in grids
+        if (layer.name in grids and not layer.name.endswith(REAL))
         or (layer.name in left and -1 in layer.shape and layer.kind != "Result" and not layer.name.endswith(helpers))
     ]
 

@@ -16,6 +16,7 @@ from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.extras import require_module
 from rexnet_export.pipeline.core.records import Artifact, Precision, stored_file
 from rexnet_export.quantization.table.table import QuantTable
+from rexnet_export.targets.openvino.grids import inside_silu
 from rexnet_export.targets.openvino.inspect import count_arithmetic, stored_parameters, stored_qparams, structure
 from rexnet_export.targets.openvino.ir import MODEL, SECTION, WEIGHTS, Graph, read_ir
 from rexnet_export.targets.openvino.lower import Node, lower
@@ -71,6 +72,7 @@ class Openvino:
             coverage=read(count_arithmetic),
             structure=read(structure),
             qparams=read(stored_qparams),
+            inside=read(inside_silu),
             parameters=read(stored_parameters),
         )
 
@@ -97,8 +99,11 @@ def _write(model: Node, path: Path, source: Source, proof: Mapping[str, str] | N
 
 
 def _compare(graph: Graph, model: onnx.ModelProto, table: QuantTable) -> None:
-    """Everything the table says about this network, scales to integers, is in the file, and nothing else is."""
-    table.require_stored(stored_qparams(graph))
+    """Everything the table says about this network, scales to integers, is in the file, and nothing else is.
+
+    What is inside a SiLU has no grid: the rule that left it out and the one that reads must find the same.
+    """
+    table.require_stored(stored_qparams(graph), inside=inside_silu(graph))
     real = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for name, values in stored_parameters(graph).items():
         entry = table.tensors.get(name)

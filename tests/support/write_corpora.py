@@ -30,8 +30,9 @@ from rexnet_export.pipeline.core.records import ModelCard, Preprocess
 from rexnet_export.quantization.table.params import QuantParams
 from rexnet_export.quantization.table.table import Calibration, QuantTable, TensorEntry
 from rexnet_export.quantization.table.table_file import save_table
+from rexnet_export.targets.openvino.grids import SCALED
 from rexnet_export.targets.openvino.ir import SECTION
-from rexnet_export.targets.openvino.lower import IMAGE, INPUT, PIXELS, SCALED
+from rexnet_export.targets.openvino.lower import IMAGE, INPUT, PIXELS
 from rexnet_export.targets.openvino.toolchain import Runtime, runtime
 from rexnet_export.targets.tflite.flatbuffer import schema
 

@@ -143,11 +143,13 @@ def test_a_trace_has_every_tensor_of_the_table_on_its_grid(
     }
     reference = float_trace(sources["int8"].float_onnx.path).trace(images[:1])
     for file in converted.executable():
-        session = converted.target.open(replace(converted.artifact, file=file))
+        artifact = replace(converted.artifact, file=file)
+        session = converted.target.open(artifact)
         found = session.trace(images[:1])
         np.testing.assert_array_equal(found["logits"], session.run(images[:1]))
-        assert activations.keys() <= found.keys() <= table.tensors.keys()
-        for name, params in activations.items():
+        traced = activations.keys() - converted.target.inspect(artifact).inside.keys()
+        assert traced <= found.keys() <= table.tensors.keys()
+        for name, params in ((name, activations[name]) for name in activations if name in traced):
             values = found[name]
             assert values.dtype == np.float32
             assert values.shape == reference[name].shape, name
@@ -166,9 +168,12 @@ def test_int8_files_store_the_quantization_table(converted: Converted, sources: 
     wanted = {name: entry.params for name, entry in table.tensors.items() if entry.params is not None}
     biases = {name for name, entry in table.tensors.items() if entry.decision == "derived"}
     for file in converted.executable():
-        stored = converted.target.inspect(replace(converted.artifact, file=file)).qparams
-        # A format may hold biases as floats; everything else must be there, and what is there must be the table's.
-        assert wanted.keys() - stored.keys() <= biases
+        inspection = converted.target.inspect(replace(converted.artifact, file=file))
+        stored = inspection.qparams
+        # A format may hold biases as floats; everything else must be there but what is inside an operator, and what is
+        # there must be the table's.
+        assert inspection.inside.keys().isdisjoint(stored)
+        assert wanted.keys() - stored.keys() - inspection.inside.keys() <= biases
         assert stored == {name: wanted[name] for name in stored}
 
 
@@ -266,8 +271,9 @@ def test_float_tensors_are_those_of_the_table_and_no_others(
             assert named == frozenset()
             continue
         assert named == frozenset(table.float_tensors)
-        stored = converted.target.inspect(artifact).qparams
-        assert differences(table, stored) == []
+        inspection = converted.target.inspect(artifact)
+        stored, inside = inspection.qparams, inspection.inside
+        assert differences(table, stored, inside) == []
         assert named.isdisjoint(stored)
         # The same file beside a table that leaves other tensors in float: each is named.
         for name in table.float_tensors[:3]:
@@ -276,9 +282,9 @@ def test_float_tensors_are_those_of_the_table_and_no_others(
             expected = (
                 [name] if wanted.params and (wanted.params.bits == 8 or converted.target.name != "coreml") else []
             )
-            assert differences(integers, stored) == expected
+            assert differences(integers, stored, inside) == ([] if name in inside else expected)
         left = replace(table, tensors={**table.tensors, "logits": TensorEntry(decision="float", reason="a test")})
-        assert differences(left, stored) == ["logits"]
+        assert differences(left, stored, inside) == ["logits"]
 
 
 def test_int8_files_multiply_in_int8(converted: Converted, sources: Sources) -> None:

@@ -65,12 +65,12 @@ def scales(sources: Sources, tensor: str) -> tuple[float, ...]:
 
 @pytest.fixture(scope="module")
 def activation(sources: Sources) -> str:
-    """Read by a Sigmoid and a Mul, so that no bias' scale follows from it, and of a scale no other tensor has:
+    """Read by a pool and a gate, so that no bias' scale follows from it, and of a scale no other tensor has:
     ONNX Runtime stores equal scales once."""
     entries = table_of(sources).tensors.values()
     counted = Counter(entry.params.scale for entry in entries if entry.params is not None)
-    expanded = [name for name in table_of(sources).tensors if name.endswith(".expand")]
-    return next(name for name in expanded if counted[scales(sources, name)] == 1)
+    gated = [name.replace(".pool", ".depthwise") for name in table_of(sources).tensors if name.endswith(".pool")]
+    return next(name for name in gated if counted[scales(sources, name)] == 1)
 
 
 class Damaged:
@@ -92,7 +92,8 @@ class Damaged:
         return set(damaged(inspection.metadata, inspection.qparams, inspection.parameters))
 
     def from_table(self) -> set[str]:
-        return set(differences(table_of(self._sources), self.target.inspect(self.artifact).qparams))
+        inspection = self.target.inspect(self.artifact)
+        return set(differences(table_of(self._sources), inspection.qparams, inspection.inside))
 
     def passes_self_test(self) -> bool:
         inspection = self.target.inspect(self.artifact)

@@ -62,8 +62,12 @@ def test_openvino_itself_reads_the_folder_and_what_it_says(int8: Artifact, image
     assert model.get_rt_info(["rexnet_export", "labels"]).astype(str) == TARGET.inspect(int8).metadata["labels"]
     settings = {"INFERENCE_PRECISION_HINT": "f32"} | ({"LP_TRANSFORMS_MODE": "NO"} if saturates() else {})
     compiled = core().compile_model(model, "CPU", settings)
-    found = compiled(images)["logits"]  # any batch: its dimension is open
-    np.testing.assert_array_equal(found, TARGET.open(int8).run(images))
+    wanted = TARGET.open(int8).run(images)
+    # Any batch, as its dimension is open; other kernels compute it, in whose SiLUs other numbers fall on halves.
+    assert signal_to_noise(wanted, compiled(images)["logits"]) > 20
+    model.reshape([1, *images.shape[1:]])
+    compiled = core().compile_model(model, "CPU", settings)
+    np.testing.assert_array_equal(np.concatenate([compiled(image[None])["logits"].copy() for image in images]), wanted)
 
 
 def test_every_product_runs_in_int8_here(int8: Artifact) -> None:
@@ -184,7 +188,7 @@ def test_a_chain_that_is_read_twice_at_each_step_takes_no_time(copy: Path) -> No
         "</layer>"
     )
     edge = '<edge from-layer="{}" from-port="0" to-layer="{}" to-port="{}" />'
-    layers, edges, last = [], [], re.search(r'id="(\d+)" name="stem" type="FakeQuantize"', text)[1]  # type: ignore[index]
+    layers, edges, last = [], [], re.search(r'id="(\d+)" name="stem\.silu" type="FakeQuantize"', text)[1]  # type: ignore[index]
     for step in range(60):
         clamp, addition = f"8{step:03}", f"9{step:03}"
         # By its name the clamp is a parameter, so the addition reads one number.
@@ -207,12 +211,14 @@ def test_what_openvino_says_is_told_not_where_it_says_it(copy: Path) -> None:
 
 def test_a_grid_on_which_zero_is_no_integer_is_an_error(copy: Path) -> None:
     graph = read_ir(copy)
-    _, low, *_ = graph.layers["stem"].inputs
+    _, low, *_ = graph.layers["stem.silu"].inputs
     place = (copy / MODEL).read_text(encoding="utf-8")
     offset = int(re.search(rf'name="{re.escape(low)}".*?offset="(\d+)"', place, re.DOTALL)[1])  # type: ignore[index]
     numbers = bytearray((copy / WEIGHTS).read_bytes())
     numbers[offset : offset + 4] = np.float32(-1.234).tobytes()
     (copy / WEIGHTS).write_bytes(numbers)
     artifact = Artifact(target="openvino", precision="int8", file=stored_file(copy))
-    with pytest.raises(ConversionError, match=r"copy\.openvino: stem has the range -1\.23.* in which 0 is no integer"):
+    with pytest.raises(
+        ConversionError, match=r"copy\.openvino: stem\.silu has the range -1\.23.* in which 0 is no integer"
+    ):
         _ = TARGET.inspect(artifact).qparams
