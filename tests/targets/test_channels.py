@@ -44,7 +44,7 @@ def test_every_format_answers_as_torch_does(
     assert card_from(inspection.metadata).preprocess == source.card.preprocess
     assert isinstance(check(session, inspection.metadata, inspection.qparams), SelfTest)
     if source.table is not None:
-        assert inspection.qparams["features.4.expand"] == source.table.tensors["features.4.expand"].params
+        assert inspection.qparams["stem.silu"] == source.table.tensors["stem.silu"].params
     with pytest.raises(DataError, match="32, 32, 4"):
         session.run(np.ascontiguousarray(images[..., :3]))
 

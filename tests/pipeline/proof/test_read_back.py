@@ -49,6 +49,14 @@ def test_a_missing_scale_or_zero_point_differs() -> None:
     assert differences(TABLE, stored) == ["stem", "stem.weight"]
 
 
+def test_what_is_inside_an_operator_may_be_missing_and_may_not_be_another() -> None:
+    without = {name: params for name, params in PARAMS.items() if name != "stem"}
+    assert differences(TABLE, without) == ["stem"]
+    assert differences(TABLE, without, {"stem": "silu"}) == []
+    other = {"stem": replace(PARAMS["stem"], zero_point=(-2,))}
+    assert differences(TABLE, without | other, {"stem": "silu"}) == ["stem"]
+
+
 def test_scales_rounded_to_float16_are_counted_not_refused() -> None:
     stored = PARAMS | {
         "stem": replace(PARAMS["stem"], scale=(HALF_OF_THIRD,)),
