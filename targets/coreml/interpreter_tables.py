@@ -113,12 +113,12 @@ def looked_up(table: Tensor, real: Tensor) -> Tensor:
     whole = (real.numel(),), (1,)  # in the order of memory, whatever that of the axes
     parts = (torch.split(each.as_strided(*whole), _AT_ONCE) for each in (real, found))
     for numbers, results in zip(*parts, strict=True):
-        places = numbers.half().view(torch.int16).to(torch.int32).add_(_PATTERNS // 2)
+        places = numbers.half().view(torch.uint16).to(torch.int32)
         torch.index_select(table, 0, places, out=results)
     return found
 
 
 def _halves() -> Tensor:
-    """All float16 numbers as float32, in the order of their patterns as signed integers."""
-    patterns = torch.arange(-_PATTERNS // 2, _PATTERNS // 2, dtype=torch.int16)
+    """All float16 numbers as float32, in the order of their patterns."""
+    patterns = torch.arange(_PATTERNS, dtype=torch.int32).to(torch.uint16)
     return patterns.view(torch.float16).float()
