@@ -30,6 +30,7 @@ from rexnet_export.targets.ort.padding import padded, stating
 from rexnet_export.targets.ort.schema import tools
 from rexnet_export.targets.ort.session import file_content, open_session, optimized
 from rexnet_export.targets.ort.structure import structure
+from rexnet_export.targets.ort.tail import flat_where_it_lies
 
 X86, VNNI, NPU = "x86", "vnni", "npu"
 FOR_VNNI = "For x86 with VNNI; others lose sums in silence unless session.x64quantprecision is 1."
@@ -71,7 +72,7 @@ class Ort:
     def _convert_int8(self, source: Source, folder: Path, stem: str) -> Artifact:
         if source.qdq_onnx is None or source.table is None:
             raise ConversionError(f"{source.card.name}: INT8 needs a quantization table; calibrate first")
-        unsigned = eight_at_once(insert_qdq(onnx.load(source.float_onnx.path), source.table, "uint8"))
+        unsigned = _for_x86(insert_qdq(onnx.load(source.float_onnx.path), source.table, "uint8"))
         mixed = insert_qdq(onnx.load(source.float_onnx.path), source.table, "uint8", weights="int8")
         plain, mobile = _pair(onnx.load(source.qdq_onnx.path), source, folder, stem)
         plain_x86, x86 = _pair(unsigned, source, folder, f"{stem}-{X86}")
@@ -142,6 +143,11 @@ def _pair(model: onnx.ModelProto, source: Source, folder: Path, stem: str) -> tu
     return _write(_described(model, source, for_plain), plain), stored_file(mobile)
 
 
+def _for_x86(model: onnx.ModelProto) -> onnx.ModelProto:
+    """With both ends in the forms that are fastest there."""
+    return flat_where_it_lies(eight_at_once(model))
+
+
 def _for_vnni(model: onnx.ModelProto, source: Source, path: Path) -> StoredFile:
     """A `.onnx` that says what its processor has to have; of a `.ort`, nobody could ask for exact sums.
 
@@ -151,7 +157,7 @@ def _for_vnni(model: onnx.ModelProto, source: Source, path: Path) -> StoredFile:
     if not source.float_tensors:
         model, channels = padded(model)
         stated |= stating(channels)
-    model = eight_at_once(model)
+    model = _for_x86(model)
     stated |= {PROCESSOR: saturation.VNNI, "description": f"{stated['description']} {FOR_VNNI}"}
     return _alone(_with_scores(model, source.outputs), source, path, stated)
 
