@@ -228,10 +228,11 @@ def _tensor(zero_point: str) -> str:
 
 
 def _params(graph: Graph, scale: str, zero_point: str) -> QuantParams:
-    scales, zero_points = graph.constants[scale], graph.constants[zero_point]
+    scales = graph.constants[scale]
+    zero_points = np.broadcast_to(_signed(graph.constants[zero_point]), scales.shape)  # a weight may have one for all
     return QuantParams(
         scale=tuple(float(value) for value in scales.flat),
-        zero_point=tuple(int(value) for value in _signed(zero_points).flat),
+        zero_point=tuple(int(value) for value in zero_points.flat),
         axis=0 if scales.ndim else None,
     )
 

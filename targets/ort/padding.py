@@ -173,7 +173,7 @@ def unpadded(graph: Graph, names: Mapping[str, str]) -> Graph:
 
 def _own(values: NDArray[np.generic], fill: np.generic | int, *sizes: int | None) -> NDArray[np.generic]:
     """A constant's own rows and columns, where it has nothing but `fill` behind them."""
-    own = tuple(slice(size) for size in sizes)
+    own = (*(slice(size) for size in sizes[: values.ndim]), ...)  # a zero point for all rows has none of its own
     behind = np.ones(values.shape, bool)
     behind[own] = False
     return values[own] if (values[behind] == fill).all() else values

@@ -155,6 +155,17 @@ def optimized(onnx_path: Path, path: Path) -> StoredFile:
     return stored_file(path)
 
 
+def fused(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """A QDQ graph in the operators on integers that ONNX Runtime makes of it, before it chooses a layout for them."""
+    options = _options()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "fused.onnx"
+        options.optimized_model_filepath = str(path)
+        without = ("NchwcTransformer", "NhwcTransformer")
+        onnx_session.open_session(model.SerializeToString(), name, options, without=without)
+        return onnx.load(path)
+
+
 def _single_image(path: Path) -> bytes:
     model = _model(file_content(path), path)
     graph = model.graph

@@ -25,6 +25,7 @@ from rexnet_export.targets.ort import saturation
 from rexnet_export.targets.ort.coverage import count
 from rexnet_export.targets.ort.format import Graph, parameters, quantization
 from rexnet_export.targets.ort.front import eight_at_once
+from rexnet_export.targets.ort.integers import in_integers
 from rexnet_export.targets.ort.npu import npu_graph
 from rexnet_export.targets.ort.padding import padded, stating
 from rexnet_export.targets.ort.schema import tools
@@ -151,15 +152,17 @@ def _for_x86(model: onnx.ModelProto) -> onnx.ModelProto:
 def _for_vnni(model: onnx.ModelProto, source: Source, path: Path) -> StoredFile:
     """A `.onnx` that says what its processor has to have; of a `.ort`, nobody could ask for exact sums.
 
-    Where all of it is integers, its channels are padded to what the kernels want.
+    Where all of it is integers, its channels are padded to what the kernels want, and it is written as what is run.
     """
     stated = described(source)
     if not source.float_tensors:
         model, channels = padded(model)
         stated |= stating(channels)
-    model = _for_x86(model)
+    model = _with_scores(_for_x86(model), source.outputs)
+    if not source.float_tensors:
+        model = in_integers(model, path.name)
     stated |= {PROCESSOR: saturation.VNNI, "description": f"{stated['description']} {FOR_VNNI}"}
-    return _alone(_with_scores(model, source.outputs), source, path, stated)
+    return _alone(model, source, path, stated)
 
 
 def _alone(model: onnx.ModelProto, source: Source, path: Path, stated: Mapping[str, str]) -> StoredFile:

@@ -144,7 +144,7 @@ def test_a_wider_kernel_that_moves_pixels_is_refused(artifact_of: ArtifactOf, tm
     (tensor,) = (tensor for tensor in model.graph.initializer if tensor.name == WEIGHT)
     moved = np.pad(numpy_helper.to_array(tensor), ((0, 0), (0, 0), (0, 0), (1, 0)))
     tensor.CopyFrom(numpy_helper.from_array(moved, WEIGHT))
-    node = next(node for node in model.graph.node if node.op_type == "Conv")
+    node = next(node for node in model.graph.node if WEIGHT in node.input)
     del node.attribute[:], model.graph.value_info[:]
     node.attribute.append(onnx.helper.make_attribute("pads", [0, 0, 0, 1]))
     require_refused(model, whole, tmp_path)

@@ -116,11 +116,16 @@ def changed(artifact: Artifact, name: str, place: tuple[int, ...], folder: Path)
     return replace(artifact, file=stored_file(folder / "changed.onnx"))
 
 
-@pytest.mark.parametrize("part", ["weight.q", "weight.q.zero_point", "weight.q.scale", "bias.q"])
-def test_anything_but_zeros_there_is_named(part: str, artifact: Artifact, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("part", "place"),
+    [("weight.q", (-1, 0, 0, 0)), ("weight.q.zero_point", ()), ("weight.q.scale", (-1,)), ("bias.q", (-1,))],
+)
+def test_anything_but_zeros_there_is_named(
+    part: str, place: tuple[int, ...], artifact: Artifact, tmp_path: Path
+) -> None:
     own = json.loads(ORT.inspect(artifact).metadata["padded"])
     layer = next(name for name in own if name.endswith(".project"))
-    copy = changed(artifact, f"{layer}.{part}", (-1, *(0, 0, 0)[: 3 * (part == "weight.q")]), tmp_path)
+    copy = changed(artifact, f"{layer}.{part}", place, tmp_path)
     inspection = ORT.inspect(copy)
     named = damaged(inspection.metadata, inspection.qparams, inspection.parameters)
     assert f"{layer}.{part.partition('.')[0]}" in named
