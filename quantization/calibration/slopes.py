@@ -13,6 +13,7 @@ logits (Hutchinson 1990), so one backward pass finds it for every value of every
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,17 +41,21 @@ class Slopes:
 
 def summed(
     values: NDArray[np.float32],
-    squared: NDArray[np.floating],
+    probes: Sequence[NDArray[np.float32]],
     statistics: TensorStatistics,
     useful: Span | None,
 ) -> Slopes:
-    """Squared slopes [N, C, ...] of values [N, C, ...], all probes' together, by channel and by value.
+    """Squared slopes [N, C, ...] of values [N, C, ...], as each probe found them, by channel and by value.
 
-    Values beyond `useful` count as its ends. Fastest where both have their channels last in memory.
+    Values beyond `useful` count as its ends.
     """
-    at, slopes = (np.moveaxis(each, 1, -1).reshape(-1, each.shape[1]) for each in (values, squared))
-    bins = bins_of((at if useful is None else np.clip(at, *useful)).ravel(), statistics.exponent)
-    return Slopes(
-        by_channel=slopes.sum(axis=0, dtype=np.float64),
-        by_value=np.bincount(bins, slopes.ravel(), 2 * BINS).astype(np.float64, copy=False),
+    within = values if useful is None else np.clip(values, *useful)
+    bins = bins_of(within.ravel(), statistics.exponent)
+    first, *others = (
+        Slopes(
+            by_channel=squared.sum(axis=(0, *range(2, squared.ndim)), dtype=np.float64),
+            by_value=np.bincount(bins, squared.ravel(), 2 * BINS).astype(np.float64, copy=False),
+        )
+        for squared in probes
     )
+    return sum(others, start=first)

@@ -23,7 +23,7 @@ from rexnet_export.quantization.onnx.view import view
 
 PROBES = 2  # backward passes an image
 MOST_PIXELS, FEWEST_IMAGES = 2**20, 32  # 256 images at 64 px, 32 at 224
-GROUP, GROUP_PIXELS = 16, 2**17  # images at once; other numbers would draw other signs
+GROUP, GROUP_PIXELS = 16, 2**17  # images whose signs are drawn together
 
 
 def logit_slopes(
@@ -49,14 +49,16 @@ def logit_slopes(
         found = [
             torch.autograd.grad(logits, values, signed, retain_graph=True, materialize_grads=True) for signed in signs
         ]
-        values = [value.detach() for value in values]
-        del tensors, logits  # the rest of the network is not kept while slopes are summed
         return {
-            name: summed(value.numpy(), _squared(slopes, over).numpy(), statistics[name], useful.get(name))
+            name: summed(
+                value.detach().numpy(),
+                [(slope.square() / (numbers * PROBES * len(few))).numpy() for slope in slopes],
+                statistics[name],
+                useful.get(name),
+            )
             for name, value, *slopes in zip(names, values, *found, strict=True)
         }
 
-    over = numbers * PROBES * len(few)
     size = max(1, min(GROUP, GROUP_PIXELS // math.prod(few.shape[1:3])))
     parts = [few[start : start + size] for start in range(0, len(few), size)]
     signs = [torch.randint(0, 2, (PROBES, len(part), numbers), generator=generator) * 2.0 - 1.0 for part in parts]
@@ -64,11 +66,6 @@ def logit_slopes(
         found = _added(pool.map(of_group, parts, signs))
     give_back()
     return found
-
-
-def _squared(slopes: Iterable[Tensor], over: int) -> Tensor:
-    """The sum of all probes' squared slopes over so many, in float64."""
-    return sum(((slope.square() / over).double() for slope in slopes), start=torch.zeros((), dtype=torch.float64))
 
 
 def _added(parts: Iterable[Mapping[str, Slopes]]) -> dict[str, Slopes]:
