@@ -22,6 +22,7 @@ from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import Artifact, Coverage, Measurement, ModelCard, NotMeasured, StoredFile
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import batches, images_sha256
+from rexnet_export.pipeline.machine.heap import give_back
 from rexnet_export.pipeline.proof.float_forms import float_forms
 from rexnet_export.pipeline.proof.latency import Latency, measure
 from rexnet_export.pipeline.proof.looks import Looks, run_looks
@@ -112,6 +113,7 @@ def prove(
     runs = run_networks(reference, everywhere, images, card.preprocess, progress, run)
     if looks and witnesses:
         runs |= run_looks(witnesses, runs[REFERENCE].answers, images, card.preprocess, progress, run, looks)
+    give_back()
     first = next(batches(images.source, card.preprocess, images.indices[:1], 1))
     timed = {name: session for name, session in sessions.items() if untimed is None and session.timed}
     latencies, float_latencies = _latencies(artifacts, timed, source, first, progress)
