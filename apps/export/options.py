@@ -22,6 +22,7 @@ MEANT = {
     "intel": "openvino",
 }
 GPU = "gpu"  # torch itself: no target of a backbone
+COREML = "coreml"
 PRECISION_HELP: dict[Precision, str] = {
     "int8": "INT8 weights and activations (default)",
     "fp16": "float16 weights",

@@ -6,7 +6,7 @@ import argparse
 
 from rexnet_export.apps.export.npu.environment import find_for
 from rexnet_export.apps.export.npu.run_npu import run_beside
-from rexnet_export.apps.export.options import GPU
+from rexnet_export.apps.export.options import COREML, GPU
 from rexnet_export.apps.export.summary_table import files
 from rexnet_export.apps.shared.terminal import Terminal
 from rexnet_export.apps.shared.terminal_table import Column, FittedTable
@@ -29,8 +29,8 @@ def export(arguments: argparse.Namespace, terminal: Terminal) -> int:
         terminal.note(f"left out, as they have no {options.precision}: {', '.join(lack)}")
     sign = signer(arguments.sign) if arguments.sign else None
     compilers = find_for(arguments.chips) if arguments.chips else None
-    for target in targets:  # this process is ours: Core ML's tools bring less along
-        preload(target.name)
+    if any(target.name == COREML for target in targets):
+        preload(COREML)  # as in `run_export`
     report = export_backbone(options, targets, terminal, sign)
     if arguments.json:
         terminal.json(report.to_json())

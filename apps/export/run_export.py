@@ -9,6 +9,7 @@ from rexnet_export.apps.export.accuracy_verdict import accuracy_verdicts
 from rexnet_export.apps.export.make_export import make_export
 from rexnet_export.apps.export.npu.environment import find_for
 from rexnet_export.apps.export.npu.run_npu import run_beside
+from rexnet_export.apps.export.options import COREML
 from rexnet_export.apps.export.report.classes import class_warnings
 from rexnet_export.apps.export.report.noise import noise_notes
 from rexnet_export.apps.export.summary_table import files, table
@@ -28,8 +29,8 @@ def export(arguments: argparse.Namespace, terminal: Terminal) -> int:
         terminal.note(f"left out, as they have no {options.precision}: {', '.join(lack)}")
     sign = signer(arguments.sign) if arguments.sign else None
     compilers = find_for(arguments.chips) if arguments.chips else None
-    for target in chosen(options.target, options.precision):  # this process is ours: Core ML's tools bring less along
-        preload(target.name)
+    if any(target.name == COREML for target in chosen(options.target, options.precision)):
+        preload(COREML)  # this process is ours: its tools may come without the frameworks that they convert from
     report = make_export(options, terminal, sign)
     if arguments.json:
         terminal.json(report.to_json())

@@ -10,8 +10,8 @@ from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint
 from rexnet_export.pipeline.core.errors import DataError
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import Preprocess
-from rexnet_export.pipeline.data.sources import ImageSource
-from rexnet_export.pipeline.export.class_order import right_by, settle_order
+from rexnet_export.pipeline.data.sources import ImageSource, choose
+from rexnet_export.pipeline.export.class_order import MOST, right_by, settle_order
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.labels.class_names import class_indices
 from rexnet_export.pipeline.labels.label_files import read_labels
@@ -94,7 +94,12 @@ def _by_answers(
     if evaluation is None or evaluation.labels is None or evaluation.class_names is None:
         raise DataError(f"{refused}, or show that the file is right: --eval-data DIR with a folder of images per class")
     places = {order: class_indices(evaluation.class_names, order, evaluation.name) for order in (stated, tuple(given))}
-    right = right_by(places, checkpoint.network, evaluation, preprocess, options, progress)
+    elsewhere = [own != other for own, other in zip(*places.values(), strict=True)]
+    order = choose(evaluation, len(evaluation), options.seed)
+    asked = [index for index in order if elsewhere[evaluation.labels[index]]][:MOST]
+    if not asked:
+        raise DataError(f"{refused}: no image of {evaluation.name} is of a class whose place differs")
+    right = right_by(places, asked, checkpoint.network, evaluation, preprocess, options, progress)
     found = paired(right[stated], right[tuple(given)])
     if not found.clear():
         raise DataError(f"{refused}: in the file's order the float network has {found}")

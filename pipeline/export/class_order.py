@@ -55,7 +55,7 @@ def settle_order(
         chosen = natural if asked == NATURAL else tuple(names)
         return chosen, f"classes are the folder names of {source.name} in {asked} order, as asked: {quoted(chosen)}"
     places = {STRING: range(len(names)), NATURAL: [natural.index(name) for name in names]}
-    right = right_by(places, network, source, preprocess, options, progress)
+    right = right_by(places, choose(source, MOST, options.seed), network, source, preprocess, options, progress)
     for order, by_order, other in ((NATURAL, natural, STRING), (STRING, tuple(names), NATURAL)):
         found = paired(right[other], right[order])
         if found.clear():
@@ -72,15 +72,15 @@ def settle_order(
 
 def right_by[Order](
     places: Mapping[Order, Sequence[int]],
+    asked: Sequence[int],
     network: ReXNet,
     source: ImageSource,
     preprocess: Preprocess,
     options: Options,
     progress: Progress,
 ) -> dict[Order, NDArray[np.bool_]]:
-    """Which of at most 512 images are right by each order, which gives the network's class for each of the source's."""
+    """Which of the images `asked` are right by each order, which gives the network's class for each of the source's."""
     assert source.labels is not None
-    asked = choose(source, MOST, options.seed)
     indices = check_images(source, asked, options.max_bad_images or 0, progress).indices
     session = open_reference(network, preprocess)
     with progress.stage("trying both orders of classes", len(indices), "images") as bar:

@@ -94,7 +94,7 @@ class CoreML:
         return _session(_intact(artifact.file))
 
     def preload(self) -> None:
-        """For `targets.isolation`: what reading and running a package imports."""
+        """What working on packages imports, without the frameworks that coremltools converts from."""
         from rexnet_export.targets.coreml.toolchain import import_alone  # noqa: PLC0415
 
         import_alone()

@@ -23,7 +23,7 @@ FRONT_ENDS = (
 def import_alone() -> None:
     """Import what reads and runs packages; coremltools finds no framework, and can convert from none ever after.
 
-    For processes that only open files: no thread may import anything meanwhile.
+    For processes of our own, such as our commands': no thread may import anything meanwhile.
     """
     before = {name: sys.modules[name] for name in FRONT_ENDS if name in sys.modules}
     # None is how an import is refused.

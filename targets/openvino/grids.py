@@ -46,6 +46,8 @@ def _inside(product: onnx.NodeProto, made: dict[str, onnx.NodeProto], graph: Gra
     """What of a SiLU behind a convolution nothing else reads: the convolution's result and the sigmoid."""
     for source, gate in permutations(product.input) if product.op_type == "Mul" else ():
         readers = sorted(reader.op_type.lower() for reader in graph.consumers[source])
+        if source not in made or gate not in made:
+            continue  # a product by a constant
         if (
             made[gate].op_type == "Sigmoid"
             and made[gate].input[0] == source

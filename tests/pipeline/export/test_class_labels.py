@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,13 @@ def test_an_order_that_the_network_does_not_answer_in_is_refused(tmp_path: Path,
     found = "in the checkpoint; leave --labels out: in the file's order the float network has top-1 "
     with pytest.raises(DataError, match=found):
         trained(tmp_path, OWN, swapped, photos)
+
+
+def test_an_order_that_no_image_speaks_of_is_refused(tmp_path: Path, photos: Path) -> None:
+    for name in OWN[1:3]:
+        shutil.rmtree(photos / name)
+    with pytest.raises(DataError, match="leave --labels out: no image of photos is of a class whose place differs"):
+        trained(tmp_path, OWN, (OWN[0], OWN[2], OWN[1], *OWN[3:]), photos)
 
 
 def test_other_names_are_taken_and_said(tmp_path: Path) -> None:

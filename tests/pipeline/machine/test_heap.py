@@ -1,6 +1,7 @@
 """What glibc keeps of freed memory goes back to the system."""
 
 import platform
+import resource
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ BLOCK, COUNT = 4096, 20_000  # bytes: beyond Python's own pools, and too small f
 
 def resident() -> int:
     """Bytes."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone keeps so much")

@@ -132,6 +132,13 @@ def test_neither_order_nor_batches_change_the_result(v1: SimpleNamespace) -> Non
     assert [name for name in again if not same(again[name], v1.statistics[name])] == []
 
 
+@pytest.mark.parametrize("cores", [1, 3])
+def test_cores_do_not_change_the_result(v1: SimpleNamespace, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "workers", lambda: cores)
+    again = observe(v1.path, [v1.images], list(v1.statistics))
+    assert [name for name in again if not same(again[name], v1.statistics[name])] == []
+
+
 def test_memory_does_not_grow_with_the_number_of_images(v1: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     alive: list[int] = []
 

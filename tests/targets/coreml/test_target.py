@@ -29,7 +29,7 @@ from rexnet_export.targets.coreml import target as module
 from rexnet_export.targets.coreml.builder import mil_name, onnx_name
 from rexnet_export.targets.coreml.inspect import class_labels, stored_qparams
 from rexnet_export.targets.coreml.interpreter import MilSession
-from rexnet_export.targets.coreml.package import MANIFEST, MODEL, WEIGHTS, read_package, seal
+from rexnet_export.targets.coreml.package import MANIFEST, MODEL, WEIGHTS, read_altered, read_package, seal
 from rexnet_export.targets.coreml.target import CoreML
 
 COREML = CoreML()
@@ -56,6 +56,27 @@ def test_torch_is_asked_for_where_core_ml_is_not(
 
 def test_what_the_interpreter_runs_is_emulated(packages: Packages) -> None:
     assert is_emulated(MilSession(read_package(packages["int8"].file.path)))
+
+
+def test_a_package_that_is_inspected_is_not_read_again(packages: Packages, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(module, "read_altered", lambda path: read.append(path) or read_altered(path))
+    inspection = COREML.inspect(packages["int8"])
+    assert inspection.qparams
+    assert COREML.open(packages["int8"]).executed_by
+    assert inspection.altered == []
+    assert read == [packages["int8"].file.path]
+
+
+def test_what_has_changed_since_it_was_opened_is_refused(packages: Packages, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(packages["int8"].file.path, tmp_path / "copy.mlpackage"))
+    artifact = replace(packages["int8"], file=stored_file(copy))
+    opened = COREML.open(artifact)
+    weights = next(copy.rglob("weight.bin"))
+    weights.write_bytes(weights.read_bytes() + b"0")
+    assert opened.executed_by
+    with pytest.raises(ConversionError, match="export"):
+        COREML.open(artifact)
 
 
 def table_of(sources: Sources) -> QuantTable:

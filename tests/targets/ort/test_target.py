@@ -26,6 +26,7 @@ from rexnet_export.quantization.scheme.insert_qdq import Integers, insert_qdq
 from rexnet_export.quantization.scheme.scheme import decide, observed_tensors
 from rexnet_export.quantization.table.table import Calibration
 from rexnet_export.targets.ort import format as ort_format
+from rexnet_export.targets.ort import session
 from rexnet_export.targets.ort.canonical import canonical
 from rexnet_export.targets.ort.session import WORKERS, open_session, optimized
 from rexnet_export.targets.ort.target import X86, Ort
@@ -57,11 +58,25 @@ def qdq_path(sources: Sources) -> Path:
     return sources["int8"].qdq_onnx.path
 
 
-@pytest.mark.parametrize(("machine", "emulated"), [("x86_64", {"tiny-int8.ort"}), ("aarch64", set()), ("arm64", set())])
-def test_the_file_for_arm_is_emulated_elsewhere_and_that_for_npus_on_any_processor(
-    int8: Artifact, fp32: Artifact, machine: str, emulated: set[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("machine", "loses_sums", "emulated"),
+    [
+        ("x86_64", False, {"tiny-int8.ort"}),
+        ("x86_64", True, {"tiny-int8.ort", "tiny-int8-vnni.onnx"}),
+        ("aarch64", False, set()),
+        ("arm64", False, set()),
+    ],
+)
+def test_files_for_other_processors_are_emulated_and_that_for_npus_on_any(
+    int8: Artifact,
+    fp32: Artifact,
+    machine: str,
+    loses_sums: bool,  # noqa: FBT001 - a parameter of the test
+    emulated: set[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(session, "saturates", lambda: loses_sums)
     every = files(int8) | files(fp32)
     assert len(every) == 8
     assert {name for name, file in every.items() if is_emulated(ORT.open(file))} == {"tiny-int8-npu.onnx", *emulated}
