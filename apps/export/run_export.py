@@ -18,7 +18,7 @@ from rexnet_export.apps.shared.text import counted, done
 from rexnet_export.pipeline.artifact.signature import signer
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.report.report import Report
-from rexnet_export.targets import chosen, lacking
+from rexnet_export.targets import ALL, lacking
 from rexnet_export.targets.isolation.preloading import preload
 
 
@@ -29,7 +29,7 @@ def export(arguments: argparse.Namespace, terminal: Terminal) -> int:
         terminal.note(f"left out, as they have no {options.precision}: {', '.join(lack)}")
     sign = signer(arguments.sign) if arguments.sign else None
     compilers = find_for(arguments.chips) if arguments.chips else None
-    if any(target.name == COREML for target in chosen(options.target, options.precision)):
+    if {COREML, ALL} & set(options.target):
         preload(COREML)  # this process is ours: its tools may come without the frameworks that they convert from
     report = make_export(options, terminal, sign)
     if arguments.json:

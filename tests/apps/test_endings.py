@@ -217,7 +217,7 @@ def making_a_backbone(patch: pytest.MonkeyPatch) -> None:
 def sweeping(patch: pytest.MonkeyPatch) -> None:
     Path("sweep.toml").write_text("efforts = ['fast', 'high']\ntargets = ['ort']\n")
     patch.setattr(run_sweep, "in_processes", lambda *_: (nothing for nothing in ()))
-    for name in ("timed", "_write", "_show"):
+    for name in ("timed", "_write", "_show", "untimed"):
         patch.setattr(run_sweep, name, lambda *_: ())
     patch.setattr(run_sweep, "collected", lambda *_: argparse.Namespace(trials=(), notices=()))
 

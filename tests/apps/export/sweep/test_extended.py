@@ -86,9 +86,9 @@ def test_a_folder_that_is_none_of_its_trials_stays(ran: list[str], tmp_path: Pat
 @pytest.mark.parametrize(
     ("line", "network", "said"),
     [
-        ("[options]\neval-images = 7\n", "one", "other eval_images:"),
-        ("image-sizes = [64]\n[options]\nseed = 7\n", "one", "other seed:"),
-        ("", "other weights", "other trial one-default-int8-tflite:"),
+        ("[options]\neval-images = 7\n", "one", "other eval_images unset, now 7: "),
+        ("image-sizes = [64]\n[options]\nseed = 7\n", "one", "other seed 0, now 7: "),
+        ("", "other weights", "other trial one-default-int8-tflite ("),
     ],
 )
 def test_what_would_change_results_is_refused_and_nothing_is_touched(

@@ -150,7 +150,7 @@ def test_workers_end_with_a_killed_search(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        pytest.param(("--epochs", "2"), "other epochs, warmup_epochs", id="recipe"),
+        pytest.param(("--epochs", "2"), "other epochs 1, now 2; warmup_epochs 0.5, now 1.0: ", id="recipe"),
         pytest.param(("--macs", "700000"), "other space macs", id="limit"),
         pytest.param(("--images", "33"), "other training images", id="images"),
         pytest.param(("--repeats", "2"), "other repeats", id="repeats"),
