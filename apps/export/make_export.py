@@ -12,6 +12,7 @@ from rexnet_export.pipeline.checkpoint.reference import export_at
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.extras import require_module
 from rexnet_export.pipeline.core.progress import Progress
+from rexnet_export.pipeline.export.convert import require_targets
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.report.report import Report
 from rexnet_export.targets import ALL, chosen
@@ -26,9 +27,11 @@ def make_export(options: Options, progress: Progress, sign: Sign | None = None) 
 
         return export_further(folder, options, targets, progress, render, sign)
     require_module("torch", "an export")
+    targets = chosen(options.target, options.precision)
+    require_targets(targets, options.precision)  # before torch is loaded for nothing
     from rexnet_export.pipeline.export.export import export  # noqa: PLC0415 - torch takes seconds
 
-    return export(options, chosen(options.target, options.precision), progress, render, sign)
+    return export(options, targets, progress, render, sign)
 
 
 def _of_graphs(options: Options, folder: Path, progress: Progress) -> list[Target]:

@@ -84,7 +84,7 @@ def _answers(
     """What each session gives for the images at these places, output by output."""
     chosen = replace(images, indices=tuple(images.indices[place] for place in places), labels=None)
     parts: dict[str, list[Mapping[str, Logits]]] = {name: [] for name in sessions}
-    with progress.stage("running what no device runs so", len(sessions) * len(places), "images") as bar:
+    with progress.stage("running emulated files and the graphs between", len(sessions) * len(places), "images") as bar:
         for name, outputs in run(sessions, chosen, preprocess):
             given = evaluate.finite(answer(outputs), f"{name}: {sessions[name].executed_by}")
             parts[name].append(outputs)

@@ -187,6 +187,21 @@ def test_the_command_line_waits_for_no_toolchain() -> None:
     subprocess.run([sys.executable, "-P", "-c", code], check=True)
 
 
+def test_a_toolchain_that_is_missing_is_told_before_torch_is_loaded() -> None:
+    code = (
+        "import sys\n"
+        "from rexnet_export.apps.export.command import main\n"
+        "from rexnet_export.pipeline.core import extras\n"
+        "find = extras.find_spec\n"
+        "extras.find_spec = lambda name: None if name == 'openvino' else find(name)\n"
+        "assert main(['--target', 'openvino', '--quiet']) == 13\n"
+        "assert 'torch' not in sys.modules"
+    )
+    ran = subprocess.run([sys.executable, "-P", "-c", code], check=False, capture_output=True, text=True)
+    assert (ran.returncode, len(ran.stderr.splitlines())) == (0, 1)
+    assert ran.stderr.startswith("rexnet-export: OpenVINO needs openvino; run: ")
+
+
 def test_every_asked_calibration_image_is_used(checkpoint: Path) -> None:
     calibration = gather(Options(checkpoint=str(checkpoint), calibration_images=1024)).calibration
     assert calibration is not None
