@@ -54,7 +54,7 @@ def class_section(report: Report) -> Markup:
 def _cell(each: ClassAccuracy, name: str) -> str:
     if name not in each.files:
         return DASH
-    return f"{each.files[name]:.1%}, {shown(each.sqnr_db[name], lambda level: f'{level:.1f}\N{NO-BREAK SPACE}dB')}"
+    return f"{each.files[name]:.1%}, {shown(each.sqnr_db[name], lambda level: f'{level:.1f} dB')}"
 
 
 def _names(classes: Sequence[ClassAccuracy]) -> list[str]:

@@ -27,6 +27,8 @@ def test_the_worst_come_first_and_are_named_once() -> None:
     )
     shown = replace(report(ort=made("a.ort"), tflite=made("a.tflite")), classes=losing)
     page = class_section(shown)
+    assert "\ufffd" not in page  # what a page shows in place of a character that does not print
+    assert " dB" in page
     assert page.index("&lt;2&gt;") < page.index("&lt;0&gt;")
     assert list(class_warnings(shown)) == [
         (
