@@ -85,16 +85,24 @@ class Graph:
     channels: Mapping[str, int]
 
 
-def is_for_arm(graph: Graph) -> bool:
-    """Whether its convolutions take INT8 activations, for which ONNX Runtime has fast kernels on ARM alone."""
-    return any(node.op == "QLinearConv" and graph.types.get(node.inputs[0]) == INT8_TYPE for node in graph.nodes)
+def is_for_arm(content: bytes) -> bool:
+    """Whether a file's convolutions take INT8 activations, for which ONNX Runtime has fast kernels on ARM alone."""
+    graph = stored_model(content).Graph()
+    nodes = [graph.Nodes(i) for i in range(graph.NodesLength())]
+    inputs = {node.Inputs(0) for node in nodes if node.OpType() == b"QLinearConv"}
+    values = [graph.NodeArgs(i) for i in range(graph.NodeArgsLength())]
+    return any(value.Name() in inputs and _tensor_type(value).ElemType() == INT8_TYPE for value in values)
+
+
+def stored_model(content: bytes) -> Table:
+    """The model of a `.ort` file that ONNX Runtime has verified, in the schema's own classes."""
+    return schema("InferenceSession").InferenceSession.GetRootAs(bytearray(content), 0).Model()
 
 
 @lru_cache(maxsize=2)  # an export reads its own two files seven times
 def parse(content: bytes) -> Graph:
     """The graph of a `.ort` file that ONNX Runtime has verified, without the channels of zeros that it may have."""
-    root = schema("InferenceSession").InferenceSession
-    model = root.GetRootAs(bytearray(content), 0).Model()
+    model = stored_model(content)
     graph = model.Graph()
     nodes = tuple(_node(graph.Nodes(i)) for i in range(graph.NodesLength()))
     values = [graph.NodeArgs(i) for i in range(graph.NodeArgsLength())]

@@ -9,7 +9,6 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from rexnet_export.pipeline.machine.onnx_session import open_session, session_options
-from rexnet_export.quantization.table.params import INT8_MIN
 
 VNNI = "VNNI"  # what a file says that its processor has to have
 CHANNELS, PIXEL, WEIGHT = 64, 255, 127
@@ -56,17 +55,3 @@ def _probe() -> onnx.ModelProto:
         [numpy_helper.from_array(np.asarray(values), name) for name, values in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-
-
-def unsigned(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A network of UINT8 activations with its INT8 weights and their zero points 128 higher, as UINT8.
-
-    It gives the same logits, from sums that no x86 loses.
-    """
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    for tensor in changed.graph.initializer:
-        if tensor.data_type == TensorProto.INT8:
-            values = numpy_helper.to_array(tensor).astype(np.int16) - INT8_MIN
-            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.uint8), tensor.name))
-    return changed

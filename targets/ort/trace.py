@@ -21,9 +21,8 @@ from rexnet_export.pipeline.machine.onnx_session import open_session
 from rexnet_export.quantization.onnx.view import attributes_of
 from rexnet_export.quantization.table.params import INT8_MIN, QuantParams
 from rexnet_export.targets.ort import format as ort_format
+from rexnet_export.targets.ort.as_uint8 import unsigned
 from rexnet_export.targets.ort.format import FLOAT_TYPES, Graph, Table
-from rexnet_export.targets.ort.saturation import unsigned
-from rexnet_export.targets.ort.schema import schema
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
@@ -90,7 +89,7 @@ def open_tracer(content: bytes, options: SessionOptions, *, widened: bool = Fals
     import onnxruntime  # noqa: PLC0415
 
     graph = ort_format.parse(content)
-    model = rebuilt(content, graph)
+    model = rebuilt(content)
     values = tuple(_values(model, graph))
     model = unsigned(model) if widened else model
     del model.graph.output[:]
@@ -99,19 +98,20 @@ def open_tracer(content: bytes, options: SessionOptions, *, widened: bool = Fals
     return OrtTracer(session=open_session(model.SerializeToString(), "the traced model", options), values=values)
 
 
-def rebuilt(content: bytes, graph: Graph) -> onnx.ModelProto:
+def rebuilt(content: bytes) -> onnx.ModelProto:
     """The file's graph as an ONNX model, nodes sorted so that each follows what it reads."""
-    root = schema("InferenceSession").InferenceSession
-    stored = root.GetRootAs(bytearray(content), 0).Model()
-    nodes = [_node(stored.Graph().Nodes(i)) for i in range(stored.Graph().NodesLength())]
+    stored = ort_format.stored_model(content)
+    graph = stored.Graph()
+    nodes = [_node(graph.Nodes(i)) for i in range(graph.NodesLength())]
+    outputs = tuple(graph.Outputs(i).decode() for i in range(graph.OutputsLength()))
     imports = [stored.OpsetImport(i) for i in range(stored.OpsetImportLength())]
     return helper.make_model(
         helper.make_graph(
-            list(_sorted(nodes, graph.outputs)),
+            list(_sorted(nodes, outputs)),
             "traced",
-            [_declared(stored.Graph(), IMAGE)],
-            [helper.make_tensor_value_info(name, graph.types[name], None) for name in graph.outputs],
-            [numpy_helper.from_array(values, name) for name, values in ort_format.constants(stored.Graph()).items()],
+            [_declared(graph, IMAGE)],
+            [_declared(graph, name) for name in outputs],
+            [numpy_helper.from_array(values, name) for name, values in ort_format.constants(graph).items()],
         ),
         ir_version=stored.IrVersion(),
         opset_imports=[helper.make_opsetid(i.Domain().decode(), i.Version()) for i in imports],

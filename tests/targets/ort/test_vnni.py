@@ -13,7 +13,7 @@ from vnni import processor_loses_sums
 from rexnet_export.pipeline.artifact import self_test
 from rexnet_export.pipeline.artifact.target import Source, is_emulated
 from rexnet_export.pipeline.core.records import Artifact, Precision
-from rexnet_export.targets.ort import saturation, session
+from rexnet_export.targets.ort import as_uint8, saturation, session
 from rexnet_export.targets.ort.saturation import saturates
 from rexnet_export.targets.ort.target import Ort
 
@@ -134,7 +134,7 @@ def test_other_files_are_run_as_they_are(preset: str, artifact_of: ArtifactOf) -
 def test_integers_of_activations_are_not_made_unsigned(artifact: Artifact) -> None:
     """INT8 weights and their zero points alone move, by 128."""
     model = onnx.load(artifact.file.path)
-    changed = saturation.unsigned(model)
+    changed = as_uint8.unsigned(model)
     before, after = (
         {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in each.graph.initializer}
         for each in (model, changed)
