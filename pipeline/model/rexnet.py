@@ -50,6 +50,7 @@ class LinearBottleneck(nn.Module):
         self.conv_dw = ConvBatchNorm(block.expanded, block.expanded, 3, stride=block.stride, groups=block.expanded)
         if block.squeeze:
             self.se = SqueezeExcite(block.expanded, block.squeeze)
+        self.act_dw = nn.ReLU6()
         self.conv_pwl = ConvBatchNorm(block.expanded, block.outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -58,7 +59,7 @@ class LinearBottleneck(nn.Module):
         y = self.conv_dw(y)
         if self.block.squeeze:
             y = self.se(y)
-        y = self.conv_pwl(functional.relu6(y))
+        y = self.conv_pwl(self.act_dw(y))
         if self.block.residual:
             # Out of place: the authors' `y[:, :c] += x` exports to slices and scatters.
             y = y + functional.pad(x, (0, 0, 0, 0, 0, self.block.outputs - self.block.inputs))

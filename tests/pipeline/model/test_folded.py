@@ -42,3 +42,19 @@ def test_no_batchnorm_is_left_but_in_the_network_itself() -> None:
 def test_the_reference_on_a_cpu_is_folded() -> None:
     session = open_reference(random_network("v1", 0.5), Preprocess(size=64), cuda=False)
     assert "BatchNorm2d" not in kinds(session.network)
+
+
+@pytest.mark.parametrize("variant", ["v1", "lite"])
+def test_activations_overwrite_what_they_are_given_in_the_copy_alone(variant: Variant) -> None:
+    network = random_network(variant, 0.5)
+    copy = folded(network)
+    activations = (nn.SiLU, nn.ReLU6)
+    assert all(module.inplace for module in copy.modules() if isinstance(module, activations))
+    assert not any(module.inplace for module in network.modules() if isinstance(module, activations))
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    before = x.clone()
+    with torch.inference_mode():
+        first = all_of(named_outputs(copy, x))
+        second = all_of(named_outputs(copy, x))
+    torch.testing.assert_close(x, before, rtol=0, atol=0)
+    torch.testing.assert_close(second, first, rtol=0, atol=0)

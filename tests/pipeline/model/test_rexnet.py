@@ -95,6 +95,9 @@ def test_blocks_are_those_of_table_8() -> None:
     assert [block.expands for block in spec.blocks] == [False] + [True] * 15
 
 
+ACTIVATIONS = {"exp": nn.SiLU, "dw": nn.ReLU6}
+
+
 def test_activations_are_where_the_paper_puts_them() -> None:
     """SiLU after the stem, each expansion and the head; ReLU6 after the depthwise convolution's gate."""
     seen = []
@@ -108,8 +111,8 @@ def test_activations_are_where_the_paper_puts_them() -> None:
         nn.init.normal_(block.conv_dw.bn.weight, std=9)
     with torch.no_grad():
         network(torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 9)
-    names = ["act", *(f"features.{index}.act_exp" for index in range(1, 16)), "act"]
-    assert seen == [(name, nn.SiLU) for name in names]
+    wider = [(f"features.{block}.act_{part}", kind) for block in range(1, 16) for part, kind in ACTIVATIONS.items()]
+    assert seen == [("act", nn.SiLU), ("features.0.act_dw", nn.ReLU6), *wider, ("act", nn.SiLU)]
     assert len(projected) == 16
     assert all(float(x.min()) == 0 and float(x.max()) <= 6 for x in projected)
     assert max(float(x.max()) for x in projected) == 6
