@@ -28,7 +28,7 @@ from rexnet_export.pipeline.core.text import excerpt
 from rexnet_export.pipeline.model.architecture import Architecture
 from rexnet_export.pipeline.model.head import OTHER_SUFFIX, OTHERS, OtherHead
 from rexnet_export.pipeline.model.rexnet import ReXNet
-from rexnet_export.pipeline.pickles.stored_tensor import StoredTensor, held
+from rexnet_export.pipeline.pickles.stored_tensor import STRIDED, StoredTensor, held
 
 STEM, CLASSIFIER = "stem.conv.weight", "head.fc"
 LUMA = (0.299, 0.587, 0.114)  # PIL's `L`
@@ -48,6 +48,9 @@ class Assembled:
 
 def assemble(copy: Copy, width: float | None, reading: Reading, where: str) -> Assembled:
     """Build the network that a copy's shapes describe; `CheckpointError` says what does not fit."""
+    for name, each in copy.inside.items():
+        if each.kind != STRIDED:  # such a tensor may have no shape that tells whose it is
+            raise CheckpointError(f"{where}: {excerpt(name)} is {each}: give dense floating-point weights")
     keys, state = canonical(copy.inside)
     state, notes = _as_rgb(state)
     spec, channel_notes = _known(state, replace(nearest_architecture(state, width), channels=_channels(state, where)))

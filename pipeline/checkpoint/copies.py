@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.text import excerpt
 from rexnet_export.pipeline.pickles.stored_tensor import StoredTensor
-from rexnet_export.pipeline.pickles.values import NumpyArray, Record
+from rexnet_export.pipeline.pickles.values import NumpyArray, Record, unreadable
 
 DEEPEST = 12  # dictionaries in dictionaries, and modules in modules of a TorchScript program
 _STEM = re.compile(r"(?:^|\.)(stem\.conv|features\.0)\.weight$")
+_PARAMETER = re.compile(r"\.(weight|bias|running_mean|running_var)$")
 _AVERAGED = re.compile(r"(^|[._])(ema|swa|averaged?|shadow)(?=[._\d]|$)", re.IGNORECASE)
 _TEACHER = re.compile(r"(^|[._])teacher(?=[._]|$)", re.IGNORECASE)
 # What `torch.compile`, FSDP and activation checkpointing put between the names of modules.
@@ -116,7 +117,7 @@ def groups(values: object) -> Iterator[tuple[tuple[str, ...], dict[str, StoredTe
         tensors = {
             _BETWEEN.sub("", name).removeprefix("."): _tensor(each)
             for name, each in value.items()
-            if isinstance(name, str) and isinstance(each, StoredTensor | NumpyArray)
+            if isinstance(name, str) and (_holds_numbers(each) or _lost(name, each))
         }
         tensors.pop("n_averaged", None)  # torch's AveragedModel counts its updates beside the weights
         if tensors:
@@ -140,5 +141,16 @@ def _scripted(program: Record) -> Iterator[tuple[str, StoredTensor]]:
                 yield f"{path}{name}", each
 
 
-def _tensor(value: StoredTensor | NumpyArray) -> StoredTensor:
-    return value.tensor() if isinstance(value, NumpyArray) else value
+def _holds_numbers(value: object) -> bool:
+    return isinstance(value, StoredTensor) or (isinstance(value, NumpyArray) and not value.words)
+
+
+def _lost(name: str, value: object) -> bool:
+    """Whether a module's weight or bias is there and is no tensor: a network without it would be another one."""
+    return _PARAMETER.search(name) is not None and not isinstance(value, Mapping | Record)
+
+
+def _tensor(value: object) -> StoredTensor:
+    if isinstance(value, NumpyArray):
+        return value.tensor()
+    return value if isinstance(value, StoredTensor) else unreadable(f"a {type(value).__name__} and no tensor")

@@ -10,7 +10,7 @@ from rexnet_export.pipeline.checkpoint.metadata import Stated, StatedPreprocess,
 from rexnet_export.pipeline.core.errors import CheckpointError, ConversionError
 from rexnet_export.pipeline.core.strict_json import read_json
 from rexnet_export.pipeline.core.text import excerpt
-from rexnet_export.pipeline.pickles.values import Record
+from rexnet_export.pipeline.pickles.values import NumpyArray, Record
 
 CONFIG_FILE = "config.json"
 LARGEST_CONFIG = 16 << 20
@@ -144,7 +144,8 @@ def _of_timm(values: Mapping[str, object]) -> dict[str, object]:
 def label_names(values: Mapping[str, object]) -> tuple[str, ...] | None:
     """Class names by their usual keys: a list, `{index: name}` or `{name: index}`; None where no class has one."""
     for key in _LABEL_KEYS:
-        names = _names(values.get(key))
+        value = values.get(key)
+        names = _names(value.words if isinstance(value, NumpyArray) else value)
         if names is not None:
             # transformers numbers what it was told no names of
             return None if all(name == f"LABEL_{index}" for index, name in enumerate(names)) else names

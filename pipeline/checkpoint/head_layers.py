@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rexnet_export.pipeline.checkpoint.key_formats import COUNTER
 from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.text import excerpt
 from rexnet_export.pipeline.pickles.stored_tensor import StoredTensor
@@ -16,7 +17,7 @@ from rexnet_export.pipeline.pickles.stored_tensor import StoredTensor
 COSINE = re.compile(r"(arc|cos|margin|proxy|proxies|centers?|prototypes?)", re.IGNORECASE)
 EPSILON = 1e-5  # torch's, of BatchNorm1d
 _NUMBER = re.compile(r"(\d+)")
-_NORMALIZATION = frozenset({"weight", "bias", "running_mean", "running_var", "num_batches_tracked"})
+_NORMALIZATION = frozenset({"weight", "bias", "running_mean", "running_var", COUNTER})
 
 type Tensors = Mapping[str, StoredTensor]
 
@@ -38,7 +39,7 @@ class Layer:
 
     def affine(self) -> tuple[Tensor, Tensor]:
         """As a matrix [outputs, inputs] and a vector, float64."""
-        stored = {leaf: tensor.read().double() for leaf, tensor in self.tensors.items() if tensor.dense}
+        stored = {leaf: tensor.read().double() for leaf, tensor in self.tensors.items() if leaf != COUNTER}
         if not self.normalizes:
             weight = stored["weight"].flatten(1)
             return weight, stored.get("bias", torch.zeros(len(weight), dtype=torch.float64))
@@ -57,6 +58,10 @@ def folded(layers: Sequence[Layer]) -> tuple[Tensor, Tensor]:
 
 def layer_of(path: str, tensors: Tensors, where: str) -> Layer:
     """The layer that a module's tensors are; `CheckpointError` for any other module."""
+    for leaf, tensor in tensors.items():
+        if leaf != COUNTER and not tensor.dense:  # what is left out counts as nothing: a bias as zeros
+            name = f"{path}.{leaf}".removeprefix(".")
+            raise CheckpointError(f"{where}: {excerpt(name)} is {tensor}: give dense floating-point weights")
     shape = _matrix(tensors)
     if shape is not None:
         return Layer(path=path, tensors=tensors, inputs=shape[1], outputs=shape[0])

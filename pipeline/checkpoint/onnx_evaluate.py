@@ -288,7 +288,7 @@ def _expand(run: Evaluation, node: onnx.NodeProto, attributes: Attributes) -> Te
 
 
 def _constant(_: Evaluation, __: onnx.NodeProto, attributes: Attributes) -> Tensor:
-    value = next(iter(attributes.values()))
+    (value,) = attributes.values()
     if isinstance(value, TensorProto):
         return torch.from_numpy(numpy_helper.to_array(value).copy())
     return torch.tensor(value)

@@ -87,7 +87,7 @@ class ArrayArchive:
             raise ValueError(f"{name!a} is packed by method {info.compress_type}")
         try:
             with self._archive.open(info) as member:
-                content = member.read(most_bytes + HEADER + 1)
+                content = member.read(self.sizes[name] + 1)
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, struct.error) as error:
             raise ValueError(f"{name!a} cannot be unpacked ({error})") from error
         try:

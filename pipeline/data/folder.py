@@ -90,6 +90,14 @@ def open_folder(
 def _with_labels(root: Path, ids: tuple[str, ...], path: Path, remarks: tuple[str, ...]) -> FolderImages:
     """The images that the list gives a label."""
     listed = read_image_labels(path, ids)
+    elsewhere = [
+        name
+        for name, label in listed.labels.items()
+        if (folder := name.partition("/")[0]) != label and folder in listed.classes
+    ]
+    if elsewhere:
+        shown = f"'{elsewhere[0]}' is {quoted([listed.labels[elsewhere[0]]])} there"
+        remarks += (f"{path.name} gives {len(elsewhere):,} images another class than their folder's name: {shown}",)
     number = {name: index for index, name in enumerate(listed.classes)}
     ids = tuple(name for name in ids if name in listed.labels)
     return FolderImages(
@@ -113,8 +121,8 @@ def _others(root: Path, names: Sequence[str], *, strict: bool) -> tuple[str, ...
 def _class_names(root: Path, suffixes: frozenset[str], role: Role) -> tuple[str, ...]:
     """Sub-folders in sorted order; notes beside them are fine, images are not."""
     entries = _entries(root)
-    loose = sorted(entry.name for entry in entries if entry.is_file() and is_image(entry.name, suffixes))
-    names = tuple(sorted(entry.name for entry in entries if entry.is_dir()))
+    loose = sorted(entry.name for entry in entries if not _is_folder(entry) and is_image(entry.name, suffixes))
+    names = tuple(sorted(entry.name for entry in entries if _is_folder(entry)))
     if not names:
         cure = "give --eval-labels FILE with `filename,label` lines" if loose else instead_of_images(root)
         if loose and role != "listed":
@@ -128,7 +136,7 @@ def _class_names(root: Path, suffixes: frozenset[str], role: Role) -> tuple[str,
         raise DataError(
             f"{root} holds {quoted(parts)}, which are parts of a data set, not classes; name one of them{such}"
         )
-    if len(names) == 1 and not loose and not any(entry.is_file() for entry in _entries(root / names[0])):
+    if len(names) == 1 and not loose and all(map(_is_folder, _entries(root / names[0]))):
         raise DataError(f"{root} holds one folder of folders; name that: {root / names[0]}")
     if loose:
         raise DataError(f"{root}: images {quoted(loose)} lie outside the class sub-folders; move them into one")
@@ -148,7 +156,7 @@ def _files(folder: Path, prefix: str, above: frozenset[Path]) -> Iterator[str]:
     if real in above:
         return
     for entry in _entries(folder):
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _files(folder / entry.name, f"{prefix}{entry.name}/", above | {real})
         else:
             yield f"{prefix}{entry.name}"
@@ -162,6 +170,14 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror}; check the path and its permissions") from error
     return [entry for entry in entries if not entry.name.startswith(".") and entry.name not in LITTER]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """What leads nowhere, as a link to itself, is none: opening it says what is wrong."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def is_image(name: str, suffixes: frozenset[str] = SUFFIXES) -> bool:

@@ -240,7 +240,8 @@ def images_sha256(source: ImageSource, indices: Iterable[int]) -> str:
     """Digest of the chosen images' ids and stored content, in order."""
     digest = hashlib.sha256()
     for index in indices:
-        digest.update(f"{source.ids[index]}\0{hashlib.sha256(source.content(index)).hexdigest()}\n".encode())
+        line = f"{source.ids[index]}\0{hashlib.sha256(source.content(index)).hexdigest()}\n"
+        digest.update(line.encode(errors="surrogateescape"))  # a file's name may be no UTF-8
     return digest.hexdigest()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,25 +13,12 @@ from rexnet_export.pipeline.core.progress import Progress, counted
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.data.sources import ImageSource, batches, check_images, choose
 from rexnet_export.pipeline.export.options import ORDERS, Options
-from rexnet_export.pipeline.labels.class_names import quoted
+from rexnet_export.pipeline.labels.class_names import in_natural_order, quoted
 from rexnet_export.pipeline.model.rexnet import ReXNet
 from rexnet_export.pipeline.model.torch_session import open_reference
 
 STRING, NATURAL = ORDERS
 MOST, BATCH = 512, 32
-
-
-def in_natural_order(names: Sequence[str]) -> tuple[str, ...]:
-    """Names sorted with the numbers in them as numbers: 1, 2, 10."""
-    return tuple(sorted(names, key=_natural))
-
-
-def _natural(name: str) -> tuple[tuple[int, str], ...]:
-    """Text and digits in turns; digits compare by length first, so that any number of them is fine."""
-    parts = re.split(r"([0-9]+)", name)
-    return tuple(
-        (len(part.lstrip("0")), part.lstrip("0")) if place % 2 else (0, part) for place, part in enumerate(parts)
-    )
 
 
 def settle_order(

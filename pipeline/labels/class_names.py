@@ -73,6 +73,19 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", name)).strip().casefold()
 
 
+def in_natural_order(names: Sequence[str]) -> tuple[str, ...]:
+    """Names sorted with the numbers in them as numbers: 1, 2, 10."""
+    return tuple(sorted(names, key=_natural))
+
+
+def _natural(name: str) -> tuple[tuple[int, str], ...]:
+    """Text and digits in turns; digits compare by length first, so that any number of them is fine."""
+    parts = re.split(r"([0-9]+)", name)
+    return tuple(
+        (len(part.lstrip("0")), part.lstrip("0")) if place % 2 else (0, part) for place, part in enumerate(parts)
+    )
+
+
 def quoted(names: Sequence[str]) -> str:
     """The first few names in quotes, and how many more there are."""
     return listed([f"'{name}'" for name in names])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from rexnet_export.pipeline.core.errors import DataError
-from rexnet_export.pipeline.labels.class_names import WORDNET_ID, quoted
+from rexnet_export.pipeline.labels.class_names import WORDNET_ID, in_natural_order, quoted
 from rexnet_export.pipeline.labels.label_files import read_text, rows_of
 
 FILE_HEADERS = frozenset({"filename", "file", "file_name", "image", "image_id", "imageid", "path", "filepath", "id"})
@@ -47,7 +47,14 @@ def read_image_labels(path: Path, names: Sequence[str]) -> LabelList:
         return LabelList(
             labels=dict(zip(names, values, strict=True)), classes=tuple(sorted(synsets.values())), remarks=()
         )
-    return _listed(dict(zip(names, map(_label, values), strict=True)), ())
+    natural = in_natural_order(names)
+    by_name, by_number = (dict(zip(order, map(_label, values), strict=True)) for order in (names, natural))
+    if by_name != by_number:
+        raise DataError(
+            f"labels {path} go by the order of the images, whose names sort in two ways ({quoted(names)}; or "
+            f"{quoted(natural)}); write `filename,label` lines"
+        )
+    return _listed(by_name, ())
 
 
 def _rows(path: Path) -> list[list[str]]:
@@ -76,6 +83,7 @@ def _by_name(path: Path, rows: list[list[str]], names: Sequence[str]) -> LabelLi
         raise DataError(f"labels {path}: columns {quoted(rows[0])}; name the one with the classes `label`")
     (label,) = named or others
     body = rows[1:] if rows[0][file] not in known and headers[file] in FILE_HEADERS else rows
+    body = [row for row in body if row[label]]
     labels = {known[row[file]]: _label(row[label]) for row in body if row[file] in known}
     absent = [row[file] for row in body if row[file] not in known]
     bare = [name for name in names if name not in labels]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,10 @@ LARGEST_FILE = 64 * 2**20
 TABLES = (".csv", ".tsv")
 NUMBER_HEADERS = frozenset({"index", "idx", "id", "number", "target", "class_id", "label_id", "class_index"})
 NAME_HEADERS = frozenset({"name", "label", "class", "class_name", "label_name", "description", "synset", "wnid"})
+_NUMBERED = (
+    re.compile(r"(?P<number>[0-9]{1,9})[\s:,;=]+(?P<name>\S.*)"),
+    re.compile(r"(?P<name>.*\S)[\s:,;=]+(?P<number>[0-9]{1,9})"),
+)
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
@@ -25,7 +30,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
     elif text.lstrip().startswith(("[", "{")):
         labels = _of_json(text, path)
     else:
-        labels = text.rstrip().splitlines()
+        labels = _of_lines(text.rstrip().splitlines(), path)
     if not labels:
         raise DataError(f"labels {path} are empty; write one label per line in class order")
     for number, label in enumerate(labels, 1):
@@ -61,6 +66,20 @@ def rows_of(text: str, where: str) -> list[list[str]]:
     return rows
 
 
+def _of_lines(lines: Sequence[str], path: Path) -> Sequence[str]:
+    """One name a line, by its number where every line has one of its own beside it: `2 bird`, `0: cat`, `dog,1`."""
+    for numbered in _NUMBERED:
+        found = [match for line in lines if (match := numbered.fullmatch(line.strip()))]
+        numbers, names = [int(match["number"]) for match in found], {match["name"] for match in found}
+        # Names that only their numbers tell apart have them as a part, as banknotes do.
+        if not len(lines) == len(names) > 1:
+            continue
+        ordered = sorted(numbers)
+        if ordered == list(range(len(lines))) or (ordered == list(range(1, len(lines) + 1)) and ordered != numbers):
+            return _in_order([(int(match["number"]), match["name"]) for match in found], path)
+    return lines
+
+
 def _of_json(text: str, path: Path) -> Sequence[str]:
     try:
         value = strict_loads(text)
@@ -92,6 +111,10 @@ def _of_table(rows: list[list[str]], path: Path) -> Sequence[str]:
     header = {cell.lower() for cell in rows[0]} & (NUMBER_HEADERS | NAME_HEADERS)
     body = rows[1:] if header else rows
     numeric = [column for column in range(len(rows[0])) if all(_is_number(row[column]) for row in body)]
+    for column, head in enumerate(rows[0] if header else ()):
+        odd = next((row[column] for row in body if not _is_number(row[column])), None)
+        if odd is not None and head.lower() in NUMBER_HEADERS and any(_is_any_number(row[column]) for row in body):
+            raise DataError(f"labels {path}: column '{head}' holds '{odd}'; number the classes 0, 1, 2, ..., each once")
     if len(numeric) > 1:
         numeric = [column for column in numeric if rows[0][column].lower() in NUMBER_HEADERS]
         if len(numeric) != 1:
@@ -118,3 +141,11 @@ def _in_order(pairs: Sequence[tuple[int, str]], path: Path) -> Sequence[str]:
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 10
+
+
+def _is_any_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

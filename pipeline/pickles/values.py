@@ -26,6 +26,7 @@ _MODULE = re.compile(
 )
 _SCRIPTED = "__torch__"
 _DTYPE = re.compile(r"[|<>=]?[biuf?](\d+)?")
+_TEXT = re.compile(r"<?U([1-9]\d{0,3})")
 _NUMPY_TO_TORCH = {
     np.dtype(str(kind).removeprefix("torch.")): kind for kind in (torch.float16, torch.float32, torch.float64)
 }
@@ -72,27 +73,32 @@ class Record:
 
 
 class NumpyType:
-    """`numpy.dtype` in the making: its byte order comes after the rest."""
+    """`numpy.dtype` in the making: its byte order comes after the rest. Of what holds no numbers there is no `dtype`;
+    `letters` are those of a text, where it holds texts of one length."""
 
     def __init__(self, name: object) -> None:
-        if not isinstance(name, str) or not _DTYPE.fullmatch(name):
-            raise ValueError("a NumPy type that holds no numbers")
-        self.dtype = np.dtype(name)
+        text = name if isinstance(name, str) else ""
+        self.dtype = np.dtype(text) if _DTYPE.fullmatch(text) else None
+        self.letters = int(found[1]) if (found := _TEXT.fullmatch(text)) else 0
 
     def set_order(self, order: object) -> None:
         """Big endian, or what it is already."""
-        if order == ">":
+        if order == ">" and self.dtype is not None:
             self.dtype = self.dtype.newbyteorder(">")
 
 
 class NumpyArray:
-    """`numpy.ndarray` in the making: its numbers come after the object."""
+    """`numpy.ndarray` in the making: its numbers come after the object, or its `words` where it holds texts."""
 
     def __init__(self) -> None:
         self.array: np.ndarray[Any, np.dtype[Any]] = np.empty(0)
+        self.words: tuple[str, ...] = ()
 
     def fill(self, shape: object, kind: object, content: object, *, by_column: bool) -> None:
         """Take shape, type and bytes as the file has them; `ValueError` where they do not fit."""
+        if isinstance(kind, NumpyType) and kind.dtype is None:
+            self.words = _words(kind, content)
+            return
         if (
             not isinstance(kind, NumpyType)
             or not isinstance(content, bytes | bytearray)
@@ -111,6 +117,14 @@ class NumpyArray:
         return StoredTensor(
             shape=self.array.shape, dtype=dtype, read=lambda: torch.from_numpy(np.array(self.array, native, order="C"))
         )
+
+
+def _words(kind: NumpyType, content: object) -> tuple[str, ...]:
+    """What an array of texts, or of Python's strings, holds; nothing of any other."""
+    if isinstance(content, bytes | bytearray) and kind.letters:
+        return tuple(np.frombuffer(content, f"<U{kind.letters}").tolist())
+    words = content if isinstance(content, list | tuple) else []
+    return tuple(words) if all(isinstance(word, str) for word in words) else ()
 
 
 def unreadable(kind: str, shape: tuple[int, ...] = (), dtype: torch.dtype = torch.float32) -> StoredTensor:
@@ -214,6 +228,8 @@ def _list(items: object = ()) -> list[Any]:
 def _scalar(kind: object, content: object = b"") -> object:
     if not isinstance(kind, NumpyType) or not isinstance(content, bytes | bytearray):
         raise ValueError("a NumPy number that is none")
+    if kind.dtype is None:
+        return Record("numpy.generic")
     value: object = np.frombuffer(content, kind.dtype)[0].item()
     return value
 

@@ -19,9 +19,9 @@ from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import NotMeasured, Preprocess
 from rexnet_export.pipeline.data.selection import Images, labelled_images
 from rexnet_export.pipeline.data.sources import open_source
-from rexnet_export.pipeline.export.class_order import in_natural_order
 from rexnet_export.pipeline.export.inputs import gather
 from rexnet_export.pipeline.export.options import Options
+from rexnet_export.pipeline.labels.class_names import in_natural_order
 from rexnet_export.pipeline.model import torch_session
 from rexnet_export.pipeline.model.architecture import architecture
 from rexnet_export.pipeline.model.rexnet import ReXNet

@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -84,6 +85,8 @@ def test_values_that_make_no_sense_are_refused(tmp_path: Path, key: str, value: 
         {"class_to_idx": {"dog": 1, "cat": 0}},
         {"hyper_parameters": {"idx_to_class": {1: "dog", 0: "cat"}}},
         {"args": {"class_names": ["cat", "dog"]}},
+        {"class_names": np.array(["cat", "dog"])},
+        {"classes": np.array(["cat", "dog"], object)},
     ],
 )
 def test_class_names_are_read_where_training_scripts_put_them(tmp_path: Path, words: dict[str, object]) -> None:

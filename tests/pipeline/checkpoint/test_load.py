@@ -269,12 +269,35 @@ def test_nan_and_infinity_are_refused_by_name(tmp_path: Path, value: float) -> N
     assert "features.5.conv_pwl.conv.weight has 1 NaN or infinite of" in message
 
 
+@pytest.mark.parametrize(
+    ("bias", "says"),
+    [
+        (torch.ones(4, dtype=torch.int32), "bias is int32, strided, on cpu: give dense"),
+        (torch.empty(4, device="meta"), "bias is float32, strided, on meta: give dense"),
+        (None, "bias is float32, a NoneType and no tensor: give dense"),
+        ([1.0, 1.0, 1.0, 1.0], "bias is float32, a list and no tensor: give dense"),
+    ],
+)
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_bias_that_cannot_be_read_is_not_taken_for_none(
+    bias: object, says: str, *, beside: bool, tmp_path: Path
+) -> None:
+    state = {**tiny().state_dict(), "head.fc.bias": bias}
+    if beside:
+        state = {name.removeprefix("head.") if "head." in name else f"body.{name}": state[name] for name in state}
+    said = refusal(written(tmp_path / "bias.pth", state))
+    assert says in said or (beside and "fc (bias [], weight [4, 128]) is no plain linear layer" in said)
+
+
 def test_weights_that_are_no_dense_floats_are_refused(tmp_path: Path) -> None:
     state = tiny().state_dict()
     state["stem.conv.weight"] = state["stem.conv.weight"].to(torch.int8)
     assert "stem.conv.weight is int8, strided, on cpu: give dense" in refusal(written(tmp_path / "int8.pth", state))
     state["stem.conv.weight"] = torch.empty(state["stem.conv.weight"].shape, device="meta")
     assert "stem.conv.weight is float32, strided, on meta" in refusal(written(tmp_path / "meta.pth", state))
+    state = tiny().state_dict()
+    state["head.fc.weight"] = state["head.fc.weight"].to_sparse()
+    assert "head.fc.weight is float32, sparse: give dense" in refusal(written(tmp_path / "sparse.pth", state))
     state = tiny().state_dict()
     state["stem.bn.running_var"][0] = -1
     assert "stem.bn.running_var has negative variances" in refusal(written(tmp_path / "negative.pth", state))

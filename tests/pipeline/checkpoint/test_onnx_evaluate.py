@@ -192,6 +192,11 @@ REFUSED: dict[str, tuple[list[onnx.NodeProto], Constants, str]] = {
     ),
     "an Expand without end": ([node("Expand", "x", "shape")], {"shape": whole(2**20, 1, 1, 1, 1)}, "a tensor of"),
     "a product without end": ([node("Add", "x", "wide")], {"wide": numbers(2**21, 1, 1, 1, 1)}, "a tensor of"),
+    "a constant without a value": (
+        [node("Constant", to="c"), node("Add", "x", "c")],
+        {},
+        "Constant cannot be computed",
+    ),
     "shapes that do not fit": ([node("Reshape", "x", "shape")], {"shape": whole(7)}, "Reshape cannot be computed"),
     "an output that is whole numbers": ([node("Shape", "x")], {}, "an output that is no numbers"),
     "many nodes": ([node("Relu", "x")] * 5001, {}, "5,001 nodes"),

@@ -61,3 +61,12 @@ def test_one_number_serves_for_all_channels() -> None:
 def test_other_channels_have_no_usual_mean(given: dict[str, tuple[float, ...]], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         settled(given, {}, {}, channels=4)
+
+
+@pytest.mark.parametrize("by", ["given", "stated"])
+def test_a_mean_of_pixels_to_255_is_refused_whoever_states_it(by: str) -> None:
+    mean = {"mean": (123.675, 116.28, 103.53)}
+    given, stated = (mean, {}) if by == "given" else ({}, mean)
+    with pytest.raises(UsageError, match=r"--mean 123.675 116.28 103.53: .* divided by 255"):
+        settled(given, stated, {})
+    assert settled({"mean": (1.0, 0.5, 0.0)}, stated, {}).preprocess.mean == (1.0, 0.5, 0.0)

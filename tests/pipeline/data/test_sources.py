@@ -94,6 +94,23 @@ def test_links_are_followed_but_never_in_circles(classes: Path, tmp_path_factory
     assert len(source.ids) < 100
 
 
+def test_a_link_to_itself_is_named_and_hides_nothing(classes: Path) -> None:
+    (classes / "cat" / "loop.png").symlink_to("loop.png")
+    (classes / "self").symlink_to("self")
+    source = open_source(classes, labelled=True)
+    assert "self" not in source.class_names
+    with pytest.raises(DataError, match=r"cat/loop.png \(Too many levels of symbolic links\)"):
+        check_images(source, range(len(source)))
+
+
+def test_names_that_are_no_unicode_have_a_digest(classes: Path) -> None:
+    path = classes / "cat" / os.fsdecode(b"\xff\xfe.png")
+    save(path)
+    source = open_source(classes, labelled=True)
+    place = source.ids.index(f"cat/{path.name}")
+    assert images_sha256(source, [place]) != images_sha256(source, [0])
+
+
 def test_exif_rotation_is_not_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: rotate by 90 degrees to show upright

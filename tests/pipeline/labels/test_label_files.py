@@ -163,3 +163,60 @@ def test_imagenets_validation_folder_with_its_ground_truth(tmp_path: Path) -> No
     ).replace("n02", "n02000000").replace("n01", "n01440764")
     listed = open_source(folder, labelled=True, image_labels=written(tmp_path / "LOC_val_solution.csv", kaggle))
     assert match_labels(listed, ["tench", "wolf"]).labels == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "text", ["2 bird\n0 cat\n1 dog\n", "0: cat\n1: dog\n2: bird\n", "dog,1\ncat,0\nbird,2", "1\tdog\n2\tbird\n0\tcat"]
+)
+def test_lines_that_number_their_classes_go_by_the_numbers(tmp_path: Path, text: str) -> None:
+    assert read_labels(written(tmp_path / "labels.txt", text)) == ("cat", "dog", "bird")
+
+
+@pytest.mark.parametrize(
+    "lines", [("5 euro", "0 euro", "1 euro"), ("room 1", "room 0"), ("3 cats", "1 dog"), ("1 cat", "2 dogs")]
+)
+def test_numbers_that_are_a_part_of_names_stay(tmp_path: Path, lines: tuple[str, ...]) -> None:
+    assert read_labels(written(tmp_path / "labels.txt", "\n".join(lines))) == lines
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("labels.txt", "2 bird\n1 dog\n", "number the classes from 1"),
+        ("labels.csv", "index,name\n0.0,cat\n1.0,dog\n", "column 'index' holds '0.0'; number the classes 0, 1"),
+        ("labels.csv", "index,name\n0,cat\n,dog\n", "column 'index' holds ''"),
+        ("labels.csv", "index,name\n-1,none\n0,cat\n", "column 'index' holds '-1'"),
+    ],
+)
+def test_numbers_that_are_no_classes_are_refused(tmp_path: Path, name: str, text: str, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        read_labels(written(tmp_path / name, text))
+
+
+def test_an_image_with_an_empty_label_has_none(flat: Path, tmp_path: Path) -> None:
+    source = open_source(
+        flat, labelled=True, image_labels=written(tmp_path / "list.csv", "a.jpg,cat\nb.png,\nd.jpg,dog\n")
+    )
+    assert (source.ids, source.class_names) == (("a.jpg", "d.jpg"), ("cat", "dog"))
+    assert "list.csv: 2 images of the folder have no label and are left out: 'b.png', 'more/c.jpg'" in remarks(source)
+
+
+def test_labels_by_the_order_of_names_that_sort_in_two_ways_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for number in (1, 2, 10):
+        (tmp_path / "images" / f"{number}.png").touch()
+    path = written(tmp_path / "list.txt", "cat\ndog\neel\n")
+    with pytest.raises(
+        DataError, match=r"sort in two ways \('1.png', '10.png', '2.png'; or '1.png', '2.png', '10.png'\)"
+    ):
+        open_source(tmp_path / "images", labelled=True, image_labels=path)
+    source = open_source(tmp_path / "images", labelled=True, image_labels=written(path, "cat\ndog\ndog\n"))
+    assert source.labels == (0, 1, 1)
+
+
+def test_a_list_that_contradicts_the_folders_names_is_believed_and_said(flat: Path, tmp_path: Path) -> None:
+    path = written(tmp_path / "list.csv", "a.jpg,more\nb.png,more\nd.jpg,dog\nmore/c.jpg,dog\n")
+    source = open_source(flat, labelled=True, image_labels=path)
+    assert remarks(source) == (
+        "list.csv gives 1 images another class than their folder's name: 'more/c.jpg' is 'dog' there",
+    )

@@ -14,6 +14,7 @@ import types
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,6 +92,27 @@ def test_arrays_arrive_as_tensors(dtype: str, protocol: int) -> None:
         value = read(pickle.dumps(each, protocol))
         assert isinstance(value, NumpyArray)
         assert np.array_equal(value.tensor().read().numpy(), each)
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.array(["cat", "dog"]), ("cat", "dog")),
+        (np.array(["cat", "dog"], object), ("cat", "dog")),
+        (np.array(["cat", None], object), ()),
+        (np.array([b"cat"]), ()),
+        (np.zeros(2, [("a", "f4")]), ()),
+        (np.array(["2026-01-02"], "datetime64[D]"), ()),
+    ],
+)
+def test_arrays_of_texts_arrive_as_words_and_others_as_nothing(
+    array: np.ndarray[Any, Any], words: tuple[str, ...], protocol: int
+) -> None:
+    value = read(pickle.dumps(array, protocol))
+    assert isinstance(value, NumpyArray)
+    assert value.words == words
+    assert isinstance(read(pickle.dumps(np.str_("cat"), protocol)), Record)
 
 
 def test_a_training_checkpoint_with_all_of_it_loads(tmp_path: Path) -> None:

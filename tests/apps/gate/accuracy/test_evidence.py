@@ -145,6 +145,12 @@ def test_reports_that_are_none(folder: Path, changed: dict[str, Any], message: s
         read_evidence(edit(folder, **changed))
 
 
+def test_more_images_than_a_machine_can_count(folder: Path) -> None:
+    reference = json.loads((folder / "report.json").read_text())["reference"]
+    with pytest.raises(DataError, match=r"ids are <U14 \[400\], not 1,000,000,000,000,000,000,000 names"):
+        read_evidence(edit(folder, reference=reference | {"n": 10**21}))
+
+
 def test_reports_of_older_versions(folder: Path) -> None:
     path = folder / "report.json"
     content = json.loads(path.read_text())
