@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import tomllib
 from importlib.util import find_spec
@@ -17,12 +18,12 @@ UV_SETTING = "uv"  # what uv writes into `pyvenv.cfg`, with its version
 def extra_command(extra: str) -> str:
     """What installs an extra of this package; a project of uv's keeps it, as its lock file knows it."""
     project = _uv_project()
-    if project is None:
+    if project is None or (uv := _uv()) is None:
         return install_command(f"{PACKAGE}[{extra}]")
     below = "" if Path.cwd().is_relative_to(project) else f" --project {quote(str(project))}"
     if _name(project) == PACKAGE:
-        return f"{_uv()} sync --inexact --extra {extra}{below}"
-    return f"{_uv()} add{below} {quote(f'{PACKAGE}[{extra}]')}"
+        return f"{uv} sync --inexact --extra {extra}{below}"
+    return f"{uv} add{below} {quote(f'{PACKAGE}[{extra}]')}"
 
 
 def install_command(requirement: str) -> str:
@@ -36,8 +37,8 @@ def install_command(requirement: str) -> str:
         return f"pip install {what}" if mine else f"{python} -m pip install {what}"
     if (prefix / "conda-meta").is_dir():
         return f"conda install -y -p {quote(sys.prefix)} pip && {python} -m pip install {what}"
-    if _made_by_uv(prefix):
-        return f"{_uv()} pip install --python {quote(sys.prefix)} {what}"
+    if _made_by_uv(prefix) and (uv := _uv()):
+        return f"{uv} pip install --python {quote(sys.prefix)} {what}"
     return f"{python} -m ensurepip && {python} -m pip install {what}"
 
 
@@ -65,8 +66,16 @@ def _name(project: Path) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _uv() -> str:
-    """uv as a shell finds it; it may be a module of another Python alone, as after `python3 -m pip install uv`."""
+def _uv() -> str | None:
+    """uv as a shell takes it, if at all; it may be a module alone, of a Python that an active environment hides."""
     if shutil.which("uv"):
         return "uv"
-    return quote(os.environ["UV"]) if "UV" in os.environ else "python3 -m uv"
+    if "UV" in os.environ:
+        return quote(os.environ["UV"])
+    pythons = filter(None, (shutil.which("python3", path=folder) for folder in os.get_exec_path()))
+    having = next(filter(_has_uv, pythons), None)
+    return having and f"{'python3' if having == shutil.which('python3') else quote(having)} -m uv"
+
+
+def _has_uv(python: str) -> bool:
+    return subprocess.run([python, "-m", "uv", "--version"], capture_output=True, check=False).returncode == 0

@@ -64,14 +64,37 @@ def test_an_environment_of_uv_without_a_project_has_no_pip(here: Callable[..., P
     assert install_command("onnxruntime==1.26.0") == f"uv pip install --python '{prefix}' onnxruntime==1.26.0"
 
 
-@pytest.mark.parametrize(("variable", "command"), [("/opt/uv", "/opt/uv"), (None, "python3 -m uv")])
-def test_uv_that_is_no_program_of_the_path(
-    here: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, variable: str | None, command: str
+def test_uv_that_runs_this_is_named_where_it_is_no_program_of_the_path(
+    here: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here(".venv", UV, uv=False, files=("uv.lock", "pyproject.toml"))
-    if variable:
-        monkeypatch.setenv("UV", variable)
-    assert extra_command("ray") == f"{command} sync --inexact --extra ray"
+    monkeypatch.setenv("UV", "/opt/uv")
+    assert extra_command("ray") == "/opt/uv sync --inexact --extra ray"
+
+
+def python(folder: Path, *, uv: bool) -> Path:
+    """A Python that has the module uv, or has not."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "python3").write_text(f'#!/bin/sh\n[ "$*" = "-m uv --version" ] && exit {int(not uv)}\nexit 3\n')
+    (folder / "python3").chmod(0o755)
+    return folder
+
+
+def test_uv_may_be_a_module_of_the_python_that_a_shell_finds(
+    here: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    prefix = here(".venv", UV, uv=False, files=("uv.lock", "pyproject.toml"))
+    system = python(tmp_path / "system", uv=True)
+    monkeypatch.setenv("PATH", f"/nowhere:{system}")
+    assert extra_command("ray") == "python3 -m uv sync --inexact --extra ray"
+    active = python(prefix / "bin", uv=False)  # hides the other
+    monkeypatch.setenv("PATH", f"{active}:{system}")
+    assert extra_command("ray") == f"{system}/python3 -m uv sync --inexact --extra ray"
+
+
+def test_without_any_uv_its_environment_gets_pip(here: Callable[..., Path]) -> None:
+    own = f"{here('.venv', UV, uv=False, files=('uv.lock', 'pyproject.toml'))}/bin/python"
+    assert extra_command("ray") == f"{own} -m ensurepip && {own} -m pip install 'rexnet-export[ray]'"
 
 
 def test_pipx_runs_the_pip_of_its_environment(here: Callable[..., Path]) -> None:
