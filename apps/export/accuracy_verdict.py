@@ -50,4 +50,4 @@ def _loss(kind: Kind, accuracy: Accuracy) -> str:
     if kind == "good":
         return ""
     lower, upper = 100 * accuracy.drop_lower_95, 100 * accuracy.drop_upper_95
-    return f" ({100 * accuracy.drop:+.2f}, at least {lower:.2f}, at most {upper:.2f})"
+    return f" (drop {100 * accuracy.drop:+.2f} points, at least {lower:.2f}, at most {upper:.2f})"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from rexnet_export.apps.shared.terminal_table import Column, FittedTable, Paragraph
+from rexnet_export.apps.shared.terminal_table import Column, FittedTable, Paragraph, Row
 from rexnet_export.apps.shared.text import counted, grouped, int8_share, shown, unmeasured_lines
 from rexnet_export.pipeline.accuracy.compare import (
     STEPS,
@@ -68,7 +68,7 @@ def verdict_line(found: Verification) -> Text:
     return Text(f"PASS, consistent but not proven: {files} {own}", style="yellow")
 
 
-def _named(title: str, name: str, *figures: Column, rows: Iterable[Sequence[str]]) -> FittedTable:
+def _named(title: str, name: str, *figures: Column, rows: Iterable[Row]) -> FittedTable:
     return FittedTable(title, (Column(title=name, name=True), *figures), list(rows))
 
 
@@ -78,15 +78,16 @@ def _files(found: Verification) -> FittedTable:
     return _named(
         f"{counted(len(found.findings), 'file')}{images}",
         "file",
-        *(Column(title=title) for title in ("self-test", "table", "INT8", "top-1")),
+        *(Column(title=title) for title in ("found", "self-test", "table", "INT8", "top-1")),
         Column(title="executed by", sentence=True),
         rows=(_file(finding, top1.get(finding.name, NotMeasured(reason="not run"))) for finding in found.findings),
     )
 
 
-def _file(finding: Finding, top1: Measurement[float]) -> list[str]:
+def _file(finding: Finding, top1: Measurement[float]) -> Row:
     return [
         finding.name,
+        Text("FAIL", style="red") if finding.problems else "sound",
         shown(finding.self_test, lambda tested: "same" if tested.passed else "CHANGED"),
         shown(finding.holds_table, lambda held: "held" if held else "NOT HELD"),
         shown(finding.coverage, int8_share),

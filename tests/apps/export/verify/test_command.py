@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from importlib import resources
@@ -85,15 +86,25 @@ def test_a_file_that_lies_about_its_checkpoint_is_not_believed(copy: Path, capfd
 
 def test_a_file_the_manifest_does_not_know(copy: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = copy / "rexnet_050-int8.tflite"
-    code, _, err = verified(capfd, Path(shutil.copy(path, copy / "added[bold].tflite")))
+    code, out, err = verified(capfd, Path(shutil.copy(path, copy / "added[bold].tflite")))
     assert code == 12
+    assert re.search(r"added\[bold\].tflite\s+FAIL\s+same\s+held", out)
     assert "added[bold].tflite: manifest.json beside it does not know it" in err
 
 
 def test_people_see_tables(exported: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, err = verified(capfd, exported / "rexnet_050-int8.tflite", exported / "rexnet_050-int8.ort")
     assert (code, err) == (0, "")
-    for words in ("self-test", "same", "held", "100%", "LiteRT", "pairs, by their logits", "tensors on 1 image"):
+    for words in (
+        "self-test",
+        "sound",
+        "same",
+        "held",
+        "100%",
+        "LiteRT",
+        "pairs, by their logits",
+        "tensors on 1 image",
+    ):
         assert words in out
     assert out.splitlines()[-1].startswith("PASS: 2 files are what was written")
     assert verified(capfd, exported / "rexnet_050-int8.ort", flags=["--quiet"]) == (0, "", "")
