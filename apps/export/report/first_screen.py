@@ -12,7 +12,7 @@ from rexnet_export.pipeline.proof.results import FileResult
 from rexnet_export.pipeline.report.report import Report
 
 TOP1 = COLUMNS.index("top-1") - 1  # among the cells of a file, which come after its target
-HEAD = (*COLUMNS[: TOP1 + 1], "top-1 (95 %)", *COLUMNS[TOP1 + 2 :])
+HEAD = (*COLUMNS[: TOP1 + 1], "top-1 (95\N{NO-BREAK SPACE}%)", *COLUMNS[TOP1 + 2 :])
 # By the names that files have in a report: targets, and their presets. Other packages' targets say it themselves.
 USES: Mapping[str, str] = {
     "coreml": "iPhone, iPad and Mac",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from chromium import PHONE, chromium
@@ -147,6 +148,41 @@ def test_seven_files_that_are_always_right_fit_on_a_desk(browser: Browser, tmp_p
     page, _ = opened(browser, (tmp_path / "report.html").as_uri(), DESK, "light")
     box, table = page.evaluate("['.results .wide', '.results table'].map(s => document.querySelector(s).scrollWidth)")
     assert table <= box == 960
+    page.close()
+
+
+def test_long_figures_fit_on_a_phone(browser: Browser, tmp_path: Path) -> None:
+    file = made("a.ort")
+    assert not isinstance(file.accuracy, NotMeasured)
+    assert not isinstance(file.latency, NotMeasured)
+    slow = replace(file.latency, p50_ms=123.45)
+    lost = replace(file.accuracy, top1=0.8766, drop=0.1234, drop_lower_95=0.1, drop_upper_95=0.2)
+    long = replace(file, accuracy=lost, latency=slow, float_latency=replace(slow, p50_ms=1234.5))
+    (tmp_path / "report.html").write_text(render(report(openvino=long, ort=long), {}), encoding="utf-8")
+    page, _ = opened(browser, (tmp_path / "report.html").as_uri(), PHONE, "light")
+    assert page.locator(".results tr", has_text="openvino").locator("td", has_text="10.0x").is_visible()
+    box, table = page.evaluate("['.results .wide', '.results table'].map(s => document.querySelector(s).scrollWidth)")
+    assert table <= box == 358
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_shade_stands_only_where_something_scrolls(
+    browser: Browser, address: str, width: int, scheme: str, tmp_path: Path
+) -> None:
+    page, _ = opened(browser, address, {"width": width, "height": 900}, scheme)
+    page.add_style_tag(
+        content="td { height: 40.3px } body * { color: #0000 !important; border-color: #0000 !important }"
+    )
+    places = page.evaluate("""() => [...document.querySelectorAll('.wide')].map(e => {
+      const box = e.getBoundingClientRect()
+      return [box.right, box.top + scrollY, box.bottom + scrollY, e.scrollWidth > e.clientWidth] })""")
+    page.screenshot(path=tmp_path / "page.png", full_page=True)
+    picture = np.asarray(Image.open(tmp_path / "page.png").convert("L"))
+    for right, top, bottom, scrolls in places:
+        edge = picture[round(top) : round(bottom), int(right) - 1]
+        assert bool((edge != picture[0, 0]).any()) == (scrolls and bottom > top)
     page.close()
 
 
