@@ -46,12 +46,17 @@ def run_sessions(
 ) -> dict[str, Logits]:
     """Logits [n, classes] of every session, each image decoded once."""
     collected: dict[str, list[Logits]] = {name: [] for name in sessions}
-    with progress.stage(f"running {len(sessions)} networks", len(indices), "images") as bar:
+    with progress.stage(running(len(sessions)), len(indices), "images") as bar:
         for images in batches(source, preprocess, indices, BATCH):
             for name, session in sessions.items():
                 collected[name].append(finite(session.run(images), f"{name}: {session.executed_by}"))
             bar.advance(len(images))
     return {name: np.concatenate(parts) for name, parts in collected.items()}
+
+
+def running(networks: int) -> str:
+    """What a stage is called that runs so many networks."""
+    return "running the network" if networks == 1 else f"running {networks} networks"
 
 
 def finite(logits: Logits, who: str) -> Logits:

@@ -68,8 +68,8 @@ def right_by[Order](
     """Which of the images `asked` are right by each order, which gives the network's class for each of the source's."""
     assert source.labels is not None
     indices = check_images(source, asked, options.max_bad_images or 0, progress).indices
-    session = open_reference(network, preprocess)
     with progress.stage("trying both orders of classes", len(indices), "images") as bar:
+        session = open_reference(network, preprocess)
         read = counted(batches(source, preprocess, indices, BATCH), bar)
         answers = np.concatenate([session.run(pixels).argmax(1) for pixels in read])
     labels = np.array([source.labels[index] for index in indices])

@@ -70,11 +70,11 @@ def subset(source: ImageSource | None, labels: Sequence[str]) -> str | None:
     return f"{source.name} has images of {present:,} of the {len(labels):,} classes; top-1 is over all {len(labels):,}"
 
 
-def reused(calibration: Images | None, evaluation: Images, options: Options) -> str | None:
+def reused(calibration: Images | None, evaluation: Images, options: Options, progress: Progress) -> str | None:
     """One line where images of `--eval-data` also set the ranges."""
     if calibration is None or options.calibration_data is None or options.eval_data is None:
         return None
-    count, of = in_common(calibration, evaluation), len(evaluation.indices)
+    count, of = in_common(calibration, evaluation, progress), len(evaluation.indices)
     if not count:
         return None
     return (

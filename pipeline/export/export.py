@@ -126,7 +126,9 @@ def _graphs(
     clock.lap("float graph")
     quantized = quantize(folder, inputs, options, float_onnx, progress)
     if quantized and quantized.float_onnx != float_onnx:
-        parity = _parity(network, inputs, quantized.float_onnx)  # rewriting changed nothing a float network could show
+        with progress.stage("comparing the rewritten graph with torch", 1, "graphs") as bar:
+            parity = _parity(network, inputs, quantized.float_onnx)  # rewriting changed nothing that float could show
+            bar.advance()
     clock.lap("quantization")
     return Graphs(
         card=card,

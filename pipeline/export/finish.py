@@ -167,11 +167,14 @@ def released(
     """
     with staging(options.output, progress) as folder:
         report = make(folder)
-        if render:
-            listed = () if isinstance(report.flips, NotMeasured) else report.flips.listed
-            pictures = thumbnails(evaluation.source, [image.id for image in listed])
-            (folder / "report.html").write_text(render(report, pictures), encoding="utf-8")
-        _save_records(folder, REPORT_FILE if render else BACKBONE_FILE, report, made, sign)
+        with progress.stage("writing the records", 2, "steps") as bar:
+            if render:
+                listed = () if isinstance(report.flips, NotMeasured) else report.flips.listed
+                pictures = thumbnails(evaluation.source, [image.id for image in listed])
+                (folder / "report.html").write_text(render(report, pictures), encoding="utf-8")
+            bar.advance(1, "with the digests of all files")
+            _save_records(folder, REPORT_FILE if render else BACKBONE_FILE, report, made, sign)
+            bar.advance()
         publish(folder, options.output, progress)
     return _relocated(report, options.output)
 

@@ -105,7 +105,7 @@ def gather(options: Options, progress: Progress | None = None, *, headless: bool
             *(remarks(labelled) if labelled else ()),
             calibration.remark if calibration else None,
             evaluation.remark,
-            reused(calibration, evaluation, options),
+            reused(calibration, evaluation, options, progress or Silent()),
             subset(labelled, labels),
         ),
     )

@@ -58,7 +58,7 @@ def export_further(
 
     def make(into: Path) -> Report:
         clock = Clock()
-        graphs = _graphs(into, earlier, options, evaluation, notices, clock)
+        graphs = _graphs(into, earlier, options, evaluation, notices, progress, clock)
         return finish(into, graphs, options, targets, progress, clock)
 
     made = made_from(earlier.manifest, recorded(options), {})
@@ -90,17 +90,21 @@ def _graphs(
     options: Options,
     evaluation: Images,
     notices: tuple[str, ...],
+    progress: Progress,
     clock: Clock,
 ) -> Graphs:
     """The earlier float graph, and the table with the graph that carries it, as files in `folder`."""
     card = earlier.card
     path = folder / f"{card.name}-float.onnx"
-    write_whole(path, earlier.graph)
-    float_onnx = stored_file(path)
-    write_plain(folder, card, float_onnx, evaluation)
-    clock.lap("float graph")
-    quantized = _quantized(folder, earlier, float_onnx) if options.precision == "int8" else None
-    clock.lap("quantization")
+    with progress.stage("making the graphs again", 2, "graphs") as bar:
+        write_whole(path, earlier.graph)
+        float_onnx = stored_file(path)
+        write_plain(folder, card, float_onnx, evaluation)
+        clock.lap("float graph")
+        bar.advance(1, "float")
+        quantized = _quantized(folder, earlier, float_onnx) if options.precision == "int8" else None
+        clock.lap("quantization")
+        bar.advance()
     return Graphs(
         card=card,
         float_onnx=float_onnx,

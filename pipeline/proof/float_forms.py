@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rexnet_export.pipeline.artifact.target import OutputSession, Source, Target
 from rexnet_export.pipeline.core.errors import ExportError
+from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import Artifact, Measurement, NotMeasured, StoredFile
 
 NOT_INT8 = NotMeasured(reason="only an INT8 file has a float file of its format timed beside it")
@@ -26,7 +27,7 @@ class FloatForms:
 
 @contextmanager
 def float_forms(
-    artifacts: Sequence[tuple[Target, Artifact]], source: Source, timed: Collection[str]
+    artifacts: Sequence[tuple[Target, Artifact]], source: Source, timed: Collection[str], progress: Progress
 ) -> Iterator[FloatForms]:
     """Those of the `timed` files that are INT8: made for this alone, in a folder that goes when the context ends.
 
@@ -35,19 +36,21 @@ def float_forms(
     sessions: dict[str, OutputSession] = {}
     of: dict[str, Measurement[str]] = {}
     with tempfile.TemporaryDirectory(prefix="rexnet-export-") as folder:
-        for target, artifact in artifacts:
-            presets = {"": artifact.file, **artifact.presets}
-            names = {preset: f"{target.name} {preset}".rstrip() for preset in presets}
-            wanted = {preset: name for preset, name in names.items() if name in timed}
-            if artifact.precision != "int8":
-                of |= dict.fromkeys(wanted.values(), NOT_INT8)
-            elif wanted:
-                made = _made(target, source, Path(folder))
-                for preset, name in wanted.items():
-                    if isinstance(made, NotMeasured):
-                        of[name] = made
-                    else:
-                        of[name] = _opened(target, made, _form(made, preset, presets[preset]), sessions)
+        with progress.stage("making float files to time beside", len(artifacts), "targets") as bar:
+            for target, artifact in artifacts:
+                presets = {"": artifact.file, **artifact.presets}
+                names = {preset: f"{target.name} {preset}".rstrip() for preset in presets}
+                wanted = {preset: name for preset, name in names.items() if name in timed}
+                if artifact.precision != "int8":
+                    of |= dict.fromkeys(wanted.values(), NOT_INT8)
+                elif wanted:
+                    made = _made(target, source, Path(folder))
+                    for preset, name in wanted.items():
+                        if isinstance(made, NotMeasured):
+                            of[name] = made
+                        else:
+                            of[name] = _opened(target, made, _form(made, preset, presets[preset]), sessions)
+                bar.advance(1, target.name)
         yield FloatForms(sessions=sessions, of=of)
 
 

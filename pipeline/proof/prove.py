@@ -100,10 +100,7 @@ def prove(
     """
     untimed, looks = manner.untimed, manner.looks
     card = source.card
-    candidates = {
-        name: candidate for target, artifact in artifacts for name, candidate in _candidates(target, artifact).items()
-    }
-    stored = {name: _stored(candidate, source) for name, candidate in candidates.items()}
+    candidates, stored = _read(artifacts, source, progress)
     sessions = {name: c.session for name, c in candidates.items() if not isinstance(c.session, NotMeasured)}
     opened = {name: (c.target, c.artifact) for name, c in candidates.items() if name in sessions}
     run: RunImages = in_pieces(manner.workers, graphs, opened) if manner.workers else run_here
@@ -152,7 +149,7 @@ def prove(
             )
             for target, artifact in artifacts
         },
-        layers=tensor_noise(source.float_onnx.path, traced, images, card.preprocess),
+        layers=tensor_noise(source.float_onnx.path, traced, images, card.preprocess, progress),
         flips=_no_classes(card)
         or flips(logits[REFERENCE], {name: logits[name] for name in sessions}, ids, images.labels, card.labels, places),
         classes=_of_classes(card, images) or _by_class(logits, beside, places, images, card),
@@ -212,7 +209,7 @@ def _latencies(
     """Of each file, and of the float file beside it, all in the same rounds; on a busy machine the reason for none."""
     if not timed:
         return {}, {}
-    with float_forms(artifacts, source, timed) as beside:
+    with float_forms(artifacts, source, timed, progress) as beside:
         runs = {name: session.outputs for name, session in (*timed.items(), *beside.sessions.items())}
         found: dict[str, Measurement[Latency]] = {}
         try:
@@ -223,6 +220,20 @@ def _latencies(
     return own, {
         name: name_of if isinstance(name_of, NotMeasured) else found[name_of] for name, name_of in beside.of.items()
     }
+
+
+def _read(
+    artifacts: Sequence[tuple[Target, Artifact]], source: Source, progress: Progress
+) -> tuple[dict[str, _Candidate], dict[str, _Stored]]:
+    """Every file opened, and what it holds."""
+    count = sum(1 + len(artifact.presets) for _, artifact in artifacts)
+    with progress.stage("reading files back", count, "files") as bar:
+        candidates = {name: c for target, artifact in artifacts for name, c in _candidates(target, artifact).items()}
+        stored = {}
+        for name, candidate in candidates.items():
+            stored[name] = _stored(candidate, source)
+            bar.advance(1, name)
+    return candidates, stored
 
 
 def _candidates(target: Target, artifact: Artifact) -> dict[str, _Candidate]:

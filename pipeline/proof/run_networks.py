@@ -65,14 +65,14 @@ def run_networks(
     A file that gives the reference's own outputs, digit for digit, on the first images stands for it on the others:
     a saved float network in the same runtime need not be run twice.
     """
-    few = next(batches(images.source, preprocess, images.indices[: evaluate.BATCH], evaluate.BATCH))
-    expected: Mapping[str, Logits] = reference.outputs(few)
-    same = [name for name, session in sessions.items() if session.executed_by == reference.executed_by]
-    twin = next((name for name in same if _equal_outputs(sessions[name].outputs(few), expected)), None)
-    running = {REFERENCE: reference} | {name: session for name, session in sessions.items() if name != twin}
-    answers: dict[str, list[Logits]] = {name: [] for name in running}
-    comparisons = {name: TensorComparison({}) for name in running if twin or name != REFERENCE}
-    with progress.stage(f"running {len(running)} networks", len(images.indices), "images") as bar:
+    with progress.stage(evaluate.running(1 + len(sessions)), len(images.indices), "images") as bar:
+        few = next(batches(images.source, preprocess, images.indices[: evaluate.BATCH], evaluate.BATCH))
+        expected: Mapping[str, Logits] = reference.outputs(few)
+        same = [name for name, session in sessions.items() if session.executed_by == reference.executed_by]
+        twin = next((name for name in same if _equal_outputs(sessions[name].outputs(few), expected)), None)
+        running = {REFERENCE: reference} | {name: session for name, session in sessions.items() if name != twin}
+        answers: dict[str, list[Logits]] = {name: [] for name in running}
+        comparisons = {name: TensorComparison({}) for name in running if twin or name != REFERENCE}
         for name, outputs in run(running, images, preprocess):
             answers[name].append(evaluate.finite(answer(outputs), f"{name}: {running[name].executed_by}"))
             if name == REFERENCE:

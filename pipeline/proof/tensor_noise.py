@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rexnet_export.pipeline.accuracy.compare import compare_traces
 from rexnet_export.pipeline.artifact.target import Session
+from rexnet_export.pipeline.core.progress import Progress, counted
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured, Preprocess
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import batches
@@ -29,14 +30,16 @@ class TensorNoise:
 type Layers = Mapping[str, Measurement[tuple[TensorNoise, ...]]]  # by artifact, in the network's order
 
 
-def tensor_noise(float_onnx: Path, sessions: Mapping[str, Session], images: Images, preprocess: Preprocess) -> Layers:
+def tensor_noise(
+    float_onnx: Path, sessions: Mapping[str, Session], images: Images, preprocess: Preprocess, progress: Progress
+) -> Layers:
     """Trace every artifact on the first images beside the float graph that it was made from."""
     if not sessions:
         return {}
-    tracer = float_trace(float_onnx)
-    pixels = batches(images.source, preprocess, images.indices[:IMAGES], 1)
-    pairs = [(FLOAT, name) for name in sessions]
-    found = compare_traces({FLOAT: tracer, **sessions}, pairs, pixels, {})
+    chosen, pairs = images.indices[:IMAGES], [(FLOAT, name) for name in sessions]
+    with progress.stage("comparing tensors", len(chosen), "images") as bar:
+        pixels = counted(batches(images.source, preprocess, chosen, 1), bar)
+        found = compare_traces({FLOAT: float_trace(float_onnx), **sessions}, pairs, pixels, {})
     return {
         name: OPAQUE
         if [tensor.name for tensor in traces.tensors] == [LOGITS]

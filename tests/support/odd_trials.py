@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from rexnet_export.apps.shared.trials.telling import told_stages
 from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.machine.environment import usable_cores
 
@@ -21,6 +22,17 @@ def doubled(number: int) -> int:
         case 3:
             raise ZeroDivisionError("a fault of ours")
     return 2 * number
+
+
+def telling(number: int) -> int:
+    """Two stages of two steps, then as `doubled`."""
+    progress = told_stages()
+    for title in ("one", "two"):
+        with progress.stage(title, 2, "steps") as bar:
+            bar.advance()
+            progress.note("a line for a person")
+            bar.advance()
+    return doubled(number)
 
 
 def cores_and_folder(_: int) -> tuple[int, str, str | None]:

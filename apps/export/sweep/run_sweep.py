@@ -34,9 +34,11 @@ from rexnet_export.apps.shared.trials.journal import Journal
 from rexnet_export.apps.shared.trials.outcome import Failed, OutOfDisk
 from rexnet_export.apps.shared.trials.processes import ProcessWorkers, affordable_jobs, in_processes
 from rexnet_export.apps.shared.trials.ray_cluster import RayCluster, RayWorkers
+from rexnet_export.apps.shared.trials.telling import Doing
 from rexnet_export.pipeline.core.errors import DiskFull
 from rexnet_export.pipeline.core.files import writing
 from rexnet_export.pipeline.core.json import to_text
+from rexnet_export.pipeline.core.progress import Bar
 from rexnet_export.pipeline.core.records import file_sha256, write_whole
 from rexnet_export.pipeline.core.text import harmless
 from rexnet_export.pipeline.export.recorded import recorded
@@ -64,9 +66,11 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
         journal.begin()
     left = [trial for trial in trials if trial.name not in done]
     jobs = arguments.jobs or affordable_jobs(MEMORY_OF_A_TRIAL)
-    ended = _here(left, jobs) if cluster is None else _on(cluster, left)
     try:
-        with terminal.stage("exporting", len(trials), "trials") as bar, closing(ended):
+        with (
+            terminal.stage("exporting", len(trials), "trials") as bar,
+            closing(_here(left, jobs, bar) if cluster is None else _on(cluster, left)) as ended,
+        ):
             bar.advance(len(done))
             for trial, result in ended:
                 if isinstance(result, OutOfDisk):
@@ -139,10 +143,17 @@ def _digest(checkpoint: str | None) -> str | None:
     return file_sha256(Path(checkpoint)) if checkpoint is not None and Path(checkpoint).is_file() else None
 
 
-def _here(trials: Sequence[Trial], jobs: int) -> Ended:
-    """Run the trials in processes; where there are more jobs than trials, each trial has its share of them."""
+def _here(trials: Sequence[Trial], jobs: int, bar: Bar) -> Ended:
+    """Run the trials in processes; where there are more jobs than trials, each trial has its share of them.
+
+    The bar shows the stage that a trial has come to.
+    """
     workers = ProcessWorkers(jobs // max(1, len(trials)), PRELOAD)
-    return in_processes(partial(run_trial, workers=workers), trials, jobs, PRELOAD)
+
+    def heard(trial: Trial, doing: Doing) -> None:
+        bar.advance(0, f"{trial.name}: {doing.stage}")
+
+    return in_processes(partial(run_trial, workers=workers), trials, jobs, PRELOAD, heard)
 
 
 def _on(cluster: RayCluster, trials: Sequence[Trial]) -> Ended:

@@ -15,10 +15,10 @@ from typing import Any
 from rexnet_export.apps.export.report.page import render
 from rexnet_export.apps.export.sweep.plan import Trial
 from rexnet_export.apps.shared.trials.outcome import Failed
+from rexnet_export.apps.shared.trials.telling import told_stages
 from rexnet_export.pipeline.artifact.export_folder import altered
 from rexnet_export.pipeline.core.errors import ConversionError, ExportError
 from rexnet_export.pipeline.core.files import MANIFEST_FILE, take_mode, writing
-from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import NotMeasured, file_sha256
 from rexnet_export.pipeline.export.export import export
 from rexnet_export.pipeline.machine.own_disk import own_disk, temporary_folder
@@ -46,10 +46,10 @@ class Outcome:
 
 
 def run_trial(trial: Trial, workers: Workers | None = None) -> Exported:
-    """Export into the trial's folder; `workers` may run pieces of many evaluation images."""
+    """Export into the trial's folder, and tell its stages; `workers` may run pieces of many evaluation images."""
     targets = chosen(trial.options.target, trial.options.precision)
     work = None if trial.shared is None else SharedWork(trial.shared, MOST_SHARED)
-    export(trial.options, targets, Silent(), render, untimed=UNTIMED, work=work, workers=workers)
+    export(trial.options, targets, told_stages(), render, untimed=UNTIMED, work=work, workers=workers)
     return Exported(manifest_sha256=file_sha256(trial.options.output / MANIFEST_FILE))
 
 

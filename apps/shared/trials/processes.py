@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from typing import NoReturn
 
 from rexnet_export.apps.shared.trials.outcome import Failed, attempted
+from rexnet_export.apps.shared.trials.telling import TELL, Doing
 from rexnet_export.pipeline.core.errors import DeviceError
 from rexnet_export.pipeline.machine.child import end_with_parent
 from rexnet_export.pipeline.machine.environment import free_memory, usable_cores
@@ -33,7 +34,11 @@ def affordable_jobs(memory_of_a_trial: int) -> int:
 
 
 def in_processes[Trial, Result](
-    run: Callable[[Trial], Result], trials: Sequence[Trial], jobs: int, preload: Sequence[str] = ()
+    run: Callable[[Trial], Result],
+    trials: Sequence[Trial],
+    jobs: int,
+    preload: Sequence[str] = (),
+    heard: Callable[[Trial, Doing], object] = lambda *_: None,
 ) -> Generator[tuple[Trial, Result | Failed]]:
     """Run every trial, `jobs` at a time, and yield each with its result as it ends.
 
@@ -41,7 +46,8 @@ def in_processes[Trial, Result](
     that it went through, and with them the generator, for as long as anybody keeps the error.
 
     The cores are shared out: a process sees its own alone, and all that asks how many there are uses no more threads.
-    `preload` are modules that trials need, imported once for all trials of a job.
+    `preload` are modules that trials need, imported once for all trials of a job. `heard` is called with what a trial
+    tells meanwhile (`told_stages`).
     """
     waiting = deque(trials)
     servers = [_Server(run, preload, cores) for cores in _shares(min(jobs, len(trials)))]
@@ -59,9 +65,14 @@ def in_processes[Trial, Result](
                 busy[server.ask(trial)] = server, trial
             for ready in wait(list(busy)):
                 assert isinstance(ready, Connection)
-                server, trial = busy.pop(ready)
+                server, trial = busy[ready]
+                answer = server.answer()
+                if isinstance(answer, Doing):
+                    heard(trial, answer)
+                    continue
+                del busy[ready]
                 idle.append(server)
-                yield trial, server.answer()
+                yield trial, answer
     finally:
         end()
         atexit.unregister(end)
@@ -126,11 +137,12 @@ class _Server[Trial, Result]:
         self._started.connection.send(trial)
         return self._started.connection
 
-    def answer(self) -> Result | Failed:
-        """The result; where the server itself was killed, why there is none: the next trial gets a new one."""
+    def answer(self) -> Result | Failed | Doing:
+        """What the trial tells, and last its result; where the server itself was killed, why there is none: the next
+        trial gets a new one."""
         assert self._started is not None, "it was asked"
         try:
-            sent: Result | Failed = self._started.connection.recv()
+            sent: Result | Failed | Doing = self._started.connection.recv()
         except (EOFError, ConnectionResetError):
             self._started.process.join()
             code, self._started = self._started.process.exitcode or 0, None
@@ -168,6 +180,7 @@ def _serve[Trial, Result](
         os.sched_setaffinity(0, cores)
     for module in preload:
         import_module(module)
+    TELL.set(connection.send)
     while True:
         try:
             trial: Trial = connection.recv()
@@ -177,6 +190,7 @@ def _serve[Trial, Result](
 
 
 def _forked[Trial, Result](run: Callable[[Trial], Result], trial: Trial) -> Result | Failed:
+    """Its result; what it tells before goes on to whoever asked."""
     reading, writing = Pipe(duplex=False)
     server, child = os.getpid(), os.fork()
     if child == 0:
@@ -184,7 +198,10 @@ def _forked[Trial, Result](run: Callable[[Trial], Result], trial: Trial) -> Resu
     writing.close()  # the child's: when that is shut, reading ends
     with reading:
         try:
-            sent: Result | Failed | None = reading.recv()
+            sent: Result | Failed | Doing | None = reading.recv()
+            while isinstance(sent, Doing):
+                TELL.get()(sent)
+                sent = reading.recv()
         except EOFError:
             sent = None
     _, status = os.waitpid(child, 0)
@@ -199,6 +216,7 @@ def _run_and_exit[Trial, Result](
         end_with_parent(server)
         if "torch" in sys.modules:  # it counted the machine's cores when it was imported
             sys.modules["torch"].set_num_threads(usable_cores())
+        TELL.set(writing.send)
         writing.send(attempted(run, trial))
         code = 0
     finally:

@@ -8,6 +8,7 @@ import pytest
 
 from rexnet_export.pipeline.artifact.target import Source, Target
 from rexnet_export.pipeline.core.errors import ConversionError, TargetUnavailable
+from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import Artifact, NotMeasured, Precision, StoredFile
 from rexnet_export.pipeline.proof.float_forms import NO_FLOAT, NOT_INT8, float_forms
 
@@ -64,7 +65,7 @@ ALL = ("ort", "ort x86", "ort npu", "ort new")
 def forms(
     target: Fake, artifact: Artifact = INT8, timed: tuple[str, ...] = ALL
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    with float_forms([(cast("Target", target), artifact)], cast("Source", Int8()), timed) as found:
+    with float_forms([(cast("Target", target), artifact)], cast("Source", Int8()), timed, Silent()) as found:
         assert all(path.parent.is_dir() for path in target.opened)
         return dict(found.sessions), dict(found.of)
 

@@ -9,6 +9,7 @@ from depths import SHORT
 from numpy.typing import NDArray
 from random_networks import random_network
 
+from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import ModelCard, NotMeasured, Preprocess
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import bundled
@@ -58,7 +59,7 @@ def images() -> Images:
 
 
 def test_noise_is_told_of_the_tensor_that_has_it(graph: Path, images: Images) -> None:
-    (found,) = tensor_noise(graph, {"ort": Louder(float_trace(graph))}, images, CARD.preprocess).values()
+    (found,) = tensor_noise(graph, {"ort": Louder(float_trace(graph))}, images, CARD.preprocess, Silent()).values()
     assert not isinstance(found, NotMeasured)
     noisy = [tensor for tensor in found if not isinstance(tensor.sqnr_db, NotMeasured)]
     assert noisy == [TensorNoise(tensor=LOUDER, sqnr_db=pytest.approx(20.0, abs=0.01))]
@@ -66,9 +67,9 @@ def test_noise_is_told_of_the_tensor_that_has_it(graph: Path, images: Images) ->
 
 
 def test_a_runtime_that_shows_only_logits_has_no_layers(graph: Path, images: Images) -> None:
-    found = tensor_noise(graph, {"it": Louder(float_trace(graph), only="logits")}, images, CARD.preprocess)
+    found = tensor_noise(graph, {"it": Louder(float_trace(graph), only="logits")}, images, CARD.preprocess, Silent())
     assert found == {"it": OPAQUE}
 
 
 def test_nothing_is_traced_without_artifacts(tmp_path: Path, images: Images) -> None:
-    assert tensor_noise(tmp_path / "none.onnx", {}, images, CARD.preprocess) == {}
+    assert tensor_noise(tmp_path / "none.onnx", {}, images, CARD.preprocess, Silent()) == {}

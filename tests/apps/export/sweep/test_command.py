@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,12 @@ from servers import free_port
 from rexnet_export.apps.export.command import main
 from rexnet_export.apps.export.sweep import run_sweep
 from rexnet_export.apps.export.sweep.plan import Trial
-from rexnet_export.apps.export.sweep.trial import Exported
+from rexnet_export.apps.export.sweep.trial import Exported, run_trial
 from rexnet_export.apps.shared.trials.journal import JOURNAL
 from rexnet_export.apps.shared.trials.outcome import Failed, attempted
+from rexnet_export.apps.shared.trials.telling import TELL, Doing
 from rexnet_export.pipeline.core.errors import DeviceError
+from rexnet_export.pipeline.export.options import Options
 
 TABLES = ("sweep.json", "sweep.csv")
 pytestmark = pytest.mark.slow
@@ -52,6 +55,21 @@ def test_a_trial_is_what_an_export_of_its_own_gives(plan: Path, swept: Path, tmp
     for path in (*tmp_path.glob("*.ort"), *tmp_path.glob("*.onnx"), tmp_path / "qparams.json"):
         assert path.read_bytes() == (trial / path.name).read_bytes()
     assert not (swept / ".shared-work").exists()
+
+
+def test_a_trial_tells_what_it_does(plan: Path, tmp_path: Path) -> None:
+    checkpoint = str(plan.parent / "small.safetensors")
+    few = Options(checkpoint=checkpoint, target=("ort",), effort="fast", calibration_images=8, eval_images=24)
+    told: list[Doing] = []
+    before = TELL.set(told.append)
+    run_trial(Trial(name="a", options=replace(few, output=tmp_path / "a")))
+    TELL.reset(before)
+    assert [doing.stage for doing in told] == [
+        *("checking images", "checking images", "trying other preprocessing", "making the float graph"),
+        *("calibrating", "calibrating"),
+        *("comparing the rewritten graph with torch", "converting", "reading files back", "running 8 networks"),
+        *("comparing tensors", "writing the records"),
+    ]
 
 
 def test_the_page_shows_every_file_and_what_failed(swept: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import piece_workers
 import pytest
-from odd_trials import cores_and_folder, doubled, forever_or_not
+from odd_trials import cores_and_folder, doubled, forever_or_not, telling
 
 from rexnet_export.apps.shared.trials.outcome import Failed
 from rexnet_export.apps.shared.trials.processes import ProcessWorkers, affordable_jobs, in_processes
@@ -25,6 +25,17 @@ def test_one_trial_that_dies_or_fails_costs_no_other() -> None:
     assert ended[1] == Failed(reason="its process was killed (SIGKILL; out of memory?)", exit_code=5)
     assert ended[2] == Failed(reason="it is damaged", exit_code=10)
     assert ended[3] == Failed(reason="unexpected ZeroDivisionError('a fault of ours')", exit_code=70)
+
+
+def test_a_trial_is_heard_while_it_runs() -> None:
+    told: list[tuple[int, str]] = []
+    ended = in_processes(telling, [0, 1, 4], jobs=1, heard=lambda trial, doing: told.append((trial, doing.stage)))
+    assert next(ended) == (0, 0)
+    assert told == [(0, "one"), (0, "two")]
+    ((_, killed), last) = ended
+    assert isinstance(killed, Failed)
+    assert last == (4, 8)
+    assert told == [(trial, stage) for trial in (0, 1, 4) for stage in ("one", "two")]
 
 
 @pytest.mark.parametrize(("code", "kind"), [(10, CheckpointError), (5, DeviceError)])
