@@ -43,6 +43,9 @@ def _settle(arguments: argparse.Namespace) -> None:
     arguments.options = options_from(arguments, BACKBONE_DEFAULTS)
     if GPU in arguments.options.target:
         raise UsageError("--target gpu: in torch it is pipeline.model.backbone.Backbone of the checkpoint itself")
+    arguments.options.refuse_classes("a backbone")
+    if arguments.options.regression:
+        raise UsageError("--regression: a backbone has no head that could give numbers; leave it out")
     arguments.chips = asked_chips(arguments.npu, arguments.options)
 
 

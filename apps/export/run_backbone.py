@@ -12,9 +12,10 @@ from rexnet_export.apps.shared.terminal import Terminal
 from rexnet_export.apps.shared.terminal_table import Column, FittedTable
 from rexnet_export.apps.shared.text import DASH, counted, done, int8_share, shown
 from rexnet_export.pipeline.artifact.signature import signer
+from rexnet_export.pipeline.core.extras import require_module
 from rexnet_export.pipeline.core.records import NotMeasured
-from rexnet_export.pipeline.export.export import export_backbone
 from rexnet_export.pipeline.export.options import Options
+from rexnet_export.pipeline.export.possible import require_paths, require_targets
 from rexnet_export.pipeline.proof.results import FileResult
 from rexnet_export.pipeline.report.report import Report
 from rexnet_export.targets import chosen, lacking
@@ -24,13 +25,18 @@ from rexnet_export.targets.isolation.preloading import preload
 def export(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Export the network without its head, show each output's noise, and compile for the NPUs that were asked for."""
     options: Options = arguments.options
-    targets = [target for target in chosen(options.target, options.precision) if target.name != GPU]
     if lack := [name for name in lacking(options.target, options.precision) if name != GPU]:
         terminal.note(f"left out, as they have no {options.precision}: {', '.join(lack)}")
+    require_paths(options)
+    targets = [target for target in chosen(options.target, options.precision) if target.name != GPU]
     sign = signer(arguments.sign) if arguments.sign else None
     compilers = find_for(arguments.chips) if arguments.chips else None
+    require_module("torch", "an export")
+    require_targets(targets, options.precision)
     if any(target.name == COREML for target in targets):
         preload(COREML)  # as in `run_export`
+    from rexnet_export.pipeline.export.export import export_backbone  # noqa: PLC0415 - torch takes seconds
+
     report = export_backbone(options, targets, terminal, sign)
     if arguments.json:
         terminal.json(report.to_json())

@@ -29,9 +29,12 @@ def export(arguments: argparse.Namespace, terminal: Terminal) -> int:
         terminal.note(f"left out, as they have no {options.precision}: {', '.join(lack)}")
     sign = signer(arguments.sign) if arguments.sign else None
     compilers = find_for(arguments.chips) if arguments.chips else None
-    if {COREML, ALL} & set(options.target):
-        preload(COREML)  # this process is ours: its tools may come without the frameworks that they convert from
-    report = make_export(options, terminal, sign)
+
+    def begin() -> None:
+        if {COREML, ALL} & set(options.target):
+            preload(COREML)  # this process is ours: its tools may come without the frameworks that they convert from
+
+    report = make_export(options, terminal, sign, begin)
     if arguments.json:
         terminal.json(report.to_json())
     elif not arguments.quiet:

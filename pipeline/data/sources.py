@@ -32,6 +32,7 @@ from rexnet_export.pipeline.machine.environment import usable_cores
 type Split = Literal["calibration", "evaluation"]
 # Decoding is C code without the interpreter lock; more threads than this only fight over the disk.
 MOST_WORKERS = 16
+MISSING = "does not exist"
 NAMED_FILES = 50  # of images that cannot be used, in one message
 
 
@@ -136,14 +137,23 @@ def open_source(
             raise DataError(f"{path} brings its labels; leave --eval-labels {image_labels} out")
         return with_channels(open_packed(path, labelled=labelled), channels)
     if not path.is_dir():
-        problem = _no_folder(path, role) if path.exists() else "does not exist"
-        raise DataError(f"data {path} {problem}; name a folder of images, shards, tables or an idx3-ubyte file")
+        raise _no_data(path, _no_folder(path, role) if path.exists() else MISSING)
     idx = sorted(entry for entry in path.glob("*ubyte*") if is_idx(entry))
     if len(idx) > 1:
         raise DataError(f"{path} holds several IDX image files ({quoted([entry.name for entry in idx])}); name one")
     if idx:
         return with_channels(open_idx(idx[0], labelled=labelled), channels)
     return open_folder(path, labelled=labelled, image_labels=image_labels, strict=strict, channels=channels, role=role)
+
+
+def require_there(path: Path) -> None:
+    """What `open_source` would refuse first, without reading anything: a path where nothing is."""
+    if not path.exists():
+        raise _no_data(path, MISSING)
+
+
+def _no_data(path: Path, problem: str) -> DataError:
+    return DataError(f"data {path} {problem}; name a folder of images, shards, tables or an idx3-ubyte file")
 
 
 def with_channels(source: ImageSource, channels: int) -> ImageSource:

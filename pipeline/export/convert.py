@@ -7,20 +7,11 @@ from pathlib import Path
 
 from rexnet_export.pipeline.artifact.self_test import sample_thumbnails
 from rexnet_export.pipeline.artifact.target import Source, Target
-from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.progress import Progress
-from rexnet_export.pipeline.core.records import Artifact, ModelCard, Precision, Reading, StoredFile
+from rexnet_export.pipeline.core.records import Artifact, ModelCard, Reading, StoredFile
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.export.quantized import Quantized
 from rexnet_export.pipeline.machine.heap import give_back
-
-
-def require_targets(targets: Sequence[Target], precision: Precision) -> None:
-    """Refuse, before any work, targets that lack the precision or whose toolchain is missing."""
-    for target in targets:
-        if precision not in target.precisions:
-            raise UsageError(f"--target {target.name} has no {precision}: choose {' or '.join(target.precisions)}")
-        target.require()
 
 
 def source_of(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rexnet_export.pipeline.core.errors import UsageError
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import RGB, ModelCard
 from rexnet_export.pipeline.data.overlap import in_common
@@ -86,13 +85,6 @@ def reused(calibration: Images | None, evaluation: Images, options: Options, pro
 def lines(*found: str | None) -> tuple[str, ...]:
     """Each line once."""
     return tuple(dict.fromkeys(line for line in found if line))
-
-
-def refuse_classes(options: Options, network: str) -> None:
-    """What asks for classes has no meaning for a network that has none."""
-    for name in options.of_classes:
-        flag, value = f"--{name.replace('_', '-')}", getattr(options, name)
-        raise UsageError(f"{flag} {value}: {network} has no classes; leave it out")
 
 
 def _held_back(source: ImageSource, options: Options, progress: Progress | None) -> Images:

@@ -16,8 +16,6 @@ from rexnet_export.pipeline.checkpoint.metadata import QPARAMS_KEY
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured, Preprocess, StoredFile
 from rexnet_export.pipeline.data.sources import batches
-from rexnet_export.pipeline.export.apart import require_apart
-from rexnet_export.pipeline.export.convert import require_targets
 from rexnet_export.pipeline.export.finish import Clock, Graphs, Render, finish, released, write_plain
 from rexnet_export.pipeline.export.inputs import Inputs, gather, gather_backbone
 from rexnet_export.pipeline.export.options import Options
@@ -50,11 +48,11 @@ def export(
 ) -> Report:
     """Make, execute and measure everything asked for, and write the output folder.
 
-    `render` gives the content of `report.html` from the report and pictures (PNG) of the images it lists, by id;
-    `sign` signs the statement on all files. `untimed` is why no file's speed is to be measured; `work` is what other
-    exports share with this one, and `workers` may run pieces of many evaluation images.
+    What `export.possible` refuses is not asked again. `render` gives the content of `report.html` from the report and
+    pictures (PNG) of the images it lists, by id; `sign` signs the statement on all files. `untimed` is why no file's
+    speed is to be measured; `work` is what other exports share with this one, and `workers` may run pieces of many
+    evaluation images.
     """
-    _require_possible(targets, options)
     inputs, judged = _noticed(gather(options, progress).sharing(work), options, progress)
 
     def make(folder: Path) -> Report:
@@ -69,7 +67,6 @@ def export_backbone(
     options: Options, targets: Sequence[Target], progress: Progress, sign: Sign | None = None
 ) -> Report:
     """The same for the network without its head: feature maps leave it, and nothing is said of classes."""
-    _require_possible(targets, options)
     inputs, judged = _noticed(gather_backbone(options, progress), options, progress)
 
     def make(folder: Path) -> Report:
@@ -79,11 +76,6 @@ def export_backbone(
         )
 
     return released(make, options, _made(options, inputs), inputs.evaluation, progress, sign=sign)
-
-
-def _require_possible(targets: Sequence[Target], options: Options) -> None:
-    require_targets(targets, options.precision)
-    require_apart(options)
 
 
 def _noticed(inputs: Inputs, options: Options, progress: Progress) -> tuple[Inputs, Measurement[PreprocessCheck]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from rexnet_export.pipeline.checkpoint.bundled import bundled_checkpoint
 from rexnet_export.pipeline.checkpoint.load import LoadedCheckpoint, load
 from rexnet_export.pipeline.checkpoint.metadata import QPARAMS_KEY
-from rexnet_export.pipeline.core.errors import DataError, UsageError
+from rexnet_export.pipeline.core.errors import DataError
 from rexnet_export.pipeline.core.outputs import HEAD
 from rexnet_export.pipeline.core.progress import Progress, Silent
 from rexnet_export.pipeline.core.records import HeadOutput, ModelCard, Reading
@@ -21,7 +21,6 @@ from rexnet_export.pipeline.export.evaluation_images import (
     held_back_count,
     lines,
     open_labelled,
-    refuse_classes,
     reused,
     samples_fit,
     subset,
@@ -69,7 +68,7 @@ def gather(options: Options, progress: Progress | None = None, *, headless: bool
     preprocess = settled(options.preprocess, stated.fields(), stated.sources, channels)
     numbers = gives_numbers(checkpoint, options)
     if numbers:
-        refuse_classes(options, "a network that gives numbers")
+        options.refuse_classes("a network that gives numbers")
     labelled = open_labelled(options, channels, numbers=numbers)
     labels, named = settle_labels(checkpoint, options, labelled, preprocess.preprocess, progress or Silent())
     spec = checkpoint.network.spec
@@ -116,9 +115,6 @@ def gather_backbone(options: Options, progress: Progress) -> Inputs:
 
     Features are compared with the float network's, which needs no labels: any folder of images will do.
     """
-    refuse_classes(options, "a backbone")
-    if options.regression:
-        raise UsageError("--regression: a backbone has no head that could give numbers; leave it out")
     inputs = gather(replace(options, eval_data=None), progress, headless=True)
     spec = inputs.checkpoint.network.spec
     card = replace(

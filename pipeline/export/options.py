@@ -174,6 +174,11 @@ class Options:
             name for name, is_asked in changed.items() if is_asked
         )
 
+    def refuse_classes(self, network: str) -> None:
+        """`UsageError` for what asks for classes, of a `network` that has none."""
+        for name in self.of_classes:
+            raise UsageError(f"--{_flag(name)} {getattr(self, name)}: {network} has no classes; leave it out")
+
     def _check_head(self) -> None:
         if self.head_activation is not None:
             _one_of("head-activation", self.head_activation, ACTIVATIONS)

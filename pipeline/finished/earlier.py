@@ -13,7 +13,7 @@ from rexnet_export.pipeline.artifact.export_folder import MOST_RECORD_BYTES, dig
 from rexnet_export.pipeline.core.errors import ConversionError, UsageError
 from rexnet_export.pipeline.core.files import BACKBONE_FILE, MANIFEST_FILE, QPARAMS_FILE, REPORT_FILE
 from rexnet_export.pipeline.core.json_record import JsonRecord
-from rexnet_export.pipeline.core.records import ModelCard, StoredFile
+from rexnet_export.pipeline.core.records import AtLeastOne, ModelCard, StoredFile
 from rexnet_export.pipeline.core.untrusted import read_untrusted
 from rexnet_export.pipeline.data.settle import FLAGS, settled, shown
 from rexnet_export.pipeline.export.options import Options
@@ -34,7 +34,8 @@ DECIDED = (
 class Earlier:
     """A finished export whose files are all as its manifest says.
 
-    `graph` is the content of its float graph, `parity` what its report says of it, `digests` are the manifest's.
+    `graph` is the content of its float graph, `parity` what its report says of it, `images` on how many images it was
+    measured; `digests` are the manifest's.
     """
 
     folder: Path
@@ -43,6 +44,7 @@ class Earlier:
     card: ModelCard
     graph: bytes
     parity: Parity
+    images: int
 
     def require_same(self, file: StoredFile) -> None:
         """`ConversionError` where a file that was made again is not the earlier one."""
@@ -53,12 +55,21 @@ class Earlier:
             )
 
 
+class _Measured(JsonRecord):
+    """Of the reference only how many images it was run on."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    n: AtLeastOne
+
+
 class _Reported(JsonRecord):
-    """Of a classifier's report only how near the graph is to torch."""
+    """Of a classifier's report only how near the graph is to torch, and the reference."""
 
     model_config = ConfigDict(extra="ignore")
 
     onnx_parity: LogitParityJson
+    reference: _Measured
 
 
 def read_earlier(folder: Path, options: Options) -> Earlier:
@@ -83,8 +94,15 @@ def read_earlier(folder: Path, options: Options) -> Earlier:
     if graphs[0] != f"{card.name}{FLOAT_GRAPH}":
         raise ConversionError(f"{folder / graphs[0]} says that it is {card.name!a}; export again")
     _require_agreeing(options, card, folder)
+    reported = _reported(folder / REPORT_FILE)
     return Earlier(
-        folder=folder, manifest=manifest, digests=known, card=card, graph=graph, parity=_parity(folder / REPORT_FILE)
+        folder=folder,
+        manifest=manifest,
+        digests=known,
+        card=card,
+        graph=graph,
+        parity=_parity(reported.onnx_parity),
+        images=reported.reference.n,
     )
 
 
@@ -95,8 +113,8 @@ def _require_classifier(folder: Path, known: Mapping[str, str]) -> None:
         raise ConversionError(f"{folder} has no {REPORT_FILE}; name a folder that rexnet-export wrote")
 
 
-def _require_agreeing(options: Options, card: ModelCard, folder: Path) -> None:
-    """`UsageError` where a flag says otherwise than the export that is gone on with."""
+def require_undecided(options: Options, folder: Path) -> None:
+    """`UsageError` where a flag asks for what an export decides once."""
     for name in DECIDED:
         value: Any = getattr(options, name)
         if value != getattr(Options(), name):
@@ -105,6 +123,10 @@ def _require_agreeing(options: Options, card: ModelCard, folder: Path) -> None:
                 f"--{name.replace('_', '-')}{text}: {folder} is a finished export, which has decided that; leave it "
                 "out, or export from the checkpoint"
             )
+
+
+def _require_agreeing(options: Options, card: ModelCard, folder: Path) -> None:
+    """`UsageError` where a flag says otherwise than the export that is gone on with."""
     stated = vars(card.preprocess)
     asked = vars(settled(options.preprocess, stated, {}, card.preprocess.channels).preprocess)
     for name, value in stated.items():
@@ -115,12 +137,15 @@ def _require_agreeing(options: Options, card: ModelCard, folder: Path) -> None:
             )
 
 
-def _parity(report: Path) -> Parity:
+def _reported(report: Path) -> _Reported:
     try:
-        said = _Reported.parse(read_untrusted(report, MOST_RECORD_BYTES)).onnx_parity
+        return _Reported.parse(read_untrusted(report, MOST_RECORD_BYTES))
     except OSError as error:
         raise ConversionError(f"{report} cannot be read ({error.strerror}); export again") from error
     except ConversionError as error:
         raise ConversionError(f"{report} is no report of rexnet-export: {error}; export again") from error
+
+
+def _parity(said: LogitParityJson) -> Parity:
     logits = OutputParity(largest_difference=said.max_abs_difference, largest=said.largest_logit)
     return Parity(outputs={LOGITS: logits}, same_top1=said.same_top1, n=said.n)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,13 +15,10 @@ from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import NotMeasured, StoredFile, stored_file, write_whole
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import bundled, remarks
-from rexnet_export.pipeline.export.apart import require_apart
-from rexnet_export.pipeline.export.convert import require_targets
 from rexnet_export.pipeline.export.evaluation_images import (
     evaluation_images,
     lines,
     open_labelled,
-    refuse_classes,
     samples_fit,
     subset,
 )
@@ -47,8 +45,6 @@ def export_further(
     The table, the graphs, labels and preprocessing are the earlier export's; whatever is made again of them has to be
     the same, digit for digit. The reference is the float graph in ONNX Runtime. `render` and `sign` are as in `export`.
     """
-    require_targets(targets, options.precision)
-    require_apart(options)
     earlier = read_earlier(folder, options)
     evaluation, found = _images(earlier, options, progress)
     notices = lines(_origin(earlier), *found)
@@ -69,12 +65,21 @@ def _images(earlier: Earlier, options: Options, progress: Progress) -> tuple[Ima
     """The images to measure on, and what is to be said of them."""
     card = earlier.card
     if card.numbers:
-        refuse_classes(options, "a network that gives numbers")
+        options.refuse_classes("a network that gives numbers")
     labelled = open_labelled(options, card.preprocess.channels, numbers=bool(card.numbers))
     if labelled is None and samples_fit(card.labels, card.preprocess.channels):
         labelled = bundled("evaluation")
-    images = evaluation_images(labelled, None, card, options, progress)
-    return images, (*(remarks(labelled) if labelled else ()), images.remark, subset(labelled, card.labels))
+    as_many = None if options.eval_data else earlier.images
+    asked = replace(options, eval_images=options.eval_images or as_many)
+    images = evaluation_images(labelled, None, card, asked, progress)
+    fewer = asked != options and len(images.indices) < len(images.source)
+    told = f"measured on as many images as the earlier export, {asked.eval_images:,}; --eval-images N asks for more"
+    return images, (
+        told if fewer else None,
+        *(remarks(labelled) if labelled else ()),
+        images.remark,
+        subset(labelled, card.labels),
+    )
 
 
 def _origin(earlier: Earlier) -> str:

@@ -21,6 +21,7 @@ from rexnet_export.pipeline.core.errors import ConversionError, ExportError
 from rexnet_export.pipeline.core.files import MANIFEST_FILE, take_mode, writing
 from rexnet_export.pipeline.core.records import NotMeasured, file_sha256
 from rexnet_export.pipeline.export.export import export
+from rexnet_export.pipeline.export.possible import require_paths, require_targets
 from rexnet_export.pipeline.machine.own_disk import own_disk, temporary_folder
 from rexnet_export.pipeline.machine.shared_work import SharedWork
 from rexnet_export.pipeline.proof.pieces import Workers
@@ -48,6 +49,8 @@ class Outcome:
 def run_trial(trial: Trial, workers: Workers | None = None) -> Exported:
     """Export into the trial's folder, and tell its stages; `workers` may run pieces of many evaluation images."""
     targets = chosen(trial.options.target, trial.options.precision)
+    require_paths(trial.options)
+    require_targets(targets, trial.options.precision)
     work = None if trial.shared is None else SharedWork(trial.shared, MOST_SHARED)
     export(trial.options, targets, told_stages(), render, untimed=UNTIMED, work=work, workers=workers)
     return Exported(manifest_sha256=file_sha256(trial.options.output / MANIFEST_FILE))

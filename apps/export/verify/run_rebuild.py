@@ -14,6 +14,7 @@ from rexnet_export.pipeline.artifact.signature import require_signed
 from rexnet_export.pipeline.core.errors import ConversionError, UsageError
 from rexnet_export.pipeline.core.files import BACKBONE_FILE
 from rexnet_export.pipeline.export.options import Options
+from rexnet_export.pipeline.export.possible import require_paths, require_targets
 from rexnet_export.pipeline.finished.rebuild import Rebuilt, rebuild
 from rexnet_export.targets import chosen
 
@@ -30,9 +31,11 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> None:
 
     def make(options: Options) -> None:
         if (folder / BACKBONE_FILE).exists():
+            require_paths(options)
             from rexnet_export.pipeline.export.export import export_backbone  # noqa: PLC0415 - it needs torch
 
             targets = [target for target in chosen(options.target, options.precision) if target.name != GPU]
+            require_targets(targets, options.precision)
             export_backbone(options, targets, terminal)
         else:
             make_export(options, terminal)

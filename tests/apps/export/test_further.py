@@ -29,7 +29,7 @@ sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 
 
 def further(folder: Path, output: Path, *more: str) -> int:
-    return main(["--checkpoint", str(folder), "--eval-images", "48", "--output", str(output), "--quiet", *more])
+    return main(["--checkpoint", str(folder), "--output", str(output), "--quiet", *more])
 
 
 def manifest(folder: Path) -> dict[str, Any]:
@@ -75,7 +75,10 @@ def test_the_report_says_who_ran_the_reference_and_who_compared_it(made: Path, e
     assert found["calibration"]["source"] == "qparams.json of the earlier export, without calibrating"
     assert found["calibration"]["images_sha256"] == own["calibration"]["images_sha256"]
     assert "earlier export" in found["preprocess_check"]["not_measured"]
-    assert any("made from the graphs of an earlier export" in notice for notice in found["notices"])
+    assert found["notices"][0].startswith("made from the graphs of an earlier export")
+    as_many = "measured on as many images as the earlier export, 48; --eval-images N asks for more"
+    assert found["notices"][1] == as_many
+    assert found["reference"]["images_sha256"] == own["reference"]["images_sha256"]
     assert found["stages"]["float"]["agreement_with_reference"] == 1.0
     for name, target in found["targets"].items():
         assert target["qparams_equal"] is True
@@ -260,5 +263,7 @@ def test_other_commands_want_the_checkpoint(exported: Path, tmp_path: Path, capf
 
 def test_the_call_takes_a_folder_too(exported: Path, tmp_path: Path) -> None:
     made = rexnet_export.export(exported, targets=["tflite"], eval_images=8, output=tmp_path / "out")
+    assert made.reference.n == 8
+    assert not any("as many images" in notice for notice in made.notices)
     file = made.targets["tflite"].artifact.file
     assert file.path.read_bytes() == (exported / "rexnet_050-int8.tflite").read_bytes()
