@@ -295,11 +295,22 @@ def _guarded(terminal: Terminal, body: Callable[[Terminal], int], *, debug: bool
             return INTERRUPTED
         if isinstance(error, ModuleNotFoundError):
             error = unavailable(error) or error
+        if isinstance(error, FileNotFoundError) and not _stands():
+            error = UsageError("the folder this runs in is gone; change to one that exists")
         if isinstance(error, ExportError):
             terminal.fail(str(error))
             return error.exit_code
         terminal.fail(f"unexpected {error!r}; run again with --debug and report it")
         return UNEXPECTED
+
+
+def _stands() -> bool:
+    """Whether the working directory still exists."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 @contextmanager

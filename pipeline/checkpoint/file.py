@@ -21,7 +21,7 @@ from rexnet_export.pipeline.checkpoint.metadata import Stated
 from rexnet_export.pipeline.checkpoint.onnx_weights import looks_like_onnx, read_onnx, weights_beside
 from rexnet_export.pipeline.core.errors import CheckpointError
 from rexnet_export.pipeline.core.records import Activation, StoredFile, stored_files
-from rexnet_export.pipeline.core.text import excerpt
+from rexnet_export.pipeline.core.text import excerpt, is_unicode
 from rexnet_export.pipeline.core.untrusted import open_untrusted
 from rexnet_export.pipeline.model.rexnet import ReXNet
 from rexnet_export.pipeline.pickles.restricted_pickle import load_pickle
@@ -116,6 +116,8 @@ def _what(start: bytes) -> str:
 
 
 def _read_safetensors(path: Path) -> FileContent:
+    if not is_unicode(str(path)):
+        raise CheckpointError(f"{path} has a name that is no UTF-8, and safetensors opens no such file: rename it")
     try:
         with path.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")

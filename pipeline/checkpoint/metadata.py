@@ -22,7 +22,7 @@ from rexnet_export.pipeline.core.records import (
     Preprocess,
 )
 from rexnet_export.pipeline.core.strict_json import strict_loads
-from rexnet_export.pipeline.core.text import excerpt
+from rexnet_export.pipeline.core.text import excerpt, is_unicode
 from rexnet_export.pipeline.model.architecture import Architecture
 
 FORMAT = "rexnet-export"
@@ -147,6 +147,10 @@ def check_label_count(labels: tuple[str, ...] | None, spec: Architecture, where:
     """Refuse labels that are not one per class; of a network that gives numbers there are none."""
     if labels and len(labels) != spec.classes:
         raise CheckpointError(f"{where} names {len(labels)} labels for a classifier of {spec.classes} classes")
+    if strange := [label for label in labels or () if not is_unicode(label)]:
+        raise CheckpointError(
+            f"{where} names the label {strange[0]!a}, which is no Unicode text: save it again without"
+        )
 
 
 def check_channels(stated: StatedPreprocess, spec: Architecture, where: str) -> None:

@@ -39,3 +39,12 @@ def _units(sign: str) -> str:
 def excerpt(text: str, limit: int = 120) -> str:
     """The text cut short, and escaped as Python does where it is not printable."""
     return (text if text.isprintable() else ascii(text))[:limit]
+
+
+def is_unicode(text: str) -> bool:
+    """Whether it can be written in UTF-8; a name of a file in another encoding cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

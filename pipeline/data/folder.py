@@ -10,6 +10,7 @@ from typing import BinaryIO, Literal
 
 from rexnet_export.pipeline.core.errors import DataError
 from rexnet_export.pipeline.core.records import RGB
+from rexnet_export.pipeline.core.text import is_unicode
 from rexnet_export.pipeline.data.cures import instead_of_images
 from rexnet_export.pipeline.data.encoded import EncodedImages
 from rexnet_export.pipeline.labels.class_names import quoted
@@ -129,6 +130,10 @@ def _class_names(root: Path, suffixes: frozenset[str], role: Role) -> tuple[str,
             cure = None
         also = f", or {cure}" if loose and cure else f"; {cure}" if cure else ""
         raise DataError(f"{root} has no sub-folders; labelled images need one sub-folder per class{also}")
+    if strange := [name for name in names if not is_unicode(name)]:
+        raise DataError(
+            f"{root}: the name of class folder {quoted(strange)} is no UTF-8, as every file's labels are; rename it"
+        )
     parts = [name for name in names if name.lower() in PARTS]
     if len(parts) > 1 or parts == list(names):
         fit = [name for name in parts if name.lower().startswith("train") == (role == "training")]

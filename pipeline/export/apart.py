@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rexnet_export.pipeline.checkpoint.reference import export_at, on_hub, weights_at
 from rexnet_export.pipeline.core.errors import UsageError
+from rexnet_export.pipeline.core.text import is_unicode
 from rexnet_export.pipeline.export.options import Options
 
 
@@ -31,6 +32,8 @@ def require_apart(options: Options) -> None:
 def _require_folder(output: Path) -> None:
     """What is there, or above what will be, must be a folder that may be written: known before minutes of work."""
     there = next((place for place in (output, *output.parents) if os.path.lexists(place)), output)
+    if not is_unicode(str(_place(output))):
+        raise UsageError(f"--output {output}: a name there is no UTF-8, and runtimes open no such file; choose another")
     if not there.is_dir():
         raise UsageError(f"--output {output}: {there} is no folder; choose a folder you can write to")
     if not os.access(there, os.W_OK):

@@ -15,6 +15,7 @@ from rexnet_export.pipeline.data.prepared import prepared
 from rexnet_export.pipeline.data.selection import Images, checked
 from rexnet_export.pipeline.data.settle import settled
 from rexnet_export.pipeline.data.sources import ImageSource, bundled, choose, open_source, remarks
+from rexnet_export.pipeline.data.turned import turned
 from rexnet_export.pipeline.export.class_labels import gives_numbers, settle_labels
 from rexnet_export.pipeline.export.evaluation_images import (
     evaluation_images,
@@ -104,6 +105,8 @@ def gather(options: Options, progress: Progress | None = None, *, headless: bool
             *(remarks(labelled) if labelled else ()),
             calibration.remark if calibration else None,
             evaluation.remark,
+            turned(calibration.source, calibration.indices, "calibration") if calibration else None,
+            turned(evaluation.source, evaluation.indices, "evaluation"),
             reused(calibration, evaluation, options, progress or Silent()),
             subset(labelled, labels),
         ),

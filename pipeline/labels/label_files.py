@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rexnet_export.pipeline.core.errors import ConversionError, DataError
 from rexnet_export.pipeline.core.strict_json import strict_loads
+from rexnet_export.pipeline.core.text import is_unicode
 from rexnet_export.pipeline.core.untrusted import read_untrusted
 
 LARGEST_FILE = 64 * 2**20
@@ -36,6 +37,8 @@ def read_labels(path: Path) -> tuple[str, ...]:
     for number, label in enumerate(labels, 1):
         if not label.strip():
             raise DataError(f"labels {path}: label {number} is empty; write one label per line, without gaps")
+        if not is_unicode(label):
+            raise DataError(f"labels {path}: label {number} ({label!a}) is no Unicode text; write it out")
     return tuple(label.strip() for label in labels)
 
 

@@ -77,6 +77,19 @@ def test_text_is_shown_as_it_is(text: str, capfd: pytest.CaptureFixture[str]) ->
     assert err == f"{text}\n"
 
 
+def test_a_folder_that_is_gone_is_said(tmp_path: Path, temporary: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before = Path.cwd()
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    try:
+        assert run_command("test", lambda _: len(str(Path("x").absolute())), quiet=False, debug=False) == 2
+    finally:
+        os.chdir(before)
+    assert "the folder this runs in is gone; change to one that exists" in capfd.readouterr().err
+
+
 def test_an_unexpected_error_has_a_code_of_its_own(capfd: pytest.CaptureFixture[str], temporary: Path) -> None:
     def body(_: Terminal) -> int:
         os.write(1, b"a toolchain's words\n")

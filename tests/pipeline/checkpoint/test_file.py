@@ -131,3 +131,12 @@ def test_damage_to_formats_without_checksums_never_gives_more_than_was_stored(
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     tensors = outcome(tmp_path / "a.pth", bytes(whole))
     assert tensors is None or sum(each.numel() for each in tensors.values()) <= len(whole)
+
+
+def test_a_name_that_safetensors_does_not_open_is_told_from_damage(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.safetensors")
+    path.write_bytes(save(STATE))
+    with pytest.raises(
+        CheckpointError, match="has a name that is no UTF-8, and safetensors opens no such file: rename it"
+    ):
+        read_file(path)

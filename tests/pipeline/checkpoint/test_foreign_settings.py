@@ -95,6 +95,12 @@ def test_class_names_are_read_where_training_scripts_put_them(tmp_path: Path, wo
     assert (stated.labels, stated.labels_source) == (("cat", "dog"), "checkpoint")
 
 
+def test_a_label_that_is_no_text_is_refused_before_a_format_fails_over_it(tmp_path: Path) -> None:
+    torch.save({"state_dict": STATE, "class_names": ["cat", "\ud800"]}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"names the label '.ud800', which is no Unicode text"):
+        load_checkpoint(tmp_path / "a.pth")
+
+
 def config(folder: Path, **values: object) -> Path:
     save_file(STATE, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(values))

@@ -103,6 +103,14 @@ def test_a_link_to_itself_is_named_and_hides_nothing(classes: Path) -> None:
         check_images(source, range(len(source)))
 
 
+def test_a_class_whose_name_is_no_unicode_is_refused(classes: Path) -> None:
+    (classes / os.fsdecode(b"caf\xe9")).mkdir()
+    with pytest.raises(
+        DataError, match=r"the name of class folder 'caf.' is no UTF-8, as every file's labels are; rename"
+    ):
+        open_source(classes, labelled=True)
+
+
 def test_names_that_are_no_unicode_have_a_digest(classes: Path) -> None:
     path = classes / "cat" / os.fsdecode(b"\xff\xfe.png")
     save(path)

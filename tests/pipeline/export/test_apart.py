@@ -1,5 +1,6 @@
 """An output folder is replaced whole, so it is none that the export reads from."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,11 @@ def test_what_can_be_no_folder_is_refused_at_once(output: str, said: str) -> Non
     Path("dangling").symlink_to("nowhere")
     with pytest.raises(UsageError, match=f"--output {output}: {said}"):
         require_apart(Options(output=Path(output)))
+
+
+def test_a_name_that_no_runtime_opens_is_refused_at_once() -> None:
+    with pytest.raises(UsageError, match="a name there is no UTF-8, and runtimes open no such file; choose another"):
+        require_apart(Options(output=Path(os.fsdecode(b"caf\xe9"), "out")))
 
 
 def test_a_folder_that_may_not_be_written_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,3 +77,13 @@ def test_evaluation_images_that_also_set_the_ranges_are_counted(
     options = Options(checkpoint=checkpoint, eval_data=evaluation, calibration_data=calibration)
     found = [notice for notice in gather(options).notices if "INT8 ranges" in notice]
     assert [notice.partition(" evaluation images are among")[0] for notice in found] == ([said] if said else [])
+
+
+def test_photos_that_are_stored_turned_are_counted(bare: str, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for number in range(4):
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(tmp_path / f"{number}.jpg", exif=exif)
+    notices = gather(Options(checkpoint=bare, image_size=64, calibration_data=tmp_path)).notices
+    assert [notice for notice in notices if notice.startswith("3 of the first 3 calibration images are stored turned")]
+    assert [notice for notice in notices if notice.startswith("1 of the first 1 evaluation images are stored turned")]

@@ -183,6 +183,7 @@ def test_numbers_that_are_a_part_of_names_stay(tmp_path: Path, lines: tuple[str,
     ("name", "text", "says"),
     [
         ("labels.txt", "2 bird\n1 dog\n", "number the classes from 1"),
+        ("labels.json", '["cat", "\\ud800"]', r"label 2 \('.ud800'\) is no Unicode text"),
         ("labels.csv", "index,name\n0.0,cat\n1.0,dog\n", "column 'index' holds '0.0'; number the classes 0, 1"),
         ("labels.csv", "index,name\n0,cat\n,dog\n", "column 'index' holds ''"),
         ("labels.csv", "index,name\n-1,none\n0,cat\n", "column 'index' holds '-1'"),

@@ -1,0 +1,35 @@
+"""Photos that are stored turned: EXIF says how to show them upright, and neither training loaders nor we do so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+
+from PIL import Image
+
+from rexnet_export.pipeline.data.sources import ImageSource
+
+FIRST = 128  # images that are looked at
+ORIENTATION, UPRIGHT = 0x0112, 1
+FORMATS = ("JPEG", "PNG", "WEBP")  # of TIFF and HEIC Pillow turns the pixels itself
+
+
+def turned(source: ImageSource, indices: Sequence[int], role: str) -> str | None:
+    """One line on chosen images that are to be shown otherwise than they are stored; None where there are none."""
+    few = indices[:FIRST]
+    count = sum(_is_turned(source.content(index)) for index in few)
+    if not count:
+        return None
+    return (
+        f"{count} of the first {len(few)} {role} images are stored turned (EXIF orientation) and taken as stored, as "
+        "timm and torchvision do: an app that turns photos upright shows the network other pixels, so turn them before "
+        "you train and export"
+    )
+
+
+def _is_turned(content: bytes) -> bool:
+    try:
+        with Image.open(BytesIO(content), formats=FORMATS) as image:
+            return image.getexif().get(ORIENTATION, UPRIGHT) not in {0, UPRIGHT}
+    except Exception:  # noqa: BLE001 - of no such format, or with damaged EXIF: what it shows is asked elsewhere
+        return False
