@@ -93,7 +93,8 @@ def candidates(
     layer: Layer, counts: Sequence[int] = GROUPS, multiples: Sequence[int] = MULTIPLES
 ) -> tuple[Candidate, ...]:
     """The best cut of a layer into each number of groups, for groups that are multiples of so many channels."""
-    found = (best_cut(layer, count, multiple) for count in counts for multiple in multiples)
+    priced = {multiple: _priced(layer, multiple) for multiple in multiples}
+    found = (_best_of(layer, count, *priced[multiple]) for count in counts for multiple in multiples)
     return tuple(dict.fromkeys(cut for cut in found if cut))
 
 
@@ -156,13 +157,23 @@ def _products(node: onnx.NodeProto, graph: GraphView, sizes: Mapping[str, Sequen
 
 def best_cut(layer: Layer, count: int, multiple: int) -> Candidate | None:
     """The least noise for channels in the order of a range; None where they are too few for groups of `multiple`."""
+    return _best_of(layer, count, *_priced(layer, multiple))
+
+
+def _priced(layer: Layer, multiple: int) -> tuple[NDArray[np.int64], list[tuple[NDArray[np.int64], Floats]]]:
+    """Where ordered channels may be cut, and each order with what the groups between two such places cost."""
     channels = layer.lows.shape[1]
     edges = np.array([*range(0, channels - multiple + 1, multiple), channels])  # what is left over goes to the last
+    return edges, [(order, _interval_costs(layer, order, edges)) for order in _orders(layer)]
+
+
+def _best_of(
+    layer: Layer, count: int, edges: NDArray[np.int64], priced: Sequence[tuple[NDArray[np.int64], Floats]]
+) -> Candidate | None:
     if len(edges) <= count:
         return None
     found = []
-    for order in _orders(layer):
-        costs = _interval_costs(layer, order, edges)
+    for order, costs in priced:
         noise, cuts = _least(costs, count)
         found.append((noise, order, np.diff(edges[cuts])))
     noise, order, sizes = min(found, key=lambda each: each[0])
