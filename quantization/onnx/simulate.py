@@ -6,9 +6,10 @@ INT8 is simulated by the UINT8 QDQ graph with ONNX Runtime's optimizations: inte
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import onnx
@@ -59,6 +60,11 @@ class Simulator:
         """Compare a (quantized) model with the float one on all images."""
         return compare(self.reference, self.logits(model))
 
+    def scores(self, models: Iterator[onnx.ModelProto]) -> Iterator[Score]:
+        """Those of several models; each is made and opened, which takes one core, while the one before it is run."""
+        for answers in ahead(map(_opened, models)):
+            yield compare(self.reference, answers(self.images))
+
 
 def simulator(model: onnx.ModelProto, images: NDArray[np.uint8]) -> Simulator:
     """A judge of quantized forms of the float `model`, which is run once."""
@@ -68,6 +74,15 @@ def simulator(model: onnx.ModelProto, images: NDArray[np.uint8]) -> Simulator:
 def threads() -> ThreadPoolExecutor:
     """A pool for work that releases the interpreter lock, as ONNX Runtime and numpy do: groups run side by side."""
     return ThreadPoolExecutor(workers())
+
+
+def ahead[Item](items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, each made on a thread of its own while the one before it is used."""
+    with ThreadPoolExecutor(1) as maker:
+        coming = maker.submit(lambda: [*islice(items, 1)])
+        while found := coming.result():
+            coming = maker.submit(lambda: [*islice(items, 1)])
+            yield found[0]
 
 
 def workers() -> int:
@@ -82,6 +97,10 @@ def run(model: onnx.ModelProto, images: NDArray[np.uint8]) -> Logits:
     """
     if not len(images):
         raise ConversionError("no images are left to judge INT8 by; give a calibration folder with more images")
+    return _opened(model)(images)
+
+
+def _opened(model: onnx.ModelProto) -> Callable[[NDArray[np.uint8]], Logits]:
     session = open_session(model.SerializeToString(), "the network to simulate it", exact_options())
     source, output = session.get_inputs()[0].name, session.get_outputs()[0].name
 
@@ -92,8 +111,11 @@ def run(model: onnx.ModelProto, images: NDArray[np.uint8]) -> Logits:
             raise ConversionError(f"ONNX Runtime cannot run the network: {first_line(error)}") from error
         return found
 
-    with threads() as pool:
-        return np.concatenate(list(pool.map(run_group, groups(images))))
+    def answers(images: NDArray[np.uint8]) -> Logits:
+        with threads() as pool:
+            return np.concatenate(list(pool.map(run_group, groups(images))))
+
+    return answers
 
 
 def within(images: NDArray[np.uint8], pixels: int, fewest: int = 1) -> NDArray[np.uint8]:

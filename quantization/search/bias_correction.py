@@ -10,7 +10,7 @@ and all.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,13 +50,16 @@ def choose_correction(
     """Correct no layer, the depthwise ones or all from calibration `images`, whichever `judge` prefers."""
     nodes = [node for node in model.graph.node if node.op_type in WEIGHTED]
     depthwise = [node.output[0] for node in nodes if _groups(node) > 1]
+    few = within(images, MOST_PIXELS)
+    means = _float_means(model, table, few, [node.output[0] for node in nodes])
     tables = {
         "uncorrected": table,
-        "depthwise corrected": correct_biases(model, table, images, depthwise),
-        "all corrected": correct_biases(model, table, images, [node.output[0] for node in nodes]),
+        "depthwise corrected": _swept(model, table, few, {name: means[name] for name in depthwise}),
+        "all corrected": _swept(model, table, few, means),
     }
     graphs = QdqGraphs(model)
-    scores = {name: judge.score(graphs.of(tried, "uint8")) for name, tried in tables.items()}
+    proposed = (graphs.of(tried, "uint8") for tried in tables.values())
+    scores = dict(zip(tables, judge.scores(proposed), strict=True))
     best = preferred(scores, len(judge.images))
     trials = tuple(Trial(name=name, score=score) for name, score in scores.items())
     return Correction(table=tables[best], best=best, trials=trials)
@@ -70,14 +73,26 @@ def correct_biases(
     One sweep in the order of execution: each layer is compared with its predecessors already quantized and corrected.
     Takes the first images as far as memory allows; older corrections in the table are replaced.
     """
-    table = replace(table, tensors={name: replace(entry, correction=None) for name, entry in table.tensors.items()})
     few = within(images, MOST_PIXELS)
-    wanted = dict(_means(Walk(clipped(model, table), few), layers))  # first, so that one network is in memory at a time
-    quantized, graph = Walk(insert_qdq(model, table, "uint8"), few), view(model)
+    return _swept(model, table, few, _float_means(model, table, few, layers))
+
+
+def _float_means(
+    model: onnx.ModelProto, table: QuantTable, images: NDArray[np.uint8], layers: Collection[str]
+) -> dict[str, NDArray[np.float64]]:
+    """By layer, the channel means that a sweep aims at; before any, so that one network is in memory at a time."""
+    return dict(_means(Walk(clipped(model, table), images), layers))
+
+
+def _swept(
+    model: onnx.ModelProto, table: QuantTable, images: NDArray[np.uint8], wanted: Mapping[str, NDArray[np.float64]]
+) -> QuantTable:
+    table = replace(table, tensors={name: replace(entry, correction=None) for name, entry in table.tensors.items()})
+    quantized, graph = Walk(insert_qdq(model, table, "uint8"), images), view(model)
     corrected = dict(table.tensors)
     nodes = [node for node in model.graph.node if node.op_type in WEIGHTED]
     for node, at in zip(nodes, _weighted(quantized.model), strict=True):
-        if node.output[0] not in layers:
+        if node.output[0] not in wanted:
             continue
         quantized.advance(at + 1)
         output, bias = quantized.model.graph.node[at].output[0], node.input[2]

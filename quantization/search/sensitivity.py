@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured
-from rexnet_export.quantization.onnx.partial_run import Walk
-from rexnet_export.quantization.onnx.simulate import Score, Simulator, compare
+from rexnet_export.quantization.onnx.partial_run import Tensors, Walk
+from rexnet_export.quantization.onnx.simulate import Score, Simulator, ahead, compare
 from rexnet_export.quantization.onnx.view import view
 from rexnet_export.quantization.scheme.insert_qdq import QdqGraphs
 from rexnet_export.quantization.scheme.scheme import WEIGHTED
@@ -50,14 +50,13 @@ def sensitivities(
     alone = dict(sorted(alone.items(), key=lambda pair: pair[1].sqnr_db))
     followers, graphs = _followers(model, table), QdqGraphs(model)
 
-    def all_but(name: str) -> Score:
+    def all_but(name: str) -> onnx.ModelProto:
         tensors = {each: FLOAT if each in followers[name] else entry for each, entry in table.tensors.items()}
-        return judge.score(graphs.of(replace(table, tensors=tensors), "uint8"))
+        return graphs.of(replace(table, tensors=tensors), "uint8")
 
-    return tuple(
-        Sensitivity(tensor=name, only=only, all_but=all_but(name) if rank < LOUDEST else QUIET)
-        for rank, (name, only) in enumerate(alone.items())
-    )
+    loudest = list(alone)[:LOUDEST]
+    left_out = dict(zip(loudest, judge.scores(map(all_but, loudest)), strict=True))
+    return tuple(Sensitivity(tensor=name, only=only, all_but=left_out.get(name, QUIET)) for name, only in alone.items())
 
 
 def ranked_tensors(model: onnx.ModelProto, table: QuantTable) -> frozenset[str]:
@@ -68,19 +67,26 @@ def ranked_tensors(model: onnx.ModelProto, table: QuantTable) -> frozenset[str]:
 
 def _alone(model: onnx.ModelProto, table: QuantTable, judge: Simulator) -> Iterator[tuple[str, Score]]:
     """Each tensor in INT8 and the rest of the network in float; what shares its parameters moves its integers."""
+    for name, held, rest in ahead(_alterations(model, table, judge)):
+        yield name, compare(judge.reference, rest(held))
+
+
+def _alterations(
+    model: onnx.ModelProto, table: QuantTable, judge: Simulator
+) -> Iterator[tuple[str, list[Tensors], Callable[[list[Tensors]], NDArray[np.float32]]]]:
+    """By tensor: what the rest of the network is run on, and that rest; one of both has the tensor in INT8."""
     walk = Walk(model, judge.images)
     constants, ranked = view(model).constants, ranked_tensors(model, table)
     for position, node in enumerate(model.graph.node):
         if node.op_type in WEIGHTED and (name := node.input[1]) in ranked:
             walk.advance(position)
             weights = _params(table, name).dequantize(table.integers(name, constants[name])).astype(np.float32)
-            logits = walk.finish(_with(walk.next_piece(), name, weights))(walk.held)
-            yield name, compare(judge.reference, logits)
+            yield name, walk.held, walk.finish(_with(walk.next_piece(), name, weights))
         if (name := node.output[0]) in ranked:
             walk.advance(position + 1)
             params = _params(table, name)
             held = [group | {name: params.rounded(group[name])} for group in walk.held]
-            yield name, compare(judge.reference, walk.finish(walk.next_piece())(held))
+            yield name, held, walk.finish(walk.next_piece())
 
 
 def _params(table: QuantTable, name: str) -> QuantParams:
