@@ -102,14 +102,13 @@ def _least_squared_error(statistics: TensorStatistics, weights: Weights) -> Rang
     def best(candidates: list[Range]) -> Range:
         grids = list(starmap(grid_of, candidates))
         rows = [quick(grid) for grid in grids]
-        roughly = errors(rows, grids)
-        near = np.flatnonzero(roughly <= roughly.min() * (1.0 + _NEAR))
+        found = errors(rows, grids)
+        near: list[int] = np.flatnonzero(found <= found.min() * (1.0 + _NEAR)).tolist()
         if len(near) > 1:
             for index in near:
                 rows[index] = exact(grids[index])
-            # All at once again: what else is in a product may change a row's last bits.
-            near = near[np.argmin(errors(rows, grids)[near])[None]]
-        return candidates[near[0]]  # the first of equals: the widest
+            found = errors(rows, grids)  # of all again: what else is in a product may change a row's last bits
+        return candidates[min(near, key=lambda index: float(found[index]))]  # the first of equals: the widest
 
     found = low, high
     for _ in range(_PASSES):
