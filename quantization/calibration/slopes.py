@@ -13,7 +13,6 @@ logits (Hutchinson 1990), so one backward pass finds it for every value of every
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +20,8 @@ from numpy.typing import NDArray
 
 from rexnet_export.quantization.calibration.observe import BINS, TensorStatistics, bins_of
 from rexnet_export.quantization.calibration.sigmoid_limits import Span
+
+AT_ONCE = 2**16  # values whose bins are looked up together: what they take stays in the processor's cache
 
 type Floats = NDArray[np.float64]
 
@@ -39,23 +40,19 @@ class Slopes:
         return Slopes(by_channel=self.by_channel + other.by_channel, by_value=self.by_value + other.by_value)
 
 
-def summed(
-    values: NDArray[np.float32],
-    probes: Sequence[NDArray[np.float32]],
-    statistics: TensorStatistics,
-    useful: Span | None,
-) -> Slopes:
-    """Squared slopes [N, C, ...] of values [N, C, ...], as each probe found them, by channel and by value.
+def none(statistics: TensorStatistics) -> Slopes:
+    """Of a tensor that nothing is known to answer to."""
+    return Slopes(by_channel=np.zeros(statistics.channel_minima.shape), by_value=np.zeros(2 * BINS))
 
-    Values beyond `useful` count as its ends.
-    """
-    within = values if useful is None else np.clip(values, *useful)
-    bins = bins_of(within.ravel(), statistics.exponent)
-    first, *others = (
-        Slopes(
-            by_channel=squared.sum(axis=(0, *range(2, squared.ndim)), dtype=np.float64),
-            by_value=np.bincount(bins, squared.ravel(), 2 * BINS).astype(np.float64, copy=False),
-        )
-        for squared in probes
-    )
-    return sum(others, start=first)
+
+def summed(
+    values: NDArray[np.float32], squared: NDArray[np.float32], statistics: TensorStatistics, useful: Span | None
+) -> Slopes:
+    """Squared slopes [N, C, ...] of values [N, C, ...], by channel and by value; values beyond `useful` count as its
+    ends."""
+    by_value, flat, weights = np.zeros(2 * BINS), values.ravel(), squared.ravel()
+    for start in range(0, flat.size, AT_ONCE):  # into the same sums in the same order: what one `bincount` gives
+        some = slice(start, start + AT_ONCE)
+        within = flat[some] if useful is None else np.clip(flat[some], *useful)
+        np.add.at(by_value, bins_of(within, statistics.exponent), weights[some].astype(np.float64))
+    return Slopes(by_channel=squared.sum(axis=(0, *range(2, squared.ndim)), dtype=np.float64), by_value=by_value)

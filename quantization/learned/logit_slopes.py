@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import onnx
@@ -16,7 +17,7 @@ from rexnet_export.pipeline.machine.heap import give_back
 from rexnet_export.pipeline.machine.torch_threads import torch_threads
 from rexnet_export.quantization.calibration.observe import TensorStatistics
 from rexnet_export.quantization.calibration.sigmoid_limits import spans
-from rexnet_export.quantization.calibration.slopes import Slopes, summed
+from rexnet_export.quantization.calibration.slopes import Slopes, none, summed
 from rexnet_export.quantization.learned.torch_graph import Step, steps
 from rexnet_export.quantization.onnx.simulate import within
 from rexnet_export.quantization.onnx.view import view
@@ -45,19 +46,20 @@ def logit_slopes(
 
     def of_group(group: NDArray[np.uint8], signs: Tensor) -> dict[str, Slopes]:
         tensors = _computed(network, constants, {source: torch.from_numpy(group)})
-        logits, values = _alike([tensors[value.name] for value in rows]), [tensors[name] for name in names]
-        found = [
-            torch.autograd.grad(logits, values, signed, retain_graph=True, materialize_grads=True) for signed in signs
-        ]
-        return {
-            name: summed(
-                value.detach().numpy(),
-                [(slope.square() / (numbers * PROBES * len(few))).numpy() for slope in slopes],
-                statistics[name],
-                useful.get(name),
-            )
-            for name, value, *slopes in zip(names, values, *found, strict=True)
-        }
+        first = [tensor for tensor in tensors.values() if tensor.requires_grad and tensor.is_leaf]
+        values = {name: tensors[name].detach().numpy() for name in names}
+        found = {name: none(statistics[name]) for name in names}
+
+        def add(name: str, slope: Tensor) -> None:
+            squared = slope.square().div_(numbers * PROBES * len(few)).numpy()
+            found[name] += summed(values[name], squared, statistics[name], useful.get(name))
+
+        for name in names:
+            tensors[name].register_hook(partial(add, name))  # type: ignore[no-untyped-call]
+        logits = _alike([tensors[value.name] for value in rows])
+        for signed in signs:
+            torch.autograd.grad(logits, first, signed, retain_graph=True)
+        return found
 
     size = max(1, min(GROUP, GROUP_PIXELS // math.prod(few.shape[1:3])))
     parts = [few[start : start + size] for start in range(0, len(few), size)]

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,7 +13,9 @@ from random_networks import random_network
 
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.graph.float_graph import float_graph
+from rexnet_export.pipeline.machine.torch_threads import torch_threads
 from rexnet_export.quantization.calibration.observe import TensorStatistics, observe
+from rexnet_export.quantization.calibration.slopes import Slopes
 from rexnet_export.quantization.learned import logit_slopes as subject
 from rexnet_export.quantization.learned.logit_slopes import logit_slopes
 from rexnet_export.quantization.onnx.partial_run import Walk
@@ -86,6 +90,32 @@ def test_a_million_pixels_are_looked_at_twice_but_at_least_32_images(
     logit_slopes(case.model, case.statistics, case.images)
     assert asked == [(2**20, 32)]
     assert len(passes) == 2
+
+
+def test_a_gradient_is_summed_when_it_is_made_and_then_let_go(
+    case: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All together would take as much memory as the activations, for each probe."""
+    made: list[weakref.ref[np.ndarray]] = []
+    alive, kept = [], []
+    grad, summed = torch.autograd.grad, subject.summed
+
+    def noted(values: np.ndarray, squared: np.ndarray, *given: Any) -> Slopes:  # noqa: ANN401
+        made.append(weakref.ref(squared))
+        alive.append(sum(each() is not None for each in made))
+        return summed(values, squared, *given)
+
+    def passed(*given: Any, **named: Any) -> tuple[torch.Tensor, ...]:  # noqa: ANN401
+        kept.append(grad(*given, **named))
+        return kept[-1]
+
+    monkeypatch.setattr(subject, "summed", noted)
+    monkeypatch.setattr(torch.autograd, "grad", passed)
+    with torch_threads(1):
+        logit_slopes(case.model, case.statistics, case.images)
+    assert len(made) == 2 * len(case.statistics)
+    assert set(alive) == {1}
+    assert [[slope.shape for slope in slopes] for slopes in kept] == [[(8, 4, SIZE, SIZE)]] * 2  # of the input alone
 
 
 def two_heads(path: Path) -> tuple[onnx.ModelProto, dict[str, TensorStatistics], np.ndarray]:
