@@ -28,7 +28,7 @@ from rexnet_export.pipeline.core.records import Artifact, ModelCard, stored_file
 from rexnet_export.pipeline.data.sources import batches, bundled
 from rexnet_export.pipeline.machine.environment import processor, usable_cores
 from rexnet_export.pipeline.model.torch_session import open_reference
-from rexnet_export.pipeline.proof.onnx_stages import open_stages, predictions_key
+from rexnet_export.pipeline.proof.onnx_stages import predictions_key, stages
 from rexnet_export.targets import TARGETS
 
 GPU = "gpu"  # its file has the float network that the reference is
@@ -76,7 +76,7 @@ def _sessions(folder: Path, card: ModelCard) -> Iterator[tuple[str, Session]]:
     yield "reference", open_reference(network, card.preprocess)
     for name, graph in evidence.stages.items():
         key = predictions_key(name)
-        yield key, open_stages({name: stored_file(folder / graph.file)})[key]  # type: ignore[dict-item]
+        yield key, stages({name: stored_file(folder / graph.file)})[key].open()  # type: ignore[dict-item]
     for name, made in evidence.targets.items():
         target = name.partition(" ")[0]
         precision = "fp32" if target == GPU else evidence.precision

@@ -7,7 +7,7 @@ so that both together err no more often.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -22,7 +22,7 @@ from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import ModelCard, Preprocess
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import choose
-from rexnet_export.pipeline.proof.run_networks import Run, RunImages, Sessions
+from rexnet_export.pipeline.proof.run_networks import Networks, Run, RunImages
 
 FIRST_LOOK = 2000  # images: enough in 94 of 100 cases where one in 400 is right in one network alone; 1,000 in 58
 LOOKS = 2
@@ -51,55 +51,67 @@ def looks(images: Images, card: ModelCard, bound: float, seed: int) -> Looks | N
 
 
 def run_looks(
-    sessions: Sessions,
+    networks: Networks,
     reference: Logits,
     images: Images,
     preprocess: Preprocess,
     progress: Progress,
     run: RunImages,
-    looks: Looks,
+    looks: Looks | None,
 ) -> dict[str, Run]:
-    """Run the sessions on the first look's images, and on the others those whose drop these do not show to be small.
+    """Run networks on the first look's images, and on the others those whose drop these do not show to be small; on all
+    at once where there are no looks.
 
     `reference` [n, classes] is the float network's logits on all images.
     """
     answered = partial(_answers, images=images, preprocess=preprocess, progress=progress, run=run)
-    first = answered(sessions, looks.first)
-    found = {name: _run(given, reference[looks.first], looks.first) for name, given in first.items()}
+    if looks is None:
+        given = answered(networks, np.arange(len(reference)))
+        return {name: _run(batches, reference, None, 1) for name, batches in given.items()}
+    first = {name: _joined(batches) for name, batches in answered(networks, looks.first).items()}
+    found = {name: _run([given], reference[looks.first], looks.first, LOOKS) for name, given in first.items()}
     unsure = {
-        name: session for name, session in sessions.items() if not _is_shown(found[name], images, looks, reference)
+        name: network for name, network in networks.items() if not _is_shown(found[name], images, looks, reference)
     }
     if unsure:
         others = np.setdiff1d(np.arange(len(reference)), looks.first, assume_unique=True)
         order = np.argsort(np.concatenate([looks.first, others]))
-        for name, given in answered(unsure, others).items():
-            whole = {output: np.concatenate([first[name][output], values])[order] for output, values in given.items()}
-            found[name] = _run(whole, reference, None)
+        for name, batches in answered(unsure, others).items():
+            both = _joined([first[name], *batches])
+            whole = {output: values[order] for output, values in both.items()}
+            found[name] = _run([whole], reference, None, LOOKS)
     return found
 
 
 def _answers(
-    sessions: Sessions, places: Places, images: Images, preprocess: Preprocess, progress: Progress, run: RunImages
-) -> dict[str, dict[str, Logits]]:
-    """What each session gives for the images at these places, output by output."""
+    networks: Networks, places: Places, images: Images, preprocess: Preprocess, progress: Progress, run: RunImages
+) -> dict[str, list[Mapping[str, Logits]]]:
+    """What each network gives for the images at these places, batch by batch."""
     chosen = replace(images, indices=tuple(images.indices[place] for place in places), labels=None)
-    parts: dict[str, list[Mapping[str, Logits]]] = {name: [] for name in sessions}
-    with progress.stage("running emulated files and the graphs between", len(sessions) * len(places), "images") as bar:
-        for name, outputs in run(sessions, chosen, preprocess):
-            given = evaluate.finite(answer(outputs), f"{name}: {sessions[name].executed_by}")
+    parts: dict[str, list[Mapping[str, Logits]]] = {name: [] for name in networks}
+    if not networks:
+        return parts
+    with progress.stage("running emulated files and the graphs between", len(networks) * len(places), "images") as bar:
+        for name, outputs in run(networks, chosen, preprocess):
+            given = evaluate.finite(answer(outputs), f"{name}: {networks[name].executed_by}")
             parts[name].append(outputs)
             bar.advance(len(given), name)
-    return {
-        name: {output: np.concatenate([each[output] for each in given]) for output in given[0]}
-        for name, given in parts.items()
-    }
+    return parts
 
 
-def _run(outputs: Mapping[str, Logits], reference: Logits, places: Places | None) -> Run:
-    """What a session gave, beside the reference's logits on the same images."""
-    comparison = TensorComparison({})
-    comparison.add(alike({LOGITS: reference}, outputs), outputs)
-    return Run(answers=answer(outputs), outputs=comparison.result().tensors, places=places, looks=LOOKS)
+def _joined(batches: Sequence[Mapping[str, Logits]]) -> dict[str, Logits]:
+    """Output by output."""
+    return {output: np.concatenate([each[output] for each in batches]) for output in batches[0]}
+
+
+def _run(batches: Sequence[Mapping[str, Logits]], reference: Logits, places: Places | None, looks: int) -> Run:
+    """What a network gave, beside the reference's logits on the same images."""
+    comparison, answers = TensorComparison({}), [answer(outputs) for outputs in batches]
+    ends = np.cumsum([len(each) for each in answers])[:-1]
+    for outputs, expected in zip(batches, np.split(reference, ends), strict=True):
+        comparison.add(alike({LOGITS: expected}, outputs), outputs)
+    tensors = comparison.result().tensors
+    return Run(answers=np.concatenate(answers), outputs=tensors, places=places, looks=looks)
 
 
 def _is_shown(run: Run, images: Images, looks: Looks, reference: Logits) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -17,6 +19,7 @@ from rexnet_export.pipeline.core.records import NotMeasured, StoredFile
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.graph.onnx_outputs import onnx_outputs
 from rexnet_export.pipeline.machine.onnx_session import images_at_once
+from rexnet_export.pipeline.proof.network import Network
 from rexnet_export.pipeline.proof.results import StageResult
 from rexnet_export.pipeline.proof.run_networks import REFERENCE, Run
 from rexnet_export.quantization.onnx.simulate import threads
@@ -63,13 +66,17 @@ def predictions_key(name: str) -> str:
     return f"onnx-{name}"
 
 
-def open_stages(graphs: Mapping[StageName, StoredFile]) -> dict[str, GraphSession]:
-    """Sessions by the key of their logits."""
+def stages(graphs: Mapping[StageName, StoredFile]) -> dict[str, Network]:
+    """The graphs by the key of their logits; none is opened yet."""
     executed_by = f"ONNX Runtime {version('onnxruntime')}"
     return {
-        predictions_key(name): GraphSession(runner=onnx_outputs(file.path), executed_by=executed_by)
+        predictions_key(name): Network(open=partial(_opened, file.path, executed_by), executed_by=executed_by)
         for name, file in graphs.items()
     }
+
+
+def _opened(path: Path, executed_by: str) -> GraphSession:
+    return GraphSession(runner=onnx_outputs(path), executed_by=executed_by)
 
 
 def stage_results(

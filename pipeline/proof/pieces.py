@@ -25,8 +25,9 @@ from rexnet_export.pipeline.core.records import Artifact, Preprocess, StoredFile
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.machine.own_disk import own_disk
 from rexnet_export.pipeline.machine.torch_threads import thread_count, torch_threads
-from rexnet_export.pipeline.proof.onnx_stages import StageName, open_stages, predictions_key
-from rexnet_export.pipeline.proof.run_networks import REFERENCE, Given, RunImages, Sessions, run_here
+from rexnet_export.pipeline.proof.network import Network, held, of_file
+from rexnet_export.pipeline.proof.onnx_stages import StageName, predictions_key, stages
+from rexnet_export.pipeline.proof.run_networks import REFERENCE, Given, Networks, RunImages, run_here
 
 PIECE = 1024  # images, a multiple of `evaluate.BATCH`: minutes of work beside seconds of beginning it
 
@@ -62,27 +63,30 @@ class Work:
 
 
 def in_pieces(
-    workers: Workers, graphs: Mapping[StageName, StoredFile], files: Mapping[str, tuple[Target, Artifact]]
+    workers: Workers,
+    graphs: Mapping[StageName, StoredFile],
+    files: Mapping[str, tuple[Target, Artifact]],
+    here: RunImages = run_here,
 ) -> RunImages:
-    """Run images by `workers` where there are more than a piece of them and a worker has nothing to do, else here.
+    """Run images by `workers` where there are more than a piece of them and a worker has nothing to do, else by `here`.
 
-    Of the sessions to run, the reference travels as it is where it is one of them, and the others are opened again from
+    Of the networks to run, the reference travels as it is where it is one of them, and the others are opened again from
     `graphs` and `files`.
     """
 
-    def run(sessions: Sessions, images: Images, preprocess: Preprocess) -> Iterator[Given]:
+    def run(networks: Networks, images: Images, preprocess: Preprocess) -> Iterator[Given]:
         pieces = cut(images.indices, PIECE)
         if len(pieces) < 2 or not workers.idle():
-            yield from run_here(sessions, images, preprocess)
+            yield from here(networks, images, preprocess)
             return
-        running = {name: file for name, file in files.items() if name in sessions}
-        stages = {name: graph for name, graph in graphs.items() if predictions_key(name) in sessions}
+        running = {name: file for name, file in files.items() if name in networks}
+        between = {name: graph for name, graph in graphs.items() if predictions_key(name) in networks}
         work = Work(
-            reference=sessions.get(REFERENCE),
-            graphs=stages,
+            reference=networks[REFERENCE].open() if REFERENCE in networks else None,
+            graphs=between,
             files=running,
-            archive=_packed([*stages.values(), *(artifact.file for _, artifact in running.values())]),
-            executed_by={name: session.executed_by for name, session in sessions.items()},
+            archive=_packed([*between.values(), *(artifact.file for _, artifact in running.values())]),
+            executed_by={name: network.executed_by for name, network in networks.items()},
             threads=thread_count(),
             images=replace(images, indices=(), labels=None),
             preprocess=preprocess,
@@ -108,22 +112,22 @@ def run_piece(work: Work, indices: tuple[int, ...]) -> list[Given]:
     with tempfile.TemporaryDirectory() as name:
         with own_disk(), tarfile.open(fileobj=io.BytesIO(work.archive)) as archive:
             archive.extractall(name, filter="data")
-        sessions = _opened(work, Path(name))
+        networks = _opened(work, Path(name))
         with torch_threads(work.threads):  # what is opened may have been the first to load torch
-            return list(run_here(sessions, replace(work.images, indices=indices), work.preprocess))
+            return list(run_here(networks, replace(work.images, indices=indices), work.preprocess))
 
 
-def _opened(work: Work, folder: Path) -> dict[str, OutputSession]:
+def _opened(work: Work, folder: Path) -> dict[str, Network]:
     """All networks, in their order."""
 
     def here(file: StoredFile) -> StoredFile:
         return replace(file, path=folder / file.path.name)
 
-    found: dict[str, OutputSession] = {
-        **({} if work.reference is None else {REFERENCE: work.reference}),
-        **open_stages({name: here(file) for name, file in work.graphs.items()}),
+    found: dict[str, Network] = {
+        **({} if work.reference is None else {REFERENCE: held(work.reference)}),
+        **stages({name: here(file) for name, file in work.graphs.items()}),
         **{
-            name: target.open(replace(artifact, file=here(artifact.file)))
+            name: of_file(target, replace(artifact, file=here(artifact.file)))
             for name, (target, artifact) in work.files.items()
         },
     }

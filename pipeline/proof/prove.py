@@ -15,7 +15,7 @@ from rexnet_export.pipeline.accuracy.evaluate import Logits
 from rexnet_export.pipeline.accuracy.flips import Flips, flips
 from rexnet_export.pipeline.accuracy.image_noise import ImageNoise, image_noise
 from rexnet_export.pipeline.accuracy.places import Places
-from rexnet_export.pipeline.artifact.target import OutputSession, Source, Target, is_emulated, require_int8
+from rexnet_export.pipeline.artifact.target import OutputSession, Source, Target, require_int8
 from rexnet_export.pipeline.core.errors import InvalidMeasurement, TargetUnavailable
 from rexnet_export.pipeline.core.outputs import LOG_PROBABILITIES, log_probabilities
 from rexnet_export.pipeline.core.progress import Progress
@@ -26,11 +26,20 @@ from rexnet_export.pipeline.machine.heap import give_back
 from rexnet_export.pipeline.proof.float_forms import float_forms
 from rexnet_export.pipeline.proof.latency import Latency, measure
 from rexnet_export.pipeline.proof.looks import Looks, run_looks
-from rexnet_export.pipeline.proof.onnx_stages import UNLABELLED, StageName, open_stages, stage_results
+from rexnet_export.pipeline.proof.network import Network, of_file
+from rexnet_export.pipeline.proof.onnx_stages import UNLABELLED, StageName, stage_results, stages
 from rexnet_export.pipeline.proof.pieces import Workers, in_pieces
 from rexnet_export.pipeline.proof.read_back import read_back
 from rexnet_export.pipeline.proof.results import FileResult, ReadBack, Reference, StageResult, TargetResult
-from rexnet_export.pipeline.proof.run_networks import REFERENCE, Run, RunImages, run_here, run_networks
+from rexnet_export.pipeline.proof.run_networks import (
+    REFERENCE,
+    Networks,
+    Run,
+    RunImages,
+    one_by_one,
+    run_here,
+    run_networks,
+)
 from rexnet_export.pipeline.proof.tensor_noise import Layers, tensor_noise
 
 NO_CLASSES = NotMeasured(reason="a network without its head has no classes; its outputs are compared one by one")
@@ -73,7 +82,7 @@ class _Candidate:
 
     target: Target
     artifact: Artifact
-    session: Measurement[OutputSession]
+    network: Measurement[Network]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,29 +107,34 @@ def prove(
     `graphs` are the ONNX graphs the artifacts were made from; they run too. They and emulated files are witnesses: no
     device runs them as they are run here. What speaks of classes is not measured of a network without a head.
     """
-    untimed, looks = manner.untimed, manner.looks
-    card = source.card
+    untimed, card = manner.untimed, source.card
     candidates, stored = _read(artifacts, source, progress)
-    sessions = {name: c.session for name, c in candidates.items() if not isinstance(c.session, NotMeasured)}
-    opened = {name: (c.target, c.artifact) for name, c in candidates.items() if name in sessions}
-    run: RunImages = in_pieces(manner.workers, graphs, opened) if manner.workers else run_here
-    witnesses = open_stages(graphs) | {name: session for name, session in sessions.items() if is_emulated(session)}
-    asked = {name: session for name, session in sessions.items() if name not in witnesses}
-    everywhere = asked if looks else witnesses | asked
-    runs = run_networks(reference, everywhere, images, card.preprocess, progress, run)
-    if looks and witnesses:
-        runs |= run_looks(witnesses, runs[REFERENCE].answers, images, card.preprocess, progress, run, looks)
+    networks = {name: c.network for name, c in candidates.items() if not isinstance(c.network, NotMeasured)}
+    opened = {name: (c.target, c.artifact) for name, c in candidates.items() if name in networks}
+
+    def spread(here: RunImages) -> RunImages:
+        return in_pieces(manner.workers, graphs, opened, here) if manner.workers else here
+
+    witnesses = stages(graphs) | {name: network for name, network in networks.items() if network.emulated}
+    asked = {name: network for name, network in networks.items() if name not in witnesses}
+    if card.heads or card.features:  # the reference's other outputs are not kept, so all are compared as it runs
+        witnesses, asked = {}, witnesses | asked
+    give_back()  # what reading back took
+    runs = run_networks(reference, asked, images, card.preprocess, progress, spread(run_here))
+    answers = runs[REFERENCE].answers
+    give_back()
+    runs |= run_looks(witnesses, answers, images, card.preprocess, progress, spread(one_by_one), manner.looks)
     give_back()
     first = next(batches(images.source, card.preprocess, images.indices[:1], 1))
-    timed = {name: session for name, session in sessions.items() if untimed is None and session.timed}
+    timed = {name: network for name, network in networks.items() if untimed is None and network.timed}
     latencies, float_latencies = _latencies(artifacts, timed, source, first, progress)
-    traced = {target.name: sessions[target.name] for target, _ in artifacts if target.name in sessions}
+    traced = {target.name: networks[target.name] for target, _ in artifacts if target.name in networks}
     results = {
         name: _file_result(
             candidate,
             images,
             runs.get(name),
-            runs[REFERENCE].answers,
+            answers,
             (latencies.get(name) or untimed, float_latencies.get(name) or untimed),
             stored[name].coverage,
             source,
@@ -129,7 +143,7 @@ def prove(
     }
     logits = {} if card.features else {name: run.answers for name, run in runs.items()}
     places = {name: run.places for name, run in runs.items() if run.places is not None}
-    beside = {name: _beside(runs[name], runs[REFERENCE].answers) for name in sessions}
+    beside = {name: _beside(runs[name], answers) for name in networks}
     ids = [images.source.ids[index] for index in images.indices]
     return Proof(
         reference=Reference(
@@ -151,9 +165,9 @@ def prove(
         },
         layers=tensor_noise(source.float_onnx.path, traced, images, card.preprocess, progress),
         flips=_no_classes(card)
-        or flips(logits[REFERENCE], {name: logits[name] for name in sessions}, ids, images.labels, card.labels, places),
+        or flips(logits[REFERENCE], {name: logits[name] for name in networks}, ids, images.labels, card.labels, places),
         classes=_of_classes(card, images) or _by_class(logits, beside, places, images, card),
-        image_noise={} if card.features else {name: _noise(runs[name], beside[name], ids, card) for name in sessions},
+        image_noise={} if card.features else {name: _noise(runs[name], beside[name], ids, card) for name in networks},
         logits=logits,
         places=places,
     )
@@ -201,7 +215,7 @@ def _beside(run: Run, reference: Logits) -> Logits:
 
 def _latencies(
     artifacts: Sequence[tuple[Target, Artifact]],
-    timed: Mapping[str, OutputSession],
+    timed: Networks,
     source: Source,
     image: NDArray[np.uint8],
     progress: Progress,
@@ -210,7 +224,8 @@ def _latencies(
     if not timed:
         return {}, {}
     with float_forms(artifacts, source, timed, progress) as beside:
-        runs = {name: session.outputs for name, session in (*timed.items(), *beside.sessions.items())}
+        sessions = {name: network.open() for name, network in timed.items()} | dict(beside.sessions)
+        runs = {name: session.outputs for name, session in sessions.items()}
         found: dict[str, Measurement[Latency]] = {}
         try:
             found |= measure(runs, image, progress)
@@ -244,10 +259,10 @@ def _candidates(target: Target, artifact: Artifact) -> dict[str, _Candidate]:
 
 def _candidate(target: Target, artifact: Artifact) -> _Candidate:
     try:
-        session: Measurement[OutputSession] = target.open(artifact)
+        network: Measurement[Network] = of_file(target, artifact)
     except TargetUnavailable as error:
-        session = NotMeasured(reason=str(error))
-    return _Candidate(target=target, artifact=artifact, session=session)
+        network = NotMeasured(reason=str(error))
+    return _Candidate(target=target, artifact=artifact, network=network)
 
 
 def _stored(candidate: _Candidate, source: Source) -> _Stored:
@@ -267,27 +282,27 @@ def _file_result(
     coverage: Coverage,
     source: Source,
 ) -> FileResult:
-    session = candidate.session
-    if isinstance(session, NotMeasured) or run is None:
-        assert isinstance(session, NotMeasured)
+    network = candidate.network
+    if isinstance(network, NotMeasured) or run is None:
+        assert isinstance(network, NotMeasured)
         return FileResult(
             file=candidate.artifact.file,
-            executed_by=session,
-            outputs=session,
-            accuracy=session,
-            agreement_with_reference=session,
-            logit_sqnr_db=session,
+            executed_by=network,
+            outputs=network,
+            accuracy=network,
+            agreement_with_reference=network,
+            logit_sqnr_db=network,
             coverage=coverage,
-            latency=session,
-            float_latency=session,
+            latency=network,
+            float_latency=network,
         )
     reference = _beside(run, reference)
     sqnr = evaluate.logit_sqnr_db(run.answers, reference)
-    no_device = NotMeasured(reason=f"run by {session.executed_by}, whose speed is not a device's")
+    no_device = NotMeasured(reason=f"run by {network.executed_by}, whose speed is not a device's")
     own, beside = latency
     return FileResult(
         file=candidate.artifact.file,
-        executed_by=session.executed_by,
+        executed_by=network.executed_by,
         outputs=run.outputs,
         accuracy=_of_classes(source.card, images)
         or evaluate.accuracy(run.answers, reference, run.at(_labels(images)), run.looks),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,18 +18,20 @@ from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import Preprocess
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import batches
+from rexnet_export.pipeline.proof.network import Network, held
 
 REFERENCE = "reference"
+HELD = 2**25  # bytes of pixels: 2,688 images at 64 px, 192 at 224
 
-type Sessions = Mapping[str, OutputSession]
-# What a session gives for a batch, by its name: batch by batch in the order of the images, the reference always first.
-type Given = tuple[str, Mapping[str, Logits]]
-type RunImages = Callable[[Sessions, Images, Preprocess], Iterator[Given]]
+type Networks = Mapping[str, Network]
+type Given = tuple[str, Mapping[str, Logits]]  # what a network gives for a batch, by its name
+# Every network's batches come in the order of the images.
+type RunImages = Callable[[Networks, Images, Preprocess], Iterator[Given]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What one session gave: its answers [n, answers], and each output beside the reference's.
+    """What one network gave: its answers [n, answers], and each output beside the reference's.
 
     Of the reference itself there is nothing beside it, but where a file stands for it. `places` [n] are the images that
     it was asked about, where not about all, and `looks` how often its drop may be judged.
@@ -45,32 +47,56 @@ class Run:
         return values if self.places is None else values[self.places]
 
 
-def run_here(sessions: Sessions, images: Images, preprocess: Preprocess) -> Iterator[Given]:
-    """What every session gives in this process, each image decoded once."""
+def run_here(networks: Networks, images: Images, preprocess: Preprocess) -> Iterator[Given]:
+    """What every network gives in this process, all open together: all give a batch, in their order, then the next."""
+    sessions = {name: network.open() for name, network in networks.items()}
     for pixels in batches(images.source, preprocess, images.indices, evaluate.BATCH):
         for name, session in sessions.items():
             yield name, network_outputs(session.outputs(pixels))
 
 
+def one_by_one(networks: Networks, images: Images, preprocess: Preprocess) -> Iterator[Given]:
+    """What every network gives in this process, one open at a time; as many images as `HELD` has room for are decoded
+    once, run by each network, and forgotten."""
+    pixels: list[NDArray[np.uint8]] = []
+    for batch in batches(images.source, preprocess, images.indices, evaluate.BATCH):
+        if pixels and (len(pixels) + 1) * pixels[0].nbytes > HELD:
+            yield from _in_turns(networks, pixels)
+            pixels = []
+        pixels.append(batch)
+    yield from _in_turns(networks, pixels)
+
+
+def _in_turns(networks: Networks, pixels: Sequence[NDArray[np.uint8]]) -> Iterator[Given]:
+    for name, network in networks.items():
+        yield from _given(name, network.open(), pixels)
+
+
+def _given(name: str, session: OutputSession, pixels: Sequence[NDArray[np.uint8]]) -> Iterator[Given]:
+    """Of batches; what holds the session ends with them."""
+    for batch in pixels:
+        yield name, network_outputs(session.outputs(batch))
+
+
 def run_networks(
     reference: OutputSession,
-    sessions: Sessions,
+    networks: Networks,
     images: Images,
     preprocess: Preprocess,
     progress: Progress,
     run: RunImages = run_here,
 ) -> dict[str, Run]:
-    """Have `run` run the reference and every session.
+    """Have `run` run the reference and every network, the reference first.
 
     A file that gives the reference's own outputs, digit for digit, on the first images stands for it on the others:
     a saved float network in the same runtime need not be run twice.
     """
-    with progress.stage(evaluate.running(1 + len(sessions)), len(images.indices), "images") as bar:
+    with progress.stage(evaluate.running(1 + len(networks)), len(images.indices), "images") as bar:
         few = next(batches(images.source, preprocess, images.indices[: evaluate.BATCH], evaluate.BATCH))
         expected: Mapping[str, Logits] = reference.outputs(few)
-        same = [name for name, session in sessions.items() if session.executed_by == reference.executed_by]
-        twin = next((name for name in same if _equal_outputs(sessions[name].outputs(few), expected)), None)
-        running = {REFERENCE: reference} | {name: session for name, session in sessions.items() if name != twin}
+        same = [name for name, network in networks.items() if network.executed_by == reference.executed_by]
+        twin = next((name for name in same if _equal_outputs(networks[name].open().outputs(few), expected)), None)
+        running = {REFERENCE: held(reference)} | {name: network for name, network in networks.items() if name != twin}
         answers: dict[str, list[Logits]] = {name: [] for name in running}
         comparisons = {name: TensorComparison({}) for name in running if twin or name != REFERENCE}
         for name, outputs in run(running, images, preprocess):

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from rexnet_export.pipeline.accuracy.evaluate import Logits, accuracy
+from rexnet_export.pipeline.artifact.target import OutputSession
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.core.records import HeadOutput, ModelCard, NotMeasured, Preprocess
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import choose
-from rexnet_export.pipeline.proof.looks import Looks, looks, run_looks
-from rexnet_export.pipeline.proof.run_networks import Given, Run
+from rexnet_export.pipeline.proof.looks import looks, run_looks
+from rexnet_export.pipeline.proof.network import Network
+from rexnet_export.pipeline.proof.run_networks import Given, Networks, Run
 
 CLASSES = 10
 CARD = ModelCard(name="a", labels=tuple("abcdefghij"), preprocess=Preprocess(), checkpoint_sha256="0" * 64)
@@ -94,15 +95,8 @@ def test_one_image_more_is_left_for_a_second_look() -> None:
 
 
 @dataclass
-class Emulated:
-    executed_by: str = "an interpreter"
-    timed: bool = False
-    emulated: bool = True
-
-
-@dataclass
 class Planted:
-    """Runs sessions: right on every image but those that are planted; notes how many images each was asked about."""
+    """Runs networks: right on every image but those that are planted; notes how many images each was asked about."""
 
     wrong: dict[str, NDArray[np.int64]]
     logarithms: bool = False
@@ -113,22 +107,26 @@ class Planted:
         chosen[self.wrong[name]] = (chosen[self.wrong[name]] + 1) % CLASSES
         return np.eye(CLASSES, dtype=np.float32)[chosen] * 4 + np.arange(len(labels), dtype=np.float32)[:, None] / 1e5
 
-    def __call__(self, sessions: Any, chosen: Images, _: Preprocess) -> Iterator[Given]:  # noqa: ANN401
+    def __call__(self, networks: Networks, chosen: Images, _: Preprocess) -> Iterator[Given]:
         assert chosen.labels is None
         for start in range(0, len(chosen.indices), 64):
             batch = list(chosen.indices[start : start + 64])
-            for name in sessions:
+            for name in networks:
                 self.asked.setdefault(name, []).extend(batch)
                 values = self.logits(name, SORTED.labels)[batch]  # type: ignore[arg-type]
                 yield name, {"log_probabilities" if self.logarithms else "logits": values}
 
 
-def ran(planted: Planted, bound: float = HALF_A_POINT) -> tuple[dict[str, Run], Logits]:
-    judged = replace(looks(SORTED, CARD, bound, 0), bound=bound)  # type: ignore[type-var]
-    assert isinstance(judged, Looks)
+def unopened() -> OutputSession:
+    raise AssertionError
+
+
+def ran(planted: Planted, bound: float | None = HALF_A_POINT) -> tuple[dict[str, Run], Logits]:
+    """By looks with a bound, or at all images at once."""
+    judged = None if bound is None else replace(looks(SORTED, CARD, bound, 0), bound=bound)  # type: ignore[type-var]
     reference = np.eye(CLASSES, dtype=np.float32)[SORTED.labels] * 5  # type: ignore[index]
-    sessions = {name: Emulated() for name in planted.wrong}
-    return run_looks(sessions, reference, SORTED, Preprocess(), Silent(), planted, judged), reference  # type: ignore[arg-type]
+    networks = {name: Network(open=unopened, executed_by="an interpreter") for name in planted.wrong}
+    return run_looks(networks, reference, SORTED, Preprocess(), Silent(), planted, judged), reference
 
 
 def test_a_file_that_loses_nothing_is_seen_once() -> None:
@@ -187,3 +185,18 @@ def test_logits_that_are_no_numbers_are_refused() -> None:
     planted.logits = lambda *_: np.full((10_000, CLASSES), np.nan, np.float32)  # type: ignore[method-assign]
     with pytest.raises(ConversionError, match="coreml: an interpreter gave logits that are not finite"):
         ran(planted)
+
+
+def test_without_looks_all_are_seen_once_and_judged_as_one_look() -> None:
+    planted = Planted({"coreml": np.array([1]), "ort": np.arange(0, 10_000, 100)})
+    runs, _ = ran(planted, None)
+    for name, run in runs.items():
+        assert planted.asked[name] == list(range(10_000))
+        assert (run.places, run.looks) == (None, 1)
+        assert np.array_equal(run.answers, planted.logits(name, SORTED.labels))  # type: ignore[arg-type]
+        assert run.outputs[0].values == 10_000 * CLASSES
+
+
+def test_where_nothing_is_to_be_looked_at_nothing_is_run() -> None:
+    planted = Planted({})
+    assert (ran(planted)[0], ran(planted, None)[0], planted.asked) == ({}, {}, {})

@@ -8,8 +8,9 @@ import pytest
 from small_export import FEW, small_checkpoint
 
 from rexnet_export.apps.export.command import main
+from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.records import StoredFile, file_sha256
-from rexnet_export.pipeline.proof.onnx_stages import GraphSession, chain
+from rexnet_export.pipeline.proof.onnx_stages import GraphSession, chain, stages
 
 
 def stored(digest: str) -> StoredFile:
@@ -34,6 +35,13 @@ def test_images_are_run_a_few_at_a_time_and_kept_in_order() -> None:
     assert session.run(images).ravel().tolist() == list(range(19))
     assert sorted(seen) == [3, 8, 8]  # side by side, so in any order
     assert not session.timed
+
+
+def test_a_graph_is_opened_when_it_is_run(tmp_path: Path) -> None:
+    (network,) = stages({"float": StoredFile(path=tmp_path / "none.onnx", sha256="0" * 64, bytes=1)}).values()
+    assert network.executed_by.startswith("ONNX Runtime ")
+    with pytest.raises(ConversionError, match=r"none\.onnx"):
+        network.open()
 
 
 @pytest.fixture(scope="module")

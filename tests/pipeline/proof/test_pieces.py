@@ -24,6 +24,7 @@ from rexnet_export.pipeline.core.records import Artifact, Preprocess, stored_fil
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import bundled
 from rexnet_export.pipeline.proof import pieces
+from rexnet_export.pipeline.proof.network import held, of_file
 from rexnet_export.pipeline.proof.run_networks import run_here, run_networks
 
 PREPROCESS = Preprocess(size=32, crop_ratio=1.0)
@@ -108,11 +109,11 @@ def test_pieces_give_what_one_process_gives(
     sizes: list[int],
 ) -> None:
     monkeypatch.setattr(pieces, "PIECE", piece)
-    sessions = {name: target.open(file) for name, (target, file) in files.items()}
-    whole = run_networks(Fake("torch"), sessions, first(count), PREPROCESS, Silent())
+    networks = {name: of_file(target, file) for name, (target, file) in files.items()}
+    whole = run_networks(Fake("torch"), networks, first(count), PREPROCESS, Silent())
     workers = Copies()
     spread = pieces.in_pieces(workers, {}, files)
-    found = run_networks(Fake("torch"), sessions, first(count), PREPROCESS, Silent(), spread)
+    found = run_networks(Fake("torch"), networks, first(count), PREPROCESS, Silent(), spread)
     assert workers.sizes == sizes
     assert list(found) == list(whole) == ["reference", "ort", "coreml"]
     for name, run in found.items():
@@ -125,12 +126,12 @@ def test_files_without_the_reference_go_in_pieces_too(
 ) -> None:
     """As what is emulated is run; graphs that are not run do not travel."""
     monkeypatch.setattr(pieces, "PIECE", 64)
-    sessions = {name: target.open(file) for name, (target, file) in files.items()}
+    networks = {name: of_file(target, file) for name, (target, file) in files.items()}
     unread = stored_file(artifact(tmp_path / "no.onnx", "x 1").file.path)
     workers = Copies()
     spread = pieces.in_pieces(workers, {"float": unread}, files)
-    found = [(name, given["logits"].tolist()) for name, given in spread(sessions, first(150), PREPROCESS)]
-    here = [(name, given["logits"].tolist()) for name, given in run_here(sessions, first(150), PREPROCESS)]
+    found = [(name, given["logits"].tolist()) for name, given in spread(networks, first(150), PREPROCESS)]
+    here = [(name, given["logits"].tolist()) for name, given in run_here(networks, first(150), PREPROCESS)]
     assert workers.sizes == [64, 64, 22]
     assert found == here
 
@@ -164,7 +165,7 @@ def test_a_file_that_is_the_reference_is_not_run_in_pieces_either(
     monkeypatch.setattr(pieces, "PIECE", 64)
     twin = FakeTarget(), artifact(tmp_path / "twin", "torch 1.0")
     given = pieces.in_pieces(Copies(), {}, {"gpu": twin})  # type: ignore[dict-item]
-    runs = run_networks(Fake("torch"), {"gpu": Fake("torch")}, first(70), PREPROCESS, Silent(), given)
+    runs = run_networks(Fake("torch"), {"gpu": held(Fake("torch"))}, first(70), PREPROCESS, Silent(), given)
     assert runs["gpu"] is runs["reference"]
 
 
@@ -174,7 +175,7 @@ def test_a_piece_that_fails_is_the_failure_of_all(tmp_path: Path, monkeypatch: p
     workers = Copies()
     given = pieces.in_pieces(workers, {}, {"ort": stops})  # type: ignore[dict-item]
     with pytest.raises(ConversionError, match=r"^ort stopped in the model$"):
-        run_networks(Fake("torch"), {"ort": Fake("ort")}, first(150), PREPROCESS, Silent(), given)
+        run_networks(Fake("torch"), {"ort": held(Fake("ort"))}, first(150), PREPROCESS, Silent(), given)
     assert workers.sizes == [64, 64, 22]
 
 

@@ -15,6 +15,7 @@ from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import bundled
 from rexnet_export.pipeline.graph.float_graph import write_float_onnx
 from rexnet_export.pipeline.graph.float_tracer import FloatTracer, float_trace
+from rexnet_export.pipeline.proof.network import held
 from rexnet_export.pipeline.proof.tensor_noise import OPAQUE, TensorNoise, tensor_noise
 
 IMAGES = 4
@@ -40,6 +41,9 @@ class Louder:
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return self.tracer.run(images)
 
+    def outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        return {"logits": self.run(images)}
+
     def trace(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         assert len(images) == 1
         found = self.tracer.trace(images)
@@ -59,7 +63,9 @@ def images() -> Images:
 
 
 def test_noise_is_told_of_the_tensor_that_has_it(graph: Path, images: Images) -> None:
-    (found,) = tensor_noise(graph, {"ort": Louder(float_trace(graph))}, images, CARD.preprocess, Silent()).values()
+    (found,) = tensor_noise(
+        graph, {"ort": held(Louder(float_trace(graph)))}, images, CARD.preprocess, Silent()
+    ).values()
     assert not isinstance(found, NotMeasured)
     noisy = [tensor for tensor in found if not isinstance(tensor.sqnr_db, NotMeasured)]
     assert noisy == [TensorNoise(tensor=LOUDER, sqnr_db=pytest.approx(20.0, abs=0.01))]
@@ -67,7 +73,9 @@ def test_noise_is_told_of_the_tensor_that_has_it(graph: Path, images: Images) ->
 
 
 def test_a_runtime_that_shows_only_logits_has_no_layers(graph: Path, images: Images) -> None:
-    found = tensor_noise(graph, {"it": Louder(float_trace(graph), only="logits")}, images, CARD.preprocess, Silent())
+    found = tensor_noise(
+        graph, {"it": held(Louder(float_trace(graph), only="logits"))}, images, CARD.preprocess, Silent()
+    )
     assert found == {"it": OPAQUE}
 
 

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from re import sub
 
 import pytest
 from servers import free_port
@@ -64,10 +65,12 @@ def test_a_trial_tells_what_it_does(plan: Path, tmp_path: Path) -> None:
     before = TELL.set(told.append)
     run_trial(Trial(name="a", options=replace(few, output=tmp_path / "a")))
     TELL.reset(before)
-    assert [doing.stage for doing in told] == [
+    assert [sub(r"\d+", "some", doing.stage) for doing in told] == [
         *("checking images", "checking images", "trying other preprocessing", "making the float graph"),
         *("calibrating", "calibrating"),
-        *("comparing the rewritten graph with torch", "converting", "reading files back", "running 8 networks"),
+        *("comparing the rewritten graph with torch", "converting", "reading files back"),
+        # With VNNI one network more is none that is emulated.
+        *("running some networks", "running emulated files and the graphs between"),
         *("comparing tensors", "writing the records"),
     ]
 
