@@ -137,9 +137,3 @@ class Target(Protocol):
 
     def inspect(self, artifact: Artifact) -> Inspection:
         """What the file on disk really holds."""
-
-
-def converts_beside(target: Target) -> bool:
-    """Whether `convert` may run on a thread beside other targets', as it changes nothing of the whole process: no
-    stream, no warnings, no number of threads. A target need not say so."""
-    return bool(getattr(target, "beside", False))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rexnet_export.pipeline.artifact.self_test import sample_thumbnails
-from rexnet_export.pipeline.artifact.target import Source, Target, converts_beside
+from rexnet_export.pipeline.artifact.target import Source, Target
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import Artifact, ModelCard, Reading, StoredFile
 from rexnet_export.pipeline.export.options import Options
@@ -41,20 +40,11 @@ def source_of(
 def converted(
     targets: Sequence[Target], source: Source, folder: Path, progress: Progress
 ) -> list[tuple[Target, Artifact]]:
-    """Every target's artifact in `folder`, named after the network and the precision.
-
-    In the order of the targets, though those that say so are converted on a thread beside the others.
-    """
-    stem, artifacts = f"{source.card.name}-{source.precision}", []
-    with progress.stage("converting", len(targets), "targets") as bar, ThreadPoolExecutor(1) as beside:
-        begun = {
-            target.name: beside.submit(target.convert, source, folder, stem)
-            for target in targets
-            if converts_beside(target)
-        }
+    """Every target's artifact in `folder`, named after the network and the precision."""
+    artifacts = []
+    with progress.stage("converting", len(targets), "targets") as bar:
         for target in targets:
-            made = begun[target.name].result() if target.name in begun else target.convert(source, folder, stem)
-            artifacts.append((target, made))
+            artifacts.append((target, target.convert(source, folder, f"{source.card.name}-{source.precision}")))
             give_back()
             bar.advance(1, target.name)
     return artifacts

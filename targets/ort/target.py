@@ -43,7 +43,6 @@ class Ort:
     name = "ort"
     precisions: tuple[Precision, ...] = ("int8", "fp32")
     suffixes = (".ort", ".onnx")
-    beside = True  # most of its conversion is ONNX Runtime's, and the others' leave a core idle
 
     def require(self) -> None:
         """`.ort` files are written and run by ONNX Runtime."""
