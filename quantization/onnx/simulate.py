@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import onnx
@@ -61,9 +60,8 @@ class Simulator:
         return compare(self.reference, self.logits(model))
 
     def scores(self, models: Iterator[onnx.ModelProto]) -> Iterator[Score]:
-        """Those of several models; each is made and opened, which takes one core, while the one before it is run."""
-        for answers in ahead(map(_opened, models)):
-            yield compare(self.reference, answers(self.images))
+        """Those of several models, each made only when the one before it has been judged."""
+        return map(self.score, models)
 
 
 def simulator(model: onnx.ModelProto, images: NDArray[np.uint8]) -> Simulator:
@@ -74,15 +72,6 @@ def simulator(model: onnx.ModelProto, images: NDArray[np.uint8]) -> Simulator:
 def threads() -> ThreadPoolExecutor:
     """A pool for work that releases the interpreter lock, as ONNX Runtime and numpy do: groups run side by side."""
     return ThreadPoolExecutor(workers())
-
-
-def ahead[Item](items: Iterator[Item]) -> Iterator[Item]:
-    """The same items, each made on a thread of its own while the one before it is used."""
-    with ThreadPoolExecutor(1) as maker:
-        coming = maker.submit(lambda: [*islice(items, 1)])
-        while found := coming.result():
-            coming = maker.submit(lambda: [*islice(items, 1)])
-            yield found[0]
 
 
 def workers() -> int:

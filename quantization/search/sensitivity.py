@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured
 from rexnet_export.quantization.onnx.partial_run import Tensors, Walk
-from rexnet_export.quantization.onnx.simulate import Score, Simulator, ahead, compare
+from rexnet_export.quantization.onnx.simulate import Score, Simulator, compare
 from rexnet_export.quantization.onnx.view import view
 from rexnet_export.quantization.scheme.insert_qdq import QdqGraphs
 from rexnet_export.quantization.scheme.scheme import WEIGHTED
@@ -67,7 +67,7 @@ def ranked_tensors(model: onnx.ModelProto, table: QuantTable) -> frozenset[str]:
 
 def _alone(model: onnx.ModelProto, table: QuantTable, judge: Simulator) -> Iterator[tuple[str, Score]]:
     """Each tensor in INT8 and the rest of the network in float; what shares its parameters moves its integers."""
-    for name, held, rest in ahead(_alterations(model, table, judge)):
+    for name, held, rest in _alterations(model, table, judge):
         yield name, compare(judge.reference, rest(held))
 
 

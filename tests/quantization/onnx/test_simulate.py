@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,7 +12,7 @@ import pytest
 from rexnet_export.pipeline.accuracy.paired_statistics import sqnr_db
 from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.quantization.onnx import simulate
-from rexnet_export.quantization.onnx.simulate import Score, ahead, compare, simulator
+from rexnet_export.quantization.onnx.simulate import Score, compare, simulator
 from rexnet_export.quantization.scheme.insert_qdq import insert_qdq
 
 
@@ -82,36 +80,6 @@ def test_several_models_are_scored_in_their_order(v1: SimpleNamespace) -> None:
     judge = simulator(v1.model, v1.images)
     quantized = insert_qdq(v1.model, v1.table, "uint8")
     assert list(judge.scores(iter([quantized, v1.model]))) == [judge.score(quantized), judge.score(v1.model)]
-
-
-def test_the_next_is_made_while_one_is_used_and_no_more() -> None:
-    made: list[int] = []
-    second = threading.Event()
-
-    def items() -> Iterator[int]:
-        for item in range(4):
-            made.append(item)
-            if item == 1:
-                second.set()
-            yield item
-
-    coming = ahead(items())
-    assert next(coming) == 0
-    assert second.wait(60.0)
-    assert made == [0, 1]
-    assert list(coming) == [1, 2, 3]
-    assert made == [0, 1, 2, 3]
-
-
-def test_what_cannot_be_made_fails_in_its_turn() -> None:
-    def items() -> Iterator[int]:
-        yield 1
-        raise ConversionError("no second")
-
-    coming = ahead(items())
-    assert next(coming) == 1
-    with pytest.raises(ConversionError, match="no second"):
-        next(coming)
 
 
 def test_groups_do_not_change_the_result_and_keep_the_order(
