@@ -46,6 +46,7 @@ FILES: Mapping[str, tuple[str, str | None]] = {
     "ort-x86": ("ort", "x86"),
     "ort-vnni": ("ort", "vnni"),
     "coreml": ("coreml", None),
+    "openvino": ("openvino", None),
 }
 TITLES: Mapping[str, str] = {
     **RIVALS,
