@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from unicodedata import category
 
 UNFIT = "\N{REPLACEMENT CHARACTER}"
 # What GitHub's runner takes for a command: `##[...]` anywhere in a line, `::` where one begins.
@@ -27,7 +28,8 @@ def harmless_json(text: str) -> str:
 
 
 def _unfit(text: str) -> list[str]:
-    return [sign for sign in set(text) if not sign.isprintable() and sign != "\n"]
+    # Spaces of other widths, or that no line breaks at, are none to Python's `isprintable`; they command nothing.
+    return [sign for sign in set(text) if not sign.isprintable() and sign != "\n" and category(sign) != "Zs"]
 
 
 def _units(sign: str) -> str:

@@ -17,7 +17,18 @@ def test_nothing_in_a_line_commands_a_terminal_or_a_runner() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["std::vector", "a/runs:x:/net:smile:.pth", "[bold]x[/bold]", "#[1]", "Tür ✓ 猫", "a: b"]
+    "text",
+    [
+        "std::vector",
+        "a/runs:x:/net:smile:.pth",
+        "[bold]x[/bold]",
+        "#[1]",
+        "Tür ✓ 猫",
+        "a: b",
+        "95\u00a0%",
+        "1\u2009000",
+        "全\u3000角",
+    ],
 )
 def test_what_commands_nobody_stays_as_it_is(text: str) -> None:
     assert printable(text) == harmless(text) == text
