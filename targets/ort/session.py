@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
 
 WORKERS = 2  # images run side by side; each on one thread, as on a phone's CPU provider with one core
+MANY = 16  # images for which it pays to make another form of the file
 WIDENED = ", weights as UINT8 for want of VNNI"  # behind the comma stands what changes no answer
 
 
@@ -76,11 +77,11 @@ class OrtSession:
     def outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """uint8 [N, S, S, 3] RGB -> the declared outputs, float32 [N, classes] or [N, C, H, W].
 
-        Of many images an INT8 file for ARM computes the first itself on x86; all are computed as UINT8, in a quarter of
-        the time. Where the two differ in any bit of the first, the file computes all.
+        Of `MANY` images an INT8 file for ARM computes the first itself on x86; all are computed as UINT8, in a fraction
+        of the time. Where the two differ in any bit of the first, the file computes all.
         """
         require_images(images, self.shape)
-        if len(images) == 1 or not self.moved:
+        if len(images) < MANY or not self.moved or self._as_uint8 is None:
             return self._answers(self.session, images)
         own, found = self._answers(self.session, images[:1]), self._answers(self._as_uint8, images)
         same = all(np.array_equal(own[name], found[name][:1]) for name in self.names)
@@ -104,14 +105,17 @@ class OrtSession:
         return open_tracer(content, _options(), widened=self.widened)
 
     @cached_property
-    def _as_uint8(self) -> InferenceSession:
-        """The file's graph, operator by operator, with its integers 128 higher."""
+    def _as_uint8(self) -> InferenceSession | None:
+        """The file's graph, operator by operator, with its integers 128 higher, unless it has operators not ours."""
         import onnxruntime  # noqa: PLC0415 - a toolchain
 
         options = _options()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        model = unsigned_activations(rebuilt(file_content(self.path)))
-        return onnx_session.open_session(model.SerializeToString(), self.path.name, options)
+        try:
+            model = unsigned_activations(rebuilt(file_content(self.path)))
+            return onnx_session.open_session(model.SerializeToString(), self.path.name, options)
+        except ConversionError:
+            return None
 
     def _answers(self, session: InferenceSession, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """Batch by batch, side by side."""

@@ -2,7 +2,6 @@
 
 import platform
 from dataclasses import replace
-from itertools import count
 
 import numpy as np
 import onnx
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from shared import ArtifactOf
 
+from rexnet_export.pipeline.core.errors import ConversionError
 from rexnet_export.pipeline.core.records import Artifact
 from rexnet_export.pipeline.machine.onnx_session import open_session, session_options
 from rexnet_export.targets.ort import session
@@ -77,6 +77,25 @@ def test_where_it_gives_other_logits_the_file_computes_all(
     np.testing.assert_array_equal(ORT.open(artifact).run(noise), expected)
 
 
+def test_what_cannot_be_rebuilt_is_computed_by_the_file(
+    artifact: Artifact, noise: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = ORT.open(artifact).run(noise)
+
+    def unknown(_: bytes) -> onnx.ModelProto:
+        raise ConversionError("an operator of somebody else's")
+
+    monkeypatch.setattr(session, "rebuilt", unknown)
+    np.testing.assert_array_equal(ORT.open(artifact).run(noise), expected)
+
+
+def test_few_images_are_computed_by_the_file(
+    artifact: Artifact, noise: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "unsigned_activations", None)
+    ORT.open(artifact).run(noise[:15])
+
+
 def test_its_own_speed_is_measured(artifact: Artifact, noise: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     """One image alone is computed by the file."""
     monkeypatch.setattr(session, "unsigned_activations", None)
@@ -94,13 +113,14 @@ def test_on_arm_it_is_run_as_it_is(
     ORT.open(artifact).run(noise)
 
 
-def test_sums_round_ties_as_they_did() -> None:
+@pytest.mark.parametrize(("operator", "steps"), [("QLinearAdd", 64), ("QLinearMul", 1024)])
+def test_ties_are_rounded_as_they_were(operator: str, steps: int) -> None:
     """Every pair of integers on many grids, by the kernel for INT8 and by the moved graph."""
     random = np.random.default_rng(1)
     first, second = (side.ravel().astype(np.int8) for side in np.meshgrid(np.arange(-128, 128), np.arange(-128, 128)))
-    for attempt in range(20):
-        scales = np.float32(random.integers(1, 64, 3) / 64)
-        model = _sum(scales, random.integers(-128, 128, 3).astype(np.int8))
+    for attempt in range(40):
+        scales = np.float32(random.integers(1, 64, 3) / steps)
+        model = _of_two(operator, scales, random.integers(-128, 128, 3).astype(np.int8))
         expected = _run(model, {"a": first, "b": second})
         moved = unsigned_activations(model)
         for value in (*moved.graph.input, *moved.graph.output):
@@ -113,21 +133,19 @@ def _moved(values: NDArray[np.int8]) -> Images:
     return (values.astype(int) + 128).astype(np.uint8)
 
 
-def _sum(scales: NDArray[np.float32], zeros: NDArray[np.int8]) -> onnx.ModelProto:
-    number = count()
-    constants, grids = [], []
-    for scale, zero in zip(scales, zeros, strict=True):
-        grids.append([f"scale{(place := next(number))}", f"zero{place}"])
-        constants += [numpy_helper.from_array(np.array(v), n) for v, n in zip((scale, zero), grids[-1], strict=True)]
-    node = helper.make_node(
-        "QLinearAdd", ["a", *grids[0], "b", *grids[1], *grids[2]], ["c"], "sum", domain="com.microsoft"
-    )
+def _of_two(operator: str, scales: NDArray[np.float32], zeros: NDArray[np.int8]) -> onnx.ModelProto:
+    grids = [[f"scale{place}", f"zero{place}"] for place in range(3)]
+    values = [value for grid in zip(scales, zeros, strict=True) for value in grid]
+    names = [name for grid in grids for name in grid]
+    constants = [numpy_helper.from_array(np.array(value), name) for value, name in zip(values, names, strict=True)]
+    inputs = ["a", *grids[0], "b", *grids[1], *grids[2]]
+    node = helper.make_node(operator, inputs, ["c"], "it", domain="com.microsoft")
     ends = {name: helper.make_tensor_value_info(name, TensorProto.INT8, [65536]) for name in "abc"}
-    graph = helper.make_graph([node], "sum", [ends["a"], ends["b"]], [ends["c"]], constants)
+    graph = helper.make_graph([node], "it", [ends["a"], ends["b"]], [ends["c"]], constants)
     domains = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
     return helper.make_model(graph, opset_imports=domains, ir_version=8)
 
 
 def _run(model: onnx.ModelProto, feeds: dict[str, NDArray[np.generic]]) -> NDArray[np.generic]:
-    values: NDArray[np.generic] = open_session(model.SerializeToString(), "sum", session_options()).run(None, feeds)[0]
+    values: NDArray[np.generic] = open_session(model.SerializeToString(), "it", session_options()).run(None, feeds)[0]
     return values
