@@ -53,11 +53,11 @@ def unsigned_activations(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _differing(model: onnx.ModelProto, changed: onnx.ModelProto) -> set[str]:
     """The results of those operators on two integers that give another one for any of all 65,536 pairs."""
-    expected, found = _of_pairs(model, np.dtype(np.int8)), _of_pairs(changed, np.dtype(np.uint8))
+    expected, found = _of_pairs(model, np.int8), _of_pairs(changed, np.uint8)
     return {name for name, values in expected.items() if np.any(values.astype(np.int16) - INT8_MIN != found[name])}
 
 
-def _of_pairs(model: onnx.ModelProto, kind: np.dtype[np.generic]) -> dict[str, NDArray[np.generic]]:
+def _of_pairs(model: onnx.ModelProto, kind: type[np.int8 | np.uint8]) -> dict[str, NDArray[np.generic]]:
     """What each of `PAIRWISE` gives, by its result's name, for all pairs of integers of this type."""
     nodes = []
     for node in model.graph.node:
@@ -68,7 +68,7 @@ def _of_pairs(model: onnx.ModelProto, kind: np.dtype[np.generic]) -> dict[str, N
                 nodes[-1].input[place] = name
     if not nodes:
         return {}
-    element = helper.np_dtype_to_tensor_dtype(kind)
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
     read = {name for node in nodes for name in node.input}
     graph = helper.make_graph(
         nodes,
