@@ -6,7 +6,7 @@ INT8 is simulated by the UINT8 QDQ graph with ONNX Runtime's optimizations: inte
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -59,10 +59,6 @@ class Simulator:
         """Compare a (quantized) model with the float one on all images."""
         return compare(self.reference, self.logits(model))
 
-    def scores(self, models: Iterator[onnx.ModelProto]) -> Iterator[Score]:
-        """Those of several models, each made only when the one before it has been judged."""
-        return map(self.score, models)
-
 
 def simulator(model: onnx.ModelProto, images: NDArray[np.uint8]) -> Simulator:
     """A judge of quantized forms of the float `model`, which is run once."""
@@ -86,10 +82,6 @@ def run(model: onnx.ModelProto, images: NDArray[np.uint8]) -> Logits:
     """
     if not len(images):
         raise ConversionError("no images are left to judge INT8 by; give a calibration folder with more images")
-    return _opened(model)(images)
-
-
-def _opened(model: onnx.ModelProto) -> Callable[[NDArray[np.uint8]], Logits]:
     session = open_session(model.SerializeToString(), "the network to simulate it", exact_options())
     source, output = session.get_inputs()[0].name, session.get_outputs()[0].name
 
@@ -100,11 +92,8 @@ def _opened(model: onnx.ModelProto) -> Callable[[NDArray[np.uint8]], Logits]:
             raise ConversionError(f"ONNX Runtime cannot run the network: {first_line(error)}") from error
         return found
 
-    def answers(images: NDArray[np.uint8]) -> Logits:
-        with threads() as pool:
-            return np.concatenate(list(pool.map(run_group, groups(images))))
-
-    return answers
+    with threads() as pool:
+        return np.concatenate(list(pool.map(run_group, groups(images))))
 
 
 def within(images: NDArray[np.uint8], pixels: int, fewest: int = 1) -> NDArray[np.uint8]:

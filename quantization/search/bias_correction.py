@@ -58,8 +58,7 @@ def choose_correction(
         "all corrected": _swept(model, table, few, means),
     }
     graphs = QdqGraphs(model)
-    proposed = (graphs.of(tried, "uint8") for tried in tables.values())
-    scores = dict(zip(tables, judge.scores(proposed), strict=True))
+    scores = {name: judge.score(graphs.of(tried, "uint8")) for name, tried in tables.items()}
     best = preferred(scores, len(judge.images))
     trials = tuple(Trial(name=name, score=score) for name, score in scores.items())
     return Correction(table=tables[best], best=best, trials=trials)

@@ -60,8 +60,10 @@ def choose_ranges(
     """A range for every observed tensor of a float `model`, judged by images that `statistics` has not seen."""
     tried = candidates(statistics, slopes)
     graphs = QdqGraphs(model)
-    proposed = (graphs.of(decide(model, statistics, calibration, ranges), "uint8") for ranges in tried.values())
-    scores = dict(zip(tried, judge.scores(proposed), strict=True))
+    scores = {
+        name: judge.score(graphs.of(decide(model, statistics, calibration, ranges), "uint8"))
+        for name, ranges in tried.items()
+    }
     doubted = {name: replace(scores[name], sqnr_db=scores[name].sqnr_db - DOUBT_DB) for name in STATISTICS}
     best = preferred({LEAST_NOISE: scores[LEAST_NOISE]} | doubted, len(judge.images))
     trials = tuple(Trial(name=name, score=score) for name, score in scores.items())

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from rexnet_export.pipeline.core.records import Measurement, NotMeasured
-from rexnet_export.quantization.onnx.partial_run import Tensors, Walk
+from rexnet_export.quantization.onnx.partial_run import Walk
 from rexnet_export.quantization.onnx.simulate import Score, Simulator, compare
 from rexnet_export.quantization.onnx.view import view
 from rexnet_export.quantization.scheme.insert_qdq import QdqGraphs
@@ -55,7 +55,7 @@ def sensitivities(
         return graphs.of(replace(table, tensors=tensors), "uint8")
 
     loudest = list(alone)[:LOUDEST]
-    left_out = dict(zip(loudest, judge.scores(map(all_but, loudest)), strict=True))
+    left_out = {name: judge.score(all_but(name)) for name in loudest}
     return tuple(Sensitivity(tensor=name, only=only, all_but=left_out.get(name, QUIET)) for name, only in alone.items())
 
 
@@ -67,26 +67,20 @@ def ranked_tensors(model: onnx.ModelProto, table: QuantTable) -> frozenset[str]:
 
 def _alone(model: onnx.ModelProto, table: QuantTable, judge: Simulator) -> Iterator[tuple[str, Score]]:
     """Each tensor in INT8 and the rest of the network in float; what shares its parameters moves its integers."""
-    for name, held, rest in _alterations(model, table, judge):
-        yield name, compare(judge.reference, rest(held))
-
-
-def _alterations(
-    model: onnx.ModelProto, table: QuantTable, judge: Simulator
-) -> Iterator[tuple[str, list[Tensors], Callable[[list[Tensors]], NDArray[np.float32]]]]:
-    """By tensor: what the rest of the network is run on, and that rest; one of both has the tensor in INT8."""
     walk = Walk(model, judge.images)
     constants, ranked = view(model).constants, ranked_tensors(model, table)
     for position, node in enumerate(model.graph.node):
         if node.op_type in WEIGHTED and (name := node.input[1]) in ranked:
             walk.advance(position)
             weights = _params(table, name).dequantize(table.integers(name, constants[name])).astype(np.float32)
-            yield name, walk.held, walk.finish(_with(walk.next_piece(), name, weights))
+            rest = walk.finish(_with(walk.next_piece(), name, weights))
+            yield name, compare(judge.reference, rest(walk.held))
         if (name := node.output[0]) in ranked:
             walk.advance(position + 1)
             params = _params(table, name)
             held = [group | {name: params.rounded(group[name])} for group in walk.held]
-            yield name, held, walk.finish(walk.next_piece())
+            rest = walk.finish(walk.next_piece())
+            yield name, compare(judge.reference, rest(held))
 
 
 def _params(table: QuantTable, name: str) -> QuantParams:

@@ -76,12 +76,6 @@ def test_a_coarser_network_scores_lower(v1: SimpleNamespace) -> None:
     assert worse.sqnr_db < fine.sqnr_db - 1.0
 
 
-def test_several_models_are_scored_in_their_order(v1: SimpleNamespace) -> None:
-    judge = simulator(v1.model, v1.images)
-    quantized = insert_qdq(v1.model, v1.table, "uint8")
-    assert list(judge.scores(iter([quantized, v1.model]))) == [judge.score(quantized), judge.score(v1.model)]
-
-
 def test_groups_do_not_change_the_result_and_keep_the_order(
     v1: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

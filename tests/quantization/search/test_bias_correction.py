@@ -104,7 +104,7 @@ def test_what_does_not_help_is_left_out(v1: SimpleNamespace, monkeypatch: pytest
         return Score(sqnr_db=30.0 if (stored["features.3.depthwise.bias.q"] == plain).all() else 20.0, agreement=1.0)
 
     floats = {t.name: onnx.numpy_helper.to_array(t) for t in v1.model.graph.initializer}
-    monkeypatch.setattr(Simulator, "scores", lambda judge, models: (worse(judge, model) for model in models))
+    monkeypatch.setattr(Simulator, "score", worse)
     found = choose_correction(v1.model, v1.table, v1.images, simulator(v1.model, v1.images))
     assert found.best == "uncorrected"
     assert found.table == v1.table

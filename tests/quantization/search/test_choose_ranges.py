@@ -72,8 +72,7 @@ def test_few_judges_have_to_be_sure(
     percentiles = {name: ranged(found, "percentile-99.99") for name, found in case.statistics.items()}
     table = decide(case.model, case.statistics, case.calibration, percentiles)
     wanted = insert_qdq(case.model, table, "uint8").SerializeToString()
-    score = scored(wanted, chosen.score.sqnr_db, margin)
-    monkeypatch.setattr(Simulator, "scores", lambda judge, models: (score(judge, model) for model in models))
+    monkeypatch.setattr(Simulator, "score", scored(wanted, chosen.score.sqnr_db, margin))
     assert choice(case).best == best
 
 
