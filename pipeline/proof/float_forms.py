@@ -8,10 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rexnet_export.pipeline.artifact.target import OutputSession, Source, Target
-from rexnet_export.pipeline.core.errors import ExportError
+from rexnet_export.pipeline.core.errors import ExportError, InvalidMeasurement
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import Artifact, Measurement, NotMeasured, StoredFile
+from rexnet_export.pipeline.proof.latency import Latency, measure
+from rexnet_export.pipeline.proof.run_networks import Networks
 
 NOT_INT8 = NotMeasured(reason="only an INT8 file has a float file of its format timed beside it")
 NO_FLOAT = NotMeasured(reason="the format is offered in INT8 alone")
@@ -23,6 +28,33 @@ class FloatForms:
 
     sessions: Mapping[str, OutputSession]
     of: Mapping[str, Measurement[str]]
+
+
+def latencies(
+    artifacts: Sequence[tuple[Target, Artifact]],
+    timed: Networks,
+    source: Source,
+    image: NDArray[np.uint8],
+    progress: Progress,
+) -> tuple[dict[str, Measurement[Latency]], dict[str, Measurement[Latency]]]:
+    """How long an image [1, S, S, 3] takes each file, and the float file beside it, all in the same rounds.
+
+    On a busy machine there is the reason in place of durations.
+    """
+    if not timed:
+        return {}, {}
+    with float_forms(artifacts, source, timed, progress) as beside:
+        sessions = {name: network.open() for name, network in timed.items()} | dict(beside.sessions)
+        runs = {name: session.outputs for name, session in sessions.items()}
+        found: dict[str, Measurement[Latency]] = {}
+        try:
+            found |= measure(runs, image, progress)
+        except InvalidMeasurement as error:
+            found |= dict.fromkeys(runs, NotMeasured(reason=str(error)))
+    own = {name: found[name] for name in timed}
+    return own, {
+        name: name_of if isinstance(name_of, NotMeasured) else found[name_of] for name, name_of in beside.of.items()
+    }
 
 
 @contextmanager

@@ -16,30 +16,22 @@ from rexnet_export.pipeline.accuracy.flips import Flips, flips
 from rexnet_export.pipeline.accuracy.image_noise import ImageNoise, image_noise
 from rexnet_export.pipeline.accuracy.places import Places
 from rexnet_export.pipeline.artifact.target import OutputSession, Source, Target, require_int8
-from rexnet_export.pipeline.core.errors import InvalidMeasurement, TargetUnavailable
+from rexnet_export.pipeline.core.errors import TargetUnavailable
 from rexnet_export.pipeline.core.outputs import LOG_PROBABILITIES, log_probabilities
 from rexnet_export.pipeline.core.progress import Progress
 from rexnet_export.pipeline.core.records import Artifact, Coverage, Measurement, ModelCard, NotMeasured, StoredFile
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import batches, images_sha256
 from rexnet_export.pipeline.machine.heap import give_back
-from rexnet_export.pipeline.proof.float_forms import float_forms
-from rexnet_export.pipeline.proof.latency import Latency, measure
+from rexnet_export.pipeline.proof.float_forms import latencies
+from rexnet_export.pipeline.proof.latency import Latency
 from rexnet_export.pipeline.proof.looks import Looks, run_looks
 from rexnet_export.pipeline.proof.network import Network, of_file
 from rexnet_export.pipeline.proof.onnx_stages import UNLABELLED, StageName, stage_results, stages
 from rexnet_export.pipeline.proof.pieces import Workers, in_pieces
 from rexnet_export.pipeline.proof.read_back import read_back
 from rexnet_export.pipeline.proof.results import FileResult, ReadBack, Reference, StageResult, TargetResult
-from rexnet_export.pipeline.proof.run_networks import (
-    REFERENCE,
-    Networks,
-    Run,
-    RunImages,
-    one_by_one,
-    run_here,
-    run_networks,
-)
+from rexnet_export.pipeline.proof.run_networks import REFERENCE, Run, RunImages, one_by_one, run_here, run_networks
 from rexnet_export.pipeline.proof.tensor_noise import Layers, tensor_noise
 
 NO_CLASSES = NotMeasured(reason="a network without its head has no classes; its outputs are compared one by one")
@@ -127,7 +119,7 @@ def prove(
     give_back()
     first = next(batches(images.source, card.preprocess, images.indices[:1], 1))
     timed = {name: network for name, network in networks.items() if untimed is None and network.timed}
-    latencies, float_latencies = _latencies(artifacts, timed, source, first, progress)
+    own_latencies, float_latencies = latencies(artifacts, timed, source, first, progress)
     traced = {target.name: networks[target.name] for target, _ in artifacts if target.name in networks}
     results = {
         name: _file_result(
@@ -135,7 +127,7 @@ def prove(
             images,
             runs.get(name),
             answers,
-            (latencies.get(name) or untimed, float_latencies.get(name) or untimed),
+            (own_latencies.get(name) or untimed, float_latencies.get(name) or untimed),
             stored[name].coverage,
             source,
         )
@@ -211,30 +203,6 @@ def _beside(run: Run, reference: Logits) -> Logits:
     alone."""
     answers = run.at(reference)
     return log_probabilities(answers) if any(o.name == LOG_PROBABILITIES for o in run.outputs) else answers
-
-
-def _latencies(
-    artifacts: Sequence[tuple[Target, Artifact]],
-    timed: Networks,
-    source: Source,
-    image: NDArray[np.uint8],
-    progress: Progress,
-) -> tuple[dict[str, Measurement[Latency]], dict[str, Measurement[Latency]]]:
-    """Of each file, and of the float file beside it, all in the same rounds; on a busy machine the reason for none."""
-    if not timed:
-        return {}, {}
-    with float_forms(artifacts, source, timed, progress) as beside:
-        sessions = {name: network.open() for name, network in timed.items()} | dict(beside.sessions)
-        runs = {name: session.outputs for name, session in sessions.items()}
-        found: dict[str, Measurement[Latency]] = {}
-        try:
-            found |= measure(runs, image, progress)
-        except InvalidMeasurement as error:
-            found |= dict.fromkeys(runs, NotMeasured(reason=str(error)))
-    own = {name: found[name] for name in timed}
-    return own, {
-        name: name_of if isinstance(name_of, NotMeasured) else found[name_of] for name, name_of in beside.of.items()
-    }
 
 
 def _read(
