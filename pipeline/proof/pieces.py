@@ -25,7 +25,7 @@ from rexnet_export.pipeline.core.records import Artifact, Preprocess, StoredFile
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.machine.own_disk import own_disk
 from rexnet_export.pipeline.machine.torch_threads import thread_count, torch_threads
-from rexnet_export.pipeline.proof.network import Network, held, of_file
+from rexnet_export.pipeline.proof.network import Network, held
 from rexnet_export.pipeline.proof.onnx_stages import StageName, predictions_key, stages
 from rexnet_export.pipeline.proof.run_networks import REFERENCE, Given, Networks, RunImages, run_here
 
@@ -127,7 +127,7 @@ def _opened(work: Work, folder: Path) -> dict[str, Network]:
         **({} if work.reference is None else {REFERENCE: held(work.reference)}),
         **stages({name: here(file) for name, file in work.graphs.items()}),
         **{
-            name: of_file(target, replace(artifact, file=here(artifact.file)))
+            name: held(target.open(replace(artifact, file=here(artifact.file))))  # emulated or not: opened once
             for name, (target, artifact) in work.files.items()
         },
     }
