@@ -21,7 +21,9 @@ from rexnet_export.pipeline.data.sources import batches
 from rexnet_export.pipeline.proof.network import Network, held
 
 REFERENCE = "reference"
-HELD = 2**25  # bytes of pixels: 2,688 images at 64 px, 192 at 224
+# Bytes of pixels: 5,440 images at 64 px, 384 at 224. To open all again takes what a few images of 224 px do, which is
+# little beside so many; twice the room would save half of that little, and take as much memory again.
+HELD = 2**26
 
 type Networks = Mapping[str, Network]
 type Given = tuple[str, Mapping[str, Logits]]  # what a network gives for a batch, by its name
@@ -91,14 +93,12 @@ def run_networks(
     A file that gives the reference's own outputs, digit for digit, on the first images stands for it on the others:
     a saved float network in the same runtime need not be run twice.
     """
-    with progress.stage(evaluate.running(1 + len(networks)), len(images.indices), "images") as bar:
-        few = next(batches(images.source, preprocess, images.indices[: evaluate.BATCH], evaluate.BATCH))
-        expected: Mapping[str, Logits] = reference.outputs(few)
-        same = [name for name, network in networks.items() if network.executed_by == reference.executed_by]
-        twin = next((name for name in same if _equal_outputs(networks[name].open().outputs(few), expected)), None)
-        running = {REFERENCE: held(reference)} | {name: network for name, network in networks.items() if name != twin}
-        answers: dict[str, list[Logits]] = {name: [] for name in running}
-        comparisons = {name: TensorComparison({}) for name in running if twin or name != REFERENCE}
+    twin = _twin(reference, networks, images, preprocess)
+    running = {REFERENCE: held(reference)} | {name: network for name, network in networks.items() if name != twin}
+    answers: dict[str, list[Logits]] = {name: [] for name in running}
+    comparisons = {name: TensorComparison({}) for name in running if twin or name != REFERENCE}
+    expected: Mapping[str, Logits] = {}
+    with progress.stage(evaluate.running(len(running)), len(images.indices), "images") as bar:
         for name, outputs in run(running, images, preprocess):
             answers[name].append(evaluate.finite(answer(outputs), f"{name}: {running[name].executed_by}"))
             if name == REFERENCE:
@@ -114,6 +114,16 @@ def run_networks(
         for name, parts in answers.items()
     }
     return runs | ({twin: runs[REFERENCE]} if twin else {})
+
+
+def _twin(reference: OutputSession, networks: Networks, images: Images, preprocess: Preprocess) -> str | None:
+    """The file that stands for the reference; nothing runs where no file's runtime is the reference's."""
+    same = [name for name, network in networks.items() if network.executed_by == reference.executed_by]
+    if not same:
+        return None
+    few = next(batches(images.source, preprocess, images.indices[: evaluate.BATCH], evaluate.BATCH))
+    expected = reference.outputs(few)
+    return next((name for name in same if _equal_outputs(networks[name].open().outputs(few), expected)), None)
 
 
 def _equal_outputs(one: Mapping[str, Logits], other: Mapping[str, Logits]) -> bool:

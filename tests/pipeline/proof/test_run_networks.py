@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rexnet_export.pipeline.accuracy import evaluate
 from rexnet_export.pipeline.accuracy.compare import TensorComparison, Trace
-from rexnet_export.pipeline.core.progress import Silent
+from rexnet_export.pipeline.core.progress import Silent, Step, Told
 from rexnet_export.pipeline.core.records import NotMeasured, Preprocess
 from rexnet_export.pipeline.data.selection import Images
 from rexnet_export.pipeline.data.sources import bundled
@@ -70,8 +70,9 @@ def test_the_reference_is_not_compared_with_itself(images: Images, compared: lis
 
 
 def test_the_reference_stands_for_a_file_that_is_the_same(images: Images, compared: list[int]) -> None:
-    reference, twin = Fake("torch"), Fake("torch")
-    runs = module.run_networks(reference, {"gpu": held(twin)}, images, PREPROCESS, Silent())
+    reference, twin, told = Fake("torch"), Fake("torch"), list[Step]()
+    runs = module.run_networks(reference, {"gpu": held(twin)}, images, PREPROCESS, Told(told.append))
+    assert {step.stage for step in told} == {"running the network"}
     assert (reference.batches, twin.batches) == (3, 1)
     assert len(compared) == 2
     (logits,) = runs["gpu"].outputs
@@ -84,8 +85,10 @@ def test_the_reference_stands_for_a_file_that_is_the_same(images: Images, compar
 def test_another_runtime_is_no_twin(reference: str, images: Images) -> None:
     """Nor a file that a runtime optimizes, beside the graph that the same runtime was held to before."""
     other = Fake("ort")
-    module.run_networks(Fake(reference), {"ort": held(other)}, images, PREPROCESS, Silent())
+    told: list[Step] = []
+    module.run_networks(Fake(reference), {"ort": held(other)}, images, PREPROCESS, Told(told.append))
     assert other.batches == 2
+    assert {step.stage for step in told} == {"running 2 networks"}
 
 
 @dataclass(eq=False)
