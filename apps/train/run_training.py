@@ -31,7 +31,7 @@ from rexnet_export.pipeline.data.settle import shown
 from rexnet_export.pipeline.data.sources import ImageSource, training_images
 from rexnet_export.pipeline.data.subset import usable
 from rexnet_export.pipeline.graph.float_graph import float_graph
-from rexnet_export.pipeline.labels.label_files import read_labels
+from rexnet_export.pipeline.labels.label_files import read_labels, renumbered
 from rexnet_export.pipeline.model.architecture import architecture, stages_at
 from rexnet_export.pipeline.model.published import IMAGENET_CLASSES, published_top1
 from rexnet_export.pipeline.model.rexnet import ReXNet
@@ -96,7 +96,7 @@ def _transferred(
     checkpoint = load(options.start, Reading(weights=options.weights, head_activation="none", headless=True))
     preprocess = _preprocess(options, checkpoint, progress)
     training, evaluation, labels = transfer_images(
-        options.data, options.eval_data, _labels(options), options.classes, recipe.seed, strict=options.strict
+        options.data, options.eval_data, _labels(options, progress), options.classes, recipe.seed, strict=options.strict
     )
     training, evaluation = _usable(training, evaluation, options, progress)
     torch.manual_seed(recipe.seed)
@@ -112,7 +112,7 @@ def _trainer(
     """A new network, or the one whose run is resumed, and its labels."""
     preprocess = chosen_preprocess(options, asdict(Preprocess())).preprocess
     training, evaluation, labels = training_images(
-        options.data, options.eval_data, _labels(options), strict=options.strict
+        options.data, options.eval_data, _labels(options, progress), strict=options.strict
     )
     training, evaluation = _usable(training, evaluation, options, progress)
     torch.manual_seed(recipe.seed)  # every process begins with the same weights
@@ -212,8 +212,12 @@ def no_better_than_chance(top1: float, images: int, classes: int) -> float | Non
     return chance if top1 <= chance + 2 * (chance * (1 - chance) / images) ** 0.5 else None
 
 
-def _labels(options: argparse.Namespace) -> tuple[str, ...] | None:
-    return read_labels(options.labels) if options.labels else None
+def _labels(options: argparse.Namespace, progress: Progress) -> tuple[str, ...] | None:
+    if options.labels is None:
+        return None
+    if told := renumbered(options.labels):
+        progress.note(told)
+    return read_labels(options.labels)
 
 
 def _refuse_another_run(options: argparse.Namespace) -> None:

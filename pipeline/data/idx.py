@@ -8,7 +8,7 @@ import math
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rexnet_export.pipeline.core.errors import DataError
-from rexnet_export.pipeline.labels.label_files import read_labels
+from rexnet_export.pipeline.labels.label_files import read_labels, renumbered
 
 UNSIGNED_BYTE = 8
 GZIP_MAGIC = b"\x1f\x8b"
@@ -33,6 +33,7 @@ class IdxImages:
     pixels: NDArray[np.uint8]
     labels: Sequence[int] | None = None
     class_names: tuple[str, ...] | None = None
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -69,8 +70,10 @@ def open_idx(images: Path, *, labelled: bool) -> IdxImages:
             raise DataError(f"{images} needs its label file {beside.name} beside it; add it or name an image folder")
         labels = _bytes(beside)
     names = images.with_name("labels.txt")
-    class_names = read_labels(names) if labelled and names.is_file() else None
-    return idx_images(_bytes(images), labels, name=images.name, class_names=class_names)
+    named = labelled and names.is_file()
+    found = idx_images(_bytes(images), labels, name=images.name, class_names=read_labels(names) if named else None)
+    told = renumbered(names) if named else None
+    return replace(found, remarks=(told,)) if told else found
 
 
 def idx_images(

@@ -12,6 +12,7 @@ from rexnet_export.pipeline.core.errors import ConversionError, DataError
 from rexnet_export.pipeline.core.strict_json import strict_loads
 from rexnet_export.pipeline.core.text import is_unicode
 from rexnet_export.pipeline.core.untrusted import read_untrusted
+from rexnet_export.pipeline.labels.class_names import quoted
 
 LARGEST_FILE = 64 * 2**20
 TABLES = (".csv", ".tsv")
@@ -40,6 +41,21 @@ def read_labels(path: Path) -> tuple[str, ...]:
         if not is_unicode(label):
             raise DataError(f"labels {path}: label {number} ({label!a}) is no Unicode text; write it out")
     return tuple(label.strip() for label in labels)
+
+
+def renumbered(path: Path) -> str | None:
+    """One line on lines that number their classes and stand in another order; None where a file has none."""
+    text = read_text(path, "labels")
+    if path.suffix.lower() in TABLES or text.lstrip().startswith(("[", "{")):
+        return None
+    lines = text.rstrip().splitlines()
+    pairs = _numbers(lines)
+    if not pairs or pairs == sorted(pairs):
+        return None
+    return (
+        f"classes go by the numbers in {path.name}, whose lines stand in another order: class 0 is {min(pairs)[1]!r}, "
+        f"and the first line is {lines[0]!r}; where the numbers are a part of the names, write a JSON list"
+    )
 
 
 def read_text(path: Path, what: str) -> str:
@@ -71,6 +87,20 @@ def rows_of(text: str, where: str) -> list[list[str]]:
 
 def _of_lines(lines: Sequence[str], path: Path) -> Sequence[str]:
     """One name a line, by its number where every line has one of its own beside it: `2 bird`, `0: cat`, `dog,1`."""
+    pairs = _numbers(lines)
+    if not pairs:
+        return lines
+    if pairs != sorted(pairs) and lines == sorted(lines):  # as folders do that a training loader sorts
+        by_number = [line for _, line in sorted(zip(pairs, lines, strict=True))]
+        raise DataError(
+            f"labels {path}: the lines sort in two ways ({quoted(lines)}; or {quoted(by_number)}); sort them by "
+            "number, or, where the numbers are a part of the names, write a JSON list"
+        )
+    return _in_order(pairs, path)
+
+
+def _numbers(lines: Sequence[str]) -> list[tuple[int, str]]:
+    """Number and name of every line, in their order; none where the numbers are no classes'."""
     for numbered in _NUMBERED:
         found = [match for line in lines if (match := numbered.fullmatch(line.strip()))]
         numbers, names = [int(match["number"]) for match in found], {match["name"] for match in found}
@@ -79,8 +109,8 @@ def _of_lines(lines: Sequence[str], path: Path) -> Sequence[str]:
             continue
         ordered = sorted(numbers)
         if ordered == list(range(len(lines))) or (ordered == list(range(1, len(lines) + 1)) and ordered != numbers):
-            return _in_order([(int(match["number"]), match["name"]) for match in found], path)
-    return lines
+            return [(int(match["number"]), match["name"]) for match in found]
+    return []
 
 
 def _of_json(text: str, path: Path) -> Sequence[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from scipy.io import savemat
 
 from rexnet_export.pipeline.core.errors import DataError
 from rexnet_export.pipeline.data.sources import match_labels, open_source, remarks
-from rexnet_export.pipeline.labels.label_files import read_labels
+from rexnet_export.pipeline.labels.label_files import read_labels, renumbered
 
 
 def written(path: Path, text: str) -> Path:
@@ -221,3 +222,37 @@ def test_a_list_that_contradicts_the_folders_names_is_believed_and_said(flat: Pa
     assert remarks(source) == (
         "list.csv gives 1 images another class than their folder's name: 'more/c.jpg' is 'dog' there",
     )
+
+
+SORTED = "\n".join(sorted(f"{number} {name}" for number, name in enumerate("abcdefghijkl")))
+
+
+def test_lines_that_a_loader_sorted_are_refused_as_their_numbers_say_another_order(tmp_path: Path) -> None:
+    path = written(tmp_path / "labels.txt", SORTED)
+    with pytest.raises(
+        DataError, match=r"two ways \('0 a', '1 b', '10 k', .*; or '0 a', '1 b', '2 c', .*JSON list"
+    ) as e:
+        read_labels(path)
+    assert "\n" not in str(e.value)
+    names = SORTED.splitlines()
+    assert read_labels(written(tmp_path / "labels.json", json.dumps(names))) == tuple(names)  # the cures work
+    names.sort(key=lambda name: int(name.split()[0]))
+    assert read_labels(written(path, "\n".join(names))) == tuple("abcdefghijkl")
+    assert renumbered(path) is None
+
+
+def test_lines_that_are_put_in_the_order_of_their_numbers_are_said(tmp_path: Path) -> None:
+    path = written(tmp_path / "labels.txt", "2 bird\n0 cat\n1 dog\n")
+    line = renumbered(path)
+    assert line is not None
+    assert "in labels.txt, whose lines stand in another order: class 0 is 'cat', and the first line is '2 bird'" in line
+    (tmp_path / "images-idx3-ubyte").write_bytes(struct.pack(">4B3I", 0, 0, 8, 3, 3, 1, 1) + bytes(3))
+    (tmp_path / "labels-idx1-ubyte").write_bytes(struct.pack(">4BI", 0, 0, 8, 1, 3) + bytes((0, 1, 2)))
+    assert remarks(open_source(tmp_path, labelled=True)) == (line,)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.txt", "cat\ndog\n"), ("a.json", '{"dog": 1, "cat": 0}'), ("a.csv", "1,dog\n0,cat\n")]
+)
+def test_no_line_where_no_lines_were_put_in_order(tmp_path: Path, name: str, text: str) -> None:
+    assert renumbered(written(tmp_path / name, text)) is None
