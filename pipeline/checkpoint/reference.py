@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -23,7 +24,8 @@ def on_hub(reference: str) -> str | None:
     if spelling := _SPELLINGS.match(reference):
         name = reference[spelling.end() :].strip("/")
         return PREFIX + re.sub(r"/(tree|resolve|blob)/([\w.-]+).*", r"@\2", name)
-    if reference.startswith(LOCAL) or Path(reference).exists() or Path(reference).suffix in _WEIGHTS:
+    there = os.path.exists(reference)  # noqa: PTH110 - of any length
+    if there or reference.startswith(LOCAL) or Path(reference).suffix in _WEIGHTS:
         return None
     if _REPOSITORY.fullmatch(reference):
         return PREFIX + reference
@@ -35,14 +37,15 @@ def export_at(reference: str | None) -> Path | None:
     if reference is None or on_hub(reference) is not None:
         return None
     folder = Path(reference.removeprefix(LOCAL))
-    weights = any((folder / name).is_file() for name in WEIGHT_FILES)
-    return folder if (folder / MANIFEST_FILE).is_file() and not weights else None
+    if not os.path.isfile(folder / MANIFEST_FILE):  # noqa: PTH113 - of any length
+        return None
+    return None if any((folder / name).is_file() for name in WEIGHT_FILES) else folder
 
 
 def weights_at(reference: str) -> Path:
     """The file that a local reference means: itself, or the weights in a folder."""
     path = Path(reference.removeprefix(LOCAL))
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - of any length
         return path
     if export_at(reference):
         raise CheckpointError(

@@ -12,6 +12,7 @@ from pathlib import Path
 from shlex import quote
 
 PACKAGE = "rexnet-export"
+MOST_SECONDS = 10  # that a Python may take to say whether it has uv
 UV_SETTING = "uv"  # what uv writes into `pyvenv.cfg`, with its version
 
 
@@ -78,4 +79,8 @@ def _uv() -> str | None:
 
 
 def _has_uv(python: str) -> bool:
-    return subprocess.run([python, "-m", "uv", "--version"], capture_output=True, check=False).returncode == 0
+    command = [python, "-m", "uv", "--version"]
+    try:
+        return subprocess.run(command, capture_output=True, check=False, timeout=MOST_SECONDS).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False

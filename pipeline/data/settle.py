@@ -66,7 +66,9 @@ def settled(given: Mapping[str, Any], stated: Mapping[str, Any], by: Mapping[str
         name: BY_FLAGS if name in asked else by.get(name, "checkpoint") if name in stated else ASSUMED for name in FLAGS
     }
     values = {**stated, **asked}
-    check_given({"mean": values.get("mean")})  # MMPretrain and Caffe count pixels to 255, in their checkpoints too
+    check_given(
+        {name: values.get(name) for name in ("mean", "std")}
+    )  # MMPretrain and Caffe count pixels to 255, in their checkpoints too
     for name in ("mean", "std"):
         values[name] = _for_channels(name, values.get(name), channels)
     return Settled(preprocess=replace(Preprocess(), **values), source=source)
@@ -133,10 +135,10 @@ def _colours(values: tuple[float, ...], least: float, wanted: str) -> str | None
     return None if sound else f"must be numbers {wanted}, one for all channels or one each, of pixels in [0, 1]"
 
 
-def _mean(values: tuple[float, ...]) -> str | None:
-    wrong = _colours(values, -LARGEST_VALUE, "of moderate size")
+def _of_pixels(name: str, values: tuple[float, ...], least: float, wanted: str) -> str | None:
+    wrong = _colours(values, least, wanted)
     if wrong is None and max(values) > 1:
-        return "no mean of pixels in [0, 1]; if it is of pixels to 255, give --mean and --std divided by 255"
+        return f"no {name} of pixels in [0, 1]; if it is of pixels to 255, give --mean and --std divided by 255"
     return wrong
 
 
@@ -145,6 +147,6 @@ _CHECKS: Mapping[str, Any] = {
     "crop_mode": lambda value: _choice(value, CROP_MODES),
     "crop_ratio": _ratio,
     "interpolation": lambda value: _choice(value, INTERPOLATIONS),
-    "mean": _mean,
-    "std": lambda values: _colours(values, 0.0, "above 0"),
+    "mean": lambda values: _of_pixels("mean", values, -LARGEST_VALUE, "of moderate size"),
+    "std": lambda values: _of_pixels("std", values, 0.0, "above 0"),
 }

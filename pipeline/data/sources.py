@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +24,7 @@ from rexnet_export.pipeline.data.cures import kind_of_file
 from rexnet_export.pipeline.data.decode import Picture
 from rexnet_export.pipeline.data.encoded import EncodedImages
 from rexnet_export.pipeline.data.folder import Role, open_folder
-from rexnet_export.pipeline.data.idx import idx_images, is_idx, open_idx
+from rexnet_export.pipeline.data.idx import IdxImages, idx_images, is_idx, open_idx
 from rexnet_export.pipeline.data.packed import is_packed, open_packed
 from rexnet_export.pipeline.data.preprocess import resize_and_crop
 from rexnet_export.pipeline.labels.class_names import class_indices, listed, quoted
@@ -148,7 +149,7 @@ def open_source(
 
 def require_there(path: Path) -> None:
     """What `open_source` would refuse first, without reading anything: a path where nothing is."""
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - of any length
         raise _no_data(path, MISSING)
 
 
@@ -179,7 +180,7 @@ def _no_folder(path: Path, role: Role) -> str:
 
 def remarks(source: ImageSource) -> tuple[str, ...]:
     """Lines on what was not taken from the folder that a source is made of."""
-    if isinstance(source, EncodedImages):
+    if isinstance(source, EncodedImages | IdxImages):
         return source.remarks
     inner: ImageSource | None = getattr(source, "source", None)
     return () if inner is None else remarks(inner)

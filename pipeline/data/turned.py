@@ -11,6 +11,7 @@ from rexnet_export.pipeline.data.sources import ImageSource
 
 FIRST = 128  # images that are looked at
 ORIENTATION, UPRIGHT = 0x0112, 1
+MARKS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # of what a PNG says of its orientation
 FORMATS = ("JPEG", "PNG", "WEBP")  # of TIFF and HEIC Pillow turns the pixels itself
 
 
@@ -30,6 +31,14 @@ def turned(source: ImageSource, indices: Sequence[int], role: str) -> str | None
 def _is_turned(content: bytes) -> bool:
     try:
         with Image.open(BytesIO(content), formats=FORMATS) as image:
-            return image.getexif().get(ORIENTATION, UPRIGHT) not in {0, UPRIGHT}
+            return _exif(image, content).get(ORIENTATION, UPRIGHT) not in {0, UPRIGHT}
     except Exception:  # noqa: BLE001 - of no such format, or with damaged EXIF: what it shows is asked elsewhere
         return False
+
+
+def _exif(image: Image.Image, content: bytes) -> Image.Exif:
+    """Of PNG without decoding it, as Pillow does to find what stands behind the pixels, unless something may."""
+    pixels = content.find(b"IDAT")
+    if image.format == "PNG" and all(content.find(mark, pixels) < 0 for mark in MARKS):
+        return Image.Image.getexif(image)
+    return image.getexif()

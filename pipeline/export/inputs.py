@@ -28,6 +28,7 @@ from rexnet_export.pipeline.export.evaluation_images import (
     unlabelled,
 )
 from rexnet_export.pipeline.export.options import Options
+from rexnet_export.pipeline.labels.label_files import renumbered
 from rexnet_export.pipeline.machine.shared_work import SharedWork
 from rexnet_export.pipeline.model.backbone import features
 
@@ -60,7 +61,7 @@ class Inputs:
 def gather(options: Options, progress: Progress | None = None, *, headless: bool = False) -> Inputs:
     """Load the checkpoint and open the images; everything that can be refused early is refused here.
 
-    `headless` allows a checkpoint without a classifier.
+    `headless` allows a checkpoint without a classifier, and any folder of images to evaluate on.
     """
     reading = options.reading(headless=headless)
     checkpoint = load(options.checkpoint or str(bundled_checkpoint()), reading)
@@ -70,7 +71,7 @@ def gather(options: Options, progress: Progress | None = None, *, headless: bool
     numbers = gives_numbers(checkpoint, options)
     if numbers:
         options.refuse_classes("a network that gives numbers")
-    labelled = open_labelled(options, channels, numbers=numbers)
+    labelled = None if headless else open_labelled(options, channels, numbers=numbers)
     labels, named = settle_labels(checkpoint, options, labelled, preprocess.preprocess, progress or Silent())
     spec = checkpoint.network.spec
     card = ModelCard(
@@ -90,7 +91,10 @@ def gather(options: Options, progress: Progress | None = None, *, headless: bool
     if labelled is None and fit:
         labelled = bundled("evaluation")
     calibration = _first(source, options, progress, held_back=labelled is None) if source and calibrates else None
-    evaluation = evaluation_images(labelled, source, card, options, progress)
+    if headless and options.eval_data:
+        evaluation = unlabelled(options.eval_data, options, channels, progress)
+    else:
+        evaluation = evaluation_images(labelled, source, card, options, progress)
     return Inputs(
         checkpoint=checkpoint,
         reading=reading,
@@ -100,9 +104,10 @@ def gather(options: Options, progress: Progress | None = None, *, headless: bool
         notices=lines(
             preprocess.assumption,
             None if headless else named,  # a backbone has no classes to name
+            renumbered(options.labels) if options.labels else None,
             *checkpoint.notes,
             *(remarks(source) if source else ()),
-            *(remarks(labelled) if labelled else ()),
+            *remarks(evaluation.source),
             calibration.remark if calibration else None,
             evaluation.remark,
             turned(calibration.source, calibration.indices, "calibration") if calibration else None,
@@ -118,15 +123,12 @@ def gather_backbone(options: Options, progress: Progress) -> Inputs:
 
     Features are compared with the float network's, which needs no labels: any folder of images will do.
     """
-    inputs = gather(replace(options, eval_data=None), progress, headless=True)
+    inputs = gather(options, progress, headless=True)
     spec = inputs.checkpoint.network.spec
     card = replace(
         inputs.card, name=f"{inputs.card.name}_features", labels=(), features=features(spec), heads=(), numbers=0
     )
-    evaluation = inputs.evaluation
-    if options.eval_data:
-        evaluation = unlabelled(options.eval_data, options, spec.channels, progress)
-    return replace(inputs, card=card, evaluation=replace(evaluation, labels=None))
+    return replace(inputs, card=card, evaluation=replace(inputs.evaluation, labels=None))
 
 
 def _calibration(options: Options, channels: int, *, samples_fit: bool, needed: bool) -> ImageSource | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from rexnet_export.pipeline.artifact.target import Target
@@ -33,7 +34,7 @@ def _require_to_decide_by(options: Options) -> None:
     checkpoint = options.checkpoint
     if checkpoint is not None and on_hub(checkpoint) is None:
         path = weights_at(checkpoint)
-        if not path.exists():
+        if not os.path.exists(path):  # noqa: PTH110 - of any length
             raise CheckpointError(f"no checkpoint at {path}")
     if options.calibration_data is not None:
         require_there(options.calibration_data)

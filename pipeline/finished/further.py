@@ -72,14 +72,20 @@ def _images(earlier: Earlier, options: Options, progress: Progress) -> tuple[Ima
     as_many = None if options.eval_data else earlier.images
     asked = replace(options, eval_images=options.eval_images or as_many)
     images = evaluation_images(labelled, None, card, asked, progress)
-    fewer = asked != options and len(images.indices) < len(images.source)
-    told = f"measured on as many images as the earlier export, {asked.eval_images:,}; --eval-images N asks for more"
     return images, (
-        told if fewer else None,
+        _told(len(images.indices), earlier.images, len(images.source)) if asked != options else None,
         *(remarks(labelled) if labelled else ()),
         images.remark,
         subset(labelled, card.labels),
     )
+
+
+def _told(count: int, earlier: int, most: int) -> str | None:
+    if count != earlier:
+        return f"measured on {count:,} images, the earlier export on {earlier:,}; name its images with --eval-data DIR"
+    if count == most:
+        return None
+    return f"measured on as many images as the earlier export, {count:,}; --eval-images N asks for more"
 
 
 def _origin(earlier: Earlier) -> str:

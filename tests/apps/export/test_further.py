@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ from manifests import vouch
 
 import rexnet_export
 from rexnet_export.apps.export.command import main
+from rexnet_export.pipeline.core.progress import Silent
+from rexnet_export.pipeline.export.options import Options
+from rexnet_export.pipeline.finished.earlier import read_earlier
+from rexnet_export.pipeline.finished.further import _images
 
 MEASURED = {"report.json", "report.html", "sbom.cdx.json", "predictions.npz"}  # of another reference, at other times
 # Whoever looks for torch finds none, as where it is not installed.
@@ -84,6 +89,17 @@ def test_the_report_says_who_ran_the_reference_and_who_compared_it(made: Path, e
         assert target["qparams_equal"] is True
         assert target["accuracy"]["n"] == 48
         assert target["accuracy"]["top1"] == own["targets"][name]["accuracy"]["top1"]
+
+
+def test_fewer_images_than_the_earlier_exports_are_said(exported: Path) -> None:
+    earlier = read_earlier(exported, Options())
+    foreign = replace(earlier, card=replace(earlier.card, labels=tuple("abcdefghij")), images=5000)
+    images, notices = _images(foreign, Options(), Silent())
+    assert len(images.indices) == 512
+    assert notices[0] == "measured on 512 images, the earlier export on 5,000; name its images with --eval-data DIR"
+    same, notices = _images(replace(foreign, images=512), Options(), Silent())
+    assert len(same.indices) == 512
+    assert notices[0] == "measured on as many images as the earlier export, 512; --eval-images N asks for more"
 
 
 def test_further_targets_of_further_targets(made: Path, exported: Path, tmp_path: Path) -> None:

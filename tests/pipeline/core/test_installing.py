@@ -92,6 +92,18 @@ def test_uv_may_be_a_module_of_the_python_that_a_shell_finds(
     assert extra_command("ray") == f"{system}/python3 -m uv sync --inexact --extra ray"
 
 
+@pytest.mark.parametrize("content", ["#!/nowhere/python\n", "#!/bin/sh\nexec /bin/sleep 60\n"])
+def test_a_python_that_does_not_run_or_end_has_no_uv(
+    here: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str
+) -> None:
+    here(".venv", UV, uv=False, files=("uv.lock", "pyproject.toml"))
+    system = python(tmp_path / "system", uv=True)
+    (system / "python3").write_text(content)
+    monkeypatch.setenv("PATH", str(system))
+    monkeypatch.setattr(installing, "MOST_SECONDS", 0.2)
+    assert "ensurepip" in extra_command("ray")
+
+
 def test_without_any_uv_its_environment_gets_pip(here: Callable[..., Path]) -> None:
     own = f"{here('.venv', UV, uv=False, files=('uv.lock', 'pyproject.toml'))}/bin/python"
     assert extra_command("ray") == f"{own} -m ensurepip && {own} -m pip install 'rexnet-export[ray]'"

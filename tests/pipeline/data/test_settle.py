@@ -70,3 +70,12 @@ def test_a_mean_of_pixels_to_255_is_refused_whoever_states_it(by: str) -> None:
     with pytest.raises(UsageError, match=r"--mean 123.675 116.28 103.53: .* divided by 255"):
         settled(given, stated, {})
     assert settled({"mean": (1.0, 0.5, 0.0)}, stated, {}).preprocess.mean == (1.0, 0.5, 0.0)
+
+
+@pytest.mark.parametrize("by", ["given", "stated"])
+def test_a_std_of_pixels_to_255_is_refused_whoever_states_it(by: str) -> None:
+    std = {"mean": (0.0,), "std": (255.0, 255.0, 255.0)}
+    given, stated = (std, {}) if by == "given" else ({}, std)
+    with pytest.raises(UsageError, match=r"--std 255 255 255: no std of pixels in \[0, 1\]; .* divided by 255"):
+        settled(given, stated, {})
+    assert settled({"std": (1.0,)}, stated, {}).preprocess.std == (1.0, 1.0, 1.0)

@@ -1,9 +1,10 @@
 """Photos that are stored turned are counted."""
 
+import zlib
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from rexnet_export.pipeline.data.sources import bundled, open_source
 from rexnet_export.pipeline.data.turned import turned
@@ -34,3 +35,21 @@ def test_what_pillow_turns_itself_and_what_has_no_exif_is_not(tmp_path: Path) ->
     assert open_source(tmp_path, labelled=False).load(0).size == (20, 40)
     assert turned(open_source(tmp_path, labelled=False), (0,), "evaluation") is None
     assert turned(bundled("evaluation"), range(8), "evaluation") is None
+
+
+def test_a_png_is_decoded_only_where_something_stands_behind_its_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "0.png", None)
+    save(tmp_path / "1.png", 6)
+    content, exif = (tmp_path / "0.png").read_bytes(), Image.Exif()
+    exif[0x0112] = 6
+    body = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = (len(body) - 4).to_bytes(4) + body + zlib.crc32(body).to_bytes(4)
+    (tmp_path / "2.png").write_bytes(content[:-12] + chunk + content[-12:])  # before IEND
+    decoded: list[PngImagePlugin.PngImageFile] = []
+    load = PngImagePlugin.PngImageFile.load
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda image: decoded.append(image) or load(image))
+    source = open_source(tmp_path, labelled=False)
+    assert [bool(turned(source, (index,), "evaluation")) for index in range(3)] == [False, True, True]
+    assert len(decoded) == 1

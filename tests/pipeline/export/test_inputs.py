@@ -87,3 +87,33 @@ def test_photos_that_are_stored_turned_are_counted(bare: str, tmp_path: Path) ->
     notices = gather(Options(checkpoint=bare, image_size=64, calibration_data=tmp_path)).notices
     assert [notice for notice in notices if notice.startswith("3 of the first 3 calibration images are stored turned")]
     assert [notice for notice in notices if notice.startswith("1 of the first 1 evaluation images are stored turned")]
+
+
+@pytest.mark.parametrize("turned", [True, False])
+def test_of_a_backbone_the_images_that_it_is_evaluated_on_are_counted(
+    bare: str, tmp_path: Path, *, turned: bool
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for folder, count in ("turned", 10), ("upright", 2):
+        (tmp_path / folder).mkdir()
+        for number in range(count):
+            photo = Image.new("RGB", (32, 32), (number, 0, 0))
+            photo.save(tmp_path / folder / f"{number}.jpg", **({"exif": exif} if folder == "turned" else {}))
+    calibration, evaluation = ("upright", "turned") if turned else ("turned", "upright")
+    options = Options(
+        checkpoint=bare, image_size=64, calibration_data=tmp_path / calibration, eval_data=tmp_path / evaluation
+    )
+    inputs = gather_backbone(options, Silent())
+    assert len(inputs.evaluation.indices) == (10 if turned else 2)
+    found = [notice for notice in inputs.notices if "evaluation images are stored turned" in notice]
+    assert [notice.partition(" are")[0] for notice in found] == (
+        ["10 of the first 10 evaluation images"] if turned else []
+    )
+
+
+def test_labels_that_are_put_in_order_are_said(bare: str, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("\n".join(f"{9 - number} {name}" for number, name in enumerate("jihgfedcba")))
+    inputs = gather(Options(checkpoint=bare, precision="fp32", image_size=64, labels=tmp_path / "names.txt"))
+    assert inputs.card.labels == tuple("abcdefghij")
+    assert [notice for notice in inputs.notices if notice.startswith("classes go by the numbers in names.txt")]

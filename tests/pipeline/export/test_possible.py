@@ -14,6 +14,7 @@ from rexnet_export.pipeline.export.possible import require_paths
 
 HERE = Path(__file__).parent
 NOWHERE = HERE / "nowhere"
+LONG = "n" * 300  # more than a file system takes
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,10 @@ NOWHERE = HERE / "nowhere"
         (Options(checkpoint=f"local-dir:{NOWHERE}"), CheckpointError, f"no checkpoint at {NOWHERE}"),
         (Options(calibration_data=NOWHERE), DataError, f"data {NOWHERE} does not exist; name a folder of images"),
         (Options(eval_data=NOWHERE), DataError, f"data {NOWHERE} does not exist"),
+        (Options(checkpoint=LONG), CheckpointError, "no checkpoint at n{300}$"),
+        (Options(checkpoint=f"local-dir:{LONG}"), CheckpointError, "no checkpoint at n{300}$"),
+        (Options(calibration_data=Path(LONG)), DataError, "data n{300} does not exist"),
+        (Options(eval_data=Path(LONG)), DataError, "data n{300} does not exist"),
         (Options(eval_data=HERE, eval_labels=NOWHERE), DataError, f"labels {NOWHERE} cannot be read"),
         (Options(labels=NOWHERE), DataError, f"labels {NOWHERE} cannot be read: No such file or directory"),
         (Options(qparams=NOWHERE), ConversionError, f"cannot read the quantization table {NOWHERE}"),
