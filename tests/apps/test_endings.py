@@ -20,7 +20,6 @@ from rexnet_export.apps.bench.browser.result import accept
 from rexnet_export.apps.bench.browser.site import Event
 from rexnet_export.apps.bench.bundle import make_bundle
 from rexnet_export.apps.bench.command import main as bench
-from rexnet_export.apps.export import run_backbone
 from rexnet_export.apps.export.command import main as export
 from rexnet_export.apps.export.sweep import run_sweep
 from rexnet_export.apps.gate import run_update
@@ -30,6 +29,7 @@ from rexnet_export.apps.study import run_control
 from rexnet_export.apps.study.command import main as study
 from rexnet_export.apps.study.search import run_search
 from rexnet_export.apps.study.search.journal import TrialResult
+from rexnet_export.pipeline.export import export as pipeline_export
 
 RANK = ("rank", "--networks", "3", "--widths", "20", "30", "--ratios", "0.5", "--kinds", "conv1x1")
 SEARCH = ("search", "--blocks", "3", "--parameters", "16000", "--macs", "800000", "--image-size", "8", "--images", "8")
@@ -211,7 +211,7 @@ def serving(*results: str) -> Callable[[pytest.MonkeyPatch], None]:
 
 
 def making_a_backbone(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(run_backbone, "export_backbone", lambda *_: report(ort=made("a.ort")))
+    patch.setattr(pipeline_export, "export_backbone", lambda *_: report(ort=made("a.ort")))
 
 
 def sweeping(patch: pytest.MonkeyPatch) -> None:

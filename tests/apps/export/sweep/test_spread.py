@@ -19,6 +19,7 @@ from rexnet_export.apps.export.sweep.trial import own_file, run_trial, unpacked
 from rexnet_export.apps.shared.trials.outcome import Failed
 from rexnet_export.apps.shared.trials.processes import ProcessWorkers
 from rexnet_export.apps.shared.trials.ray_cluster import RayCluster
+from rexnet_export.pipeline.core.progress import Silent
 from rexnet_export.pipeline.export.options import Options
 from rexnet_export.pipeline.proof import pieces
 
@@ -72,7 +73,7 @@ def test_pieces_by_copies_of_everything(
     monkeypatch.setattr(pieces, "PIECE", 64)
     workers = piece_workers.Copies()
     run_trial(placed(trial, tmp_path / "out"), workers)
-    assert workers.sizes == [64, 64, 22]
+    assert workers.sizes == [64, 64, 22] * 2  # of the files, then of the graphs between
     assert contents(tmp_path / "out") == alone
 
 
@@ -97,7 +98,8 @@ def test_jobs_that_have_no_trial_are_shared_out(
         return []
 
     monkeypatch.setattr(run_sweep, "in_processes", noted)
-    run_sweep._here(read_plan(plan, tmp_path)[:2], jobs)
+    with Silent().stage("running trials", 2, "trials") as bar:
+        run_sweep._here(read_plan(plan, tmp_path)[:2], jobs, bar)
     assert [workers.jobs for workers in asked] == [each]
 
 
@@ -111,7 +113,7 @@ def test_pieces_on_ray(
     assert not isinstance(result, Failed), result
     archive, count = result
     unpacked(given, archive)
-    assert count == 3
+    assert count == 6
     found = contents(tmp_path / "out")
     assert found.keys() == alone.keys()
     # Ray puts a psutil of its own before the installed one, which the bill of materials may name.
