@@ -28,7 +28,7 @@ def accuracy_verdicts(report: Report) -> Iterator[tuple[Kind, str]]:
     sentences: dict[Kind, str] = {
         "good": f"Less than {MARGIN:g} points lost against float, with 95 % confidence",
         "bad": f"More than {MARGIN:g} points lost against float, with 95 % confidence",
-        "open": f"Not enough evidence whether {MARGIN:g} points are lost (give more images with --eval-data)",
+        "open": f"Not enough evidence whether {MARGIN:g} points are lost (ask more: --eval-images, --eval-data)",
     }
     for kind, sentence in sentences.items():
         named: dict[str, list[str]] = {}  # by what is said of them

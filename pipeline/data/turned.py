@@ -17,19 +17,24 @@ FORMATS = ("JPEG", "PNG", "WEBP")  # of TIFF and HEIC Pillow turns the pixels it
 
 def turned(source: ImageSource, indices: Sequence[int], role: str) -> str | None:
     """One line on chosen images that are to be shown otherwise than they are stored; None where there are none."""
-    few = indices[:FIRST]
-    count = sum(_is_turned(source.content(index)) for index in few)
-    if not count:
+    names = turned_names(source, indices)
+    if not names:
         return None
     return (
-        f"{count} of the first {len(few)} {role} images are stored turned (EXIF orientation) and taken as stored, as "
-        "timm and torchvision do: an app that turns photos upright shows the network other pixels, so turn them before "
-        "you train and export"
+        f"{len(names)} of the first {len(indices[:FIRST])} {role} images are stored turned (EXIF orientation) and "
+        "taken as stored, as timm and torchvision do: an app that turns photos upright shows the network other pixels, "
+        "so turn them before you train and export"
     )
 
 
-def _is_turned(content: bytes) -> bool:
+def turned_names(source: ImageSource, indices: Sequence[int]) -> list[str]:
+    """Those of the first chosen images that are to be shown otherwise than they are stored."""
+    return [source.ids[index] for index in indices[:FIRST] if _is_turned(source, index)]
+
+
+def _is_turned(source: ImageSource, index: int) -> bool:
     try:
+        content = source.content(index)
         with Image.open(BytesIO(content), formats=FORMATS) as image:
             return _exif(image, content).get(ORIENTATION, UPRIGHT) not in {0, UPRIGHT}
     except Exception:  # noqa: BLE001 - of no such format, or with damaged EXIF: what it shows is asked elsewhere

@@ -20,8 +20,10 @@ from rexnet_export.pipeline.core.progress import Bar, Progress
 from rexnet_export.pipeline.core.records import ModelCard
 from rexnet_export.pipeline.data.folder import FolderImages, open_folder
 from rexnet_export.pipeline.data.sources import attempts
+from rexnet_export.pipeline.data.turned import turned_names
+from rexnet_export.pipeline.labels.class_names import listed
 
-BATCH = 16
+BATCH, NAMED = 16, 3
 
 
 class OpenedFile(Protocol):
@@ -77,6 +79,11 @@ def predict(file: OpenedFile, photos: Sequence[Path], top: int, progress: Progre
             sources.append(_source(photo, card.preprocess.channels))
         except DataError as error:
             yield Unread(photo=str(photo), reason=str(error))
+    if names := [name for source in sources for name in turned_names(source, range(len(source)))]:
+        progress.note(
+            f"{listed(names, NAMED)}: stored turned (EXIF orientation) and asked as stored, as timm and torchvision "
+            "do; an app that turns photos upright shows the network other pixels"
+        )
     with progress.stage("predicting", sum(map(len, sources)), "photos") as bar:
         for source in sources:
             for remark in source.remarks:

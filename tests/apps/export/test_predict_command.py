@@ -52,6 +52,22 @@ def test_a_photo_a_line(exported: Path, photos: Path, capfd: pytest.CaptureFixtu
     assert line.count("%") == 5
 
 
+def test_photos_that_are_stored_turned_are_named(
+    exported: Path, photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(photos / "a.png") as image:
+        image.save(tmp_path / "turned.jpg", exif=exif)
+        image.save(tmp_path / "upright.jpg")
+    command = ["predict", str(exported), str(tmp_path / "upright.jpg"), "--target", "tflite"]
+    assert main(command) == 0
+    assert "stored turned" not in capfd.readouterr().err
+    assert main([*command, str(tmp_path / "turned.jpg"), str(photos / "missing.png")]) == 11
+    said = " ".join(capfd.readouterr().err.split())
+    assert f"{tmp_path / 'turned.jpg'}: stored turned (EXIF orientation) and asked as stored" in said
+
+
 @pytest.mark.parametrize(
     ("photo", "more", "code", "said"),
     [
