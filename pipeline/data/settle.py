@@ -66,9 +66,8 @@ def settled(given: Mapping[str, Any], stated: Mapping[str, Any], by: Mapping[str
         name: BY_FLAGS if name in asked else by.get(name, "checkpoint") if name in stated else ASSUMED for name in FLAGS
     }
     values = {**stated, **asked}
-    check_given(
-        {name: values.get(name) for name in ("mean", "std")}
-    )  # MMPretrain and Caffe count pixels to 255, in their checkpoints too
+    # Stated ones too: MMPretrain and Caffe count pixels to 255, also in their checkpoints.
+    check_given({name: values.get(name) for name in ("mean", "std")})
     for name in ("mean", "std"):
         values[name] = _for_channels(name, values.get(name), channels)
     return Settled(preprocess=replace(Preprocess(), **values), source=source)

@@ -50,13 +50,14 @@ def sensitivities(
     alone = dict(sorted(alone.items(), key=lambda pair: pair[1].sqnr_db))
     followers, graphs = _followers(model, table), QdqGraphs(model)
 
-    def all_but(name: str) -> onnx.ModelProto:
+    def all_but(name: str) -> Score:
         tensors = {each: FLOAT if each in followers[name] else entry for each, entry in table.tensors.items()}
-        return graphs.of(replace(table, tensors=tensors), "uint8")
+        return judge.score(graphs.of(replace(table, tensors=tensors), "uint8"))
 
-    loudest = list(alone)[:LOUDEST]
-    left_out = {name: judge.score(all_but(name)) for name in loudest}
-    return tuple(Sensitivity(tensor=name, only=only, all_but=left_out.get(name, QUIET)) for name, only in alone.items())
+    return tuple(
+        Sensitivity(tensor=name, only=only, all_but=all_but(name) if rank < LOUDEST else QUIET)
+        for rank, (name, only) in enumerate(alone.items())
+    )
 
 
 def ranked_tensors(model: onnx.ModelProto, table: QuantTable) -> frozenset[str]:
@@ -73,14 +74,13 @@ def _alone(model: onnx.ModelProto, table: QuantTable, judge: Simulator) -> Itera
         if node.op_type in WEIGHTED and (name := node.input[1]) in ranked:
             walk.advance(position)
             weights = _params(table, name).dequantize(table.integers(name, constants[name])).astype(np.float32)
-            rest = walk.finish(_with(walk.next_piece(), name, weights))
-            yield name, compare(judge.reference, rest(walk.held))
+            logits = walk.finish(_with(walk.next_piece(), name, weights))(walk.held)
+            yield name, compare(judge.reference, logits)
         if (name := node.output[0]) in ranked:
             walk.advance(position + 1)
             params = _params(table, name)
             held = [group | {name: params.rounded(group[name])} for group in walk.held]
-            rest = walk.finish(walk.next_piece())
-            yield name, compare(judge.reference, rest(held))
+            yield name, compare(judge.reference, walk.finish(walk.next_piece())(held))
 
 
 def _params(table: QuantTable, name: str) -> QuantParams:
